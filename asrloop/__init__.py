@@ -1,0 +1,1 @@
+"""asrloop: speech recognition on Triton with the decode loop inside the server. This package imports no Triton."""
