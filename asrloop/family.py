@@ -1,0 +1,51 @@
+"""What the engine asks of a model family. A family owns tensors and maths; it knows no queue, no thread and no Triton.
+
+Rows of the running batch are called slots and numbered from 0. The engine fills low slots first, so a family may
+step the prefix ``0..max(slots)`` of its buffers at once.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Encoded = TypeVar("Encoded")
+
+
+class Emission(NamedTuple):
+    """What one step decided for one row."""
+
+    tokens: Sequence[int]
+    """Newly decided token ids, without BOS, EOS and blank. Often one, for transducers none or several."""
+
+    times: Sequence[float]
+    """Start of each token in seconds from the start of the audio; empty for families without timestamps."""
+
+    done: bool
+    """True when the row has reached its end; it is not stepped again."""
+
+
+class Family(Protocol[Encoded]):
+    """A model family as the engine sees it.
+
+    Threads: ``encode`` may run on another thread while ``admit`` and ``step`` run, all on one step thread.
+    """
+
+    vocabulary_size: int
+
+    def encode(self, samples: NDArray[np.float32]) -> Encoded:
+        """Turn ``samples`` (f32 [N], 16 kHz mono, -1..1, N >= 1) into whatever ``admit`` needs. Touches no slot."""
+
+    def admit(self, slot: int, encoded: Encoded) -> None:
+        """Put an encoded utterance into ``slot``, replacing what was there, so that the next step decides its first token."""
+
+    def step(self, slots: Sequence[int]) -> list[Emission]:
+        """Advance the given slots (ascending, no duplicates) by one step; one emission a slot, in the same order.
+
+        When it raises, every row stands where it stood before the call, so the engine may step the rows one by one
+        to find the one at fault.
+        """
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of a finished token sequence."""
