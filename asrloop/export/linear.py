@@ -1,0 +1,104 @@
+"""How a graph multiplies by a matrix: in fp32, or in integers with constant activation scales."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.export.graph import CONTRIB, GraphWriter
+from asrloop.export.weights import Array, Linear, Quantized
+
+
+class LinearWriter(Protocol):
+    """Writes ``x @ matrix + bias`` into a graph and returns the name of the result."""
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str: ...
+
+
+@dataclass
+class Float32:
+    """Plain fp32. ``inputs`` remembers what went into each layer, for calibration."""
+
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        self.inputs[name] = x
+        matrix = graph.constant(f"{name}.matrix", layer.matrix)
+        if layer.bias is None:
+            return graph.node("MatMul", [x, matrix], name)
+        product = graph.node("MatMul", [x, matrix], f"{name}.product")
+        return graph.node("Add", [product, graph.constant(f"{name}.bias", layer.bias)], name)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that calibration saw at the input of a layer: f32 [inputs], least and greatest of each component."""
+
+    least: Array
+    greatest: Array
+
+    def joined(self, other: "Range") -> "Range":
+        return Range(np.minimum(self.least, other.least), np.maximum(self.greatest, other.greatest))
+
+
+@dataclass(frozen=True)
+class StaticInt8:
+    """Integers on both sides: activations u8 with one constant scale, weights with one scale a column.
+
+    The scale is constant, so a row's result is the same integers whoever shares the batch. ``ranges`` are the calibrated
+    inputs by layer name. ``bits`` is 7 or 8. With 7 the weights are s8 in -64..64: then even two products of a u8 and an
+    s8 fit into 16 bits (2 * 255 * 64 = 32640), so that AVX2's multiply-add cannot saturate and gives the same integers as
+    AVX-VNNI and AVX-512 do. With 8 the weights are u8, which the slower 16-bit multiply-add takes exactly.
+    """
+
+    ranges: Mapping[str, Range]
+    bits: int = 7
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        scale, zero_point = activation_scale(self.ranges[name])
+        activation = [
+            graph.constant(f"{x}.u8.scale", scale, np.float32),
+            graph.constant(f"{x}.u8.zero_point", zero_point, np.uint8),
+        ]
+        if not graph.has(f"{x}.u8"):
+            graph.node("QuantizeLinear", [x, *activation], f"{x}.u8")
+        if self.bits == 7:
+            values, scales = seven_bits(layer.matrix)
+            weight = [graph.constant(f"{name}.s7", values), graph.constant(f"{name}.scale", scales), ""]
+        else:
+            whole = layer.quantized or eight_bits(layer.matrix)
+            weight = [
+                graph.constant(f"{name}.u8", whole.values),
+                graph.constant(f"{name}.scale", whole.scale),
+                graph.constant(f"{name}.zero_point", whole.zero_point),
+            ]
+        inputs = [f"{x}.u8", weight[0], activation[0], weight[1], activation[1], weight[2]]
+        if layer.bias is not None:
+            inputs.append(graph.constant(f"{name}.bias", layer.bias))
+        while not inputs[-1]:
+            inputs.pop()
+        return graph.node("MatMulIntegerToFloat", inputs, name, domain=CONTRIB)
+
+
+def activation_scale(seen: Range) -> tuple[float, int]:
+    """Scale and u8 zero point that cover the range of all components together."""
+    least, greatest = min(float(seen.least.min()), 0.0), max(float(seen.greatest.max()), 0.0)
+    scale = max(greatest - least, 1e-6) / 255
+    return scale, round(-least / scale)
+
+
+def seven_bits(matrix: Array) -> tuple[NDArray[np.int8], Array]:
+    """s8 in -64..64 and the scale of each column."""
+    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / 64
+    return np.round(matrix / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def eight_bits(matrix: Array) -> Quantized:
+    """u8 with the scale and zero point of each column."""
+    least, greatest = np.minimum(matrix.min(axis=0), 0), np.maximum(matrix.max(axis=0), 0)
+    scale = np.maximum(greatest - least, 1e-12) / 255
+    zero_point = np.round(-least / scale)
+    values = np.clip(np.round(matrix / scale) + zero_point, 0, 255)
+    return Quantized(values.astype(np.uint8), scale.astype(np.float32), zero_point.astype(np.uint8))
