@@ -52,6 +52,18 @@ class ServerSettings(_Section):
     stop_timeout_seconds: Seconds = 15.0
 
 
+class BenchmarkSettings(_Section):
+    """What `make sweep` and `make bench` measure."""
+
+    clip_seconds: list[Annotated[float, Field(gt=0, le=600)]] = [1.0, 3.0, 10.0, 30.0]
+    mix: list[Annotated[int, Field(ge=0, le=100)]] = [4, 4, 2, 1]
+    clips: Annotated[int, Field(ge=1, le=100)] = 4
+    concurrencies: list[Annotated[int, Field(ge=1, le=1024)]] = [1, 4, 16]
+    rate_shares: list[Annotated[float, Field(gt=0, le=2)]] = [0.3, 0.6, 0.9]
+    point_seconds: Seconds = 8.0
+    max_minutes: Annotated[float, Field(gt=0, le=600)] = 13.0
+
+
 class Settings(BaseSettings):
     """All settings. Use :func:`load`; it turns every problem into a :class:`ConfigError`."""
 
@@ -66,6 +78,7 @@ class Settings(BaseSettings):
     audio: AudioSettings = AudioSettings()
     engine: EngineSettings = EngineSettings()
     server: ServerSettings = ServerSettings()
+    benchmark: BenchmarkSettings = BenchmarkSettings()
 
     @classmethod
     def settings_customise_sources(

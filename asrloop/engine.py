@@ -76,6 +76,12 @@ class Engine:
             self.scheduler.submit(*utterances)
             self._work_for_encoder.notify()
 
+    def cancel(self, *utterances: Utterance) -> None:
+        """End utterances with Cancelled; those in a slot leave it before the next step. Finished ones are left alone."""
+        with self._lock:
+            for utterance in utterances:
+                self._finish(utterance, Cancelled("the caller cancelled the request"))
+
     def close(self, timeout: float = 10.0) -> None:
         """End every utterance that is left with EngineClosed, answer them, and end the threads."""
         self._shut("the engine is closed: the model is being unloaded; send the request again")
@@ -224,5 +230,4 @@ class Engine:
                         )
             for utterance in alive:
                 if utterance.is_cancelled():
-                    with self._lock:
-                        self._finish(utterance, Cancelled("the caller cancelled the request"))
+                    self.cancel(utterance)

@@ -27,7 +27,9 @@ READY_MODEL = "asr_ensemble"
 _LOG_LINE = re.compile(r'^([IWEFV])\d{4} [\d:.]+ \d+ ([\w.]+):\d+\] "?(.*?)"?$')
 _LEVELS = {"E": "error", "F": "error", "W": "warning", "I": "info", "V": "verbose"}
 # Said at every start on a machine without a GPU, whatever the level: no news for anybody here.
-_NO_GPU = re.compile(r"CUDA driver version is insufficient|CudaDriverHelper has not|DCGM unable|pinned (system )?memory|NVML")
+_NO_GPU = re.compile(
+    r"CUDA driver version is insufficient|CudaDriverHelper has not|DCGM unable|pinned (system )?memory|NVML"
+)
 _FAILED_MODEL = re.compile(r"failed to load '([^']+)' version \d+: (.*)")
 
 

@@ -24,9 +24,12 @@ class FamilyName(StrEnum):
 
 
 def main(
-    family: Annotated[FamilyName, typer.Option(help="moonshine, or nemo for a Parakeet directory.")] = FamilyName.MOONSHINE,
+    family: Annotated[
+        FamilyName, typer.Option(help="moonshine, or nemo for a Parakeet directory.")
+    ] = FamilyName.MOONSHINE,
     source: Annotated[
-        Path | None, typer.Option("--from", help="Directory with the model. [default: Moonshine tiny-en of the package index]")
+        Path | None,
+        typer.Option("--from", help="Directory with the model. [default: Moonshine tiny-en of the package index]"),
     ] = None,
     model_repository: Annotated[Path, typer.Option(help="Model repository to complete.")] = ROOT / "model_repository",
     precision: Annotated[str, typer.Option(help=f"Moonshine: {', '.join(PRECISIONS)}.")] = PRECISIONS[0],
@@ -43,7 +46,9 @@ def main(
     try:
         if family is FamilyName.NEMO:
             if source is None:
-                raise ValueError("--family nemo needs --from DIR, a directory with encoder-model.onnx and decoder_joint-model.onnx")
+                raise ValueError(
+                    "--family nemo needs --from DIR, a directory with encoder-model.onnx and decoder_joint-model.onnx"
+                )
             nemo.build(source, model_repository)
         else:
             weights = source or MOONSHINE_TINY_EN.fetch(ROOT / ".cache") / "moonshine_voice" / "assets" / "tiny-en"

@@ -17,18 +17,27 @@ from asrloop.wheels import MOONSHINE_TINY_EN, WheelError
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def main(files: Annotated[list[Path] | None, typer.Argument(help="Audio files. [default: speech from the model's wheel]")] = None) -> None:
+def main(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Audio files. [default: speech from the model's wheel]")
+    ] = None,
+) -> None:
     """Start a server on free ports, transcribe, stop."""
     console = Console(highlight=False, soft_wrap=True)
     try:
         settings = config.load()
         http, grpc, metrics = free_ports()
-        server_settings = settings.server.model_copy(update={"http_port": http, "grpc_port": grpc, "metrics_port": metrics})
+        server_settings = settings.server.model_copy(
+            update={"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
+        )
         installation = find_or_assemble(ROOT / ".cache", ROOT / "backends")
         paths = files or [MOONSHINE_TINY_EN.fetch(ROOT / ".cache") / "moonshine_voice" / "assets" / "beckett.wav"]
         started = time.monotonic()
         console.print(f"Starting tritonserver ({installation.origin}) ...")
-        with stopped_by_signals(), TritonServer(installation, ROOT / "model_repository", server_settings, _log(console)) as server:
+        with (
+            stopped_by_signals(),
+            TritonServer(installation, ROOT / "model_repository", server_settings, _log(console)) as server,
+        ):
             console.print(f"Ready after {time.monotonic() - started:.1f} s.")
             with AsrClient(server.grpc_endpoint) as client:
                 for path in paths:

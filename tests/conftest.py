@@ -77,7 +77,9 @@ def start_server(installation: TritonInstallation) -> StartServer:
         )
         log: list[str] = []
         try:
-            with TritonServer(mine, repository, settings, lambda level, text: log.append(text), extra_arguments or ()) as server:
+            with TritonServer(
+                mine, repository, settings, lambda level, text: log.append(text), extra_arguments or ()
+            ) as server:
                 yield server
         finally:
             print("\n".join(log))  # noqa: T201 - pytest shows it for a failing test

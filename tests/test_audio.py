@@ -19,7 +19,13 @@ def wav(samples: int = 1000, rate: int = 16_000) -> bytes:
     return buffer.getvalue()
 
 
-@given(content=st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda tail: wav()[:44] + tail), st.binary().map(lambda b: b"fLaC" + b)))
+@given(
+    content=st.one_of(
+        st.binary(max_size=200),
+        st.binary(max_size=60).map(lambda tail: wav()[:44] + tail),
+        st.binary().map(lambda b: b"fLaC" + b),
+    )
+)
 def test_any_bytes_end_in_samples_or_in_an_audio_error(content: bytes) -> None:
     try:
         samples = audio.from_file(content, max_seconds=1.0)

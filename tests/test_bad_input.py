@@ -22,7 +22,9 @@ def send(server: TritonServer) -> Iterator[Send]:
 
         def send(model: str, tensors: dict[str, NDArray[np.generic]], **parameters: object) -> str:
             types = {"float32": "FP32", "float64": "FP64", "int32": "INT32", "int16": "INT16", "object": "BYTES"}
-            inputs = [triton_grpc.InferInput(name, value.shape, types[str(value.dtype)]) for name, value in tensors.items()]
+            inputs = [
+                triton_grpc.InferInput(name, value.shape, types[str(value.dtype)]) for name, value in tensors.items()
+            ]
             for tensor, value in zip(inputs, tensors.values(), strict=True):
                 tensor.set_data_from_numpy(value)
             result = client.infer(model, inputs, parameters=parameters or None, client_timeout=60)
@@ -59,9 +61,24 @@ BAD: dict[str, tuple[str, dict[str, NDArray[np.generic]], dict[str, object], lis
     "rank 1": ("asr_ensemble", {"WAV": np.zeros(16_000, np.float32)}, {}, ["batch-size", "64", "asr_ensemble"]),
     "rank 3": ("asr_ensemble", {"WAV": np.zeros((1, 1, 16_000), np.float32)}, {}, ["WAV", "[1,1,16000]", "[-1,-1]"]),
     "type": ("asr_ensemble", {"WAV": np.zeros((1, 16_000), np.int16)}, {}, ["WAV", "INT16", "FP32"]),
-    "length 0": ("asr_ensemble", {"WAV": SECOND, "WAV_LENS": np.array([[0]], np.int32)}, {}, ["WAV_LENS is 0", "16000"]),
-    "negative length": ("asr_ensemble", {"WAV": SECOND, "WAV_LENS": np.array([[-5]], np.int32)}, {}, ["WAV_LENS is -5", "16000"]),
-    "length beyond": ("asr_ensemble", {"WAV": SECOND, "WAV_LENS": np.array([[16_001]], np.int32)}, {}, ["16001", "16000"]),
+    "length 0": (
+        "asr_ensemble",
+        {"WAV": SECOND, "WAV_LENS": np.array([[0]], np.int32)},
+        {},
+        ["WAV_LENS is 0", "16000"],
+    ),
+    "negative length": (
+        "asr_ensemble",
+        {"WAV": SECOND, "WAV_LENS": np.array([[-5]], np.int32)},
+        {},
+        ["WAV_LENS is -5", "16000"],
+    ),
+    "length beyond": (
+        "asr_ensemble",
+        {"WAV": SECOND, "WAV_LENS": np.array([[16_001]], np.int32)},
+        {},
+        ["16001", "16000"],
+    ),
     "rate 7": ("asr_ensemble", {"WAV": SECOND}, {"sample_rate": 7}, ["sample_rate is 7", "8000", "48000"]),
     "rate of words": ("asr_ensemble", {"WAV": SECOND}, {"sample_rate": "fast"}, ["'fast'", "8000", "48000"]),
     "too long": ("asr_ensemble", {"WAV": np.zeros((1, 31 * 16_000), np.float32)}, {}, ["31.00 s", "30 s"]),
@@ -75,7 +92,9 @@ BAD: dict[str, tuple[str, dict[str, NDArray[np.generic]], dict[str, object], lis
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_and_the_next_good_request_served(name: str, send: Send, beckett: NDArray[np.float32]) -> None:
+def test_bad_input_is_refused_and_the_next_good_request_served(
+    name: str, send: Send, beckett: NDArray[np.float32]
+) -> None:
     model, tensors, parameters, parts = BAD[name]
     with pytest.raises(InferenceServerException) as refused:
         send(model, tensors, **parameters)

@@ -68,7 +68,9 @@ class Caller:
         self.replies: list[Utterance] = []
         self.arrived = threading.Condition()
 
-    def utterance(self, length: int, count: int, deadline: float | None = None, cancelled: threading.Event | None = None) -> Utterance:
+    def utterance(
+        self, length: int, count: int, deadline: float | None = None, cancelled: threading.Event | None = None
+    ) -> Utterance:
         samples = np.full(length, count, np.float32)
         is_cancelled = cancelled.is_set if cancelled else lambda: False
         return Utterance(samples, on_done=self._done, is_cancelled=is_cancelled, deadline=deadline)
@@ -111,7 +113,9 @@ def test_each_utterance_gets_its_own_tokens(engine: Engine) -> None:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     arrivals=st.lists(
-        st.tuples(st.integers(1, 50), st.sampled_from([1, 2, 3, 7, 13, -1]), st.floats(0, 0.003), st.booleans()), min_size=1, max_size=24
+        st.tuples(st.integers(1, 50), st.sampled_from([1, 2, 3, 7, 13, -1]), st.floats(0, 0.003), st.booleans()),
+        min_size=1,
+        max_size=24,
     )
 )
 def test_no_reply_is_lost_swapped_or_doubled(arrivals: list[tuple[int, int, float, bool]]) -> None:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import soxr
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
 
 from asrloop.triton_server import TritonServer
-from tests.conftest import BECKETT, StartServer
+from tests.conftest import BECKETT, StartServer, eventually
 
 Samples = NDArray[np.float32]
 
@@ -27,7 +29,9 @@ def grpc(server: TritonServer) -> Iterator[triton_grpc.InferenceServerClient]:
         yield client
 
 
-def transcribe(client: triton_grpc.InferenceServerClient, wav: Samples, lengths: list[int] | None = None, **parameters: int) -> list[str]:
+def transcribe(
+    client: triton_grpc.InferenceServerClient, wav: Samples, lengths: list[int] | None = None, **parameters: int
+) -> list[str]:
     """Texts of ``wav`` [B, N] through asr_ensemble."""
     inputs = [triton_grpc.InferInput("WAV", wav.shape, "FP32")]
     inputs[0].set_data_from_numpy(wav)
@@ -73,7 +77,17 @@ def test_http_gives_the_transcript(server: TritonServer, beckett: Samples) -> No
 
 def test_curl_with_the_bare_file_gives_the_transcript(server: TritonServer, beckett_path: Path) -> None:
     url = f"http://{server.http_endpoint}/v2/models/asr_file/infer"
-    command = ["curl", "--silent", "--max-time", "60", "--data-binary", f"@{beckett_path}", "-H", "Inference-Header-Content-Length: 0", url]
+    command = [
+        "curl",
+        "--silent",
+        "--max-time",
+        "60",
+        "--data-binary",
+        f"@{beckett_path}",
+        "-H",
+        "Inference-Header-Content-Length: 0",
+        url,
+    ]
     answer = subprocess.run(command, capture_output=True, check=True, timeout=90).stdout
     # Triton answers a binary request with a JSON header and then the tensors' bytes.
     assert BECKETT.encode() in answer
@@ -93,11 +107,15 @@ def test_files_of_many_kinds_give_the_transcript(
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
-def test_samples_of_other_rates_give_the_transcript(grpc: triton_grpc.InferenceServerClient, beckett: Samples, rate: int) -> None:
+def test_samples_of_other_rates_give_the_transcript(
+    grpc: triton_grpc.InferenceServerClient, beckett: Samples, rate: int
+) -> None:
     assert transcribe(grpc, soxr.resample(beckett, 16_000, rate)[None], sample_rate=rate) == [BECKETT]
 
 
-def test_a_batch_of_different_lengths_gives_each_its_text(grpc: triton_grpc.InferenceServerClient, beckett: Samples) -> None:
+def test_a_batch_of_different_lengths_gives_each_its_text(
+    grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
     short = beckett[: 3 * 16_000]
     alone = transcribe(grpc, short[None])
     batch = np.zeros((2, beckett.size), np.float32)
@@ -110,32 +128,43 @@ def test_lengths_cut_off_the_padding(grpc: triton_grpc.InferenceServerClient, be
     assert transcribe(grpc, padded[None], [beckett.size]) == [BECKETT]
 
 
-def test_bls_gives_the_same_tokens(start_server: StartServer, server: TritonServer, repository_copy: Path, beckett: Samples) -> None:
+def test_bls_gives_the_same_tokens(
+    start_server: StartServer, server: TritonServer, repository_copy: Path, beckett: Samples
+) -> None:
     config = repository_copy / "decoder_loop" / "config.pbtxt"
     config.write_text(config.read_text().replace('"in_process"', '"bls"'))
     wav = np.zeros((2, beckett.size), np.float32)
-    wav[0], wav[1, : 40_000] = beckett, beckett[20_000:60_000]
+    wav[0], wav[1, :40_000] = beckett, beckett[20_000:60_000]
     with start_server(repository_copy) as bls:
         answers = []
         for running in (server, bls):
             with triton_grpc.InferenceServerClient(running.grpc_endpoint) as client:
-                inputs = [triton_grpc.InferInput("WAV", wav.shape, "FP32"), triton_grpc.InferInput("WAV_LENS", [2, 1], "INT32")]
+                inputs = [
+                    triton_grpc.InferInput("WAV", wav.shape, "FP32"),
+                    triton_grpc.InferInput("WAV_LENS", [2, 1], "INT32"),
+                ]
                 inputs[0].set_data_from_numpy(wav)
                 inputs[1].set_data_from_numpy(np.array([[beckett.size], [40_000]], np.int32))
                 answers.append(client.infer("asr_ensemble", inputs).as_numpy("TOKENS"))
     np.testing.assert_array_equal(*answers)
 
 
-def test_metrics_count_what_was_done(server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples) -> None:
-    from tests.conftest import eventually
+def metric(server: TritonServer, name: str) -> float:
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
+
+def test_metrics_count_what_was_done(
+    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
     def value(name: str) -> float:
-        with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
-            lines = response.read().decode().splitlines()
-        return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+        return metric(server, name)
 
     ok = 'asrloop_requests_total{outcome="ok"}'
-    counted, tokens, seconds, rows = (value(n) for n in (ok, "asrloop_tokens_total", "asrloop_audio_seconds_total", "asrloop_steps_total"))
+    counted, tokens, seconds, rows = (
+        value(n) for n in (ok, "asrloop_tokens_total", "asrloop_audio_seconds_total", "asrloop_steps_total")
+    )
     transcribe(grpc, beckett[None])
     assert eventually(lambda: value(ok) == counted + 1)
     assert eventually(lambda: value("asrloop_tokens_total") == tokens + 18)
@@ -151,7 +180,101 @@ def test_json_request_gives_json(server: TritonServer, beckett: Samples) -> None
         "inputs": [{"name": "WAV", "shape": [1, 16_000], "datatype": "FP32", "data": beckett[:16_000].tolist()}],
         "parameters": {"sample_rate": 16_000},
     }
-    request = urllib.request.Request(f"http://{server.http_endpoint}/v2/models/asr_ensemble/infer", json.dumps(body).encode())
+    request = urllib.request.Request(
+        f"http://{server.http_endpoint}/v2/models/asr_ensemble/infer", json.dumps(body).encode()
+    )
     with urllib.request.urlopen(request, timeout=60) as response:
         answer = json.load(response)
     assert {output["name"] for output in answer["outputs"]} >= {"TRANSCRIPTS", "TOKENS"}
+
+
+def test_many_short_requests_at_once_leave_the_server_up(server: TritonServer, beckett: Samples) -> None:
+    """Answers race with the question whether their callers are still there; a mistake there takes the server down."""
+    clips = [beckett[start : start + 4_000] for start in range(0, 48_000, 4_000)]
+    with triton_grpc.InferenceServerClient(server.grpc_endpoint) as client:
+        alone = [transcribe(client, clip[None]) for clip in clips]
+        with ThreadPoolExecutor(16) as pool:
+            together = list(pool.map(lambda n: transcribe(client, clips[n % len(clips)][None]), range(400)))
+    assert together == [alone[n % len(clips)] for n in range(400)]
+
+
+def test_the_callers_timeout_ends_the_request(
+    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
+    inputs = [triton_grpc.InferInput("WAV", [1, beckett.size], "FP32")]
+    inputs[0].set_data_from_numpy(beckett[None])
+    with pytest.raises(InferenceServerException, match="the request's timeout passed") as refused:
+        grpc.infer("asr_ensemble", inputs, timeout=1_000, client_timeout=60)  # microseconds
+    assert refused.value.status() == "StatusCode.UNAVAILABLE"
+
+
+def start_calls(
+    grpc: triton_grpc.InferenceServerClient, model: str, tensors: dict[str, NDArray[np.generic]], request_id: str
+) -> list[object]:
+    calls = []
+    for _ in range(24):
+        inputs = [
+            triton_grpc.InferInput(name, value.shape, {"float32": "FP32", "int32": "INT32"}[str(value.dtype)])
+            for name, value in tensors.items()
+        ]
+        for tensor, value in zip(inputs, tensors.values(), strict=True):
+            tensor.set_data_from_numpy(value)
+        calls.append(grpc.async_infer(model, inputs, callback=lambda result, error: None, request_id=request_id))
+    return calls
+
+
+def test_cancelling_a_request_of_an_ensemble_by_its_id(
+    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
+    cancelled = 'asrloop_requests_total{outcome="cancelled"}'
+    before = metric(server, cancelled)
+    start_calls(grpc, "asr_ensemble", {"WAV": beckett[None]}, "mine")
+    assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
+    samples, lengths = (
+        triton_grpc.InferInput("SAMPLES", [1, 1], "FP32"),
+        triton_grpc.InferInput("SAMPLE_LENS", [1, 1], "INT32"),
+    )
+    samples.set_data_from_numpy(np.zeros((1, 1), np.float32))
+    lengths.set_data_from_numpy(np.ones((1, 1), np.int32))
+    answer = grpc.infer("decoder_loop", [samples, lengths], parameters={"cancel": "mine"}, client_timeout=60)
+    count = int(answer.as_numpy("TRANSCRIPTS")[0, 0].split()[0])
+    assert count > 0
+    assert eventually(lambda: metric(server, cancelled) == before + count)
+    assert transcribe(grpc, beckett[None]) == [BECKETT]
+
+
+def test_cancelling_a_direct_request_reaches_the_engine(
+    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
+    cancelled = 'asrloop_requests_total{outcome="cancelled"}'
+    before = metric(server, cancelled)
+    tensors = {"SAMPLES": beckett[None], "SAMPLE_LENS": np.array([[beckett.size]], np.int32)}
+    calls = start_calls(grpc, "decoder_loop", tensors, "direct")
+    assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
+    for call in calls:
+        call.cancel()  # type: ignore[attr-defined]
+    assert eventually(lambda: metric(server, cancelled) > before)
+    assert eventually(lambda: metric(server, "asrloop_slots_in_use") == 0)
+    assert transcribe(grpc, beckett[None]) == [BECKETT]
+
+
+def test_more_than_the_inbox_holds_is_refused_at_once(
+    start_server: StartServer, model_repository: Path, beckett: Samples
+) -> None:
+    def outcome(client: triton_grpc.InferenceServerClient) -> str:
+        try:
+            return transcribe(client, beckett[None])[0]
+        except InferenceServerException as error:
+            return f"{error.status()} {error.message()}"
+
+    with (
+        start_server(model_repository, ASRLOOP_ENGINE__SLOTS="1", ASRLOOP_ENGINE__INBOX="2") as small,
+        triton_grpc.InferenceServerClient(small.grpc_endpoint) as client,
+        ThreadPoolExecutor(24) as pool,
+    ):
+        outcomes = list(pool.map(outcome, [client] * 24))
+        refused = [text for text in outcomes if text.startswith("StatusCode.UNAVAILABLE")]
+        assert refused
+        assert all("the inbox holds 2 (engine.inbox)" in text for text in refused)
+        assert len(refused) + outcomes.count(BECKETT) == 24
+        assert eventually(lambda: metric(small, 'asrloop_requests_total{outcome="overloaded"}') == len(refused))

@@ -21,7 +21,9 @@ from tests.conftest import ROOT, StartServer, eventually
 
 def serve(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(ROOT / "scripts" / "serve.py"), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment, "COLUMNS": "200"})
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment, "COLUMNS": "200"}
+    )
 
 
 def port_options() -> list[str]:
@@ -91,7 +93,10 @@ def test_missing_models_are_named(tmp_path: Path) -> None:
 
 def test_a_model_that_fails_to_load_shows_its_reason(start_server: StartServer, repository_copy: Path) -> None:
     (repository_copy / "decoder" / "1" / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(TritonError, match=r"model decoder(_loop)? failed to load: .*model.onnx"), start_server(repository_copy):
+    with (
+        pytest.raises(TritonError, match=r"model decoder(_loop)? failed to load: .*model.onnx"),
+        start_server(repository_copy),
+    ):
         pass
 
 
@@ -137,7 +142,9 @@ def test_little_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wheel_that_is_not_there_is_named(tmp_path: Path) -> None:
     wheel = PinnedWheel("nvidia-pytriton", "0.7.0", "0" * 64, 55, ("pytriton/",))
-    with pytest.raises(WheelError, match=r"pip could not download nvidia-pytriton==0.7.0: .*run the same command again"):
+    with pytest.raises(
+        WheelError, match=r"pip could not download nvidia-pytriton==0.7.0: .*run the same command again"
+    ):
         wheel.fetch(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -37,7 +37,8 @@ def open_family(repository: Path, settings: Settings, graphs: Graphs | None = No
         slots=settings.engine.slots,
         max_audio_seconds=settings.audio.max_seconds,
         encoder_threads=settings.engine.encoder_threads or usable_cores(),
-        decoder_threads=settings.engine.decoder_threads or usable_cores(),
+        # Half the cores: steps are short, and the other half encodes newcomers meanwhile.
+        decoder_threads=settings.engine.decoder_threads or max(1, usable_cores() // 2),
         encoder_call=graphs and graphs["encoder"],
         decoder_call=graphs and graphs["decoder"],
     )

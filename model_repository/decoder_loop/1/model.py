@@ -13,6 +13,7 @@ from asrloop.scheduler import Scheduler
 from asrloop.utterance import Utterance
 
 PUBLISH_SECONDS = 0.1
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class TritonPythonModel:
@@ -36,11 +37,23 @@ class TritonPythonModel:
         scheduler = Scheduler(settings.engine.slots, settings.engine.inbox, settings.engine.queue_timeout_seconds)
         self.engine = Engine(self.family, scheduler, self.metrics)
         self.publisher = MetricsPublisher(self.metrics, scheduler)
+        self.unanswered = set()
 
     def execute(self, requests):
-        """Copy each request's rows (inputs die when this returns) and submit them."""
+        """Copy each request's rows (inputs die when this returns) and submit them.
+
+        A request with the parameter ``cancel`` is none for a transcript: it ends the requests whose id it names. Triton
+        does not pass a caller's cancellation on to an ensemble's step that runs already, so callers need this way.
+        """
         for request in requests:
-            LateAnswer(request, self).submit()
+            cancel = json.loads(request.parameters() or "{}").get("cancel")
+            if cancel is None:
+                LateAnswer(request, self).submit()
+            else:
+                found = [answer for answer in tuple(self.unanswered) if answer.id == str(cancel)]
+                self.engine.cancel(*(row for answer in found for row in answer.rows))
+                sender = request.get_response_sender()
+                sender.send(response_of([f"{len(found)} cancelled"], [[]], [[]]), flags=FINAL)
 
     def finalize(self):
         """Answer what is left and end the threads."""
@@ -57,12 +70,31 @@ def code_of(error):
     return pb_utils.TritonError.UNAVAILABLE
 
 
+def response_of(texts, tokens, times):
+    """The response with one row a text: TRANSCRIPTS [B, 1], TOKENS and TOKEN_TIMES [B, longest] padded with -1."""
+    outputs = {
+        "TRANSCRIPTS": np.array([text.encode() for text in texts], np.object_).reshape(-1, 1),
+        "TOKENS": padded(tokens, np.int32),
+        "TOKEN_TIMES": padded(times, np.float32),
+    }
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
+
+
+def padded(rows, dtype):
+    """Rows of different lengths as one array, filled up with -1."""
+    array = np.full((len(rows), max(map(len, rows))), -1, dtype)
+    for target, row in zip(array, rows, strict=True):
+        target[: len(row)] = row
+    return array
+
+
 class LateAnswer:
     """One request until its response: the rows it was submitted as, and the sender."""
 
     def __init__(self, request, model):
         self.model = model
         self.sender = request.get_response_sender()
+        self.sender_lock = threading.Lock()
         samples = pb_utils.get_input_tensor_by_name(request, "SAMPLES").as_numpy()
         lengths = pb_utils.get_input_tensor_by_name(request, "SAMPLE_LENS").as_numpy().reshape(-1)
         timeout = request.timeout()  # microseconds; 0 when the caller set none
@@ -73,8 +105,10 @@ class LateAnswer:
             for row, length in zip(samples, lengths, strict=True)
         ]
         self.left = len(self.rows)
+        self.id = request.request_id()
 
     def submit(self):
+        self.model.unanswered.add(self)
         try:
             self.model.engine.submit(*self.rows)
         except errors.UtteranceError as error:
@@ -84,7 +118,8 @@ class LateAnswer:
             self.fail(error)
 
     def is_cancelled(self):
-        self.gone = self.gone or self.sender.is_cancelled()
+        with self.sender_lock:
+            self.gone = self.gone or (self.sender is not None and self.sender.is_cancelled())
         return self.gone
 
     def row_done(self, row):
@@ -99,18 +134,16 @@ class LateAnswer:
         self.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code_of(error))))
 
     def succeed(self):
-        longest = max(len(row.tokens) for row in self.rows)
-        tokens = np.full((len(self.rows), longest), -1, np.int32)
-        times = np.full((len(self.rows), max(len(row.times) for row in self.rows)), -1, np.float32)
-        for index, row in enumerate(self.rows):
-            tokens[index, : len(row.tokens)] = row.tokens
-            times[index, : len(row.times)] = row.times
-        texts = np.array([[self.model.family.text(row.tokens).encode()] for row in self.rows], np.object_)
-        outputs = {"TRANSCRIPTS": texts, "TOKENS": tokens, "TOKEN_TIMES": times}
-        self.send(pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()]))
+        texts = [self.model.family.text(row.tokens) for row in self.rows]
+        self.send(response_of(texts, [row.tokens for row in self.rows], [row.times for row in self.rows]))
 
     def send(self, response):
-        self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        # Triton frees what is_cancelled() reads once the response is sent; asking at that moment would take the server
+        # down, hence the lock. The sender is let go here, because its destructor needs a server that is still there.
+        with self.sender_lock:
+            sender, self.sender = self.sender, None
+            sender.send(response, flags=FINAL)
+        self.model.unanswered.discard(self)
 
 
 class BlsGraph:
@@ -169,3 +202,6 @@ class MetricsPublisher:
         self.stopped.set()
         self.thread.join(5)
         self.publish()
+        # Let go of Triton's metrics while the way to the server is open: their destructors use it.
+        self.metrics.clear()
+        self.families.clear()
