@@ -1,4 +1,4 @@
-"""Names, kinds and buckets of the asrloop_* metrics, and what the engine's events add to them. Knows no Prometheus and no Triton."""
+"""Names, kinds and buckets of the asrloop_* metrics, and what the engine's events add to them. Knows no Triton."""
 
 from collections import deque
 from collections.abc import Iterator

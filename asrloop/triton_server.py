@@ -232,7 +232,7 @@ def _check_ports(settings: ServerSettings) -> None:
                 probe.bind((settings.host, port))
             except OSError as error:
                 raise TritonError(
-                    f"{name} port {port} on {settings.host}: {error.strerror}; stop what uses it or choose another with --{name}-port"
+                    f"{name} port {port} on {settings.host}: {error.strerror}; stop its user or choose another with --{name}-port"
                 ) from None
 
 
@@ -261,7 +261,7 @@ def _check_models(repository: Path) -> None:
 def stopped_by_signals() -> Iterator[None]:
     """Turn SIGTERM into KeyboardInterrupt, so that one way of stopping serves both it and Ctrl-C."""
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, interrupt)

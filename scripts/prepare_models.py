@@ -1,4 +1,4 @@
-"""Make the encoder and decoder of the model repository: from the Moonshine tiny-en weights of the package index, or from your own."""
+"""Make the encoder and the decoder of the model repository: Moonshine tiny-en of the package index, or a model of your own."""
 
 import time
 from enum import StrEnum

@@ -52,8 +52,8 @@ def main(
 
 
 def transcribe(client: AsrClient, path: Path, console: Console) -> None:
-    """Print the transcript of ``path`` and how long its request took; the first request of a server is not the rule, so it is made twice."""
-    client.transcribe(path)
+    """Print the transcript of ``path`` and how long its request took."""
+    client.transcribe(path)  # the first request of a server is slower than the rule
     started = time.perf_counter()
     transcript = client.transcribe(path)
     took = time.perf_counter() - started
@@ -63,7 +63,7 @@ def transcribe(client: AsrClient, path: Path, console: Console) -> None:
     console.print(f"{took * 1000:.0f} ms from file to text, real-time factor {took / seconds:.3f}\n")
 
 
-def _log(console: Console):  # noqa: ANN202
+def _log(console: Console):
     return lambda level, text: console.print(f"{level:>8}  {text}", markup=False)
 
 

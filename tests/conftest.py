@@ -82,7 +82,7 @@ def start_server(installation: TritonInstallation) -> StartServer:
             ) as server:
                 yield server
         finally:
-            print("\n".join(log))  # noqa: T201 - pytest shows it for a failing test
+            print("\n".join(log))
 
     return start
 

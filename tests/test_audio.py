@@ -29,8 +29,8 @@ def wav(samples: int = 1000, rate: int = 16_000) -> bytes:
 def test_any_bytes_end_in_samples_or_in_an_audio_error(content: bytes) -> None:
     try:
         samples = audio.from_file(content, max_seconds=1.0)
-    except AudioError as error:
-        assert "AUDIO" in str(error) or "audio" in str(error)
+    except AudioError:
+        pass
     else:
         assert samples.dtype == np.float32
         assert samples.ndim == 1

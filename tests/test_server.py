@@ -49,9 +49,9 @@ def transcribe_file(client: triton_grpc.InferenceServerClient, content: bytes) -
     return text.decode()
 
 
-def encoded(samples: NDArray[np.generic], rate: int, format: str, subtype: str) -> bytes:
+def encoded(samples: NDArray[np.generic], rate: int, container: str, subtype: str) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format=format, subtype=subtype)
+    soundfile.write(buffer, samples, rate, format=container, subtype=subtype)
     return buffer.getvalue()
 
 
@@ -94,15 +94,15 @@ def test_curl_with_the_bare_file_gives_the_transcript(server: TritonServer, beck
 
 
 @pytest.mark.parametrize(
-    ("rate", "channels", "format", "subtype"),
+    ("rate", "channels", "container", "subtype"),
     [(16_000, 1, "FLAC", "PCM_16"), (8_000, 1, "WAV", "PCM_16"), (44_100, 2, "WAV", "PCM_24"), (16_000, 1, "OGG", "VORBIS"),
      (16_000, 1, "WAV", "PCM_16"), (16_000, 1, "WAV", "FLOAT"), (48_000, 1, "MP3", "MPEG_LAYER_III")],
 )  # fmt: skip
 def test_files_of_many_kinds_give_the_transcript(
-    grpc: triton_grpc.InferenceServerClient, beckett: Samples, rate: int, channels: int, format: str, subtype: str
+    grpc: triton_grpc.InferenceServerClient, beckett: Samples, rate: int, channels: int, container: str, subtype: str
 ) -> None:
     samples = soxr.resample(beckett, 16_000, rate)
-    content = encoded(np.column_stack([samples] * channels), rate, format, subtype)
+    content = encoded(np.column_stack([samples] * channels), rate, container, subtype)
     assert transcribe_file(grpc, content) == BECKETT
 
 

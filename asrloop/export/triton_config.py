@@ -5,13 +5,13 @@ from pathlib import Path
 import onnx
 
 _TYPES = {
-    onnx.TensorProto.FLOAT: "TYPE_FP32",
-    onnx.TensorProto.FLOAT16: "TYPE_FP16",
-    onnx.TensorProto.INT8: "TYPE_INT8",
-    onnx.TensorProto.UINT8: "TYPE_UINT8",
-    onnx.TensorProto.INT32: "TYPE_INT32",
-    onnx.TensorProto.INT64: "TYPE_INT64",
-    onnx.TensorProto.BOOL: "TYPE_BOOL",
+    "FLOAT": "TYPE_FP32",
+    "FLOAT16": "TYPE_FP16",
+    "INT8": "TYPE_INT8",
+    "UINT8": "TYPE_UINT8",
+    "INT32": "TYPE_INT32",
+    "INT64": "TYPE_INT64",
+    "BOOL": "TYPE_BOOL",
 }
 _PURPOSE = {
     "encoder": "The encoder: once an utterance, audio in, what the decoder attends to out.",
@@ -49,4 +49,4 @@ def _joined(lines: list[str]) -> str:
 def _tensor(value: onnx.ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     dims = [dim.dim_value or -1 for dim in tensor.shape.dim]
-    return f'{{ name: "{value.name}" data_type: {_TYPES[tensor.elem_type]} dims: {dims} }}'
+    return f'{{ name: "{value.name}" data_type: {_TYPES[onnx.TensorProto.DataType.Name(tensor.elem_type)]} dims: {dims} }}'

@@ -1,4 +1,4 @@
-"""The decode loop as a Triton model: execute() submits and returns; each request is answered late, once, by the engine's reply thread."""
+"""The decode loop as a Triton model: execute() submits and returns; the engine's reply thread answers each request once, late."""
 
 import json
 import threading
