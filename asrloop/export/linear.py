@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.export.graph import CONTRIB, GraphWriter
+from asrloop.export.observation import Observation
+from asrloop.export.rounding import seven_bits
 from asrloop.export.weights import Array, Linear, Quantized
 
 
@@ -33,31 +35,20 @@ class Float32:
 
 
 @dataclass(frozen=True)
-class Range:
-    """The values that calibration saw at the input of a layer: f32 [inputs], least and greatest of each component."""
-
-    least: Array
-    greatest: Array
-
-    def joined(self, other: "Range") -> "Range":
-        return Range(np.minimum(self.least, other.least), np.maximum(self.greatest, other.greatest))
-
-
-@dataclass(frozen=True)
 class StaticInt8:
     """Integers on both sides: activations u8 with one constant scale, weights with one scale a column.
 
-    The scale is constant, so a row's result is the same integers whoever shares the batch. ``ranges`` are the calibrated
+    The scale is constant, so a row's result is the same integers whoever shares the batch. ``observed`` are the calibrated
     inputs by layer name. ``bits`` is 7 or 8. With 7 the weights are s8 in -64..64: then even two products of a u8 and an
     s8 fit into 16 bits (2 * 255 * 64 = 32640), so that AVX2's multiply-add cannot saturate and gives the same integers as
     AVX-VNNI and AVX-512 do. With 8 the weights are u8, which the slower 16-bit multiply-add takes exactly.
     """
 
-    ranges: Mapping[str, Range]
+    observed: Mapping[str, Observation]
     bits: int = 7
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
-        scale, zero_point = activation_scale(self.ranges[name])
+        scale, zero_point = activation_scale(self.observed[name])
         activation = [
             graph.constant(f"{x}.u8.scale", scale, np.float32),
             graph.constant(f"{x}.u8.zero_point", zero_point, np.uint8),
@@ -65,7 +56,7 @@ class StaticInt8:
         if not graph.has(f"{x}.u8"):
             graph.node("QuantizeLinear", [x, *activation], f"{x}.u8")
         if self.bits == 7:
-            values, scales = seven_bits(layer.matrix)
+            values, scales = seven_bits(layer.matrix, self.observed[name].moment)
             weight = [graph.constant(f"{name}.s7", values), graph.constant(f"{name}.scale", scales), ""]
         else:
             whole = layer.quantized or eight_bits(layer.matrix)
@@ -82,17 +73,11 @@ class StaticInt8:
         return graph.node("MatMulIntegerToFloat", inputs, name, domain=CONTRIB)
 
 
-def activation_scale(seen: Range) -> tuple[float, int]:
+def activation_scale(seen: Observation) -> tuple[float, int]:
     """Scale and u8 zero point that cover the range of all components together."""
     least, greatest = min(float(seen.least.min()), 0.0), max(float(seen.greatest.max()), 0.0)
     scale = max(greatest - least, 1e-6) / 255
     return scale, round(-least / scale)
-
-
-def seven_bits(matrix: Array) -> tuple[NDArray[np.int8], Array]:
-    """s8 in -64..64 and the scale of each column."""
-    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / 64
-    return np.round(matrix / scale).astype(np.int8), scale.astype(np.float32)
 
 
 def eight_bits(matrix: Array) -> Quantized:
@@ -102,3 +87,44 @@ def eight_bits(matrix: Array) -> Quantized:
     zero_point = np.round(-least / scale)
     values = np.clip(np.round(matrix / scale) + zero_point, 0, 255)
     return Quantized(values.astype(np.uint8), scale.astype(np.float32), zero_point.astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class RowInt8:
+    """As :class:`StaticInt8` with 7 bits, but every row is first divided by its greatest magnitude. For inputs whose size
+    differs much from row to row; costs four small nodes more."""
+
+    observed: Mapping[str, Observation]
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        axis = graph.constant("last_axis", np.array([-1]))
+        size = graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}.abs"), axis], f"{x}.size", keepdims=1)
+        unit = graph.node("Div", [x, size], f"{x}.unit")
+        scale = graph.constant("unit.scale", 1 / 127, np.float32)
+        middle = graph.constant("unit.zero_point", 128, np.uint8)
+        integers = graph.node("QuantizeLinear", [unit, scale, middle], f"{x}.u8")
+        values, scales = seven_bits(layer.matrix, self.observed[name].moment)
+        weight = graph.constant(f"{name}.s7", values)
+        product = graph.node(
+            "MatMulIntegerToFloat",
+            [integers, weight, scale, graph.constant(f"{name}.scale", scales), middle],
+            f"{name}.product",
+            domain=CONTRIB,
+        )
+        if layer.bias is None:
+            return graph.node("Mul", [product, size], name)
+        scaled = graph.node("Mul", [product, size], f"{name}.scaled")
+        return graph.node("Add", [scaled, graph.constant(f"{name}.bias", layer.bias)], name)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``special`` for the layers whose name ends with ``ending``, ``usual`` for all others."""
+
+    ending: str
+    special: LinearWriter
+    usual: LinearWriter
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        writer = self.special if name.endswith(self.ending) else self.usual
+        return writer(graph, x, layer, name)

@@ -8,13 +8,16 @@ Inputs
     lengths           i32 [rows]      tokens already in the row's cache, 0 at first
     frames            i32 [rows]      valid frames of the row's cross K/V, at least 1
     past_key_l, past_value_l          f32 [rows, heads, token_capacity, cache_head_size], one pair a layer
-    cross_key_l, cross_value_l        f32 [rows, heads, frame_capacity, cross_head_size], one pair a layer
+    cross_key_l, cross_value_l        f32 or s8 [rows, heads, frame_capacity, cross_head_size], one pair a layer
 Outputs
     next_tokens       i64 [rows, 1]   the most probable next token
     present_key_l, present_value_l    the caches with the new token written at position ``lengths[row]``
+    kept_cross_key_l, kept_cross_value_l     only with s8 cross K/V: the same again, unchanged, because the operator insists
 
-Bind a present output to the memory of its past input and the cache is updated in place; run plainly and it is copied.
+Bind a present (or kept) output to the memory of its input and it is updated in place; run plainly and it is copied.
 """
+
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto
@@ -37,25 +40,25 @@ def cross_head_size(config: MoonshineConfig) -> int:
     return -(-config.head_size // 8) * 8
 
 
-def decoder_step(weights: MoonshineWeights, linear: LinearWriter, head: LinearWriter) -> ModelProto:
-    """The graph of one step; ``linear`` writes the layers' multiplications and ``head`` the one that gives the logits."""
+def decoder_step(weights: MoonshineWeights, linear: LinearWriter, compact: bool = False) -> ModelProto:
+    """The graph of one step. A ``compact`` one takes s8 cross K/V, in the units in which the weights expect them, and keeps
+    the embedding in f16."""
     config = weights.config
     graph = GraphWriter()
-    step = _Step(graph, config, linear)
+    step = _Step(graph, config, linear, integer_cross=compact)
     tokens = graph.input("tokens", np.int64, ["rows", 1])
     graph.input("lengths", np.int32, ["rows"])
     graph.input("frames", np.int32, ["rows"])
     graph.output("next_tokens", np.int64, ["rows", 1])
     step.declare_caches()
 
-    table = graph.constant("embedding", weights.embedding)
-    hidden = graph.node("Gather", [table, tokens], "embedded")
+    hidden = step.embed(weights.embedding, tokens, np.float16 if compact else np.float32)
     norms = [layer.attention_norm for layer in weights.decoder_layers[1:]] + [weights.decoder_norm]
     normed = step.norm(hidden, weights.decoder_layers[0].attention_norm, "layer0.attention_norm")
     step.write_lengths()
     for index, (layer, following_norm) in enumerate(zip(weights.decoder_layers, norms, strict=True)):
         hidden, normed = step.layer(index, layer, hidden, normed, following_norm)
-    logits = head(graph, normed, weights.head, "logits")
+    logits = linear(graph, normed, weights.head, "logits")
     graph.node("ArgMax", [logits], "next_tokens", axis=-1, keepdims=0)
     return graph.model("moonshine_decoder_step")
 
@@ -63,11 +66,19 @@ def decoder_step(weights: MoonshineWeights, linear: LinearWriter, head: LinearWr
 class _Step:
     """Writes the parts of a step into ``graph``."""
 
-    def __init__(self, graph: GraphWriter, config: MoonshineConfig, linear: LinearWriter) -> None:
+    def __init__(
+        self, graph: GraphWriter, config: MoonshineConfig, linear: LinearWriter, integer_cross: bool
+    ) -> None:
         self.graph = graph
         self.config = config
         self.linear = linear
+        self.integer_cross = integer_cross
         self.scale = config.head_size**-0.5
+
+    def embed(self, embedding: Array, tokens: str, dtype: type[np.floating[Any]]) -> str:
+        table = self.graph.constant("embedding", embedding, dtype)
+        rows = self.graph.node("Gather", [table, tokens], "embedding.rows")
+        return self.graph.node("Cast", [rows], "embedded", to=TensorProto.FLOAT)
 
     def declare_caches(self) -> None:
         config = self.config
@@ -79,7 +90,9 @@ class _Step:
                 self.graph.output(f"present_{part}_{index}", np.float32, cache)
         for index in range(config.decoder_layers):
             for part in ("key", "value"):
-                self.graph.input(f"cross_{part}_{index}", np.float32, cross)
+                self.graph.input(f"cross_{part}_{index}", np.int8 if self.integer_cross else np.float32, cross)
+                if self.integer_cross:
+                    self.graph.output(f"kept_cross_{part}_{index}", np.int8, cross)
 
     def write_lengths(self) -> None:
         """The attention operators want the last valid position of each row, and a bound on the lengths: the capacity."""
@@ -132,15 +145,24 @@ class _Step:
         if index == 0:
             zero, axis = self.graph.constant("zero", np.zeros(1, np.int64)), self.graph.constant("axis", np.ones(1, np.int64))
             self.graph.node("Slice", [query, zero, zero, axis], "nothing")
-        mixed = self.graph.node(
+        inputs = [query, "nothing", "nothing", f"cross_key_{index}", f"cross_value_{index}", "last_frame", "frame_capacity"]
+        outputs = [f"{name}.mixed"]
+        attributes: dict[str, str | int] = {}
+        if self.integer_cross:
+            unit = self.graph.constant("cross.unit", np.ones(1, np.float32))
+            inputs += ["", "", "", "", "", unit, unit]
+            outputs += [f"kept_cross_key_{index}", f"kept_cross_value_{index}"]
+            attributes = {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8}
+        mixed = self.graph.nodes(
             "GroupQueryAttention",
-            [query, "nothing", "nothing", f"cross_key_{index}", f"cross_value_{index}", "last_frame", "frame_capacity"],
-            f"{name}.mixed",
+            inputs,
+            outputs,
             domain=CONTRIB,
             num_heads=config.heads,
             kv_num_heads=config.heads,
             scale=self.scale,
-        )
+            **attributes,
+        )[0]
         return self.linear(self.graph, mixed, attention.output.pad_input_heads(config.heads, size), f"{name}.output")
 
     def mlp(self, layer: DecoderLayer, normed: str, name: str) -> str:

@@ -3,7 +3,7 @@
 Inputs
     audio             f32 [1, samples]    16 kHz mono, at least MIN_SAMPLES
 Outputs
-    cross_key_l, cross_value_l            f32 [1, heads, frames, cross_head_size], one pair a decoder layer
+    cross_key_l, cross_value_l        f32 or s8 [1, heads, frames, cross_head_size], one pair a decoder layer
 
 The batch is 1: the group norm spans the whole utterance, so padding would change the result.
 """
@@ -36,8 +36,9 @@ def minimum_samples(frames: int = 1) -> int:
     return frames
 
 
-def encoder(weights: MoonshineWeights, linear: LinearWriter) -> ModelProto:
-    """The graph of the encoder and the projections of its result to every decoder layer's K and V."""
+def encoder(weights: MoonshineWeights, linear: LinearWriter, compact: bool = False) -> ModelProto:
+    """The graph of the encoder and the projections of its result to every decoder layer's K and V. A ``compact``
+    one rounds these to s8; the weights must already give them in -127..127."""
     config = weights.config
     graph = GraphWriter()
     graph.input("audio", np.float32, [1, "samples"])
@@ -47,7 +48,7 @@ def encoder(weights: MoonshineWeights, linear: LinearWriter) -> ModelProto:
     norms = [layer.attention_norm for layer in weights.encoder_layers[1:]] + [weights.encoder_norm]
     for index, (layer, following_norm) in enumerate(zip(weights.encoder_layers, norms, strict=True)):
         hidden, normed = parts.layer(layer, hidden, normed, following_norm, f"layer{index}")
-    parts.cross_keys_and_values(weights, normed)
+    parts.cross_keys_and_values(weights, normed, integer=compact)
     return graph.model("moonshine_encoder")
 
 
@@ -133,7 +134,7 @@ class _Encoder:
         weight = self.graph.constant(f"{name}.scale", scale)
         return self.graph.node("LayerNormalization", [hidden, weight], name, axis=-1, epsilon=self.config.norm_epsilon)
 
-    def cross_keys_and_values(self, weights: MoonshineWeights, encoded: str) -> None:
+    def cross_keys_and_values(self, weights: MoonshineWeights, encoded: str, integer: bool) -> None:
         config, graph = self.config, self.graph
         size = cross_head_size(config)
         split = graph.constant("split_heads", np.array([0, 0, config.heads, size]))
@@ -143,6 +144,9 @@ class _Encoder:
                 name = f"cross_{part}_{index}"
                 padded = projection.pad_output_heads(config.heads, size)
                 flat = self.linear(graph, encoded, padded, f"{name}.flat")
+                if integer:
+                    unit = [graph.constant("cross.unit", 1, np.float32), graph.constant("cross.zero_point", 0, np.int8)]
+                    flat = graph.node("QuantizeLinear", [flat, *unit], f"{name}.s8")
                 heads = graph.node("Reshape", [flat, split], f"{name}.heads")
                 graph.node("Transpose", [heads], name, perm=[0, 2, 1, 3])
-                graph.output(name, np.float32, [1, config.heads, "frames", size])
+                graph.output(name, np.int8 if integer else np.float32, [1, config.heads, "frames", size])

@@ -95,11 +95,11 @@ class Moonshine:
         """Run the encoder over ``samples`` f32 [N]. Too few for one frame are filled up with silence."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
+        if not np.isfinite(samples).all():
+            raise ValueError("the audio has samples that are NaN or infinite; all must be finite")
         missing = max(0, self.numbers.minimum_samples - samples.size)
         audio = np.pad(samples, (0, missing)) if missing else samples
         cross = self._encode({"audio": audio[None]})
-        if not all(np.isfinite(values).all() for values in cross.values()):
-            raise ArithmeticError("the encoder's result is not finite; the audio has values outside of -1..1")
         frames = cross["cross_key_0"].shape[2]
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
 
@@ -137,6 +137,7 @@ class _Slots:
         self.count = slots
         self.cache = {name: np.zeros(cache, np.float32) for name in names}
         self.cross = {f"cross_{name}": np.zeros(cross, np.dtype(numbers.cross_type)) for name in names}
+        self.kept = {f"kept_{name}": buffer for name, buffer in self.cross.items() if buffer.dtype == np.int8}
         self.tokens = np.full((slots, 1), numbers.bos, np.int64)
         self.lengths = np.zeros(slots, np.int32)
         self.frames = np.ones(slots, np.int32)
@@ -180,8 +181,8 @@ class _BoundStep:
     def _bind(self, rows: int) -> ort.IOBinding:
         slots = self._slots
         binding = self._session.io_binding()
-        inputs = {"tokens": slots.tokens, "lengths": slots.lengths, "frames": slots.frames, **slots.cross}
-        outputs = {"next_tokens": slots.next_tokens}
+        inputs: dict[str, NDArray[Any]] = {"tokens": slots.tokens, "lengths": slots.lengths, "frames": slots.frames, **slots.cross}
+        outputs: dict[str, NDArray[Any]] = {"next_tokens": slots.next_tokens, **slots.kept}
         for name, cache in slots.cache.items():
             inputs[f"past_{name}"] = cache
             outputs[f"present_{name}"] = cache
