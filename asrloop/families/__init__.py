@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from asrloop.config import Settings
 from asrloop.cores import usable_cores
 from asrloop.families.moonshine import Moonshine
+from asrloop.families.transducer_files import open_transducer
 from asrloop.family import Family
 
 Tensors = Mapping[str, NDArray[np.generic]]
@@ -27,7 +28,7 @@ def open_family(repository: Path, settings: Settings, graphs: Graphs | None = No
     description = decoder / "family.json"
     if not description.is_file():
         raise FileNotFoundError(f"{description} is missing; make the models with `make models`")
-    families: dict[str, Callable[..., Family[Any]]] = {"moonshine": Moonshine}
+    families: dict[str, Callable[..., Family[Any]]] = {"moonshine": Moonshine, "transducer": open_transducer}
     name = json.loads(description.read_text(encoding="utf-8")).get("family")
     if name not in families:
         raise ValueError(f"{description}: family is {name!r}, known are {', '.join(families)}; make the models again")
