@@ -47,5 +47,8 @@ class Family(Protocol[Encoded]):
         to find the one at fault.
         """
 
+    def piece(self, token: int) -> str:
+        """What ``token`` adds to a text; a leading space starts a word."""
+
     def text(self, tokens: Sequence[int]) -> str:
         """The text of a finished token sequence."""

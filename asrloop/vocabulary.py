@@ -21,6 +21,10 @@ class Vocabulary:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._pieces)
 
+    def piece(self, token: int) -> str:
+        """What ``token`` adds to a text; a leading space starts a word."""
+        return self._pieces[token].replace(SPACE, b" ").decode("utf-8", errors="replace")
+
     def text(self, tokens: Iterable[int]) -> str:
         """The text of ``tokens``; byte pieces that do not make UTF-8 become U+FFFD."""
         joined = b"".join(self._pieces[token] for token in tokens)

@@ -56,6 +56,9 @@ class CountingFamily:
             emissions.append(Emission([length + done], [], done + 1 >= count))
         return emissions
 
+    def piece(self, token: int) -> str:
+        return f" {token}"
+
     def text(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))
 

@@ -116,6 +116,10 @@ class Moonshine:
         decided = self._step(rows)[:, 0]
         return [state.advance(slot, int(decided[slot])) for slot in slots]
 
+    def piece(self, token: int) -> str:
+        """See :class:`asrloop.family.Family`."""
+        return self._vocabulary.piece(token)
+
     def text(self, tokens: Sequence[int]) -> str:
         return self._vocabulary.text(tokens)
 

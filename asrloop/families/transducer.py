@@ -99,6 +99,10 @@ class Transducer:
             )
         return emissions
 
+    def piece(self, token: int) -> str:
+        """See :class:`asrloop.family.Family`."""
+        return self.rules.vocabulary[token].replace("\u2581", " ")
+
     def text(self, tokens: Sequence[int]) -> str:
         """See :class:`asrloop.family.Family`."""
         joined = "".join(self.rules.vocabulary[token] for token in tokens).replace("\u2581", " ")

@@ -53,7 +53,7 @@ class TritonPythonModel:
                 found = [answer for answer in tuple(self.unanswered) if answer.id == str(cancel)]
                 self.engine.cancel(*(row for answer in found for row in answer.rows))
                 sender = request.get_response_sender()
-                sender.send(response_of([f"{len(found)} cancelled"], [[]], [[]]), flags=FINAL)
+                sender.send(response_of([f"{len(found)} cancelled"], [[]], [[]], [[]]), flags=FINAL)
 
     def finalize(self):
         """Answer what is left and end the threads."""
@@ -70,19 +70,20 @@ def code_of(error):
     return pb_utils.TritonError.UNAVAILABLE
 
 
-def response_of(texts, tokens, times):
-    """The response with one row a text: TRANSCRIPTS [B, 1], TOKENS and TOKEN_TIMES [B, longest] padded with -1."""
+def response_of(texts, tokens, times, pieces):
+    """The response with one row a text: TRANSCRIPTS [B, 1]; TOKENS, TOKEN_TIMES (padded with -1) and TOKEN_PIECES [B, longest]."""
     outputs = {
         "TRANSCRIPTS": np.array([text.encode() for text in texts], np.object_).reshape(-1, 1),
-        "TOKENS": padded(tokens, np.int32),
-        "TOKEN_TIMES": padded(times, np.float32),
+        "TOKENS": padded(tokens, np.int32, -1),
+        "TOKEN_TIMES": padded(times, np.float32, -1),
+        "TOKEN_PIECES": padded(pieces, np.object_, b""),
     }
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
 
 
-def padded(rows, dtype):
-    """Rows of different lengths as one array, filled up with -1."""
-    array = np.full((len(rows), max(map(len, rows))), -1, dtype)
+def padded(rows, dtype, filling):
+    """Rows of different lengths as one array."""
+    array = np.full((len(rows), max(map(len, rows))), filling, dtype)
     for target, row in zip(array, rows, strict=True):
         target[: len(row)] = row
     return array
@@ -134,8 +135,15 @@ class LateAnswer:
         self.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code_of(error))))
 
     def succeed(self):
-        texts = [self.model.family.text(row.tokens) for row in self.rows]
-        self.send(response_of(texts, [row.tokens for row in self.rows], [row.times for row in self.rows]))
+        family = self.model.family
+        self.send(
+            response_of(
+                [family.text(row.tokens) for row in self.rows],
+                [row.tokens for row in self.rows],
+                [row.times for row in self.rows],
+                [[family.piece(token).encode() for token in row.tokens] if row.times else [] for row in self.rows],
+            )
+        )
 
     def send(self, response):
         # Triton frees what is_cancelled() reads once the response is sent; asking at that moment would take the server
