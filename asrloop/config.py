@@ -61,7 +61,7 @@ class BenchmarkSettings(_Section):
     concurrencies: list[Annotated[int, Field(ge=1, le=1024)]] = [1, 4, 16]
     rate_shares: list[Annotated[float, Field(gt=0, le=2)]] = [0.3, 0.6, 0.9]
     point_seconds: Seconds = 8.0
-    max_minutes: Annotated[float, Field(gt=0, le=600)] = 13.0
+    max_minutes: Annotated[float, Field(gt=0, le=600)] = 12.0
 
 
 class Settings(BaseSettings):

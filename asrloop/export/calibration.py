@@ -36,9 +36,7 @@ def observe(weights: MoonshineWeights, speech: Sequence[Array]) -> Observations:
     return Observations(encoder_run.observed, decoder_run.observed, limits)
 
 
-def _raised(
-    limit: CrossLimit, cross: Mapping[str, NDArray[Any]], layer: int, config: MoonshineConfig
-) -> CrossLimit:
+def _raised(limit: CrossLimit, cross: Mapping[str, NDArray[Any]], layer: int, config: MoonshineConfig) -> CrossLimit:
     """``limit``, raised to the magnitudes in ``cross``."""
     key, value = (
         np.abs(cross[f"cross_{part}_{layer}"][0, :, :, : config.head_size]).max(axis=1).reshape(-1)

@@ -31,10 +31,12 @@ class GraphWriter:
         self._outputs: list[ValueInfoProto] = []
 
     def input(self, name: str, dtype: type[np.generic], shape: Shape) -> str:
+        """Declare an input of the model."""
         self._inputs.append(_value(name, dtype, shape))
         return name
 
     def output(self, name: str, dtype: type[np.generic], shape: Shape) -> str:
+        """Declare that the value ``name`` is an output of the model."""
         self._outputs.append(_value(name, dtype, shape))
         return name
 
@@ -62,6 +64,7 @@ class GraphWriter:
         return list(outputs)
 
     def model(self, name: str) -> ModelProto:
+        """The model of everything written so far."""
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._constants.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, producer_name="asrloop", ir_version=IR_VERSION)

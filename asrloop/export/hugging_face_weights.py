@@ -27,7 +27,7 @@ def read(directory: Path) -> MoonshineWeights:
     config = _config(directory / CONFIG_FILE)
     tensors = _Tensors(directory / TENSOR_FILE)
     embedding = tensors["model.decoder.embed_tokens.weight"]
-    head = tensors["proj_out.weight"] if "proj_out.weight" in tensors else embedding
+    head = tensors.get("proj_out.weight")
     return MoonshineWeights(
         config=config,
         conv1=tensors["model.encoder.conv1.weight"],
@@ -62,7 +62,7 @@ def read(directory: Path) -> MoonshineWeights:
             for name in (f"model.decoder.layers.{index}" for index in range(config.decoder_layers))
         ),
         decoder_norm=tensors["model.decoder.norm.weight"],
-        head=Linear(np.ascontiguousarray(head.T)),
+        head=Linear(np.ascontiguousarray((embedding if head is None else head).T)),
     )
 
 
@@ -104,8 +104,8 @@ class _Tensors:
         self._header = header
         self._data = memoryview(data)[8 + length :]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._header
+    def get(self, name: str) -> Array | None:
+        return self[name] if name in self._header else None
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._header:
@@ -116,8 +116,7 @@ class _Tensors:
 
     def linear(self, name: str) -> Linear:
         """Checkpoints store ``[outputs, inputs]``."""
-        bias = self[f"{name}.bias"] if f"{name}.bias" in self else None
-        return Linear(np.ascontiguousarray(self[f"{name}.weight"].T), bias)
+        return Linear(np.ascontiguousarray(self[f"{name}.weight"].T), self.get(f"{name}.bias"))
 
     def attention(self, name: str) -> Attention:
         return Attention(*(self.linear(f"{name}.{part}_proj") for part in "qkvo"))

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asrloop.export.graph import CONTRIB, GraphWriter
 from asrloop.export.observation import Observation
@@ -16,7 +15,8 @@ from asrloop.export.weights import Array, Linear, Quantized
 class LinearWriter(Protocol):
     """Writes ``x @ matrix + bias`` into a graph and returns the name of the result."""
 
-    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str: ...
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """Write ``layer`` over the value ``x``; the result is called ``name``."""
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Float32:
     inputs: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """As :class:`LinearWriter` says."""
         self.inputs[name] = x
         matrix = graph.constant(f"{name}.matrix", layer.matrix)
         if layer.bias is None:
@@ -48,6 +49,7 @@ class StaticInt8:
     bits: int = 7
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """As :class:`LinearWriter` says."""
         scale, zero_point = activation_scale(self.observed[name])
         activation = [
             graph.constant(f"{x}.u8.scale", scale, np.float32),
@@ -73,9 +75,13 @@ class StaticInt8:
         return graph.node("MatMulIntegerToFloat", inputs, name, domain=CONTRIB)
 
 
+MARGIN = 1.3
+"""How much farther than in calibration activations may go. A clipped outlier harms far more than a coarser step."""
+
+
 def activation_scale(seen: Observation) -> tuple[float, int]:
     """Scale and u8 zero point that cover the range of all components together."""
-    least, greatest = min(float(seen.least.min()), 0.0), max(float(seen.greatest.max()), 0.0)
+    least, greatest = MARGIN * min(float(seen.least.min()), 0.0), MARGIN * max(float(seen.greatest.max()), 0.0)
     scale = max(greatest - least, 1e-6) / 255
     return scale, round(-least / scale)
 
@@ -97,12 +103,14 @@ class RowInt8:
     observed: Mapping[str, Observation]
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
-        axis = graph.constant("last_axis", np.array([-1]))
-        size = graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}.abs"), axis], f"{x}.size", keepdims=1)
-        unit = graph.node("Div", [x, size], f"{x}.unit")
+        """As :class:`LinearWriter` says."""
         scale = graph.constant("unit.scale", 1 / 127, np.float32)
         middle = graph.constant("unit.zero_point", 128, np.uint8)
-        integers = graph.node("QuantizeLinear", [unit, scale, middle], f"{x}.u8")
+        size, integers = f"{x}.size", f"{x}.unit.u8"
+        if not graph.has(integers):
+            axis = graph.constant("last_axis", np.array([-1]))
+            graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}.abs"), axis], size, keepdims=1)
+            graph.node("QuantizeLinear", [graph.node("Div", [x, size], f"{x}.unit"), scale, middle], integers)
         values, scales = seven_bits(layer.matrix, self.observed[name].moment)
         weight = graph.constant(f"{name}.s7", values)
         product = graph.node(
@@ -126,5 +134,6 @@ class Choice:
     usual: LinearWriter
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """As :class:`LinearWriter` says."""
         writer = self.special if name.endswith(self.ending) else self.usual
         return writer(graph, x, layer, name)

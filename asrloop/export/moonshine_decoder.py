@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from asrloop.export.graph import CONTRIB, GraphWriter
+from asrloop.export.graph import CONTRIB, GraphWriter, Shape
 from asrloop.export.linear import LinearWriter
 from asrloop.export.weights import Array, DecoderLayer, MoonshineConfig, MoonshineWeights, side_by_side
 
@@ -66,9 +66,7 @@ def decoder_step(weights: MoonshineWeights, linear: LinearWriter, compact: bool 
 class _Step:
     """Writes the parts of a step into ``graph``."""
 
-    def __init__(
-        self, graph: GraphWriter, config: MoonshineConfig, linear: LinearWriter, integer_cross: bool
-    ) -> None:
+    def __init__(self, graph: GraphWriter, config: MoonshineConfig, linear: LinearWriter, integer_cross: bool) -> None:
         self.graph = graph
         self.config = config
         self.linear = linear
@@ -82,8 +80,8 @@ class _Step:
 
     def declare_caches(self) -> None:
         config = self.config
-        cache = ["rows", config.heads, "token_capacity", cache_head_size(config)]
-        cross = ["rows", config.heads, "frame_capacity", cross_head_size(config)]
+        cache: Shape = ["rows", config.heads, "token_capacity", cache_head_size(config)]
+        cross: Shape = ["rows", config.heads, "frame_capacity", cross_head_size(config)]
         for index in range(config.decoder_layers):
             for part in ("key", "value"):
                 self.graph.input(f"past_{part}_{index}", np.float32, cache)
@@ -143,9 +141,20 @@ class _Step:
         size = cross_head_size(config)
         query = self.linear(self.graph, normed, attention.query.pad_output_heads(config.heads, size), f"{name}.query")
         if index == 0:
-            zero, axis = self.graph.constant("zero", np.zeros(1, np.int64)), self.graph.constant("axis", np.ones(1, np.int64))
+            zero, axis = (
+                self.graph.constant("zero", np.zeros(1, np.int64)),
+                self.graph.constant("axis", np.ones(1, np.int64)),
+            )
             self.graph.node("Slice", [query, zero, zero, axis], "nothing")
-        inputs = [query, "nothing", "nothing", f"cross_key_{index}", f"cross_value_{index}", "last_frame", "frame_capacity"]
+        inputs = [
+            query,
+            "nothing",
+            "nothing",
+            f"cross_key_{index}",
+            f"cross_value_{index}",
+            "last_frame",
+            "frame_capacity",
+        ]
         outputs = [f"{name}.mixed"]
         attributes: dict[str, str | int] = {}
         if self.integer_cross:

@@ -14,7 +14,7 @@ from onnx import ModelProto
 from asrloop.export.graph import CONTRIB, GraphWriter
 from asrloop.export.linear import LinearWriter
 from asrloop.export.moonshine_decoder import cross_head_size
-from asrloop.export.weights import Array, EncoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.export.weights import Array, EncoderLayer, Linear, MoonshineConfig, MoonshineWeights
 
 STRIDES = (64, 3, 2)
 WIDTHS = (127, 7, 3)
@@ -61,22 +61,45 @@ class _Encoder:
         self.linear = linear
 
     def convolutions(self, weights: MoonshineWeights) -> str:
-        """Three strided convolutions from samples to frames, f32 [1, frames, hidden_size]. The scale and bias of the group
-        norm are linear and go into the second convolution, which has no padding."""
+        """Three strided convolutions from samples to frames, f32 [1, frames, hidden_size]."""
         graph = self.graph
         wave = graph.node("Unsqueeze", ["audio", graph.constant("axis", np.ones(1, np.int64))], "wave")
         maps = graph.node("Conv", [wave, graph.constant("conv1.weight", weights.conv1)], "conv1", strides=[STRIDES[0]])
         maps = self.group_norm(graph.node("Tanh", [maps], "conv1.tanh"))
-        conv2 = weights.conv2 * weights.group_norm_scale[:, None]
+        frames = graph.node("Transpose", [maps], "conv1.frames", perm=[0, 2, 1])
+        frames = graph.node(
+            "Mul", [frames, graph.constant("group_norm.scale", weights.group_norm_scale)], "group_norm.scaled"
+        )
+        # The norm's bias is the same for all times and goes into the second convolution, which has no padding.
         conv2_bias = weights.conv2_bias + np.einsum("oiw,i->o", weights.conv2, weights.group_norm_bias)
-        for name, weight, bias, stride in (
-            ("conv2", conv2, conv2_bias, STRIDES[1]),
-            ("conv3", weights.conv3, weights.conv3_bias, STRIDES[2]),
-        ):
-            constants = [graph.constant(f"{name}.weight", weight), graph.constant(f"{name}.bias", bias)]
-            maps = graph.node("Conv", [maps, *constants], name, strides=[stride])
-            maps = graph.node("Gelu", [maps], f"{name}.gelu", domain=CONTRIB)
-        return graph.node("Transpose", [maps], "frames", perm=[0, 2, 1])
+        frames = self.convolution(frames, weights.conv2, conv2_bias, STRIDES[1], "conv2")
+        return self.convolution(frames, weights.conv3, weights.conv3_bias, STRIDES[2], "conv3")
+
+    def convolution(self, frames: str, weight: Array, bias: Array, stride: int, name: str) -> str:
+        """Convolution and GELU over ``frames`` f32 [1, times, inputs], as one product with all windows laid flat."""
+        outputs, inputs, width = weight.shape
+        windows = self.windows(frames, inputs, width, stride, f"{name}.windows")
+        matrix = np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(width * inputs, outputs)
+        result = self.linear(self.graph, windows, Linear(matrix, bias), name)
+        return self.graph.node("Gelu", [result], f"{name}.gelu", domain=CONTRIB)
+
+    def windows(self, frames: str, inputs: int, width: int, stride: int, name: str) -> str:
+        """Windows of ``width`` times, one every ``stride``: f32 [1, windows, width * inputs]."""
+        graph = self.graph
+
+        def number(value: int) -> str:
+            return graph.constant(f"number.{value}", value, np.int64)
+
+        times = graph.node("Squeeze", [graph.node("Shape", [frames], f"{name}.shape", start=1, end=2)], f"{name}.times")
+        last = graph.node("Sub", [times, number(width - 1)], f"{name}.last_start")
+        starts = graph.node("Range", [number(0), last, number(stride)], f"{name}.starts")
+        column = graph.node("Unsqueeze", [starts, graph.constant("axis", np.ones(1, np.int64))], f"{name}.column")
+        taps = graph.constant(f"{name}.taps", np.arange(width))
+        index = graph.node("Add", [column, taps], f"{name}.index")
+        gathered = graph.node("Gather", [frames, index], f"{name}.gathered", axis=1)
+        return graph.node(
+            "Reshape", [gathered, graph.constant(f"{name}.flat", np.array([1, -1, width * inputs]))], name
+        )
 
     def group_norm(self, maps: str) -> str:
         """One group: mean and variance over all channels and times."""

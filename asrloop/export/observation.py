@@ -11,8 +11,8 @@ from asrloop.export.weights import Array
 
 @dataclass(frozen=True)
 class Observation:
-    """The input of a layer: least and greatest value of each component, f32 [inputs], and the sum of the outer products of all vectors,
-    f64 [inputs, inputs]."""
+    """The input of a layer: least and greatest value of each component, f32 [inputs], and the sum of the outer products of
+    all vectors, f64 [inputs, inputs]."""
 
     least: Array
     greatest: Array
@@ -25,6 +25,7 @@ class Observation:
         return cls(vectors.min(axis=0), vectors.max(axis=0), moment)
 
     def joined(self, other: "Observation") -> "Observation":
+        """What both saw."""
         least, greatest = np.minimum(self.least, other.least), np.maximum(self.greatest, other.greatest)
         return Observation(least, greatest, self.moment + other.moment)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.tools.ort_format_model.ort_flatbuffers_py import fbs
@@ -39,7 +38,10 @@ def _graph(graph: Any, name: str, outer: set[str]) -> GraphProto:
     stored = [graph.Nodes(i) for i in range(graph.NodesLength())]
     produced = {_text(node.Outputs(i)) for node in stored for i in range(node.OutputsLength())}
     nodes = [_node(node, outer=known | produced) for node in stored]
-    needs = [{_text(node.ImplicitInputs(i)) for i in range(node.ImplicitInputsLength())} | set(_inputs(node)) for node in stored]
+    needs = [
+        {_text(node.ImplicitInputs(i)) for i in range(node.ImplicitInputsLength())} | set(_inputs(node))
+        for node in stored
+    ]
     return helper.make_graph(
         _in_order(nodes, needs, known),
         name,

@@ -26,11 +26,14 @@ class Smoother:
         inputs = readers[0].matrix.shape[0]
         activation = np.maximum(np.maximum(-seen.least, seen.greatest), 1e-5)
         activation = activation.reshape(self._groups(seen))[:, : inputs // self._heads].reshape(-1)
-        matrix = np.maximum(np.max([np.abs(reader.matrix).max(axis=1) for reader in readers], axis=0), 1e-5)
-        factor = activation**STRENGTH / matrix ** (1 - STRENGTH)
-        factor = (factor / np.exp(np.log(factor).mean())).astype(np.float32)
+        factor = self.balance(activation, np.max([np.abs(reader.matrix).max(axis=1) for reader in readers], axis=0))
         self.divide(names, factor)
         return factor
+
+    def balance(self, activation: Array, matrix: Array) -> Array:
+        """The factors for inputs of these greatest magnitudes and the greatest elements they meet; geometric mean 1."""
+        factor = activation**STRENGTH / np.maximum(matrix, 1e-5) ** (1 - STRENGTH)
+        return np.asarray(factor / np.exp(np.log(factor).mean()), np.float32)
 
     def divide(self, names: Sequence[str], factor: Array) -> None:
         """Keep in step: what was observed under ``names`` is now divided by ``factor``."""
@@ -48,6 +51,20 @@ class Smoother:
         """Fold into the scale of the layer norm before ``readers``."""
         factor = self.factor(names, readers)
         return norm / factor, [reader.scale_inputs(factor) for reader in readers]
+
+    def second_convolution(self, weights: MoonshineWeights) -> MoonshineWeights:
+        """Fold into the group norm. A channel is seen once for each tap of the window; one factor serves all."""
+        _, channels, width = weights.conv2.shape
+        seen = self.observed["conv2"]
+        activation = np.maximum(np.maximum(-seen.least, seen.greatest), 1e-5).reshape(width, channels).max(axis=0)
+        factor = self.balance(activation, np.abs(weights.conv2).max(axis=(0, 2)))
+        self.observed["conv2"] = seen.divided(np.tile(factor, width))
+        return replace(
+            weights,
+            group_norm_scale=weights.group_norm_scale / factor,
+            group_norm_bias=weights.group_norm_bias / factor,
+            conv2=weights.conv2 * factor[:, None],
+        )
 
     def after_linear(self, writer: Linear, name: str, reader: Linear) -> tuple[Linear, Linear]:
         """Fold into the last columns of ``writer``, whose result reaches ``reader`` component by component."""
@@ -131,7 +148,7 @@ def smooth(weights: MoonshineWeights, seen: Observations) -> tuple[MoonshineWeig
     encoder_norm, decoder_layers = encoder.cross_projections(weights.encoder_norm, decoder_layers)
     decoder_norm, (head,) = decoder.after_norm(weights.decoder_norm, ["logits"], [weights.head])
     smoothed = replace(
-        weights,
+        encoder.second_convolution(weights),
         encoder_layers=encoder_layers,
         encoder_norm=encoder_norm,
         decoder_layers=decoder_layers,

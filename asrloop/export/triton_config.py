@@ -49,4 +49,6 @@ def _joined(lines: list[str]) -> str:
 def _tensor(value: onnx.ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     dims = [dim.dim_value or -1 for dim in tensor.shape.dim]
-    return f'{{ name: "{value.name}" data_type: {_TYPES[onnx.TensorProto.DataType.Name(tensor.elem_type)]} dims: {dims} }}'
+    return (
+        f'{{ name: "{value.name}" data_type: {_TYPES[onnx.TensorProto.DataType.Name(tensor.elem_type)]} dims: {dims} }}'
+    )

@@ -30,6 +30,7 @@ class MoonshineConfig:
 
     @property
     def head_size(self) -> int:
+        """Components of a head."""
         return self.hidden_size // self.heads
 
     def rotary_tables(self, positions: int) -> tuple[Array, Array]:
@@ -50,6 +51,7 @@ class Quantized:
     zero_point: NDArray[np.uint8]
 
     def matrix(self) -> Array:
+        """The f32 matrix that the integers stand for."""
         return (self.values.astype(np.float32) - self.zero_point.astype(np.float32)) * self.scale
 
 
@@ -63,6 +65,7 @@ class Linear:
 
     @classmethod
     def from_quantized(cls, quantized: Quantized, bias: Array | None = None) -> "Linear":
+        """The layer of stored integers."""
         return cls(quantized.matrix(), bias, quantized)
 
     def scale_inputs(self, factor: Array) -> "Linear":
@@ -125,6 +128,8 @@ class Attention:
 
 @dataclass(frozen=True)
 class EncoderLayer:
+    """Norm scales are f32 [hidden_size]; the norms have no bias."""
+
     attention_norm: Array
     attention: Attention
     mlp_norm: Array
@@ -174,6 +179,6 @@ def _padding(heads: int, old: int, new: int) -> NDArray[np.int64]:
 
 
 def _take(array: NDArray[Any], index: NDArray[np.int64], axis: int, fill: int) -> NDArray[Any]:
-    taken = np.take(array, np.maximum(index, 0), axis=axis)
+    taken: NDArray[Any] = np.take(array, np.maximum(index, 0), axis=axis)
     np.moveaxis(taken, axis, 0)[index < 0] = fill
     return taken

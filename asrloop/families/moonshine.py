@@ -44,6 +44,7 @@ class MoonshineNumbers:
 
     @classmethod
     def read(cls, path: Path) -> "MoonshineNumbers":
+        """Read ``family.json``. Raises ValueError when it describes another family."""
         numbers: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         family = numbers.pop("family", None)
         if family != "moonshine":
@@ -84,7 +85,9 @@ class Moonshine:
         self._encode = encoder_call or _session_call(
             open_session(encoder_directory / "model.onnx", threads=encoder_threads, memory_arena=False)
         )
-        self._slots = _Slots(self.numbers, slots, self._token_limit(self._max_samples), self._frame_bound(self._max_samples))
+        self._slots = _Slots(
+            self.numbers, slots, self._token_limit(self._max_samples), self._frame_bound(self._max_samples)
+        )
         if decoder_call is None:
             session = open_session(decoder_directory / "model.onnx", threads=decoder_threads)
             self._step: Callable[[int], NDArray[np.int64]] = _BoundStep(session, self._slots)
@@ -121,6 +124,7 @@ class Moonshine:
         return self._vocabulary.piece(token)
 
     def text(self, tokens: Sequence[int]) -> str:
+        """The text of a finished token sequence."""
         return self._vocabulary.text(tokens)
 
     def _token_limit(self, samples: int) -> int:
@@ -185,7 +189,12 @@ class _BoundStep:
     def _bind(self, rows: int) -> ort.IOBinding:
         slots = self._slots
         binding = self._session.io_binding()
-        inputs: dict[str, NDArray[Any]] = {"tokens": slots.tokens, "lengths": slots.lengths, "frames": slots.frames, **slots.cross}
+        inputs: dict[str, NDArray[Any]] = {
+            "tokens": slots.tokens,
+            "lengths": slots.lengths,
+            "frames": slots.frames,
+            **slots.cross,
+        }
         outputs: dict[str, NDArray[Any]] = {"next_tokens": slots.next_tokens, **slots.kept}
         for name, cache in slots.cache.items():
             inputs[f"past_{name}"] = cache
