@@ -1,0 +1,96 @@
+"""`asr-client` as a user runs it: output, exit codes, messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.client.stand_in import StandIn
+
+
+def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-m", "asrloop_client", *map(str, arguments)]
+    variables = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    path = tmp_path / "speech.flac"
+    soundfile.write(path, np.zeros(800, np.float32), 8000)
+    return path
+
+
+def test_one_file_gives_its_text_alone(stand_in: StandIn, speech: Path) -> None:
+    result = run("transcribe", speech, "--server", stand_in.address)
+    assert (result.returncode, result.stdout) == (0, "800 0 8000\n")
+    assert f"(grpc to {stand_in.address})" in result.stderr
+
+
+def test_several_come_in_order_and_a_bad_one_does_not_stop_the_rest(stand_in: StandIn, speech: Path) -> None:
+    bad = speech.with_name("bad.wav")
+    bad.write_bytes(b"no audio")
+    result = run("transcribe", speech, bad, speech, "-s", stand_in.address, "--concurrency", 2)
+    assert result.returncode == 1
+    assert result.stdout == f"{speech}: 800 0 8000\n" * 2
+    assert f"error: {bad}: " in result.stderr
+    assert "no audio file" in result.stderr
+
+
+def test_json_has_one_object_a_line(stand_in: StandIn, speech: Path) -> None:
+    result = run("transcribe", speech, "missing.wav", "--json", ASR_CLIENT_SERVERS=stand_in.address)
+    assert result.returncode == 1
+    good, bad = map(json.loads, result.stdout.splitlines())
+    assert (good["file"], good["text"], good["tokens"]) == (str(speech), "800 0 8000", [7, 8])
+    assert good["timings"]["call"] < good["timings"]["total"]
+    assert (bad["file"], bad["error"]) == ("missing.wav", "FileNotFoundError")
+
+
+@pytest.mark.parametrize("option", ["--shared-memory", "--no-pooling"])
+def test_the_other_transports(stand_in: StandIn, speech: Path, option: str) -> None:
+    assert run("transcribe", speech, option, "-s", stand_in.address).stdout == "800 0 8000\n"
+
+
+def test_health_and_its_exit_codes(stand_in: StandIn) -> None:
+    result = run("health", "-s", stand_in.address)
+    assert result.returncode == 0
+    assert "asr_ensemble" in result.stdout
+    result = run("health", "-s", stand_in.address, "-s", "127.0.0.1:1", "--json")
+    assert result.returncode == 1
+    assert [json.loads(line)["ready"] for line in result.stdout.splitlines()] == [True, False]
+    assert run("health", "-s", "127.0.0.1:1").returncode == 3
+
+
+def test_stats_counts_per_model(stand_in: StandIn, speech: Path) -> None:
+    def successes() -> int:
+        lines = run("stats", "--json", "-s", stand_in.address).stdout.splitlines()
+        return {entry["model"]: entry["successes"] for entry in map(json.loads, lines)}["asr_ensemble"]
+
+    before = successes()
+    run("transcribe", speech, "-s", stand_in.address)
+    assert successes() == before + 1
+    assert "queue ms" in run("stats", "-s", stand_in.address).stdout
+
+
+def test_no_server_is_exit_code_3_and_one_line(speech: Path) -> None:
+    result = run("transcribe", speech, "-s", "127.0.0.1:1")
+    assert result.returncode == 3
+    assert result.stderr.startswith("error: 127.0.0.1:1: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_usage_is_exit_code_2(speech: Path) -> None:
+    assert run("transcribe").returncode == 2
+    result = run("transcribe", speech, "--private-key", "key.pem")
+    assert result.returncode == 2
+    assert "both or neither" in result.stderr
+
+
+def test_help_names_the_commands_and_exit_codes() -> None:
+    text = run("--help").stdout
+    assert all(word in text for word in ("transcribe", "health", "stats", "Exit codes"))

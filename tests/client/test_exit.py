@@ -1,0 +1,84 @@
+"""A program that never closes its client ends cleanly, and so does one that forks."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.client.stand_in import StandIn
+
+BLOCKING = """
+import numpy, sys
+from asrloop_client import AsrClient
+client = AsrClient(sys.argv[1], shared_memory={shared_memory}, probe_interval=0.01)
+assert client.transcribe(numpy.ones(160, numpy.float32)).text == "160 160 16000"
+"""
+
+DROPPED = BLOCKING + "del client\n"
+
+IN_CYCLE = BLOCKING + "client.itself = client\ndel client\n"
+
+RUNNING = (
+    BLOCKING
+    + """
+import threading, time
+call = lambda: client.transcribe(numpy.ones(160, numpy.float32), parameters={{"sleep_ms": 30000}})
+threading.Thread(target=call, daemon=True).start()
+time.sleep(0.2)
+"""
+)
+
+ASYNC = """
+import asyncio, numpy, sys
+from asrloop_client import AsyncAsrClient
+async def main():
+    client = AsyncAsrClient(sys.argv[1], shared_memory={shared_memory}, probe_interval=0.01)
+    assert (await client.transcribe(numpy.ones(160, numpy.float32))).text == "160 160 16000"
+asyncio.run(main())
+"""
+
+FORK = """
+import numpy, os, sys, warnings
+from asrloop_client import AsrClient, ClientForked
+client = AsrClient(sys.argv[1], shared_memory={shared_memory})
+ones = numpy.ones(160, numpy.float32)
+client.transcribe(ones)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on fork with threads
+    child = os.fork()
+if child == 0:
+    try:
+        client.transcribe(ones)
+    except ClientForked as error:
+        assert "spawn" in str(error)
+        sys.exit(7)
+    sys.exit(8)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert client.transcribe(ones).text == "160 160 16000", "the child took the parent's sockets or regions along"
+"""
+
+
+@pytest.mark.parametrize("shared_memory", [False, True], ids=["grpc", "shared_memory"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(BLOCKING, id="never_closed"),
+        pytest.param(DROPPED, id="dropped"),
+        pytest.param(IN_CYCLE, id="in_a_cycle"),
+        pytest.param(RUNNING, id="in_mid_call"),
+        pytest.param(ASYNC, id="asyncio"),
+        pytest.param(FORK, id="fork"),
+    ],
+)
+def test_it_ends_cleanly(stand_in: StandIn, program: str, shared_memory: bool) -> None:
+    code = program.format(shared_memory=shared_memory)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", code, stand_in.address],
+        env={key: value for key, value in os.environ.items() if not key.startswith(("GRPC_", "PYTEST_"))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""

@@ -1,0 +1,136 @@
+"""Servers killed with SIGKILL under load: no call hangs, none fails that another server could answer, and all recovers."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from asrloop_client import AsrError, BreakerConfig, CircuitOpen, PoolConfig, RetryConfig, ServerGone
+
+from tests.client.stand_in import StandIn, connections_to
+from tests.client.test_clients import eventually
+
+Connect = Callable[..., Any]
+ONES = np.ones(160, np.float32)
+DEADLINE = 10.0
+
+
+class Load:
+    """Threads that transcribe without a pause until stopped, and what became of each call."""
+
+    def __init__(self, client: Any, threads: int) -> None:
+        self._client = client
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.succeeded = 0
+        self.errors: list[BaseException] = []
+        self.longest = 0.0
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            started = time.monotonic()
+            error: BaseException | None = None
+            try:
+                self._client.transcribe(ONES, timeout=DEADLINE, parameters={"sleep_ms": 20})
+            except BaseException as raised:
+                error = raised
+                time.sleep(0.01)
+            with self._lock:
+                self.longest = max(self.longest, time.monotonic() - started)
+                if error is None:
+                    self.succeeded += 1
+                else:
+                    self.errors.append(error)
+
+    def wait_for(self, calls: int) -> None:
+        target = self.succeeded + calls
+        assert eventually(lambda: self.succeeded >= target), self.errors[-1:]
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_server_killed_and_restarted_under_load_costs_typed_errors_only_and_all_recovers(
+    connect: Connect, make_stand_in: Callable[..., StandIn]
+) -> None:
+    server = make_stand_in()
+    client = connect(
+        server.address,
+        pool=PoolConfig(min_channels=4, max_channels=8),
+        breaker=BreakerConfig(failures=5, open_seconds=0.5),
+        probe_interval=0.2,
+    )
+    load = Load(client, threads=6)
+    try:
+        load.wait_for(30)
+        server.kill()
+        assert eventually(lambda: len(load.errors) >= 10)
+        assert eventually(lambda: not client.stats()[0].healthy)
+        server.start()
+        load.wait_for(60)
+    finally:
+        load.stop()
+    # CircuitOpen: the breaker spares the dead server.
+    assert {type(error) for error in load.errors} <= {ServerGone, CircuitOpen}
+    assert load.longest < DEADLINE
+    assert eventually(lambda: client.stats()[0].healthy)
+    (stats,) = client.stats()
+    assert stats.circuit == "closed"
+    assert stats.in_flight == stats.pool.in_use == 0
+    assert stats.pool.broken > 0
+    assert eventually(lambda: connections_to(server.address) == client.stats()[0].pool.open >= 4)
+
+
+def test_with_one_server_of_two_killed_no_call_fails_and_it_is_taken_back(
+    connect: Connect, make_stand_in: Callable[..., StandIn]
+) -> None:
+    first, second = make_stand_in(), make_stand_in()
+    client = connect([first.address, second.address], probe_interval=0.2)
+    load = Load(client, threads=6)
+    try:
+        load.wait_for(40)
+        assert all(each.calls > 10 for each in client.stats()), "one server got next to nothing"
+        first.kill()
+        load.wait_for(100)
+        assert [each.healthy for each in client.stats()] == [False, True]
+        first.start()
+        assert eventually(lambda: all(each.healthy and each.circuit == "closed" for each in client.stats()) or False)
+        before = client.stats()[0].calls
+        load.wait_for(60)
+        assert client.stats()[0].calls > before + 10
+    finally:
+        load.stop()
+    assert load.errors == []
+
+
+def test_a_server_that_is_down_at_the_start_is_taken_in_later(
+    connect: Connect, stand_in: StandIn, make_stand_in: Callable[..., StandIn]
+) -> None:
+    late = make_stand_in()
+    late.kill()
+    client = connect([late.address, stand_in.address], probe_interval=0.1)
+    assert client.transcribe(ONES).endpoint == stand_in.address
+    assert [each.healthy for each in client.stats()] == [False, True]
+    late.start()
+    assert eventually(lambda: client.stats()[0].healthy)
+    assert eventually(lambda: connections_to(late.address) == 5)
+    assert {client.transcribe(ONES).endpoint for _ in range(4)} == {late.address, stand_in.address}
+
+
+def test_a_server_whose_model_is_gone_is_set_aside(connect: Connect, make_stand_in: Callable[..., StandIn]) -> None:
+    """The server itself stays live and ready."""
+    server = make_stand_in("--model-control-mode=explicit", "--load-model=*")
+    client = connect(server.address, probe_interval=0.1, retry=RetryConfig(attempts=1))
+    server.control("unload", "asr_ensemble")
+    assert eventually(lambda: not client.stats()[0].healthy)
+    with pytest.raises(AsrError, match="asr_ensemble"):
+        client.transcribe(ONES)
+    server.control("load", "asr_ensemble")
+    assert eventually(lambda: client.stats()[0].healthy)

@@ -1,0 +1,100 @@
+"""The clients against the project's own models: real speech, real text."""
+
+import asyncio
+import re
+import threading
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, DeadlineExceeded, InvalidAudio
+from numpy.typing import NDArray
+
+from asrloop.triton_server import TritonServer
+from tests.client.test_clients import eventually
+from tests.conftest import BECKETT
+
+Connect = Callable[..., Any]
+
+
+def counted(server: TritonServer, outcome: str) -> float:
+    with urllib.request.urlopen(server.metrics_url) as response:
+        found = re.search(rf'asrloop_requests_total\{{.*outcome="{outcome}".*\}} (\S+)', response.read().decode())
+    return float(found[1]) if found else 0.0
+
+
+def test_a_file_its_bytes_and_its_samples_give_the_text(
+    connect: Connect, server: TritonServer, beckett_path: Path, beckett: NDArray[np.float32]
+) -> None:
+    client = connect(server.grpc_endpoint)
+    from_path = client.transcribe(beckett_path)
+    assert from_path.text == BECKETT
+    assert client.transcribe(beckett_path.read_bytes()).text == BECKETT
+    assert client.transcribe(beckett, sample_rate=16_000).tokens == from_path.tokens
+
+
+def test_shared_memory_gives_the_same_tokens(
+    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    shared = connect(server.grpc_endpoint, shared_memory=True).transcribe(beckett)
+    assert (shared.text, shared.transport) == (BECKETT, "shared_memory")
+
+
+@pytest.mark.parametrize(
+    ("samples", "sample_rate"),
+    [
+        (np.zeros(0, np.float32), 16_000),
+        (np.full(1600, np.nan, np.float32), 16_000),
+        (np.full(1600, np.inf, np.float32), 16_000),
+        (np.zeros(1600, np.float32), 7),
+        (np.zeros(16_000 * 3600, np.float32), 16_000),
+    ],
+    ids=["empty", "nan", "infinity", "rate", "length"],
+)
+def test_bad_audio_is_invalid_audio(
+    connect: Connect, server: TritonServer, samples: NDArray[np.float32], sample_rate: int
+) -> None:
+    with pytest.raises(InvalidAudio):
+        connect(server.grpc_endpoint).transcribe(samples, sample_rate=sample_rate)
+
+
+def test_the_deadline_reaches_the_model_through_the_ensemble(
+    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    before = counted(server, "deadline")
+    with pytest.raises(DeadlineExceeded):
+        connect(server.grpc_endpoint).transcribe(np.tile(beckett, 2), timeout=0.05)
+    assert eventually(lambda: counted(server, "deadline") > before)
+
+
+def test_cancelling_raises_the_servers_cancelled_counter(server: TritonServer, beckett: NDArray[np.float32]) -> None:
+    before = counted(server, "cancelled")
+    with AsrClient(server.grpc_endpoint) as client:
+        for _ in range(3):
+            token = CancelToken()
+            threading.Timer(0.05, token.cancel).start()
+            with pytest.raises(Cancelled):
+                client.transcribe(np.tile(beckett, 2), cancel=token)
+        assert eventually(lambda: counted(server, "cancelled") > before)
+        assert client.transcribe(beckett).text == BECKETT
+
+
+async def cancel_a_task(address: str, samples: NDArray[np.float32]) -> None:
+    async with AsyncAsrClient(address) as client:
+        task = asyncio.create_task(client.transcribe(samples))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_cancelling_a_task_raises_the_servers_cancelled_counter(
+    server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    before = counted(server, "cancelled")
+    for _ in range(3):
+        asyncio.run(cancel_a_task(server.grpc_endpoint, np.tile(beckett, 2)))
+    assert eventually(lambda: counted(server, "cancelled") > before)

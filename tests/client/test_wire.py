@@ -1,0 +1,96 @@
+"""Requests and replies, checked against Triton's own message classes."""
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from asrloop_client import wire
+from asrloop_client.errors import InvalidAudio, ServerFailure
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
+
+
+def parse(raw: bytes) -> service_pb2.ModelInferRequest:
+    return service_pb2.ModelInferRequest.FromString(raw)
+
+
+def options(request_id: str = "id", **parameters: Any) -> wire.Options:
+    return wire.Options(parameters=parameters, request_id=request_id, timeout=2.5)
+
+
+@given(st.one_of(st.integers(0, 40), st.sampled_from([127, 128, 16383, 16384, 160_000])))
+def test_samples_arrive_bit_for_bit(count: int) -> None:
+    samples = np.random.default_rng(count).standard_normal(count).astype(np.float32)
+    request = parse(wire.samples_request("asr_ensemble", samples, 8000, options("id-1")))
+    assert (request.model_name, request.id) == ("asr_ensemble", "id-1")
+    assert [(each.name, each.datatype, list(each.shape)) for each in request.inputs] == [("WAV", "FP32", [1, count])]
+    assert request.parameters["sample_rate"].int64_param == 8000
+    assert list(request.raw_input_contents) == [samples.tobytes()]
+
+
+def test_parameters_keep_their_types() -> None:
+    parameters = {"a": True, "b": 2, "c": 0.5, "d": "x"}
+    request = parse(wire.samples_request("m", np.zeros(1, np.float32), 16000, options(**parameters)))
+    found = {name: value.WhichOneof("parameter_choice") for name, value in request.parameters.items()}
+    assert found == {
+        "a": "bool_param",
+        "b": "int64_param",
+        "c": "double_param",
+        "d": "string_param",
+        "sample_rate": "int64_param",
+        "timeout": "int64_param",
+    }
+    assert request.parameters["timeout"].int64_param == 2_500_000, "Triton's unit is the microsecond"
+
+
+def test_a_parameter_of_another_type_is_refused() -> None:
+    with pytest.raises(InvalidAudio, match="parameter x is a list: give a str, bool, int or float"):
+        wire.samples_request("m", np.zeros(1, np.float32), 16000, options(x=[]))
+
+
+def test_a_file_goes_as_one_string() -> None:
+    request = parse(wire.file_request("asr_file", b"RIFF...", options()))
+    assert [(each.name, each.datatype, list(each.shape)) for each in request.inputs] == [("AUDIO", "BYTES", [1, 1])]
+    assert list(request.raw_input_contents) == [struct.pack("<I", 7) + b"RIFF..."]
+
+
+def test_a_region_is_named_instead_of_content() -> None:
+    request = parse(wire.region_request("m", "region-1", 160, 16000, options()))
+    (wav,) = request.inputs
+    assert wav.parameters["shared_memory_region"].string_param == "region-1"
+    assert wav.parameters["shared_memory_byte_size"].int64_param == 640
+    assert list(request.raw_input_contents) == []
+
+
+def response(**outputs: bytes) -> service_pb2.ModelInferResponse:
+    message = service_pb2.ModelInferResponse(model_name="m")
+    for name, raw in outputs.items():
+        message.outputs.add(name=name)
+        message.raw_output_contents.append(raw)
+    return message
+
+
+TEXT = struct.pack("<I", 5) + "höra".encode()
+TOKENS = np.array([3, 4, 5, -1, -1], np.int32).tobytes()
+
+
+def test_a_reply_loses_its_padding_whatever_the_order_of_outputs() -> None:
+    reply = wire.read_reply(response(TOKENS=TOKENS, TRANSCRIPTS=TEXT), "host:1")
+    assert (reply.text, reply.tokens, reply.token_times) == ("höra", (3, 4, 5), None)
+
+
+def test_times_are_read_when_the_server_sends_them() -> None:
+    times = np.array([0.5, 1.0, 1.5, -1, -1], np.float32).tobytes()
+    reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, TOKEN_TIMES=times, NEWER=b""), "host:1")
+    assert reply.token_times == (0.5, 1.0, 1.5)
+
+
+def test_an_empty_tensor_of_times_is_no_times() -> None:
+    assert wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, TOKEN_TIMES=b""), "host:1").token_times is None
+
+
+def test_a_reply_of_another_model_is_a_clear_error() -> None:
+    with pytest.raises(ServerFailure, match=r"model m sent \['LOGITS'\] without \['TOKENS', 'TRANSCRIPTS'\]"):
+        wire.read_reply(response(LOGITS=b""), "host:1")
