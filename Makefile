@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run serve models test lint setup setup-dev clean
+.PHONY: help run serve models test test-torch lint sweep bench setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -23,6 +23,16 @@ models: .venv/ready ## Make the encoder and the decoder where they are missing. 
 
 test: .venv/ready-dev models ## Run the tests. ARGS go to pytest
 	@.venv/bin/python -m pytest $(ARGS)
+
+test-torch: .venv/ready-torch models ## Run the tests and the type check of what needs PyTorch: training. ARGS go to pytest
+	@.venv/bin/mypy --package asrloop_train
+	@.venv/bin/python -m pytest -m torch $(ARGS)
+
+sweep: .venv/ready-dev models ## Measure latency and throughput under load with perf_analyzer; writes report.html. ARGS: --quick, ...
+	@.venv/bin/python scripts/sweep.py $(ARGS)
+
+bench: .venv/ready-dev models ## Measure the ladder from a channel per request to continuous batching. ARGS: --quick, ...
+	@.venv/bin/python scripts/benchmark.py run $(ARGS)
 
 lint: .venv/ready-dev ## ruff and mypy
 	.venv/bin/ruff check .
@@ -47,5 +57,10 @@ setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
 	@$(PIP_INSTALL) --editable '.[dev]' --editable './client[cli]'
 	@touch $@
 
+.venv/ready-torch: .venv/ready-dev
+	@echo "Installing PyTorch ..."
+	@$(PIP_INSTALL) --editable '.[train]'
+	@touch $@
+
 clean: ## Remove the environment, the cache and the built models
-	rm -rf .venv .cache model_repository/{encoder,decoder}/1/{model.onnx,family.json,tokenizer.bin,vocab.txt}
+	rm -rf .venv .cache model_repository/{encoder,decoder}/1/{*.onnx,family.json,tokenizer.bin,vocab.txt}

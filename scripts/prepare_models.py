@@ -32,9 +32,14 @@ def main(
         Path | None,
         typer.Option("--from", help="Directory with the model. [default: Moonshine tiny-en of the package index]"),
     ] = None,
-    model_repository: Annotated[Path, typer.Option(help="Model repository to complete.", show_default="model_repository")] = ROOT / "model_repository",
+    model_repository: Annotated[
+        Path, typer.Option(help="Model repository to complete.", show_default="model_repository")
+    ] = ROOT / "model_repository",
     precision: Annotated[
-        str | None, typer.Option(help="; ".join(f"{name}: {what}" for name, what in PRECISIONS.items()) + f". [default: {DEFAULT}]")
+        str | None,
+        typer.Option(
+            help="; ".join(f"{name}: {what}" for name, what in PRECISIONS.items()) + f". [default: {DEFAULT}]"
+        ),
     ] = None,
     force: Annotated[bool, typer.Option(help="Make the models again even when they are there.")] = False,
 ) -> None:
@@ -55,7 +60,12 @@ def main(
             nemo.build(source, model_repository)
         else:
             weights = source or MOONSHINE_TINY_EN.fetch(ROOT / ".cache") / "moonshine_voice" / "assets" / "tiny-en"
-            build(weights, model_repository, precision=precision or DEFAULT, progress=lambda stage: console.print(f"  {stage}"))
+            build(
+                weights,
+                model_repository,
+                precision=precision or DEFAULT,
+                progress=lambda stage: console.print(f"  {stage}"),
+            )
         for name in ("encoder", "decoder"):
             write_config(model_repository / name)
     except (WheelError, OSError, ValueError) as error:
