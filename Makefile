@@ -63,4 +63,4 @@ setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
 	@touch $@
 
 clean: ## Remove the environment, the cache and the built models
-	rm -rf .venv .cache model_repository/{encoder,decoder}/1/{*.onnx,family.json,tokenizer.bin,vocab.txt}
+	rm -rf .venv .cache model_repository/{encoder,decoder}/1/{*.onnx,family.json,tokenizer.bin,vocab.txt} benchmarks/models/*/1/model.onnx results

@@ -1,0 +1,69 @@
+"""One line of a table of figures: what is measured, what is aimed at, what came out."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.family import Family
+from asrloop_bench import spread
+from asrloop_bench.interleave import Measured, interleave
+
+SLOTS = 16
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    what: str
+    aim: str
+    measured: str
+    reached: bool
+    detail: str
+
+
+def compared(arms: Mapping[str, Callable[[], Measured]], seconds: float) -> dict[str, Measured]:
+    """Interleave the arms for about ``seconds``."""
+    return interleave(arms, least_rounds=5, most_rounds=200, seconds=seconds)
+
+
+def faster(what: str, aim: float, base: Measured, ours: Measured) -> Figure:
+    """How many times faster ``ours`` is than ``base``."""
+    gain = spread.ratio(base.rounds, ours.rounds)
+    detail = f"{1000 * spread.median(base.rounds):.2f} -> {1000 * spread.median(ours.rounds):.2f} ms, {rounds(ours)}"
+    return Figure(
+        what, f">= {aim:g}x", f"{gain.estimate:.2f}x ({gain.low:.2f}-{gain.high:.2f})", gain.estimate >= aim, detail
+    )
+
+
+def timed(call: Callable[[Samples], object], samples: Samples) -> Callable[[], Measured]:
+    """An arm that is one call."""
+
+    def once() -> Measured:
+        started = time.perf_counter()
+        call(samples)
+        took = time.perf_counter() - started
+        return Measured([took], [took])
+
+    return once
+
+
+def decode(family: Family[Any], samples: Samples) -> list[int]:
+    """Tokens of one utterance alone in slot 0."""
+    family.admit(0, family.encode(samples))
+    tokens: list[int] = []
+    while True:
+        (emission,) = family.step([0])
+        tokens.extend(emission.tokens)
+        if emission.done:
+            return tokens
+
+
+def rounds(measured: Measured) -> str:
+    """Their spread and number."""
+    return f"±{spread.half_range(measured.rounds):.0%}, {len(measured.rounds)} rounds"

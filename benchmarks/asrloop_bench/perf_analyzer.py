@@ -1,0 +1,150 @@
+"""NVIDIA's perf_analyzer: found or fetched, run for one point of load, its CSV read. Generates no load by itself."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrloop.wheels import TRITONSERVER, PinnedWheel
+
+# The perf-analyzer wheel needs glibc 2.38; the binary in this one runs from 2.17 on.
+TRITONCLIENT = PinnedWheel(
+    name="tritonclient",
+    version="2.50.0",
+    sha256="421fbb69ae6ab8cdb2c35b82134fcef2fe11e7af7718b1fcbc53335ab9bfe889",
+    megabytes=14,
+    members=("tritonclient-2.50.0.data/data/bin/perf_analyzer", "tritonclient-2.50.0.dist-info/"),
+)
+# Libraries that binary links; the tritonserver wheel has them under names with a hash.
+_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+_OUTPUT_BYTES = 16_384
+
+
+class PerfAnalyzerError(RuntimeError):
+    """perf_analyzer could not be run, or a run of it failed; the message has its reason."""
+
+
+class TextDiffers(PerfAnalyzerError):
+    """The server answered with other text than the input file expects."""
+
+
+@dataclass(frozen=True)
+class PerfAnalyzer:
+    """A perf_analyzer that runs on this machine."""
+
+    binary: Path
+    environment: Mapping[str, str]
+    version: str
+
+    def run(self, arguments: Sequence[str], timeout: float) -> dict[str, float]:
+        """Run one point; returns the columns of its CSV. Raises PerfAnalyzerError."""
+        with tempfile.TemporaryDirectory() as scratch:
+            table = Path(scratch, "report.csv")
+            try:
+                result = subprocess.run(
+                    [str(self.binary), *arguments, "-f", str(table), "--verbose-csv"],
+                    env={**os.environ, **self.environment},
+                    check=False, timeout=timeout, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                raise PerfAnalyzerError(f"perf_analyzer did not end within {timeout:.0f} s") from None
+            if "match expected output" in result.stdout or "match expected size" in result.stdout:
+                raise TextDiffers("an answer differs from the expected text")
+            if result.returncode or not table.is_file():
+                raise PerfAnalyzerError(f"perf_analyzer ended with code {result.returncode}: {_reason(result.stdout)}")
+            return read_table(table.read_text(encoding="utf-8"))
+
+
+def find_or_fetch(cache: Path) -> PerfAnalyzer:
+    """The perf_analyzer on PATH or of this environment where it runs, or else the pinned wheel's."""
+    candidates = [shutil.which("perf_analyzer"), str(Path(sys.prefix, "bin", "perf_analyzer"))]
+    for candidate in dict.fromkeys(filter(None, candidates)):
+        version = _version(Path(candidate), {})
+        if version is not None:
+            return PerfAnalyzer(Path(candidate), {}, f"{version} ({candidate})")
+    binary = TRITONCLIENT.fetch(cache) / "tritonclient-2.50.0.data" / "data" / "bin" / "perf_analyzer"
+    links = _library_links(cache, TRITONSERVER.fetch(cache) / "nvidia_pytriton.libs")
+    environment = {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(links), os.environ.get("LD_LIBRARY_PATH")]))}
+    if _version(binary, environment) is None:
+        raise PerfAnalyzerError(
+            f"{binary} does not run here; install one that does: `pip install perf-analyzer` (needs glibc 2.38)"
+        )
+    return PerfAnalyzer(binary, environment, f"of the wheel {TRITONCLIENT.name} {TRITONCLIENT.version}")
+
+
+def load_arguments(
+    *, endpoint: str, protocol: str, input_data: Path, requests: int, concurrency: int | None, rate: float | None
+) -> list[str]:
+    """The command line of one point of asr_ensemble: closed loop at ``concurrency``, or Poisson arrivals at ``rate`` per second.
+
+    ``protocol`` is ``grpc``, ``http`` or ``shm`` (gRPC with tensors in system shared memory).
+    """
+    arguments = ["-m", "asr_ensemble", "-u", endpoint, "-i", "http" if protocol == "http" else "grpc"]
+    arguments += ["--input-data", str(input_data), "--request-count", str(requests)]
+    if protocol == "shm":
+        arguments += ["--shared-memory", "system", "--output-shared-memory-size", str(_OUTPUT_BYTES)]
+    if concurrency is not None:
+        return [*arguments, "--concurrency-range", str(concurrency)]
+    return [
+        *arguments,
+        "--request-rate-range",
+        f"{rate:.4f}",
+        "--request-distribution",
+        "poisson",
+        "--max-threads",
+        "64",
+    ]
+
+
+def read_table(text: str) -> dict[str, float]:
+    """The one row of perf_analyzer's CSV as numbers; columns without one are left out."""
+    rows = list(csv.DictReader(text.splitlines()))
+    if not rows:
+        raise PerfAnalyzerError("perf_analyzer wrote no row of results")
+    return {name: float(value) for name, value in rows[-1].items() if name and value and _is_number(value)}
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text) is not None
+
+
+def _reason(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return "; ".join([line for line in lines if re.search(r"error|fail", line, re.IGNORECASE)][:3] or lines[-3:])
+
+
+def _version(binary: Path, environment: Mapping[str, str]) -> str | None:
+    try:
+        result = subprocess.run(
+            [str(binary), "--version"],
+            env={**os.environ, **environment},
+            check=False,
+            timeout=30,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    said = f"{result.stdout} {result.stderr}".strip()
+    return " ".join(said.split()) if "Perf Analyzer Version" in said else None
+
+
+def _library_links(cache: Path, libraries: Path) -> Path:
+    folder = cache / "perf-analyzer-libraries"
+    folder.mkdir(exist_ok=True)
+    for name, pattern in _LIBRARIES.items():
+        found = sorted(libraries.glob(pattern))
+        if not found:
+            raise PerfAnalyzerError(
+                f"{libraries}: no {pattern}, which perf_analyzer needs; install perf-analyzer yourself"
+            )
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(found[0])
+    return folder
