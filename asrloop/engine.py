@@ -76,11 +76,16 @@ class Engine:
             self.scheduler.submit(*utterances)
             self._work_for_encoder.notify()
 
-    def cancel(self, *utterances: Utterance) -> None:
-        """End utterances with Cancelled; those in a slot leave it before the next step. Finished ones are left alone."""
+    def cancel(self, *utterances: Utterance) -> int:
+        """End utterances with Cancelled and return how many; those in a slot leave it before the next step.
+
+        Finished ones are left alone and not counted.
+        """
         with self._lock:
-            for utterance in utterances:
+            running = [utterance for utterance in utterances if not utterance.is_finished]
+            for utterance in running:
                 self._finish(utterance, Cancelled("the caller cancelled the request"))
+            return len(running)
 
     def close(self, timeout: float = 10.0) -> None:
         """End every utterance that is left with EngineClosed, answer them, and end the threads."""
@@ -182,7 +187,6 @@ class Engine:
         if isinstance(emission, DecodeFailed):
             self._finish(utterance, emission)
             return
-        utterance.steps += 1
         utterance.tokens.extend(emission.tokens)
         utterance.times.extend(emission.times)
         if emission.done:

@@ -28,7 +28,6 @@ REQUESTS = MetricSpec(
     "asrloop_requests_total", "counter", "Utterances answered, by outcome",
     outcomes=("ok", "overloaded", "cancelled", "deadline", "failed", "closed"),
 )  # fmt: skip
-INVALID = MetricSpec("asrloop_invalid_requests_total", "counter", "Requests refused for their audio")
 TOKENS = MetricSpec("asrloop_tokens_total", "counter", "Tokens decoded")
 AUDIO = MetricSpec("asrloop_audio_seconds_total", "counter", "Seconds of audio transcribed")
 STEPS = MetricSpec("asrloop_steps_total", "counter", "Decoder steps made")
@@ -62,11 +61,7 @@ class EngineMetrics:
         self._steps.append(rows)
 
     def finished(self, utterance: Utterance) -> None:
-        """Note the end of an utterance."""
-        self._finished.append(utterance)
-
-    def refused(self, utterance: Utterance) -> None:
-        """Note an utterance that was refused on arrival."""
+        """Note the end of an utterance, or that it was refused on arrival."""
         self._finished.append(utterance)
 
     def take(self, slots_in_use: int) -> Iterator[Change]:

@@ -40,7 +40,6 @@ class Utterance:
     tokens: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     error: UtteranceError | None = None
-    steps: int = 0
 
     @property
     def is_finished(self) -> bool:

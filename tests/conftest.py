@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -102,11 +102,11 @@ def repository_copy(model_repository: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def eventually(condition: object, seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 10.0) -> bool:
     """Whether ``condition()`` becomes true before the time is over."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
+        if condition():
             return True
         time.sleep(0.02)
     return False

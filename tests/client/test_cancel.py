@@ -9,7 +9,7 @@ import pytest
 from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken
 
 from tests.client.stand_in import StandIn
-from tests.client.test_clients import eventually
+from tests.conftest import eventually
 
 ONES = np.ones(160, np.float32)
 LONG = {"sleep_ms": 60_000}

@@ -24,19 +24,11 @@ from asrloop_client import (
 )
 
 from tests.client.stand_in import StandIn, connections_to
+from tests.conftest import eventually
 
 Connect = Callable[..., Any]
 ONES = np.ones(160, np.float32)
 NO_RETRY = RetryConfig(attempts=1)
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_samples_rate_and_parameters_arrive(connect: Connect, stand_in: StandIn) -> None:

@@ -10,7 +10,7 @@ import pytest
 from asrloop_client import AsrError, BreakerConfig, CircuitOpen, PoolConfig, RetryConfig, ServerGone
 
 from tests.client.stand_in import StandIn, connections_to
-from tests.client.test_clients import eventually
+from tests.conftest import eventually
 
 Connect = Callable[..., Any]
 ONES = np.ones(160, np.float32)

@@ -14,8 +14,7 @@ from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, De
 from numpy.typing import NDArray
 
 from asrloop.triton_server import TritonServer
-from tests.client.test_clients import eventually
-from tests.conftest import BECKETT
+from tests.conftest import BECKETT, eventually
 
 Connect = Callable[..., Any]
 

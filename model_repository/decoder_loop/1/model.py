@@ -51,9 +51,9 @@ class TritonPythonModel:
                 LateAnswer(request, self).submit()
             else:
                 found = [answer for answer in tuple(self.unanswered) if answer.id == str(cancel)]
-                self.engine.cancel(*(row for answer in found for row in answer.rows))
+                count = self.engine.cancel(*(row for answer in found for row in answer.rows))
                 sender = request.get_response_sender()
-                sender.send(response_of([f"{len(found)} cancelled"], [[]], [[]], [[]]), flags=FINAL)
+                sender.send(response_of([f"{count} cancelled"], [[]], [[]], [[]]), flags=FINAL)
 
     def finalize(self):
         """Answer what is left and end the threads."""
@@ -115,7 +115,7 @@ class LateAnswer:
         except errors.UtteranceError as error:
             for row in self.rows:
                 row.error = error
-                self.model.metrics.refused(row)
+                self.model.metrics.finished(row)
             self.fail(error)
 
     def is_cancelled(self):
