@@ -7,14 +7,15 @@ thrown the error.
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from asrloop_client.config import RetryConfig
 from asrloop_client.endpoints import Endpoints, Permit
 from asrloop_client.errors import AsrError, CircuitOpen, DeadlineExceeded
-from asrloop_client.retry import Retry
 
 PoolT = TypeVar("PoolT")
 ReplyT = TypeVar("ReplyT")
@@ -34,6 +35,26 @@ class Pause:
     """Wait `seconds`."""
 
     seconds: float
+
+
+class Retry:
+    """Whether and when a failed attempt is made again: exponential backoff with full jitter, never beyond the deadline.
+
+    Full jitter after "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. It decides; the caller waits.
+    """
+
+    def __init__(self, config: RetryConfig, uniform: Callable[[float, float], float] = random.uniform) -> None:
+        self._config = config
+        self._uniform = uniform
+
+    def delay(self, error: AsrError, attempt: int, remaining: float) -> float | None:
+        """Seconds to wait after attempt number `attempt` failed `remaining` s before the deadline; None to give up."""
+        if not error.retryable or attempt >= self._config.attempts:
+            return None
+        # Bounded, so that a long series of attempts does not overflow the float.
+        ceiling = min(self._config.max_delay, self._config.base_delay * 2.0 ** min(attempt - 1, 60))
+        delay = self._uniform(0.0, ceiling)
+        return delay if delay < remaining else None
 
 
 def steps(

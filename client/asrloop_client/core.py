@@ -13,12 +13,11 @@ from typing import Any, Generic, TypeVar
 from asrloop_client import wire
 from asrloop_client.audio import Audio, EncodedFile, Samples, load
 from asrloop_client.breaker import Breaker
-from asrloop_client.call import Attempt, Pause, steps
+from asrloop_client.call import Attempt, Pause, Retry, steps
 from asrloop_client.config import ClientConfig, PoolConfig
 from asrloop_client.endpoints import Endpoint, Endpoints
 from asrloop_client.errors import AsrError, InvalidAudio, ServerFailure, SharedMemoryFailed, UnknownRegion
 from asrloop_client.large_blocks import keep_large_blocks
-from asrloop_client.retry import Retry
 from asrloop_client.shared_memory import Regions, require_local
 from asrloop_client.transcript import Timings, Transcript, words_of
 from asrloop_client.upkeep import Ask, Upkeep

@@ -1,14 +1,13 @@
-"""One call's steps over several servers: no network, no clock but an injected one."""
+"""One call's steps over several servers, and which errors are tried again when: no network, an injected clock."""
 
 from collections.abc import Generator
 
 import pytest
 from asrloop_client import errors
 from asrloop_client.breaker import Breaker
-from asrloop_client.call import Attempt, Pause, steps
+from asrloop_client.call import Attempt, Pause, Retry, steps
 from asrloop_client.config import BreakerConfig, RetryConfig
 from asrloop_client.endpoints import Endpoint, Endpoints
-from asrloop_client.retry import Retry
 
 Steps = Generator[Attempt[None] | Pause, str, str]
 
@@ -20,7 +19,8 @@ class Clock:
         return self.now
 
 
-def longest(_low: float, high: float) -> float:
+def longest(low: float, high: float) -> float:
+    assert low == 0, "full jitter starts at 0"
     return high
 
 
@@ -197,3 +197,45 @@ def test_a_pool_without_room_says_nothing_about_the_server() -> None:
 def test_no_server_at_all_is_a_clear_error() -> None:
     with pytest.raises(errors.InvalidConfig, match="host:port"):
         Endpoints([])
+
+
+@pytest.mark.parametrize("error", [errors.Overloaded, errors.ServerGone, errors.ModelNotReady])
+def test_unavailable_and_lost_connections_are_retried(error: type[errors.AsrError]) -> None:
+    assert Retry(RetryConfig()).delay(error("x"), 1, 10) is not None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidAudio,
+        errors.DeadlineExceeded,
+        errors.PoolExhausted,
+        errors.CircuitOpen,
+        errors.AccessDenied,
+        errors.Cancelled,
+        errors.ServerFailure,
+        errors.SharedMemoryFailed,
+        errors.ClientClosed,
+        errors.ClientForked,
+    ],
+)
+def test_nothing_else_is(error: type[errors.AsrError]) -> None:
+    assert Retry(RetryConfig()).delay(error("x"), 1, 10) is None
+
+
+def test_the_wait_doubles_up_to_its_limit() -> None:
+    retry = Retry(RetryConfig(attempts=2000, base_delay=0.1, max_delay=0.5), longest)
+    delays = [retry.delay(errors.ServerGone("x"), attempt, 10) for attempt in (1, 2, 3, 4, 1500)]
+    assert delays == [0.1, 0.2, 0.4, 0.5, 0.5]
+
+
+def test_the_last_attempt_is_the_last() -> None:
+    retry = Retry(RetryConfig(attempts=3))
+    assert retry.delay(errors.ServerGone("x"), 2, 10) is not None
+    assert retry.delay(errors.ServerGone("x"), 3, 10) is None
+
+
+def test_no_wait_reaches_beyond_the_deadline() -> None:
+    retry = Retry(RetryConfig(base_delay=1, max_delay=1), longest)
+    assert retry.delay(errors.ServerGone("x"), 1, 1.01) == 1
+    assert retry.delay(errors.ServerGone("x"), 1, 1.0) is None
