@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from asrloop_client.breaker import Breaker
 from asrloop_client.errors import AsrError, CircuitOpen, InvalidConfig, ServerGone
-from asrloop_client.pool_state import PoolStats
+from asrloop_client.pool_policy import PoolStats
 
 PoolT = TypeVar("PoolT")
 

@@ -10,8 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from asrloop_client.config import PoolConfig
 from asrloop_client.errors import ClientForked, PoolExhausted
-from asrloop_client.pool_policy import PoolPolicy
-from asrloop_client.pool_state import Member, PoolStats
+from asrloop_client.pool_policy import Member, PoolPolicy, PoolStats
 
 
 class Closable(Protocol):

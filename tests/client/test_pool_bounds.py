@@ -3,8 +3,7 @@
 import itertools
 
 from asrloop_client.config import PoolConfig
-from asrloop_client.pool_policy import PoolPolicy
-from asrloop_client.pool_state import Member, Place
+from asrloop_client.pool_policy import Member, Place, PoolPolicy
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule

@@ -5,8 +5,7 @@ import itertools
 import pytest
 from asrloop_client.config import PoolConfig
 from asrloop_client.errors import ClientClosed, InvalidConfig
-from asrloop_client.pool_policy import PoolPolicy
-from asrloop_client.pool_state import Member
+from asrloop_client.pool_policy import Member, PoolPolicy
 
 
 class Clock:
