@@ -17,7 +17,6 @@ from asrloop_client.call import Attempt, Pause, Retry, steps
 from asrloop_client.config import ClientConfig, PoolConfig
 from asrloop_client.endpoints import Endpoint, Endpoints
 from asrloop_client.errors import AsrError, InvalidAudio, ServerFailure, SharedMemoryFailed, UnknownRegion
-from asrloop_client.large_blocks import keep_large_blocks
 from asrloop_client.shared_memory import Regions, require_local
 from asrloop_client.transcript import Timings, Transcript, words_of
 from asrloop_client.upkeep import Ask, Upkeep
@@ -69,7 +68,7 @@ class Core(Generic[PoolT]):
         if not config.pooling:
             config = dataclasses.replace(config, pool=_ONE_CALL_PER_CHANNEL)
         self.config = config
-        keep_large_blocks()
+        wire.keep_large_blocks()
         addresses = [servers] if isinstance(servers, str) else list(servers)
         self.regions: dict[str, Regions] = {}
         if config.shared_memory:

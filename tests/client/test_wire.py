@@ -1,6 +1,9 @@
-"""Requests and replies, checked against Triton's own message classes."""
+"""Requests and replies, checked against Triton's own message classes, and the memory they take."""
 
+import platform
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -94,3 +97,28 @@ def test_an_empty_tensor_of_times_is_no_times() -> None:
 def test_a_reply_of_another_model_is_a_clear_error() -> None:
     with pytest.raises(ServerFailure, match=r"model m sent \['LOGITS'\] without \['TOKENS', 'TRANSCRIPTS'\]"):
         wire.read_reply(response(LOGITS=b""), "host:1")
+
+
+FAULTS = '''
+import resource
+from asrloop_client.wire import keep_large_blocks
+def faults():
+    """Of 50 calls on ten seconds of audio, each of which holds four copies of its message."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        copies = [b"x" * 640_000 for _ in range(4)]
+        del copies
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = faults()
+keep_large_blocks()
+faults()
+print(before, faults())
+'''
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
+def test_blocks_of_ten_seconds_of_audio_are_not_faulted_in_again() -> None:
+    result = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, after = map(int, result.stdout.split())
+    assert before > 50 * 500, "glibc reuses such blocks by itself: keep_large_blocks can go"
+    assert after < 50
