@@ -20,10 +20,9 @@ from asrloop_client.config import ClientConfig
 from asrloop_client.core import CANCEL_TIMEOUT, LOOKAHEAD, Answer, Core, Utterance
 from asrloop_client.endpoints import EndpointStats
 from asrloop_client.errors import AsrError, Cancelled, ServerGone
-from asrloop_client.health import ModelStatistics, ServerHealth, endpoint_stats
 from asrloop_client.pool import ChannelPool
 from asrloop_client.transcript import Transcript
-from asrloop_client.upkeep import CloseExpired, Refill, Step
+from asrloop_client.upkeep import CloseExpired, ModelStatistics, Refill, ServerHealth, Step
 from asrloop_client.wire import Parameter
 
 StepT = TypeVar("StepT")
@@ -135,7 +134,7 @@ class AsrClient:
 
     def stats(self) -> list[EndpointStats]:
         """This client's view of each server: health, circuit, calls, pool."""
-        return [endpoint_stats(endpoint) for endpoint in self._core.endpoints]
+        return [EndpointStats.of(endpoint) for endpoint in self._core.endpoints]
 
     def close(self) -> None:
         """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""

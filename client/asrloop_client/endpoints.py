@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from asrloop_client.breaker import Breaker
 from asrloop_client.errors import AsrError, CircuitOpen, InvalidConfig, ServerGone
@@ -46,6 +46,20 @@ class EndpointStats:
     failures: int
     last_failure: str | None
     pool: PoolStats
+
+    @classmethod
+    def of(cls, endpoint: Endpoint[Any]) -> EndpointStats:
+        """A snapshot of `endpoint`."""
+        return cls(
+            address=endpoint.address,
+            healthy=endpoint.healthy,
+            circuit=endpoint.breaker.state.value,
+            in_flight=endpoint.in_flight,
+            calls=endpoint.calls,
+            failures=endpoint.failures,
+            last_failure=endpoint.last_failure,
+            pool=endpoint.pool.stats(),
+        )
 
 
 @dataclass(frozen=True)

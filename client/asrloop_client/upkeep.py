@@ -1,4 +1,4 @@
-"""What keeps the servers' pools connected and their health known, as series of steps like those of a call (see call)."""
+"""Keeps the servers' pools connected and asks after their health, as series of steps like those of a call (see call)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,60 @@ from tritonclient.grpc import service_pb2
 from asrloop_client.config import ClientConfig
 from asrloop_client.endpoints import Endpoint, Endpoints
 from asrloop_client.errors import AsrError, ModelNotReady
-from asrloop_client.health import ModelStatistics, ServerHealth
 
 PoolT = TypeVar("PoolT")
+
+
+@dataclass(frozen=True)
+class ServerHealth:
+    """One server's answer to a health check now."""
+
+    address: str
+    live: bool
+    """The server process answers."""
+    models: dict[str, bool]
+    """Readiness per model."""
+    error: str | None
+    """Why it could not be asked."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether transcriptions can be expected to work."""
+        return self.live and all(self.models.values())
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """One model's counters since its server started, by Triton's statistics extension; times are mean seconds."""
+
+    address: str
+    model: str
+    successes: int
+    failures: int
+    executions: int
+    mean_request: float
+    mean_queue: float
+    mean_compute: float
+
+    @classmethod
+    def of(cls, address: str, entry: Any) -> ModelStatistics:
+        """From one `ModelStatistics` message."""
+        stats = entry.inference_stats
+        successes = stats.success.count
+
+        def mean(duration: Any) -> float:
+            return float(duration.ns) / 1e9 / duration.count if duration.count else 0.0
+
+        return cls(
+            address=address,
+            model=entry.name,
+            successes=successes,
+            failures=stats.fail.count,
+            executions=entry.execution_count,
+            mean_request=mean(stats.success),
+            mean_queue=mean(stats.queue),
+            mean_compute=mean(stats.compute_infer),
+        )
 
 
 @dataclass(frozen=True)
