@@ -16,7 +16,7 @@ from asrloop_client.audio import Audio
 from asrloop_client.call import Attempt, Pause
 from asrloop_client.channel import AsyncConnection, Dialer
 from asrloop_client.config import ClientConfig
-from asrloop_client.core import CANCEL_TIMEOUT, LOOKAHEAD, Answer, Core, Utterance
+from asrloop_client.core import CANCEL_TIMEOUT, LOOKAHEAD, Answer, Core, Job
 from asrloop_client.endpoints import EndpointStats
 from asrloop_client.errors import AsrError, ServerGone
 from asrloop_client.transcript import Transcript
@@ -79,17 +79,17 @@ class AsyncAsrClient:
         started = time.perf_counter()
         arguments = (audio, sample_rate, timeout, parameters, request_id)
         if isinstance(audio, str) or hasattr(audio, "__fspath__"):
-            utterance = await asyncio.to_thread(self._core.prepare, *arguments)
+            job = await asyncio.to_thread(self._core.prepare, *arguments)
         else:
-            utterance = self._core.prepare(*arguments)
+            job = self._core.prepare(*arguments)
 
         async def perform(step: Attempt[Pool] | Pause) -> Any:
             if isinstance(step, Attempt):
-                return await self._attempt(step, utterance)
+                return await self._attempt(step, job)
             return await asyncio.sleep(step.seconds)
 
-        answer = await drive(self._core.steps(utterance), perform)
-        return self._core.transcript(utterance, answer, started)
+        answer = await drive(self._core.steps(job), perform)
+        return self._core.transcript(job, answer, started)
 
     @overload
     def transcribe_many(
@@ -162,7 +162,7 @@ class AsyncAsrClient:
     def __repr__(self) -> str:
         return f"<AsyncAsrClient {', '.join(repr(endpoint.pool) for endpoint in self._core.endpoints)}>"
 
-    async def _attempt(self, step: Attempt[Pool], utterance: Utterance) -> Answer:
+    async def _attempt(self, step: Attempt[Pool], job: Job) -> Answer:
         endpoint = step.permit.endpoint
         started = time.perf_counter()
         member = await endpoint.pool.acquire(min(self.config.pool.acquire_timeout, step.remaining))
@@ -171,7 +171,7 @@ class AsyncAsrClient:
         broken = False
         try:
             response = await drive(
-                self._core.rpcs(utterance, endpoint.address),
+                self._core.rpcs(job, endpoint.address),
                 lambda rpc: member.connection.call(*rpc, max(0.0, deadline - time.perf_counter())),
             )
         except ServerGone:
@@ -179,7 +179,7 @@ class AsyncAsrClient:
             raise
         except asyncio.CancelledError:
             with contextlib.suppress(AsrError):  # a server that cannot be told sees to it at the deadline
-                await member.connection.call(*self._core.cancel_rpc(utterance), CANCEL_TIMEOUT)
+                await member.connection.call(*self._core.cancel_rpc(job), CANCEL_TIMEOUT)
             raise
         finally:
             await endpoint.pool.release(member, broken)

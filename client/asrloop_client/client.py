@@ -17,7 +17,7 @@ from asrloop_client.call import Attempt, Pause
 from asrloop_client.cancel import CancelToken
 from asrloop_client.channel import Connection, Dialer
 from asrloop_client.config import ClientConfig
-from asrloop_client.core import CANCEL_TIMEOUT, LOOKAHEAD, Answer, Core, Utterance
+from asrloop_client.core import CANCEL_TIMEOUT, LOOKAHEAD, Answer, Core, Job
 from asrloop_client.endpoints import EndpointStats
 from asrloop_client.errors import AsrError, Cancelled, ServerGone
 from asrloop_client.pool import ChannelPool
@@ -80,19 +80,19 @@ class AsrClient:
         doing it twice does no harm. Raises AsrError, or OSError when the file cannot be read.
         """
         started = time.perf_counter()
-        utterance = self._core.prepare(audio, sample_rate, timeout, parameters, request_id)
+        job = self._core.prepare(audio, sample_rate, timeout, parameters, request_id)
 
         def perform(step: Attempt[Pool] | Pause) -> Any:
             if isinstance(step, Attempt):
                 if cancel is not None:
                     cancel.wait(0)
-                return self._attempt(step, utterance, cancel)
+                return self._attempt(step, job, cancel)
             if cancel is None:
                 return time.sleep(step.seconds)
             return cancel.wait(step.seconds)
 
-        answer = drive(self._core.steps(utterance), perform)
-        return self._core.transcript(utterance, answer, started)
+        answer = drive(self._core.steps(job), perform)
+        return self._core.transcript(job, answer, started)
 
     @overload
     def transcribe_many(
@@ -151,7 +151,7 @@ class AsrClient:
     def __repr__(self) -> str:
         return f"<AsrClient {', '.join(repr(endpoint.pool) for endpoint in self._core.endpoints)}>"
 
-    def _attempt(self, step: Attempt[Pool], utterance: Utterance, cancel: CancelToken | None) -> Answer:
+    def _attempt(self, step: Attempt[Pool], job: Job, cancel: CancelToken | None) -> Answer:
         endpoint = step.permit.endpoint
         started = time.perf_counter()
         member = endpoint.pool.acquire(min(self.config.pool.acquire_timeout, step.remaining))
@@ -160,7 +160,7 @@ class AsrClient:
         broken = False
         try:
             response = drive(
-                self._core.rpcs(utterance, endpoint.address),
+                self._core.rpcs(job, endpoint.address),
                 lambda rpc: member.connection.call(*rpc, max(0.0, deadline - time.perf_counter()), cancel),
             )
         except ServerGone:
@@ -168,7 +168,7 @@ class AsrClient:
             raise
         except Cancelled:
             with contextlib.suppress(AsrError):  # a server that cannot be told sees to it at the deadline
-                member.connection.call(*self._core.cancel_rpc(utterance), CANCEL_TIMEOUT)
+                member.connection.call(*self._core.cancel_rpc(job), CANCEL_TIMEOUT)
             raise
         finally:
             endpoint.pool.release(member, broken)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from asrloop_client import wire
-from asrloop_client.audio import Audio, EncodedFile, Samples, load
+from asrloop_client.audio import Audio, EncodedFile, Pcm, load
 from asrloop_client.breaker import Breaker
 from asrloop_client.call import Attempt, Pause, Retry, steps
 from asrloop_client.config import ClientConfig, PoolConfig
@@ -34,11 +34,11 @@ _ONE_CALL_PER_CHANNEL = PoolConfig(min_channels=0, max_channels=2**31, reuse=Fal
 
 
 @dataclass(frozen=True)
-class Utterance:
+class Job:
     """One transcription to do, the same in all its attempts."""
 
-    samples: Samples | None
-    """Set when they go through shared memory; otherwise they are in `request`."""
+    pcm: Pcm | None
+    """Set when it goes through shared memory; otherwise the audio is in `request`."""
     request: Any
     options: wire.Options
 
@@ -88,7 +88,7 @@ class Core(Generic[PoolT]):
         timeout: float | None,
         parameters: Mapping[str, wire.Parameter] | None,
         request_id: str | None,
-    ) -> Utterance:
+    ) -> Job:
         """Load `audio` and build its request. Raises InvalidAudio, or OSError for a file that cannot be read."""
         loaded = load(audio, sample_rate)
         options = wire.Options(
@@ -96,38 +96,30 @@ class Core(Generic[PoolT]):
             request_id=request_id or uuid.uuid4().hex,
             timeout=self.config.timeout if timeout is None else timeout,
         )
-        samples, request = None, None
         if isinstance(loaded, EncodedFile):
-            request = wire.file_request(self.config.file_model, loaded.content, options)
-        elif self.config.shared_memory and loaded.values.size > 0:
-            samples = loaded
-        else:
-            request = wire.samples_request(self.config.model, loaded.values, loaded.sample_rate, options)
-        return Utterance(samples, request, options)
+            return Job(None, wire.file_request(self.config.file_model, loaded.content, options), options)
+        if self.config.shared_memory and loaded.samples.size > 0:
+            return Job(loaded, None, options)
+        request = wire.samples_request(self.config.model, loaded.samples, loaded.sample_rate, options)
+        return Job(None, request, options)
 
-    def steps(self, utterance: Utterance) -> Generator[Attempt[PoolT] | Pause, Answer, Answer]:
+    def steps(self, job: Job) -> Generator[Attempt[PoolT] | Pause, Answer, Answer]:
         """Attempts and pauses of one transcription."""
-        return steps(self.endpoints, self._retry, utterance.options.timeout)
+        return steps(self.endpoints, self._retry, job.options.timeout)
 
-    def cancel_rpc(self, utterance: Utterance) -> Rpc:
-        """The RPC that has the server end an utterance that its caller gave up."""
-        return "ModelInfer", wire.cancel_request(self.config.loop_model, utterance.options.request_id)
+    def cancel_rpc(self, job: Job) -> Rpc:
+        """The RPC that has the server end a transcription that its caller gave up."""
+        return "ModelInfer", wire.cancel_request(self.config.loop_model, job.options.request_id)
 
-    def rpcs(self, utterance: Utterance, address: str) -> Generator[Rpc, Any, Any]:
+    def rpcs(self, job: Job, address: str) -> Generator[Rpc, Any, Any]:
         """The RPCs of one attempt, each sent its response; returns the ModelInferResponse."""
-        if utterance.samples is None:
-            return (yield "ModelInfer", utterance.request)
-        samples, regions = utterance.samples, self.regions[address]
-        region = regions.take(samples.values.nbytes)
-        request = wire.region_request(
-            self.config.model,
-            region.name,
-            samples.values.size,
-            samples.sample_rate,
-            utterance.options,
-        )
+        if job.pcm is None:
+            return (yield "ModelInfer", job.request)
+        pcm, regions = job.pcm, self.regions[address]
+        region = regions.take(pcm.samples.nbytes)
+        request = wire.region_request(self.config.model, region.name, pcm.samples.size, pcm.sample_rate, job.options)
         try:
-            region.write(samples.values)
+            region.write(pcm.samples)
             if region.registered:
                 # A server that was restarted has forgotten it.
                 with contextlib.suppress(UnknownRegion):
@@ -154,7 +146,7 @@ class Core(Generic[PoolT]):
         finally:
             regions.destroy()
 
-    def transcript(self, utterance: Utterance, answer: Answer, started: float) -> Transcript:
+    def transcript(self, job: Job, answer: Answer, started: float) -> Transcript:
         """The result; `started` is time.perf_counter() at the start of the call."""
         reply = wire.read_reply(answer.response, answer.endpoint)
         return Transcript(
@@ -164,7 +156,7 @@ class Core(Generic[PoolT]):
             words=words_of(reply.token_pieces, reply.token_times),
             timings=Timings(total=time.perf_counter() - started, acquire=answer.acquire, call=answer.call),
             endpoint=answer.endpoint,
-            transport="grpc" if utterance.samples is None else "shared_memory",
+            transport="grpc" if job.pcm is None else "shared_memory",
             attempts=answer.attempts,
-            request_id=utterance.options.request_id,
+            request_id=job.options.request_id,
         )

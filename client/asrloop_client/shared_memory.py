@@ -7,11 +7,10 @@ import threading
 import uuid
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tritonclient.utils.shared_memory as triton_shm
 from tritonclient.grpc import service_pb2
 
+from asrloop_client.audio import Samples
 from asrloop_client.errors import SharedMemoryFailed
 
 _SMALLEST_BYTES = 1 << 20
@@ -43,9 +42,9 @@ class Region:
                 "Make /dev/shm larger (Docker: --shm-size=1g) or use shared_memory=False."
             ) from error
 
-    def write(self, values: npt.NDArray[np.float32]) -> None:
-        """Put `values` FP32 [N] at the start."""
-        triton_shm.set_shared_memory_region(self._handle, [values])
+    def write(self, samples: Samples) -> None:
+        """Put `samples` [N] at the start."""
+        triton_shm.set_shared_memory_region(self._handle, [samples])
 
     def register_request(self) -> Any:
         """The SystemSharedMemoryRegister request that makes it known to a server."""

@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 
+from asrloop_client.audio import Samples
 from asrloop_client.errors import InvalidAudio, ServerFailure
 
 Parameter = str | bool | int | float
-Samples = npt.NDArray[np.float32]
 
 _TOKEN_PADDING = -1
 _LARGE_BLOCK_BYTES = 16 << 20

@@ -20,15 +20,15 @@ def write(path: Path, samples: np.ndarray, rate: int, **options: str) -> Path:
 
 def test_float32_samples_are_not_copied() -> None:
     loaded = audio.load(TONE, 8000)
-    assert isinstance(loaded, audio.Samples)
-    assert loaded.values is TONE
+    assert isinstance(loaded, audio.Pcm)
+    assert loaded.samples is TONE
     assert loaded.sample_rate == 8000
 
 
 def test_int16_samples_are_scaled_to_one() -> None:
     loaded = audio.load(np.array([-32768, 0, 16384], np.int16), 16000)
-    assert isinstance(loaded, audio.Samples)
-    assert loaded.values.tolist() == [-1, 0, 0.5]
+    assert isinstance(loaded, audio.Pcm)
+    assert loaded.samples.tolist() == [-1, 0, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_arrays_that_are_no_mono_pcm_are_refused(samples: np.ndarray, message: s
 def test_a_file_says_its_own_rate_and_is_mixed_to_mono(tmp_path: Path) -> None:
     stereo = np.stack([TONE, np.zeros_like(TONE)], axis=1)
     loaded = audio.load(write(tmp_path / "a.flac", stereo, 44100), 16000)
-    assert isinstance(loaded, audio.Samples)
+    assert isinstance(loaded, audio.Pcm)
     assert loaded.sample_rate == 44100
-    np.testing.assert_allclose(loaded.values, TONE / 2, atol=1e-4)
+    np.testing.assert_allclose(loaded.samples, TONE / 2, atol=1e-4)
 
 
 def test_a_rate_that_samples_may_not_have_goes_as_a_file(tmp_path: Path) -> None:
