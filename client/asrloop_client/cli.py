@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,56 +32,80 @@ app = typer.Typer(
 )
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Servers = Annotated[
-    list[str],
-    typer.Option("--server", "-s", help="gRPC address host:port; repeat it for several.", envvar="ASR_CLIENT_SERVERS"),
-]
-Token = Annotated[str | None, typer.Option(help="Token the server asks for.", envvar="ASR_CLIENT_TOKEN")]
-TokenHeader = Annotated[str, typer.Option(help="Header that carries the token.")]
-Tls = Annotated[bool, typer.Option("--tls", help="Use TLS; implied by the three options below.")]
-RootCertificates = Annotated[Path | None, typer.Option(help="PEM file that signs the server's certificate.")]
-PrivateKey = Annotated[Path | None, typer.Option(help="PEM file with the client's key, for mutual TLS.")]
-CertificateChain = Annotated[Path | None, typer.Option(help="PEM file with the client's certificate, for mutual TLS.")]
-Timeout = Annotated[float, typer.Option(help="Deadline of each file, in seconds.", min=0.001)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+Connect = Callable[..., AsrClient]
 
 DEFAULT = ClientConfig()
 DEFAULT_SERVERS = ["localhost:8001"]
 
 
+def _connect(
+    servers: Annotated[
+        list[str],
+        typer.Option(
+            "--server", "-s", help="gRPC address host:port; repeat it for several.", envvar="ASR_CLIENT_SERVERS"
+        ),
+    ] = DEFAULT_SERVERS,
+    token: Annotated[str | None, typer.Option(help="Token the server asks for.", envvar="ASR_CLIENT_TOKEN")] = None,
+    token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = DEFAULT.token_header,
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS; implied by the three options below.")] = False,
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="PEM file that signs the server's certificate.")
+    ] = None,
+    private_key: Annotated[Path | None, typer.Option(help="PEM file with the client's key, for mutual TLS.")] = None,
+    certificate_chain: Annotated[
+        Path | None, typer.Option(help="PEM file with the client's certificate, for mutual TLS.")
+    ] = None,
+    **settings: Any,
+) -> AsrClient:
+    """A client; the parameters are the connection options of every command, `settings` are a command's own."""
+    try:
+        files = TlsConfig(
+            root_certificates=root_certificates, private_key=private_key, certificate_chain=certificate_chain
+        )
+        wanted = files if tls or files != TlsConfig() else None
+        return AsrClient(servers, tls=wanted, token=token, token_header=token_header, **settings)
+    except AsrError as error:
+        raise _exit(error) from None
+
+
+def _with_connection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with the options of `_connect` in place of its parameter `connect`, which gets them filled in."""
+    own = inspect.signature(command, eval_str=True)
+    shared = inspect.signature(_connect, eval_str=True).parameters.values()
+    options = [each for each in shared if each.kind is not each.VAR_KEYWORD]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        connection = {each.name: given.pop(each.name) for each in options}
+        command(connect=functools.partial(_connect, **connection), **given)
+
+    parameters = [
+        parameter for each in own.parameters.values() for parameter in (options if each.name == "connect" else [each])
+    ]
+    # Typer reads the command line from it.
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
+
+
 @app.command()
+@_with_connection_options
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Audio files of any format.", show_default=False)],
-    servers: Servers = DEFAULT_SERVERS,
+    connect: Connect,
     as_json: AsJson = False,
     concurrency: Annotated[int, typer.Option(help="Files at the same time.", min=1)] = 8,
-    timeout: Timeout = DEFAULT.timeout,
+    timeout: Annotated[float, typer.Option(help="Deadline of each file, in seconds.", min=0.001)] = DEFAULT.timeout,
     shared_memory: Annotated[
         bool, typer.Option("--shared-memory", help="Pass audio through shared memory to a server on this machine.")
     ] = False,
     pooling: Annotated[bool, typer.Option(help="Keep channels; --no-pooling opens one per file.")] = True,
-    token: Token = None,
-    token_header: TokenHeader = DEFAULT.token_header,
-    tls: Tls = False,
-    root_certificates: RootCertificates = None,
-    private_key: PrivateKey = None,
-    certificate_chain: CertificateChain = None,
 ) -> None:
     """Print the text of each file, in order; timings go to standard error."""
     channels = min(concurrency, len(files))
     pool = PoolConfig(min_channels=min(channels, DEFAULT.pool.min_channels), max_channels=channels)
-    client = _connect(
-        servers,
-        _tls(tls, root_certificates, private_key, certificate_chain),
-        timeout=timeout,
-        shared_memory=shared_memory,
-        pooling=pooling,
-        token=token,
-        token_header=token_header,
-        pool=pool,
-    )
     failures: list[AsrError | OSError] = []
-    with client:
+    with connect(timeout=timeout, shared_memory=shared_memory, pooling=pooling, pool=pool) as client:
         results = client.transcribe_many(files, concurrency=concurrency, return_errors=True)
         for file, result in zip(files, _with_progress(results, len(files)), strict=True):
             if not isinstance(result, Transcript):
@@ -91,19 +117,10 @@ def transcribe(
 
 
 @app.command()
-def health(
-    servers: Servers = DEFAULT_SERVERS,
-    as_json: AsJson = False,
-    token: Token = None,
-    token_header: TokenHeader = DEFAULT.token_header,
-    tls: Tls = False,
-    root_certificates: RootCertificates = None,
-    private_key: PrivateKey = None,
-    certificate_chain: CertificateChain = None,
-) -> None:
+@_with_connection_options
+def health(connect: Connect, as_json: AsJson = False) -> None:
     """Ask each server whether it and its models are ready."""
-    tls_config = _tls(tls, root_certificates, private_key, certificate_chain)
-    with _connect(servers, tls_config, prewarm=False, token=token, token_header=token_header) as client:
+    with connect(prewarm=False) as client:
         found = client.health()
     table = Table("server", "live", "model", "ready")
     for each in found:
@@ -122,19 +139,10 @@ def health(
 
 
 @app.command()
-def stats(
-    servers: Servers = DEFAULT_SERVERS,
-    as_json: AsJson = False,
-    token: Token = None,
-    token_header: TokenHeader = DEFAULT.token_header,
-    tls: Tls = False,
-    root_certificates: RootCertificates = None,
-    private_key: PrivateKey = None,
-    certificate_chain: CertificateChain = None,
-) -> None:
+@_with_connection_options
+def stats(connect: Connect, as_json: AsJson = False) -> None:
     """Print each model's counters since its server started; times are means."""
-    tls_config = _tls(tls, root_certificates, private_key, certificate_chain)
-    with _connect(servers, tls_config, token=token, token_header=token_header) as client:
+    with connect() as client:
         try:
             found = client.model_statistics()
         except AsrError as error:
@@ -150,27 +158,11 @@ def stats(
         Console(highlight=False).print(table)
 
 
-def _connect(servers: list[str], tls: TlsConfig | None, **settings: Any) -> AsrClient:
-    try:
-        return AsrClient(servers, tls=tls, **settings)
-    except AsrError as error:
-        raise _exit(error) from None
-
-
 def _exit(error: AsrError) -> typer.Exit | typer.BadParameter:
     if isinstance(error, InvalidConfig):
         return typer.BadParameter(str(error))
     _console.print(f"error: {error}", style="red", markup=False)
     return typer.Exit(UNREACHABLE if isinstance(error, ServerGone | CircuitOpen) else FAILED)
-
-
-def _tls(wanted: bool, root: Path | None, key: Path | None, chain: Path | None) -> TlsConfig | None:
-    if not (wanted or root or key or chain):
-        return None
-    try:
-        return TlsConfig(root_certificates=root, private_key=key, certificate_chain=chain)
-    except InvalidConfig as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:

@@ -91,6 +91,20 @@ def test_wrong_usage_is_exit_code_2(speech: Path) -> None:
     assert "both or neither" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["transcribe", "health", "stats"])
+def test_every_command_takes_every_connection_option(command: str) -> None:
+    options = {
+        "--server",
+        "--token",
+        "--token-header",
+        "--tls",
+        "--root-certificates",
+        "--private-key",
+        "--certificate-chain",
+    }
+    assert options <= set(run(command, "--help").stdout.split())
+
+
 def test_help_names_the_commands_and_exit_codes() -> None:
     text = run("--help").stdout
     assert all(word in text for word in ("transcribe", "health", "stats", "Exit codes"))
