@@ -14,7 +14,7 @@ from asrloop_client.config import BreakerConfig
 
 
 class BreakerState(enum.Enum):
-    """CLOSED lets every call through, OPEN none, HALF_OPEN a few probes at a time."""
+    """CLOSED lets every call through, OPEN none, HALF_OPEN a few probes."""
 
     CLOSED = "closed"
     OPEN = "open"

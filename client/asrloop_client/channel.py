@@ -1,6 +1,6 @@
 """gRPC channels, one socket each: options, credentials, and the two kinds of connection the pools hold.
 
-The only module that calls gRPC; its errors leave as ours.
+The only module that calls gRPC; its errors leave as AsrError.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Connection:
             raise _if_closed(error) from error
 
     def connect(self, timeout: float) -> None:
-        """Connect now. Whatever the server answers, it is connected. Raises ServerGone or DeadlineExceeded."""
+        """Connect now; any answer of the server will do. Raises an AsrError that is no answer."""
         try:
             self.call("ServerLive", service_pb2.ServerLiveRequest(), timeout)
         except AsrError as error:

@@ -50,7 +50,7 @@ def _connect(
     token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = DEFAULT.token_header,
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS; implied by the three options below.")] = False,
     root_certificates: Annotated[
-        Path | None, typer.Option(help="PEM file that signs the server's certificate.")
+        Path | None, typer.Option(help="PEM file with the certificates that sign the server's.")
     ] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM file with the client's key, for mutual TLS.")] = None,
     certificate_chain: Annotated[

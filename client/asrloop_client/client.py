@@ -35,7 +35,8 @@ class AsrClient:
     """Transcribes through one or several servers.
 
     `servers` is one gRPC address `host:port` or a list; `settings` are fields of ClientConfig and win over `config`:
-    `AsrClient("localhost:8001", timeout=5)`. Connects at once and raises ServerGone if no server can be reached.
+    `AsrClient("localhost:8001", timeout=5)`. Connects at once and raises ServerGone if no server can be reached, unless
+    `prewarm` or `pooling` is off.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class BreakerConfig:
     open_seconds: float = 5.0
     """How long the circuit stays open before probes are let through."""
     probes: int = 1
-    """Calls let through at a time while the circuit is half open; as many successes close it."""
+    """Calls let through while the circuit is half open; it closes when all of them succeed."""
 
     def __post_init__(self) -> None:
         _require(self.failures >= 1, f"failures is {self.failures}: give 1 or more")
@@ -120,7 +120,7 @@ class ClientConfig:
     shared_memory: bool = False
     """Pass samples through system shared memory; the server must run on this machine. Never falls back."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """gRPC metadata sent with every call; the keys are lower case."""
+    """gRPC metadata sent with every call; the keys must be lower case."""
     token: str | None = None
     token_header: str = "triton-grpc-protocol-token"  # noqa: S105  -- a header's name
     """`--grpc-restricted-protocol=inference:KEY=TOKEN` wants the header `triton-grpc-protocol-KEY`."""

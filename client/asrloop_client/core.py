@@ -24,8 +24,9 @@ from asrloop_client.upkeep import Ask, Upkeep
 PoolT = TypeVar("PoolT")
 
 LOOKAHEAD = 4
+"""transcribe_many starts at most this many times `concurrency` transcriptions ahead of the result it waits for."""
 CANCEL_TIMEOUT = 1.0
-"""transcribe_many starts at most this many times `concurrency` utterances ahead of the result it waits for."""
+"""Seconds for the call that tells the server to end a cancelled transcription."""
 
 Rpc = tuple[str, Any]
 """A method of GRPCInferenceService and its request."""
@@ -45,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """A successful attempt: the ModelInferResponse, and seconds."""
+    """A successful attempt: the ModelInferResponse, and the seconds it took."""
 
     response: Any
     endpoint: str

@@ -1,6 +1,7 @@
 """Everything a call can fail with, and the one place where gRPC's errors become ours.
 
-Each class subclasses the builtin a caller would expect (ValueError, TimeoutError, ...); its message ends with the mend.
+Where there is a builtin that a caller would expect (ValueError, TimeoutError, ...), the class subclasses it too. Messages end
+with how to fix it.
 """
 
 from __future__ import annotations

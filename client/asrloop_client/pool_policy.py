@@ -107,7 +107,7 @@ class PoolPolicy(Generic[ConnectionT]):
         self._open_connection = open_connection
         self._clock = clock
         self._lock = threading.Lock()
-        # The mutable state; every access holds the lock.
+        # The mutable state; changed only with the lock held.
         self._members: list[Member[ConnectionT]] = []
         self._queue: deque[Place[ConnectionT]] = deque()
         self._closed = False

@@ -31,7 +31,7 @@ class Options:
     parameters: Mapping[str, Parameter]
     request_id: str
     timeout: float
-    """Seconds. Triton does not tell the models of an ensemble that a call was cancelled, but it tells them this."""
+    """Seconds. Triton passes it on to the steps of an ensemble, which a cancellation does not reach (server #6739)."""
 
 
 def keep_large_blocks() -> None:
