@@ -42,7 +42,7 @@ class AsyncAsrClient:
         self._core: Core[Pool] = Core(servers, config, settings, _make_pool)
         self._starting: asyncio.Lock = asyncio.Lock()
         self._started = False
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._upkeep_task: asyncio.Task[None] | None = None
 
     @property
     def config(self) -> ClientConfig:
@@ -57,11 +57,11 @@ class AsyncAsrClient:
             if self.config.pooling:
                 if self.config.prewarm:
                     try:
-                        await drive(self._core.upkeep.prewarm(), self._keep)
+                        await drive(self._core.upkeep.prewarm(), self._upkeep_step)
                     except AsrError:
                         await self.close()
                         raise
-                self._housekeeping = asyncio.create_task(_keep_house(weakref.ref(self), self.config.probe_interval))
+                self._upkeep_task = asyncio.create_task(_maintain(weakref.ref(self), self.config.probe_interval))
             self._started = True
 
     async def transcribe(
@@ -129,11 +129,11 @@ class AsyncAsrClient:
 
     async def health(self) -> list[ServerHealth]:
         """Ask every server now."""
-        return await drive(self._core.upkeep.health(), self._keep)
+        return await drive(self._core.upkeep.health(), self._upkeep_step)
 
     async def model_statistics(self) -> list[ModelStatistics]:
         """Triton's counters of all models of all servers. Raises AsrError."""
-        return await drive(self._core.upkeep.model_statistics(), self._keep)
+        return await drive(self._core.upkeep.model_statistics(), self._upkeep_step)
 
     def stats(self) -> list[EndpointStats]:
         """This client's view of each server: health, circuit, calls, pool."""
@@ -141,13 +141,13 @@ class AsyncAsrClient:
 
     async def close(self) -> None:
         """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            await asyncio.gather(self._housekeeping, return_exceptions=True)
+        if self._upkeep_task is not None:
+            self._upkeep_task.cancel()
+            await asyncio.gather(self._upkeep_task, return_exceptions=True)
         self._started = True
         for endpoint in self._core.endpoints:
             with contextlib.suppress(AsrError):
-                await drive(self._core.forget_regions(endpoint), self._keep)
+                await drive(self._core.forget_regions(endpoint), self._upkeep_step)
             await endpoint.pool.close()
 
     async def __aenter__(self) -> Self:
@@ -178,14 +178,14 @@ class AsyncAsrClient:
             broken = True
             raise
         except asyncio.CancelledError:
-            with contextlib.suppress(AsrError):  # a server that cannot be told sees to it at the deadline
+            with contextlib.suppress(AsrError):  # best effort: without it the server stops at the deadline
                 await member.connection.call(*self._core.cancel_rpc(job), CANCEL_TIMEOUT)
             raise
         finally:
             await endpoint.pool.release(member, broken)
         return Answer(response, endpoint.address, step.number, acquired - started, time.perf_counter() - acquired)
 
-    async def _keep(self, step: Step[Pool]) -> Any:
+    async def _upkeep_step(self, step: Step[Pool]) -> Any:
         """Carry out one step of the upkeep."""
         pool = step.endpoint.pool
         if isinstance(step, CloseExpired):
@@ -229,14 +229,14 @@ def _make_pool(address: str, config: ClientConfig) -> Pool:
     return AsyncChannelPool(address, config.pool, lambda: dialer.async_connection(address))
 
 
-async def _keep_house(client: weakref.ref[AsyncAsrClient], interval: float) -> None:
+async def _maintain(client: weakref.ref[AsyncAsrClient], interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
         alive = client()
         if alive is None:
             return
         with contextlib.suppress(AsrError):
-            await drive(alive._core.upkeep.maintain(), alive._keep)
+            await drive(alive._core.upkeep.maintain(), alive._upkeep_step)
         # The task must not keep the client alive while it waits.
         del alive
 

@@ -1,4 +1,4 @@
-"""A pool of channels to one server for one asyncio loop: PoolPolicy with awaiting around it."""
+"""A pool of channels to one server, for one asyncio loop: it adds the waiting to PoolPolicy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AsyncChannelPool(Generic[ConnectionT]):
         await _close_all(self._policy.expire())
 
     def take_for_probe(self) -> Member[ConnectionT] | None:
-        """An idle channel to ask after the server's health; None while all are busy. Ended by `release`."""
+        """As ChannelPool.take_for_probe."""
         return self._policy.take_for_probe()
 
     def refill(self) -> list[ConnectionT]:

@@ -24,8 +24,8 @@ class BreakerState(enum.Enum):
 class Breaker:
     """Gives permits to calls and is told how each ended.
 
-    A permit is the number of the period in which it was given. What a call let through in an earlier period has to tell
-    is stale and is ignored: a slow failure from before cannot reopen the circuit, nor a slow success close it.
+    A permit is the number of the period in which it was given. What a call from an earlier period reports is
+    ignored: a slow failure from before cannot reopen the circuit, nor a slow success close it.
     """
 
     def __init__(self, config: BreakerConfig, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,7 +89,7 @@ class Breaker:
                 self._opened_at = self._clock()
 
     def abandoned(self, permit: int) -> None:
-        """The call ended without telling anything about the server."""
+        """The call ended and says nothing about the server."""
         with self._lock:
             if permit == self._period and self._state is BreakerState.HALF_OPEN:
                 self._probing -= 1

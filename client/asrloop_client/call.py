@@ -1,4 +1,4 @@
-"""One call as a series of steps: which server, when again, when to stop. The clients carry the steps out.
+"""One call as a series of steps: which server, when to try again, when to stop. The clients carry the steps out.
 
 A generator holds the policy, so that threads and asyncio share it: it yields what to do next and is sent the result or
 thrown the error.
@@ -65,7 +65,7 @@ def steps(
 ) -> Generator[Attempt[PoolT] | Pause, ReplyT, ReplyT]:
     """The steps of one call; returns the reply or raises the last attempt's error.
 
-    Closing the generator in mid-attempt (the caller was cancelled) gives the server's permit back.
+    Closing the generator during an attempt (the caller was cancelled) gives the server's permit back.
     """
     deadline = clock() + timeout
     tried: set[str] = set()

@@ -34,7 +34,7 @@ class CancelToken:
         return self._cancelled.is_set()
 
     def wait(self, seconds: float) -> None:
-        """Sleep; raises Cancelled as soon as the token is cancelled, with 0 s if it is already."""
+        """Sleep for `seconds`; raises Cancelled as soon as the token is cancelled, at once if it already is."""
         if self._cancelled.wait(seconds):
             raise Cancelled("the call was cancelled by the caller.")
 

@@ -27,13 +27,13 @@ _COMMON_OPTIONS: list[tuple[str, Any]] = [
 
 _POOLED_OPTIONS: list[tuple[str, Any]] = [
     *_COMMON_OPTIONS,
-    # Without it channels of equal target and options share one socket, and a pool is a pool in name only.
+    # Without it channels of equal target and options share one socket, and the pool has no effect.
     ("grpc.use_local_subchannel_pool", 1),
     # Triton answers idle pings more often than every 300 s with GOAWAY, so pings go out during calls only.
     ("grpc.keepalive_time_ms", 310_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 0),
-    # The pool decides what idles; gRPC would drop the socket after 30 minutes and reconnect in the next call.
+    # The pool closes idle channels; gRPC would drop the socket after 30 minutes and reconnect in the next call.
     ("grpc.client_idle_timeout_ms", _UNLIMITED),
     # The pool replaces broken channels and the client paces its retries; gRPC's own backoff reaches two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),

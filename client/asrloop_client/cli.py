@@ -181,7 +181,7 @@ def _print_result(file: Path, result: Transcript | AsrError | OSError, as_json: 
         typer.echo(result.text if alone else f"{file}: {result.text}")
         timings = result.timings
         _console.print(
-            f"{file.name}: {1000 * timings.total:.0f} ms, of it {1000 * timings.call:.0f} ms the call "
+            f"{file.name}: {1000 * timings.total:.0f} ms, of which the call took {1000 * timings.call:.0f} ms "
             f"({result.transport} to {result.endpoint})",
             style="dim",
             markup=False,

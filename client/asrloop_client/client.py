@@ -49,14 +49,14 @@ class AsrClient:
         if self.config.pooling:
             if self.config.prewarm:
                 try:
-                    drive(self._core.upkeep.prewarm(), self._keep)
+                    drive(self._core.upkeep.prewarm(), self._upkeep_step)
                 except AsrError:
                     self.close()
                     raise
             threading.Thread(
-                target=_keep_house,
+                target=_maintain,
                 args=(weakref.ref(self), self._stop, self.config.probe_interval),
-                name="asrloop-client-housekeeping",
+                name="asrloop-client-upkeep",
                 daemon=True,
             ).start()
 
@@ -78,7 +78,7 @@ class AsrClient:
         """Transcribe a file, the bytes of one, or samples [N] at `sample_rate` Hz, within `timeout` s.
 
         Repeated after a lost connection under the same `request_id`: a transcription changes nothing at the server, so
-        doing it twice does no harm. Raises AsrError, or OSError when the file cannot be read.
+        it may be done twice. Raises AsrError, or OSError when the file cannot be read.
         """
         started = time.perf_counter()
         job = self._core.prepare(audio, sample_rate, timeout, parameters, request_id)
@@ -127,11 +127,11 @@ class AsrClient:
 
     def health(self) -> list[ServerHealth]:
         """Ask every server now."""
-        return drive(self._core.upkeep.health(), self._keep)
+        return drive(self._core.upkeep.health(), self._upkeep_step)
 
     def model_statistics(self) -> list[ModelStatistics]:
         """Triton's counters of all models of all servers. Raises AsrError."""
-        return drive(self._core.upkeep.model_statistics(), self._keep)
+        return drive(self._core.upkeep.model_statistics(), self._upkeep_step)
 
     def stats(self) -> list[EndpointStats]:
         """This client's view of each server: health, circuit, calls, pool."""
@@ -168,18 +168,18 @@ class AsrClient:
             broken = True
             raise
         except Cancelled:
-            with contextlib.suppress(AsrError):  # a server that cannot be told sees to it at the deadline
+            with contextlib.suppress(AsrError):  # best effort: without it the server stops at the deadline
                 member.connection.call(*self._core.cancel_rpc(job), CANCEL_TIMEOUT)
             raise
         finally:
             endpoint.pool.release(member, broken)
         return Answer(response, endpoint.address, step.number, acquired - started, time.perf_counter() - acquired)
 
-    def _keep(self, step: Step[Pool]) -> Any:
-        return keep(step, self.config.connect_timeout)
+    def _upkeep_step(self, step: Step[Pool]) -> Any:
+        return upkeep_step(step, self.config.connect_timeout)
 
 
-def keep(step: Step[Pool], timeout: float) -> Any:
+def upkeep_step(step: Step[Pool], timeout: float) -> Any:
     """Carry out one step of the upkeep."""
     pool = step.endpoint.pool
     if isinstance(step, CloseExpired):
@@ -226,13 +226,13 @@ def _make_pool(address: str, config: ClientConfig) -> Pool:
     return ChannelPool(address, config.pool, lambda: dialer.connection(address))
 
 
-def _keep_house(client: weakref.ref[AsrClient], stop: threading.Event, interval: float) -> None:
+def _maintain(client: weakref.ref[AsrClient], stop: threading.Event, interval: float) -> None:
     while not stop.wait(interval):
         alive = client()
         if alive is None:
             return
         with contextlib.suppress(AsrError):
-            drive(alive._core.upkeep.maintain(), alive._keep)
+            drive(alive._core.upkeep.maintain(), alive._upkeep_step)
         # The thread must not keep the client alive while it waits.
         del alive
 
@@ -241,7 +241,7 @@ def _shut_down(core: Core[Pool], stop: threading.Event) -> None:
     stop.set()
     for endpoint in core.endpoints:
         with contextlib.suppress(AsrError):
-            drive(core.forget_regions(endpoint), lambda step: keep(step, 1.0))
+            drive(core.forget_regions(endpoint), lambda step: upkeep_step(step, 1.0))
         endpoint.pool.close()
 
 

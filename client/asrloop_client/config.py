@@ -24,7 +24,7 @@ class PoolConfig:
     calls_per_channel: int = 1
     """Calls that share a channel at the same time; a further channel is opened first, up to max_channels."""
     acquire_timeout: float = 0.5
-    """How long a call waits for a place before it raises PoolExhausted."""
+    """How long a call waits for a channel before it raises PoolExhausted."""
     idle_timeout: float = 300.0
     """Idle channels beyond min_channels are closed after this time."""
     max_age: float | None = None
@@ -65,7 +65,7 @@ class RetryConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakerConfig:
-    """When a server that fails is left alone, and how it is tried again."""
+    """When a server that fails gets no more calls, and when it is tried again."""
 
     failures: int = 5
     """Consecutive failures that open the circuit."""
@@ -118,7 +118,7 @@ class ClientConfig:
     pooling: bool = True
     """False opens a channel per request and closes it after."""
     shared_memory: bool = False
-    """Pass samples through system shared memory; the server must run on this machine. Never falls back."""
+    """Pass samples through system shared memory; the server must run on this machine. There is no fallback to gRPC."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """gRPC metadata sent with every call; the keys must be lower case."""
     token: str | None = None

@@ -1,4 +1,4 @@
-"""What the two clients share: settings, servers, requests, and the generators that say which RPC comes next."""
+"""What the two clients share: settings, servers, requests, and the generators that yield the next RPC."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Answer:
 
 
 class Core(Generic[PoolT]):
-    """One client's state, except for what waits."""
+    """One client's state and decisions; the two clients do the waiting."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Core(Generic[PoolT]):
             regions.give_back(region)
 
     def forget_regions(self, endpoint: Endpoint[PoolT]) -> Generator[Ask[PoolT], Any, None]:
-        """The steps that have a server forget the shared memory it was told of; the segments are removed in any case."""
+        """The steps that unregister a server's shared memory; the segments are removed in any case."""
         regions = self.regions.get(endpoint.address)
         if regions is None:
             return

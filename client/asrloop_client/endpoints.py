@@ -15,7 +15,7 @@ PoolT = TypeVar("PoolT")
 
 
 class Endpoint(Generic[PoolT]):
-    """One server: its address `host:port`, its pool, its circuit breaker, and what is known of its health."""
+    """One server: its address `host:port`, its pool, its circuit breaker, and what is known about its health."""
 
     def __init__(self, address: str, pool: PoolT, breaker: Breaker) -> None:
         self.address = address
@@ -87,7 +87,7 @@ class Endpoints(Generic[PoolT]):
         """A permit for the best server: healthy before set aside, untried before tried, then the least in flight.
 
         Servers that are set aside are still used when there is no other: a probe may be wrong, and the call's own error
-        tells more. Raises CircuitOpen when no circuit lets the call through.
+        says more. Raises CircuitOpen when no circuit lets the call through.
         """
         with self._lock:
             self._turn += 1
@@ -121,7 +121,7 @@ class Endpoints(Generic[PoolT]):
         self._end(permit)
 
     def failed(self, permit: Permit[PoolT], error: AsrError) -> None:
-        """The attempt raised `error`; only some errors tell against the server."""
+        """The attempt raised `error`; only some errors count against the server."""
         endpoint = permit.endpoint
         with self._lock:
             endpoint.failures += 1

@@ -1,4 +1,4 @@
-"""Everything a call can fail with, and the one place where gRPC's errors become ours.
+"""Everything a call can fail with, and the one place where gRPC's errors become AsrErrors.
 
 Where there is a builtin that a caller would expect (ValueError, TimeoutError, ...), the class subclasses it too. Messages end
 with how to fix it.
@@ -41,7 +41,7 @@ class Overloaded(AsrError):
 
 
 class ServerGone(AsrError, ConnectionError):
-    """The connection could not be made or broke in mid-call."""
+    """The connection could not be made or broke during the call."""
 
     retryable = True
     counts_against_server = True
@@ -65,7 +65,7 @@ class PoolExhausted(AsrError, TimeoutError):
 
 
 class CircuitOpen(AsrError, ConnectionError):
-    """Every server failed repeatedly a moment ago and is left alone for a while."""
+    """Every server has just failed several times and gets no calls for a while."""
 
 
 class AccessDenied(AsrError, PermissionError):
@@ -101,7 +101,7 @@ class UnknownRegion(SharedMemoryFailed):
 
 
 # Triton reports its own conditions and gRPC its lost connections with the same code, UNAVAILABLE, and the
-# Python binding does not say which side made the status. Only the words tell.
+# Python binding does not say which side made the status. Only the text tells them apart.
 _RESTRICTED = re.compile(r"protocol is restricted", re.IGNORECASE)
 _TOO_LATE = re.compile(r"timeout (expired|passed)", re.IGNORECASE)
 _OVERLOADED = re.compile(r"queue|inbox|overload", re.IGNORECASE)
@@ -122,7 +122,7 @@ def from_status(code: grpc.StatusCode, details: str, address: str) -> AsrError:
     if code is grpc.StatusCode.UNAVAILABLE:
         return _from_unavailable(details, said)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidAudio(f"{said}. Mend the audio or the parameters; a retry cannot help.")
+        return InvalidAudio(f"{said}. Fix the audio or the parameters; a retry cannot help.")
     if code is grpc.StatusCode.CANCELLED:
         return Cancelled(f"{said}. The call was cancelled before its reply.")
     if code is grpc.StatusCode.NOT_FOUND:

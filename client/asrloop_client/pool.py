@@ -1,4 +1,4 @@
-"""A pool of channels to one server for threads: PoolPolicy with a lock's worth of waiting around it."""
+"""A pool of channels to one server, for threads: it adds the waiting to PoolPolicy."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ChannelPool(Generic[ConnectionT]):
             connection.close()
 
     def take_for_probe(self) -> Member[ConnectionT] | None:
-        """An idle channel to ask after the server's health; None while all are busy. Ended by `release`."""
+        """An idle channel to check the server's health with; None while all are busy. Ended by `release`."""
         return self._policy.take_for_probe()
 
     def refill(self) -> list[ConnectionT]:
@@ -98,7 +98,7 @@ class ChannelPool(Generic[ConnectionT]):
 
 
 def exhausted(address: str, config: PoolConfig, waited: float) -> PoolExhausted:
-    """The error of a call that waited in vain."""
+    """The error of a call that got no channel in time."""
     return PoolExhausted(
         f"{address}: no channel came free in {waited:.3g} s; all {config.max_channels} channels have "
         f"{config.calls_per_channel} call(s). Raise max_channels, calls_per_channel or acquire_timeout, "

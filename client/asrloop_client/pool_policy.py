@@ -19,7 +19,7 @@ ConnectionT = TypeVar("ConnectionT")
 
 
 class Member(Generic[ConnectionT]):
-    """A channel of the pool and what the pool knows of it."""
+    """A channel of the pool and what the pool knows about it."""
 
     __slots__ = ("connection", "idle_since", "in_flight", "opened_at", "retired", "served")
 
@@ -117,7 +117,7 @@ class PoolPolicy(Generic[ConnectionT]):
         """A member for one call at once, or None when the call has to queue."""
         with self._lock:
             self._check_open()
-            # Nobody waits while there is room, so this overtakes nobody.
+            # Nobody waits while there is room, so this call passes no other.
             return self._take()
 
     def queue_up(self, wake: Callable[[], None]) -> Place[ConnectionT]:
@@ -152,7 +152,7 @@ class PoolPolicy(Generic[ConnectionT]):
             return True
 
     def release(self, member: Member[ConnectionT], broken: bool = False) -> list[ConnectionT]:
-        """End one call on `member`; the longest waiting call takes the place over."""
+        """End one call on `member`; the call that has waited longest gets its channel."""
         with self._lock:
             member.in_flight -= 1
             now = self._clock()
@@ -242,7 +242,7 @@ class PoolPolicy(Generic[ConnectionT]):
 
     def _take(self) -> Member[ConnectionT] | None:
         """The least busy member, a new one before a shared one, None when the pool is full."""
-        # Three cases: an idle member, the oldest first so that surplus ones can grow idle; else room for a new one;
+        # Three cases: an idle member, the oldest first so that the others stay idle and expire; else room for a new one;
         # else the least busy that still has room.
         least: Member[ConnectionT] | None = None
         for member in self._members:

@@ -62,7 +62,7 @@ class Region:
 
 
 class Regions:
-    """The regions of one server that no call uses now, and all there are."""
+    """The regions of one server: all of them, and those that no call uses now."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -41,7 +41,7 @@ def words_of(pieces: Sequence[str] | None, times: Sequence[float] | None) -> tup
 
 @dataclass(frozen=True)
 class Transcript:
-    """One transcription's text, and how it was got."""
+    """One transcription's text, and how it came."""
 
     text: str
     tokens: tuple[int, ...]

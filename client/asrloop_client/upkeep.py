@@ -1,4 +1,4 @@
-"""Keeps the servers' pools connected and asks after their health, as series of steps like those of a call (see call)."""
+"""Keeps the servers' pools connected and checks their health, as series of steps like those of a call (see call)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Upkeep(Generic[PoolT]):
         except AsrError as error:
             endpoint.healthy = error.is_answer
             return
-        # Without a response all channels are busy, and the calls on them tell as much.
+        # No response: all channels are busy, and their calls show whether the server works.
         if response is not None:
             endpoint.healthy = response.ready
 

@@ -1,4 +1,4 @@
-"""Fixtures: stand-in servers, and the two clients behind one face."""
+"""Fixtures: stand-in servers, and the two clients behind one interface."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def stand_in(installation: TritonInstallation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    """One server for all tests that do not harm it."""
+    """One server for all tests that leave it running."""
     server = StandIn(installation, tmp_path_factory.mktemp("stand_in") / "log")
     try:
         yield server.start()
@@ -30,7 +30,7 @@ def stand_in(installation: TritonInstallation, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def make_stand_in(installation: TritonInstallation, tmp_path: Path) -> Iterator[Callable[..., StandIn]]:
-    """Starts servers of one's own."""
+    """Starts servers for one test alone."""
     servers: list[StandIn] = []
 
     def make(*arguments: str) -> StandIn:
@@ -53,8 +53,8 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
-class BlockingFace:
-    """AsrClient, with `submit` on a thread of its own."""
+class BlockingAdapter:
+    """AsrClient, with `submit` on its own thread."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         self.client = AsrClient(*arguments, **settings)
@@ -78,7 +78,7 @@ class BlockingFace:
         return getattr(self.client, name)
 
 
-class AsyncFace:
+class AsyncAdapter:
     """AsyncAsrClient in a loop on a thread."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -121,7 +121,7 @@ class AsyncFace:
 
     async def _close(self) -> None:
         await self.client.close()
-        # Calls that the closing ended still have to tell whoever waits for them.
+        # Calls that close() ended still have to give their errors to those who wait.
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     def _run(self, coroutine: Any) -> Any:
@@ -135,12 +135,12 @@ class AsyncFace:
 
 @pytest.fixture(params=["threads", "asyncio"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
-    """Makes clients of either kind: what a test says of one holds for both."""
-    face = BlockingFace if request.param == "threads" else AsyncFace
+    """Makes clients of one kind: each test runs with both."""
+    adapter = BlockingAdapter if request.param == "threads" else AsyncAdapter
     clients: list[Any] = []
 
     def make(*arguments: Any, **settings: Any) -> Any:
-        clients.append(face(*arguments, **settings))
+        clients.append(adapter(*arguments, **settings))
         return clients[-1]
 
     yield make

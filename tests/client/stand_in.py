@@ -1,4 +1,4 @@
-"""A real tritonserver with models whose time and outcome each request chooses, to be killed and started again at will."""
+"""A real tritonserver with models whose time and outcome each request chooses, which tests can kill and start again."""
 
 import contextlib
 import os

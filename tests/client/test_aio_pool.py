@@ -41,7 +41,7 @@ def test_many_tasks_share_a_bounded_pool() -> None:
     asyncio.run(run())
 
 
-def test_waiting_in_vain_raises_pool_exhausted() -> None:
+def test_a_call_without_a_channel_raises_pool_exhausted() -> None:
     async def run() -> None:
         pool = make(acquire_timeout=0.01)
         member = await pool.acquire()

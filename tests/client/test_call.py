@@ -78,7 +78,7 @@ def test_a_lost_server_is_set_aside_and_the_call_goes_on_at_the_other_at_once() 
     assert all(attempted(next(world.call())) == other for _ in range(4))
 
 
-def test_a_server_taken_back_is_used_again() -> None:
+def test_a_healthy_server_is_used_again() -> None:
     world = World("ab")
     world.servers[0].healthy = False
     assert attempted(next(world.call())) == "b"

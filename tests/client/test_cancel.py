@@ -1,4 +1,4 @@
-"""A call that is cancelled ends at once, and the server hears of it."""
+"""A call that is cancelled ends at once, and the server is told."""
 
 import asyncio
 import threading

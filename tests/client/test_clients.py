@@ -160,12 +160,12 @@ def test_health_names_servers_and_models(connect: Connect, stand_in: StandIn) ->
     assert not missing.ready
 
 
-def test_nobody_there_is_said_at_once(connect: Connect) -> None:
+def test_a_missing_server_is_an_error_at_once(connect: Connect) -> None:
     with pytest.raises(ServerGone, match=r"127\.0\.0\.1:1: .* Check the address"):
         connect("127.0.0.1:1")
 
 
-def test_without_prewarming_it_is_said_by_the_first_call(connect: Connect) -> None:
+def test_without_prewarming_it_is_an_error_of_the_first_call(connect: Connect) -> None:
     client = connect("127.0.0.1:1", prewarm=False, retry=NO_RETRY)
     with pytest.raises(ServerGone):
         client.transcribe(ONES)

@@ -40,14 +40,14 @@ S = grpc.StatusCode
         (S.INVALID_ARGUMENT, "Unable to find shared memory region: 'asrloop-1'", errors.UnknownRegion),
     ],
 )
-def test_the_error_has_the_right_type_and_names_the_server_and_the_mend(
+def test_the_error_has_the_right_type_and_names_the_server_and_the_fix(
     code: grpc.StatusCode, details: str, expected: type[errors.AsrError]
 ) -> None:
     error = errors.from_status(code, details, "host:8001")
     assert type(error) is expected
     assert str(error).startswith(f"host:8001: {details}")
-    mend = str(error).removeprefix(f"host:8001: {details}")
-    assert re.search(r"[A-Za-z]{3}.*\.$", mend), "no mend"
+    fix = str(error).removeprefix(f"host:8001: {details}")
+    assert re.search(r"[A-Za-z]{3}.*\.$", fix), "no fix"
 
 
 def test_a_failed_handshake_points_at_the_certificates() -> None:

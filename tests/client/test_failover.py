@@ -57,7 +57,7 @@ class Load:
             thread.join()
 
 
-def test_a_server_killed_and_restarted_under_load_costs_typed_errors_only_and_all_recovers(
+def test_a_server_killed_and_restarted_under_load_gives_typed_errors_only_and_all_recovers(
     connect: Connect, make_stand_in: Callable[..., StandIn]
 ) -> None:
     server = make_stand_in()
@@ -77,7 +77,7 @@ def test_a_server_killed_and_restarted_under_load_costs_typed_errors_only_and_al
         load.wait_for(60)
     finally:
         load.stop()
-    # CircuitOpen: the breaker spares the dead server.
+    # CircuitOpen: the breaker stops calls to the dead server.
     assert {type(error) for error in load.errors} <= {ServerGone, CircuitOpen}
     assert load.longest < DEADLINE
     assert eventually(lambda: client.stats()[0].healthy)
@@ -88,7 +88,7 @@ def test_a_server_killed_and_restarted_under_load_costs_typed_errors_only_and_al
     assert eventually(lambda: connections_to(server.address) == client.stats()[0].pool.open >= 4)
 
 
-def test_with_one_server_of_two_killed_no_call_fails_and_it_is_taken_back(
+def test_with_one_server_of_two_killed_no_call_fails_and_it_is_used_again(
     connect: Connect, make_stand_in: Callable[..., StandIn]
 ) -> None:
     first, second = make_stand_in(), make_stand_in()
@@ -96,7 +96,7 @@ def test_with_one_server_of_two_killed_no_call_fails_and_it_is_taken_back(
     load = Load(client, threads=6)
     try:
         load.wait_for(40)
-        assert all(each.calls > 10 for each in client.stats()), "one server got next to nothing"
+        assert all(each.calls > 10 for each in client.stats()), "one server got almost no calls"
         first.kill()
         load.wait_for(100)
         assert [each.healthy for each in client.stats()] == [False, True]
@@ -110,7 +110,7 @@ def test_with_one_server_of_two_killed_no_call_fails_and_it_is_taken_back(
     assert load.errors == []
 
 
-def test_a_server_that_is_down_at_the_start_is_taken_in_later(
+def test_a_server_that_is_down_at_the_start_is_used_later(
     connect: Connect, stand_in: StandIn, make_stand_in: Callable[..., StandIn]
 ) -> None:
     late = make_stand_in()

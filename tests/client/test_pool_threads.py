@@ -50,7 +50,7 @@ def test_64_threads_on_4_channels_never_have_more_than_4() -> None:
     assert stats.open <= 4
 
 
-def test_waiting_in_vain_ends_after_the_acquire_timeout_with_what_to_do() -> None:
+def test_a_call_without_a_channel_fails_after_the_acquire_timeout_and_says_what_to_do() -> None:
     pool = make(max_channels=1, acquire_timeout=0.05)
     member = pool.acquire()
     started = time.monotonic()
@@ -95,7 +95,7 @@ def test_close_wakes_waiting_threads() -> None:
     pool.close()
 
 
-def test_the_repr_tells() -> None:
+def test_the_repr_shows_the_counts() -> None:
     pool = make()
     pool.acquire()
     assert repr(pool) == "<ChannelPool host:1: 1 in use, 0 idle, 1 of 4 open, 0 waiting>"

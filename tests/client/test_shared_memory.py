@@ -1,4 +1,4 @@
-"""Audio through system shared memory: the same result, said to be so, re-registered after a restart, and nothing left over."""
+"""Audio through system shared memory: same result, named in the transcript, again after a restart, removed at the end."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def segments() -> set[Path]:
     return set(SHARED_MEMORY.glob("asrloop-*"))
 
 
-def test_the_text_is_the_same_and_the_transport_is_said(connect: Connect, stand_in: StandIn) -> None:
+def test_the_text_is_the_same_and_the_transport_is_named(connect: Connect, stand_in: StandIn) -> None:
     before = segments()
     client = connect(stand_in.address, shared_memory=True)
     plain = connect(stand_in.address)
@@ -55,7 +55,7 @@ def test_files_sent_as_bytes_say_that_they_went_by_grpc(connect: Connect, stand_
     assert connect(stand_in.address, shared_memory=True).transcribe(b"RIFF").transport == "grpc"
 
 
-def test_a_server_elsewhere_is_refused_not_fallen_back(connect: Connect) -> None:
+def test_a_server_elsewhere_is_an_error_not_a_fallback(connect: Connect) -> None:
     with pytest.raises(SharedMemoryFailed, match=r"10\.0\.0\.1:8001: shared memory works with servers on this machine"):
         connect("10.0.0.1:8001", shared_memory=True)
 

@@ -16,7 +16,7 @@ ERRORS = {
 
 class TritonPythonModel:
     def initialize(self, args):
-        # The backend's calls are not safe from several threads at once: the server died of it.
+        # The backend's calls are not safe from several threads at once: they crash the server.
         self.lock = threading.Lock()
         family = pb_utils.MetricFamily(
             name="stand_in_cancelled", description="Requests cancelled", kind=pb_utils.MetricFamily.COUNTER
