@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ class StandIn:
         self._segments = f"stand_in_{os.getpid()}_{self.grpc_port}_"
 
     def start(self) -> "StandIn":
-        """Start and wait until the models are ready."""
+        """Start and wait until the models are ready and the metrics, whose port opens last, can be read."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -81,12 +80,13 @@ class StandIn:
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
     def _ready(self) -> bool:
-        url = f"http://127.0.0.1:{self.http_port}/v2/health/ready"
+        ports = {self.http_port: "v2/health/ready", self.metrics_port: "metrics"}
         try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
+            for port, path in ports.items():
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5).close()
+        except OSError:
             return False
+        return True
 
 
 def connections_to(address: str) -> int:

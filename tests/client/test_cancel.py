@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -77,7 +76,5 @@ def test_leaving_transcribe_many_early_cancels_the_rest(stand_in: StandIn) -> No
 def test_cancelling_ends_a_pause_between_attempts() -> None:
     token = CancelToken()
     threading.Timer(0.05, token.cancel).start()
-    started = time.monotonic()
     with pytest.raises(Cancelled):
-        token.wait(60)
-    assert time.monotonic() - started < 30
+        token.wait(3600)

@@ -53,13 +53,11 @@ def test_64_threads_on_4_channels_never_have_more_than_4() -> None:
 def test_a_call_without_a_channel_fails_after_the_acquire_timeout_and_says_what_to_do() -> None:
     pool = make(max_channels=1, acquire_timeout=0.05)
     member = pool.acquire()
-    started = time.monotonic()
     with pytest.raises(
         PoolExhausted, match=r"host:1: no channel came free in 0\.05 s; all 1 channels .* Raise max_channels"
     ):
         pool.acquire()
-    assert time.monotonic() - started >= 0.05
-    assert pool.stats().timeouts == 1
+    assert pool.stats().acquire_waits == pool.stats().timeouts == 1
     pool.release(member)
     assert pool.acquire() is member
 

@@ -25,13 +25,24 @@ def counted(server: TritonServer, outcome: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+def words(text: str) -> list[str]:
+    """Without what machines differ in: int8 kernels round differently, which moves a comma before it changes a word."""
+    return re.findall("[a-z]+", text.lower())
+
+
+def half_the_time(server: TritonServer, samples: NDArray[np.float32]) -> float:
+    """Seconds after which a transcription of `samples` is running at the server, on this machine."""
+    with AsrClient(server.grpc_endpoint) as client:
+        return min(client.transcribe(samples).timings.call for _ in range(2)) / 2
+
+
 def test_a_file_its_bytes_and_its_samples_give_the_text(
     connect: Connect, server: TritonServer, beckett_path: Path, beckett: NDArray[np.float32]
 ) -> None:
     client = connect(server.grpc_endpoint)
     from_path = client.transcribe(beckett_path)
-    assert from_path.text == BECKETT
-    assert client.transcribe(beckett_path.read_bytes()).text == BECKETT
+    assert words(from_path.text) == words(BECKETT)
+    assert words(client.transcribe(beckett_path.read_bytes()).text) == words(BECKETT)
     assert client.transcribe(beckett, sample_rate=16_000).tokens == from_path.tokens
 
 
@@ -39,7 +50,10 @@ def test_shared_memory_gives_the_same_tokens(
     connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
 ) -> None:
     shared = connect(server.grpc_endpoint, shared_memory=True).transcribe(beckett)
-    assert (shared.text, shared.transport) == (BECKETT, "shared_memory")
+    plain = connect(server.grpc_endpoint).transcribe(beckett)
+    assert (shared.transport, plain.transport) == ("shared_memory", "grpc")
+    assert shared.tokens == plain.tokens
+    assert words(shared.text) == words(BECKETT)
 
 
 @pytest.mark.parametrize(
@@ -63,28 +77,31 @@ def test_bad_audio_is_invalid_audio(
 def test_the_deadline_reaches_the_model_through_the_ensemble(
     connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
 ) -> None:
+    samples = np.tile(beckett, 2)
     before = counted(server, "deadline")
     with pytest.raises(DeadlineExceeded):
-        connect(server.grpc_endpoint).transcribe(np.tile(beckett, 2), timeout=0.05)
+        connect(server.grpc_endpoint).transcribe(samples, timeout=half_the_time(server, samples))
     assert eventually(lambda: counted(server, "deadline") > before)
 
 
 def test_cancelling_raises_the_servers_cancelled_counter(server: TritonServer, beckett: NDArray[np.float32]) -> None:
+    samples = np.tile(beckett, 2)
+    seconds = half_the_time(server, samples)
     before = counted(server, "cancelled")
     with AsrClient(server.grpc_endpoint) as client:
         for _ in range(3):
             token = CancelToken()
-            threading.Timer(0.05, token.cancel).start()
+            threading.Timer(seconds, token.cancel).start()
             with pytest.raises(Cancelled):
-                client.transcribe(np.tile(beckett, 2), cancel=token)
+                client.transcribe(samples, cancel=token)
         assert eventually(lambda: counted(server, "cancelled") > before)
-        assert client.transcribe(beckett).text == BECKETT
+        assert words(client.transcribe(beckett).text) == words(BECKETT)
 
 
-async def cancel_a_task(address: str, samples: NDArray[np.float32]) -> None:
+async def cancel_a_task(address: str, samples: NDArray[np.float32], seconds: float) -> None:
     async with AsyncAsrClient(address) as client:
         task = asyncio.create_task(client.transcribe(samples))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(seconds)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -93,7 +110,9 @@ async def cancel_a_task(address: str, samples: NDArray[np.float32]) -> None:
 def test_cancelling_a_task_raises_the_servers_cancelled_counter(
     server: TritonServer, beckett: NDArray[np.float32]
 ) -> None:
+    samples = np.tile(beckett, 2)
+    seconds = half_the_time(server, samples)
     before = counted(server, "cancelled")
     for _ in range(3):
-        asyncio.run(cancel_a_task(server.grpc_endpoint, np.tile(beckett, 2)))
+        asyncio.run(cancel_a_task(server.grpc_endpoint, samples, seconds))
     assert eventually(lambda: counted(server, "cancelled") > before)

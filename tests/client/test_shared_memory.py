@@ -1,5 +1,6 @@
 """Audio through system shared memory: same result, named in the transcript, again after a restart, removed at the end."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ Connect = Callable[..., Any]
 
 
 def segments() -> set[Path]:
-    return set(SHARED_MEMORY.glob("asrloop-*"))
+    return set(SHARED_MEMORY.glob(f"asrloop-{os.getpid()}-*"))
 
 
 def test_the_text_is_the_same_and_the_transport_is_named(connect: Connect, stand_in: StandIn) -> None:
