@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run serve models test test-torch lint sweep bench setup setup-dev clean
+.PHONY: help run serve models test test-cpu test-torch lint docs sweep bench setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -13,16 +13,20 @@ help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 run: .venv/ready models ## Start a real tritonserver, transcribe real speech through it, stop. ARGS: audio files
-	@.venv/bin/python scripts/run.py $(ARGS)
+	@.venv/bin/asrloop run $(ARGS)
 
 serve: .venv/ready models ## Serve in the foreground until Ctrl-C. ARGS: --http-port, --grpc-port, ... (see --help)
-	@exec .venv/bin/python scripts/serve.py $(ARGS)
+	@exec .venv/bin/asrloop serve $(ARGS)
 
-models: .venv/ready ## Make the encoder and the decoder where they are missing. ARGS go to the script when asked for by name
-	@.venv/bin/python scripts/prepare_models.py $(if $(filter models,$(MAKECMDGOALS)),$(ARGS))
+models: .venv/ready ## Make the models where they are missing. ARGS when asked for by name: --family, --from, --precision, ...
+	@.venv/bin/asrloop models $(if $(filter models,$(MAKECMDGOALS)),$(ARGS))
 
 test: .venv/ready-dev models ## Run the tests. ARGS go to pytest
 	@.venv/bin/python -m pytest $(ARGS)
+
+CPU ?= EPYC-Milan
+test-cpu: .venv/ready-dev models ## The tests that run in one process, as another CPU would run them, by qemu-x86_64. CPU=EPYC-Milan
+	@qemu-x86_64 -cpu $(CPU) .venv/bin/python -m pytest --timeout 1800 tests/engine tests/families/moonshine tests/test_audio.py $(ARGS)
 
 test-torch: .venv/ready-torch models ## Run the tests and the type check of what needs PyTorch: training. ARGS go to pytest
 	@.venv/bin/mypy --package asrloop_train
@@ -34,10 +38,16 @@ sweep: .venv/ready-dev models ## Measure latency and throughput under load with 
 bench: .venv/ready-dev models ## Measure the ladder from a channel per request to continuous batching. ARGS: --quick, ...
 	@.venv/bin/python scripts/benchmark.py run $(ARGS)
 
-lint: .venv/ready-dev ## ruff and mypy
+lint: .venv/ready-dev ## ruff, mypy, and whether the generated docs are up to date
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	@# One by one, because each is a module of the name "model".
+	for model in model_repository/*/1/model.py; do .venv/bin/mypy $$model || exit 1; done
+	.venv/bin/python scripts/write_docs.py --check
+
+docs: .venv/ready-dev ## Write docs/cli.md and docs/metrics.md from the code
+	@.venv/bin/python scripts/write_docs.py
 
 setup: .venv/ready ## Make .venv with what running needs
 setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
@@ -52,15 +62,15 @@ setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
 	@$(PIP_INSTALL) --editable . --editable './client[cli]'
 	@touch $@
 
-.venv/ready-dev: .venv/ready
+.venv/ready-dev: .venv/ready benchmarks/pyproject.toml training/pyproject.toml
 	@echo "Installing what the tests need ..."
-	@$(PIP_INSTALL) --editable '.[dev]' --editable './client[cli]'
+	@$(PIP_INSTALL) --editable '.[dev]' --editable './client[cli]' --editable ./benchmarks --editable ./training
 	@touch $@
 
 .venv/ready-torch: .venv/ready-dev
 	@echo "Installing PyTorch ..."
-	@$(PIP_INSTALL) --editable '.[train]'
+	@$(PIP_INSTALL) --editable '.[dev]' --editable './training[torch]'
 	@touch $@
 
 clean: ## Remove the environment, the cache and the built models
-	rm -rf .venv .cache model_repository/{encoder,decoder}/1/{*.onnx,family.json,tokenizer.bin,vocab.txt} benchmarks/models/*/1/model.onnx results
+	git clean -fdXq model_repository bls_repository benchmarks results; rm -rf .venv .cache

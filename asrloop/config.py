@@ -1,15 +1,18 @@
-"""Typed settings from config.yaml, with the environment above the file. Every problem is one ConfigError that names its mend."""
+"""Typed settings from config.yaml, the environment above the file. Every problem is a ConfigError that says how to fix it."""
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from asrloop.paths import beside_us
 
 ENVIRONMENT_PREFIX = "ASRLOOP_"
-DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config.yaml"
+FILE_VARIABLE = "ASRLOOP_CONFIG"
+"""Names the configuration file."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -17,7 +20,7 @@ Threads = Annotated[int, Field(ge=0, le=1024)]
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; the message names the key, the value and the mend."""
+    """A setting that cannot be used; the message names the key, the value and how to fix it."""
 
 
 class _Section(BaseModel):
@@ -93,28 +96,42 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def load(path: Path | None = None) -> Settings:
-    """Read ``path``, or the file that ASRLOOP_CONFIG names, or the project's config.yaml.
+class Source(NamedTuple):
+    """Where settings come from."""
 
-    A package installed without the project's tree has no config.yaml beside it; then the defaults hold, which are the
-    same values. A file that was asked for by name must exist. Raises ConfigError.
+    file: Path | None
+    """None where there is no file: then the defaults hold, which are the same values as the project's file."""
+
+    variables: tuple[str, ...]
+    """Environment variables that override it."""
+
+    def __str__(self) -> str:
+        file = "the defaults (no config.yaml here)" if self.file is None else str(self.file)
+        return " and ".join([file, *self.variables])
+
+
+def source(path: Path | None = None) -> Source:
+    """``path``, or the file that ASRLOOP_CONFIG names, or config.yaml in the working directory or in the project's tree.
+
+    Raises ConfigError for a named file that does not exist and for ASRLOOP_* variables that match no setting.
     """
-    named = path or (Path(os.environ["ASRLOOP_CONFIG"]) if os.environ.get("ASRLOOP_CONFIG") else None)
-    source = named or DEFAULT_FILE
-    _check_environment()
-    if source.is_file():
-        content = _read(source)
-    elif named is None:
-        content = {}
-    else:
-        raise ConfigError(
-            f"{source}: no such configuration file; give the path of an existing one, or none for the project's config.yaml"
-        )
+    named = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
+    if named is not None and not named.is_file():
+        raise ConfigError(f"{named}: no such configuration file; give the path of an existing one")
+    return Source(named or beside_us("config.yaml"), _variables())
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings from :func:`source`, the environment above the file. Raises ConfigError."""
+    found = source(path)
+    content = {} if found.file is None else _read(found.file)
     try:
         return Settings(**content)
     except ValidationError as error:
         problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise ConfigError(f"{source} with the environment's {ENVIRONMENT_PREFIX}*: {problems}") from None
+        raise ConfigError(f"{found}: {problems}") from None
+    except SettingsError as error:
+        raise ConfigError(f"{found}: {error}; a list is written as JSON, for example '[1, 4]'") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -131,14 +148,24 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_environment() -> None:
-    """Refuse ASRLOOP_<SECTION>__<KEY> of an unknown section: pydantic-settings would pass over it in silence."""
-    for name in os.environ:
-        section, delimiter, _ = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
-        if name.startswith(ENVIRONMENT_PREFIX) and delimiter and section.lower() not in Settings.model_fields:
+def _variables() -> tuple[str, ...]:
+    """The variables that set something. Refuses those that match no setting: pydantic-settings would pass over them."""
+    names = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name != FILE_VARIABLE)
+    for name in names:
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        field = Settings.model_fields.get(section)
+        keys = field.annotation.model_fields if field is not None and isinstance(field.annotation, type) else {}
+        if key not in keys:
             raise ConfigError(
-                f"environment variable {name}: unknown section; sections are {', '.join(Settings.model_fields)}"
+                f"environment variable {name} matches no setting: it must be {FILE_VARIABLE} or "
+                f"{ENVIRONMENT_PREFIX}<SECTION>__<KEY>, "
+                + (
+                    f"keys of {section} are {', '.join(keys)}"
+                    if keys
+                    else f"sections are {', '.join(Settings.model_fields)}"
+                )
             )
+    return tuple(names)
 
 
 def _describe(problem: Any) -> str:

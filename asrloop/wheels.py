@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class WheelError(RuntimeError):
-    """A wheel could not be fetched or unpacked; the message says the mend."""
+    """A wheel could not be fetched or unpacked; the message says how to fix it."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +107,13 @@ MOONSHINE_TINY_EN = PinnedWheel(
         "moonshine_voice-0.1.0.dist-info/",
     ),
 )
+MOONSHINE_SPEECH = ("beckett.wav", "two_cities.wav", "endgame_nagg_nell.wav")
+"""The recordings among the assets of that wheel; ``beckett.wav`` is 10 s of English."""
+
+
+def moonshine_assets(cache: Path) -> Path:
+    """The folder of the wheel with MOONSHINE_SPEECH and, in MOONSHINE_MODEL, the vendor's model."""
+    return MOONSHINE_TINY_EN.fetch(cache) / "moonshine_voice" / "assets"
+
+
+MOONSHINE_MODEL = "tiny-en"

@@ -1,4 +1,4 @@
-"""Audio in: odd inputs end in samples or in an AudioError, never in anything else."""
+"""Audio in: odd inputs end in samples or in InvalidAudio, never in anything else."""
 
 import io
 import struct
@@ -8,9 +8,10 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from asrloop import audio
-from asrloop.audio import AudioError
+from asrloop.engine.errors import InvalidAudio, TooLong
 
 
 def wav(samples: int = 1000, rate: int = 16_000) -> bytes:
@@ -26,10 +27,10 @@ def wav(samples: int = 1000, rate: int = 16_000) -> bytes:
         st.binary().map(lambda b: b"fLaC" + b),
     )
 )
-def test_any_bytes_end_in_samples_or_in_an_audio_error(content: bytes) -> None:
+def test_any_bytes_end_in_samples_or_are_refused(content: bytes) -> None:
     try:
         samples = audio.from_file(content, max_seconds=1.0)
-    except AudioError:
+    except InvalidAudio:
         pass
     else:
         assert samples.dtype == np.float32
@@ -39,7 +40,7 @@ def test_any_bytes_end_in_samples_or_in_an_audio_error(content: bytes) -> None:
 
 @given(cut=st.integers(1, len(wav()) - 1))
 def test_a_wav_cut_anywhere_is_refused(cut: int) -> None:
-    with pytest.raises(AudioError):
+    with pytest.raises(InvalidAudio):
         audio.from_file(wav()[:cut], max_seconds=1.0)
 
 
@@ -62,16 +63,51 @@ def test_channels_are_mixed() -> None:
 
 @pytest.mark.parametrize("rate", [True, 7, 7_999, 48_001, 16_000.5, "fast", None, [], "-8000"])
 def test_odd_rates_are_refused(rate: object) -> None:
-    with pytest.raises(AudioError, match=r"sample_rate is .* between 8000 and 48000"):
-        audio.from_pcm(np.zeros(10, np.float32), None, rate, max_seconds=1.0)
+    with pytest.raises(InvalidAudio, match=r"sample_rate is .* between 8000 and 48000"):
+        audio.checked_rate(rate)
 
 
 @pytest.mark.parametrize("rate", [16_000, "16000", 16_000.0])
 def test_rates_may_come_as_text_or_float(rate: object) -> None:
-    assert audio.from_pcm(np.zeros(10, np.float32), 5, rate, max_seconds=1.0).size == 5
+    assert audio.checked_rate(rate) == 16_000
+
+
+def pcm(wav: NDArray[np.float32], lengths: list[int] | None = None) -> list[NDArray[np.float32]]:
+    return audio.from_pcm(wav, None if lengths is None else np.array(lengths)[:, None], 16_000, max_seconds=1.0)
 
 
 def test_the_limit_is_exact() -> None:
-    assert audio.from_pcm(np.zeros(16_000, np.float32), None, 16_000, max_seconds=1.0).size == 16_000
-    with pytest.raises(AudioError, match=r"1.00 s long: the limit is 1 s"):
-        audio.from_pcm(np.zeros(16_001, np.float32), None, 16_000, max_seconds=1.0)
+    assert pcm(np.zeros((1, 16_000), np.float32))[0].size == 16_000
+    with pytest.raises(TooLong, match=r"\[too_long\] audio is 1.00 s long: the limit is 1 s"):
+        pcm(np.zeros((1, 16_001), np.float32))
+
+
+def test_only_the_valid_part_of_a_row_is_copied_and_checked() -> None:
+    wav = np.full((2, 100), np.nan, np.float32)
+    wav[0, :10], wav[1, :20] = 0.25, 0.5
+    rows = pcm(wav, [10, 20])
+    wav[:] = 0
+    assert [(row.size, row.max()) for row in rows] == [(10, 0.25), (20, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("wav", "lengths", "message"),
+    [
+        (np.zeros(10), None, r"WAV has shape \[10\]: send rows of samples, shape \[B, N\]"),
+        (np.zeros((1, 0)), None, "WAV has 0 samples: send at least 1"),
+        (np.zeros((2, 10)), [5], "WAV has 2 rows, WAV_LENS 1: send one length a row"),
+        (np.zeros((1, 10)), [0], "WAV_LENS is 0: it must be between 1 and the 10 samples"),
+        (np.zeros((1, 10)), [-5], "WAV_LENS is -5"),
+        (np.zeros((1, 10)), [11], "WAV_LENS is 11"),
+        (np.full((1, 10), np.inf), None, "WAV holds inf at sample 0: all samples must be finite"),
+    ],
+)
+def test_odd_pcm_is_refused(wav: NDArray[np.float64], lengths: list[int] | None, message: str) -> None:
+    with pytest.raises(InvalidAudio, match=rf"\[invalid_audio\] {message}"):
+        pcm(wav.astype(np.float32), lengths)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 32_000, 44_100, 48_000])
+def test_resampling_does_not_make_the_longest_audio_too_long(rate: int) -> None:
+    assert audio.resampled(np.zeros(30 * rate, np.float32), rate).size == 30 * 16_000
+    assert audio.resampled(np.zeros(1, np.float32), rate).size >= 1

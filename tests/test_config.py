@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asrloop import config
+from asrloop import config, paths
 from asrloop.config import ConfigError, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,16 +56,42 @@ def test_a_file_asked_for_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyP
         config.load()
 
 
-@pytest.mark.parametrize("name", ["ASRLOOP_ENGINE__SLOT", "ASRLOOP_MOTOR__SLOTS"])
-def test_a_mistake_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ASRLOOP_ENGINE__SLOT", "keys of engine are slots, inbox"),
+        ("ASRLOOP_MOTOR__SLOTS", "sections are audio, engine"),
+        ("ASRLOOP_ENGINE", "keys of engine are slots"),
+        ("ASRLOOP_SLOTS", "sections are audio"),
+        ("ASRLOOP_CONFIGURATION", "it must be ASRLOOP_CONFIG or"),
+    ],
+)
+def test_a_variable_that_sets_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, says: str) -> None:
     monkeypatch.setenv(name, "3")
-    with pytest.raises(ConfigError, match=r"unknown (key|section)"):
+    with pytest.raises(ConfigError, match=rf"environment variable {name} matches no setting: .*{says}"):
         config.load()
 
 
-def test_the_frontends_and_the_loops_batch_limits_agree() -> None:
-    limits = {
-        name: re.search(r"max_batch_size: (\d+)", (ROOT / "model_repository" / name / "config.pbtxt").read_text())[1]  # type: ignore[index]
-        for name in ("asr_ensemble", "asr_file", "audio_frontend", "decoder_loop")
-    }
-    assert set(limits.values()) == {str(Settings().engine.inbox)}, "a full batch must fit into the inbox"
+@pytest.mark.parametrize(("name", "value"), [("ASRLOOP_ENGINE__SLOTS", "foo"), ("ASRLOOP_BENCHMARK__MIX", "foo")])
+def test_a_wrong_value_in_the_environment_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as error:
+        config.load()
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_file_in_the_working_directory_is_used_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.source().file == ROOT / "config.yaml"  # of the tree that the package runs from
+    (tmp_path / "config.yaml").write_text("engine: {slots: 5}")
+    monkeypatch.setenv("ASRLOOP_ENGINE__INBOX", "9")
+    assert (config.load().engine.slots, config.load().engine.inbox) == (5, 9)
+    assert str(config.source()) == f"{tmp_path / 'config.yaml'} and ASRLOOP_ENGINE__INBOX"
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "_TREE", tmp_path / "site-packages")
+    assert config.load() == Settings()
+    assert str(config.source()) == "the defaults (no config.yaml here)"

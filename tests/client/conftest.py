@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 from asrloop_client import AsrClient, AsyncAsrClient, Transcript
 
-from asrloop.triton_runtime import TritonInstallation
+from asrloop.tritonserver.install import TritonInstallation
 from tests.client.stand_in import StandIn
 
 

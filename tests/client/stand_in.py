@@ -10,8 +10,9 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrloop.triton_runtime import TritonInstallation
-from asrloop.triton_server import SHARED_MEMORY, _die_with_parent, free_ports
+from asrloop.tritonserver.checks import SHARED_MEMORY, free_ports
+from asrloop.tritonserver.install import TritonInstallation
+from asrloop.tritonserver.process import _die_with_parent
 
 MODELS = Path(__file__).parent / "models"
 

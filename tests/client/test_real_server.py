@@ -13,7 +13,7 @@ import pytest
 from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, DeadlineExceeded, InvalidAudio
 from numpy.typing import NDArray
 
-from asrloop.triton_server import TritonServer
+from asrloop.tritonserver.process import TritonServer
 from tests.conftest import BECKETT, eventually
 
 Connect = Callable[..., Any]

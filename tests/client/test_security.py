@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from asrloop_client import AccessDenied, InvalidConfig, RetryConfig, ServerGone, TlsConfig
 
-from asrloop.triton_runtime import TritonInstallation
+from asrloop.tritonserver.install import TritonInstallation
 from tests.client.stand_in import StandIn
 
 Connect = Callable[..., Any]

@@ -10,7 +10,7 @@ import pytest
 from asrloop_client import SharedMemoryFailed
 from asrloop_client.shared_memory import Regions
 
-from asrloop.triton_server import SHARED_MEMORY
+from asrloop.tritonserver.checks import SHARED_MEMORY
 from tests.client.stand_in import StandIn
 
 Connect = Callable[..., Any]

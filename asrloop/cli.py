@@ -1,0 +1,221 @@
+"""The command `asrloop`: serve, make models, transcribe with and without a server. Only texts go to standard output."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import soundfile
+import typer
+from rich.console import Console
+
+from asrloop import audio, config, paths
+from asrloop.engine.engine import Engine
+from asrloop.engine.request import Request
+from asrloop.engine.scheduler import Scheduler
+from asrloop.families import registry
+from asrloop.tritonserver import checks
+from asrloop.tritonserver.install import TritonError, find_or_assemble
+from asrloop.tritonserver.process import TritonServer, stopped_by_signals
+from asrloop.wheels import MOONSHINE_MODEL, MOONSHINE_SPEECH, WheelError, moonshine_assets
+
+STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
+OFFLINE_LIMIT_SECONDS = 3600.0
+
+app = typer.Typer(
+    help="Speech recognition on NVIDIA Triton with the decode loop inside the server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Port = Annotated[int | None, typer.Option(help="Default: config.yaml.", min=1, max=65535, show_default=False)]
+ModelRepository = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the models. Default: model_repository, here or in the project.", show_default=False),
+]
+
+
+@contextmanager
+def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """One line for what a user can fix (``kinds``, and what this package raises), and SIGTERM like Ctrl-C: exit code 130."""
+    try:
+        with stopped_by_signals():
+            yield
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        raise typer.Exit(130) from None
+    except (TritonError, WheelError, ValueError, OSError, *kinds) as error:  # type: ignore[misc]  # a tuple of unknown length
+        console.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def serve(
+    http_port: Port = None,
+    grpc_port: Port = None,
+    metrics_port: Port = None,
+    model_repository: ModelRepository = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="error, warning, info or verbose. Default: config.yaml.", show_default=False)
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: config.yaml.", show_default=False)
+    ] = None,
+) -> None:
+    """Serve the model repository with a real tritonserver until Ctrl-C."""
+    given = {
+        "http_port": http_port,
+        "grpc_port": grpc_port,
+        "metrics_port": metrics_port,
+        "log_level": log_level,
+        "host": host,
+    }
+    with one_line_errors():
+        console.print(f"Settings: {config.source()}", markup=False)
+        settings = config.ServerSettings.model_validate(
+            config.load().server.model_dump() | {key: value for key, value in given.items() if value is not None}
+        )
+        installation = find_or_assemble(paths.cache())
+        console.print(f"Starting tritonserver ({installation.origin}) ...")
+        try:
+            with TritonServer(installation, repository(model_repository), settings, _log) as server:
+                console.print(f"Ready.  HTTP     http://{server.http_endpoint}")
+                console.print(f"        gRPC     {server.grpc_endpoint}")
+                console.print(f"        metrics  {server.metrics_url}")
+                console.print("Ctrl-C stops it.")
+                code = server.wait()
+                raise TritonError(f"tritonserver ended by itself with code {code}; its log above says why")
+        except KeyboardInterrupt:  # the way it is meant to end
+            console.print("Stopped.")
+
+
+@app.command()
+def models(
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="moonshine (the default), or transducer, also called nemo, for a Parakeet directory.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Directory with the model. Default: Moonshine tiny-en of the package index.",
+            show_default=False,
+        ),
+    ] = None,
+    model_repository: ModelRepository = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="; ".join(f"{name}: {what}" for name, what in registry.FAMILIES[registry.DEFAULT].precisions.items())
+            + ". The first is the default; other families have fp32 only.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Make the models again even when they are there.")] = False,
+) -> None:
+    """Make the models of a repository: Moonshine tiny-en of the package index, or a model of your own."""
+    started = time.monotonic()
+    with one_line_errors():
+        name, recipe = registry.resolved(family or registry.DEFAULT, source, precision)
+        target = repository(model_repository)
+        directory = target / checks.LOOP / "1"
+        # Without a wish whatever is there is right: `make serve` must not replace a model of one's own.
+        wish = (name if family or precision else None, recipe if precision else None)
+        if source is None and not force and registry.holds(directory, *wish):
+            console.print(f"Models are ready in {target} (--force makes them again).")
+            return
+        weights = source or moonshine_assets(paths.cache()) / MOONSHINE_MODEL
+        registry.build(name, weights, directory, recipe, progress=lambda stage: console.print(f"  {stage}"))
+        # Here, because it needs onnx, which takes long to import.
+        from asrloop.onnx_files import bls_repository
+
+        bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)
+        console.print(f"Models are ready in {target} ({time.monotonic() - started:.1f} s).")
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Audio files.", show_default=False)],
+    model_repository: ModelRepository = None,
+) -> None:
+    """Transcribe files side by side with the same engine and no server."""
+    with one_line_errors():
+        settings = config.load()
+        rows = [audio.from_file(path.read_bytes(), settings.audio.max_seconds) for path in files]
+        family = registry.open_family(repository(model_repository) / checks.LOOP / "1", settings)
+        scheduler = Scheduler(settings.engine.slots, inbox=len(rows), queue_timeout=OFFLINE_LIMIT_SECONDS)
+        engine = Engine(family, scheduler)
+        ended = threading.Semaphore(0)
+        requests = [Request([row], on_done=lambda _: ended.release()) for row in rows]
+        started = time.perf_counter()
+        for request in requests:
+            engine.submit(request)
+        if not all(ended.acquire(timeout=OFFLINE_LIMIT_SECONDS) for _ in requests):
+            raise TimeoutError(f"not done after {OFFLINE_LIMIT_SECONDS:g} s; the engine hangs")
+        took = time.perf_counter() - started
+        engine.close()
+        for path, request in zip(files, requests, strict=True):
+            typer.echo(f"{path}: {request.error or request.transcripts(family)[0].text}")
+        seconds = sum(row.size for row in rows) / audio.SAMPLE_RATE
+        console.print(f"{seconds:.1f} s of audio in {took:.2f} s, real-time factor {took / seconds:.3f}")
+    if any(request.error for request in requests):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Audio files. Default: speech from the model's wheel.", show_default=False),
+    ] = None,
+) -> None:
+    """The whole thing once: start a real tritonserver, transcribe speech through it, print text and timing, stop."""
+    try:
+        from asrloop_client import AsrClient, AsrError
+    except ImportError:
+        console.print("error: this needs the client: pip install ./client", style="red")
+        raise typer.Exit(1) from None
+    out = Console(highlight=False, soft_wrap=True)
+    with one_line_errors(AsrError):
+        http, grpc, metrics = checks.free_ports()
+        settings = config.load().server.model_copy(
+            update={"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
+        )
+        installation = find_or_assemble(paths.cache())
+        speech = files or [moonshine_assets(paths.cache()) / MOONSHINE_SPEECH[0]]
+        started = time.monotonic()
+        out.print(f"Starting tritonserver ({installation.origin}) ...")
+        with TritonServer(installation, repository(None), settings, _log) as server:
+            out.print(f"Ready after {time.monotonic() - started:.1f} s.")
+            with AsrClient(server.grpc_endpoint) as client:
+                for path in speech:
+                    client.transcribe(path)  # the first request of a server is slower than the rule
+                    transcript = client.transcribe(path)
+                    seconds = soundfile.info(path).duration
+                    took = transcript.timings.total
+                    out.print(f"\n[bold]{path.name}[/bold] ({seconds:.1f} s of audio)")
+                    out.print(transcript.text, markup=False)
+                    out.print(f"{took * 1000:.0f} ms from file to text, real-time factor {took / seconds:.3f}\n")
+        out.print("Stopped.")
+
+
+def repository(given: Path | None) -> Path:
+    """The model repository that is meant."""
+    return given or paths.beside_us("model_repository") or Path("model_repository")
+
+
+def _log(level: str, text: str) -> None:
+    console.print(f"{level:>8}  {text}", style=STYLES[level], markup=False)
+
+
+if __name__ == "__main__":
+    app(prog_name=Path(sys.argv[0]).name)

@@ -1,0 +1,1 @@
+"""Continuous batching: who is encoded, admitted and stepped when, and one answer a request. Knows no ONNX and no Triton."""

@@ -1,0 +1,253 @@
+"""The decode loop: continuous batching of utterances over one model family. It starts the threads and knows no Triton.
+
+    submit -> waiting -> [encode thread: resample, encode] -> encoded -> [step thread: admit, step, step ...] -> [reply thread]
+
+A watch thread looks for callers that went away and for deadlines.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from asrloop.audio import resampled
+from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded, RequestError
+from asrloop.engine.family import Emission, Family
+from asrloop.engine.request import Request
+from asrloop.engine.scheduler import Scheduler
+from asrloop.engine.utterance import Finished, Utterance
+
+# How often callers are asked whether they are still there; their rows leave at the step after.
+WATCH_SECONDS = 0.02
+# A thread with nothing to do looks again after this time, whether it was woken or not.
+IDLE_SECONDS = 1.0
+
+_CANCELLED = "the caller cancelled the request"
+
+
+class EngineObserver(Protocol):
+    """Hears what the engine does. Called on the engine's threads: must be quick and must not raise."""
+
+    def stepped(self, rows: int, seconds: float) -> None:
+        """One step of ``rows`` rows was made."""
+
+    def finished(self, utterance: Finished) -> None:
+        """An utterance ended, well or not; called before its request's ``on_done``."""
+
+
+class Engine:
+    """Decodes utterances side by side. ``submit`` returns at once; each request's ``on_done`` is called exactly once."""
+
+    def __init__(
+        self,
+        family: Family[Any],
+        scheduler: Scheduler,
+        observer: EngineObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scheduler = scheduler
+        self.clock = clock
+        self._family = family
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._work_for_encoder = threading.Condition(self._lock)
+        self._work_for_steps = threading.Condition(self._lock)
+        self._closed = threading.Event()
+        self._why_closed = ""
+        self._replies: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(target,), name=f"asrloop-{name}", daemon=True)
+            for name, target in (
+                ("encode", self._encode_loop),
+                ("step", self._step_loop),
+                ("reply", self._reply_loop),
+                ("watch", self._watch_loop),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: Request) -> None:
+        """Take all rows of a request on, or none.
+
+        Raises Overloaded when the inbox has no room for them, EngineClosed after ``close``; then ``on_done`` is not called.
+        """
+        with self._lock:
+            if self._closed.is_set():
+                raise EngineClosed(self._why_closed)
+            for utterance in request.utterances:
+                utterance.arrived_at = self.clock()
+            self.scheduler.submit(*request.utterances)
+            self._work_for_encoder.notify()
+
+    def cancel(self, key: str) -> int:
+        """End the requests with this key and return how many there were; rows in a slot leave it before the next step."""
+        with self._lock:
+            found = {one.request for one in self.scheduler.everyone() if one.request.key == key}
+            for request in found:
+                self._fail(request, Cancelled(_CANCELLED))
+            return len(found)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End every request that is left with EngineClosed, answer them, and end the threads."""
+        self._shut("the engine is closed: the model is being unloaded; send the request again")
+        deadline = time.monotonic() + timeout
+        self._replies.put(None)  # behind the last request
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+
+    def _shut(self, reason: str) -> None:
+        with self._lock:
+            self._why_closed = reason
+            self._closed.set()
+            for utterance in self.scheduler.everyone():
+                self._fail(utterance.request, EngineClosed(reason))
+            self._work_for_encoder.notify_all()
+            self._work_for_steps.notify_all()
+
+    def _guarded(self, loop: Callable[[], None]) -> None:
+        """Run a thread's loop. A bug in it must not leave callers waiting: everyone is told, and newcomers are refused."""
+        try:
+            loop()
+        except Exception as error:
+            self._shut(f"the engine stopped on a bug of its own ({error!r}): reload the model and report it")
+            raise
+
+    # The lock is held around every change of the scheduler and never around a call of the family.
+
+    def _encode_loop(self) -> None:
+        while not self._closed.is_set():
+            with self._lock:
+                utterance = self.scheduler.next_to_encode()
+                if utterance is None:
+                    self._work_for_encoder.wait(IDLE_SECONDS)
+                    continue
+                utterance.encode_started_at = self.clock()
+            try:
+                encoded = self._family.encode(resampled(utterance.samples, utterance.sample_rate))
+            except Exception as error:  # whatever the model raises concerns this request alone
+                with self._lock:
+                    self._fail(utterance.request, DecodeFailed(f"encoding failed: {error}"))
+                continue
+            with self._lock:
+                if utterance.is_finished:
+                    continue
+                utterance.encoded = encoded
+                utterance.encoded_at = self.clock()
+                self.scheduler.encode_done(utterance)
+                self._work_for_steps.notify()
+
+    def _step_loop(self) -> None:
+        while not self._closed.is_set():
+            with self._lock:
+                admitted = self.scheduler.admit()
+                if not self.scheduler.running:
+                    self._work_for_steps.wait(IDLE_SECONDS)
+                    continue
+            for utterance in admitted:
+                self._admit(utterance)
+            with self._lock:
+                running = sorted(self.scheduler.running.items())
+            if not running:
+                continue
+            started = self.clock()
+            emissions = self._step([slot for slot, _ in running])
+            ended = self.clock()
+            if self._observer is not None:
+                self._observer.stepped(len(running), ended - started)
+            with self._lock:
+                for (_, utterance), emission in zip(running, emissions, strict=True):
+                    if utterance.is_finished:  # cancelled during the step
+                        continue
+                    if utterance.first_step_at is None:
+                        utterance.first_step_at = ended
+                    self._take(utterance, emission)
+
+    def _admit(self, utterance: Utterance) -> None:
+        if utterance.slot is None:
+            raise AssertionError("admitted without a slot")
+        try:
+            self._family.admit(utterance.slot, utterance.encoded)
+            utterance.admitted_at = self.clock()
+        except Exception as error:  # whatever the model raises concerns this request alone
+            with self._lock:
+                self._fail(utterance.request, DecodeFailed(f"admission failed: {error}"))
+        finally:
+            utterance.encoded = None
+
+    def _step(self, slots: list[int]) -> list[Emission | DecodeFailed]:
+        """Step all rows at once; when that fails, one by one, so that only the row at fault fails."""
+        try:
+            return list(self._family.step(slots))
+        except Exception as error:  # whatever the model raises
+            if len(slots) == 1:
+                return [DecodeFailed(f"decoding failed: {error}")]
+            return [emission for slot in slots for emission in self._step([slot])]
+
+    def _take(self, utterance: Utterance, emission: Emission | DecodeFailed) -> None:
+        if isinstance(emission, DecodeFailed):
+            self._fail(utterance.request, emission)
+            return
+        utterance.tokens.extend(emission.tokens)
+        utterance.times.extend(emission.times)
+        if emission.done:
+            self._finish(utterance)
+
+    # Both under the lock.
+
+    def _fail(self, request: Request, error: RequestError) -> None:
+        """End a request with its first error; rows that are finished already stay so. Later calls do nothing."""
+        if request.error is None and not request.is_finished:
+            request.error = error
+            for utterance in request.utterances:
+                if not utterance.is_finished:
+                    utterance.error = error
+                    self._finish(utterance)
+
+    def _finish(self, utterance: Utterance) -> None:
+        """Free what the utterance holds; the last row of a request hands it to the reply thread."""
+        self.scheduler.finish(utterance)
+        utterance.finished_at = self.clock()
+        if utterance.request.is_finished:
+            self._replies.put(utterance.request)
+        self._work_for_encoder.notify()
+
+    def _reply_loop(self) -> None:
+        while True:
+            try:
+                request = self._replies.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                continue
+            if request is None:  # put by close()
+                return
+            if self._observer is not None:
+                for utterance in request.utterances:
+                    self._observer.finished(utterance.numbers())
+            try:
+                request.on_done(request)
+            except Exception:  # noqa: S112 - the caller's channel broke: there is nobody to tell, and others wait
+                continue
+
+    def _watch_loop(self) -> None:
+        while not self._closed.wait(WATCH_SECONDS):
+            with self._lock:
+                now = self.clock()
+                limit = self.scheduler.queue_timeout
+                for utterance in self.scheduler.waited_too_long(now):
+                    self._fail(
+                        utterance.request,
+                        Overloaded(f"waited {limit:g} s for a slot (engine.queue_timeout_seconds); retry later"),
+                    )
+                requests = {utterance.request: utterance.arrived_at for utterance in self.scheduler.everyone()}
+                for request, arrived_at in requests.items():
+                    if request.deadline is not None and now > request.deadline:
+                        waited = now - arrived_at
+                        self._fail(
+                            request,
+                            DeadlineExceeded(f"the request's timeout passed after {waited:.3f} s; give it more time"),
+                        )
+            for request in requests:
+                if request.is_cancelled is not None and request.is_cancelled():
+                    with self._lock:
+                        self._fail(request, Cancelled(_CANCELLED))

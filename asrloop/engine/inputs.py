@@ -1,0 +1,27 @@
+"""The door of the engine: PCM of any rate in WAV, or 16 kHz from ``audio_frontend`` in SAMPLES, checked once for every family."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from asrloop import audio
+from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.engine.errors import InvalidAudio
+
+
+def rows_of(
+    tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any], max_seconds: float
+) -> tuple[list[Samples], int]:
+    """Checked copies of a request's rows, f32 [N] each, and their rate in Hz. Raises InvalidAudio.
+
+    The rate of WAV is the parameter ``sample_rate``; SAMPLES are 16 kHz, whatever parameters came with the file.
+    """
+    if "SAMPLES" in tensors:
+        names, rate = ("SAMPLES", "SAMPLE_LENS"), SAMPLE_RATE
+    elif "WAV" in tensors:
+        names, rate = ("WAV", "WAV_LENS"), audio.checked_rate(parameters.get("sample_rate", SAMPLE_RATE))
+    else:
+        raise InvalidAudio(f"inputs are {sorted(tensors)}: send WAV, and WAV_LENS where rows are padded")
+    name, lengths_name = names
+    return audio.from_pcm(tensors[name], tensors.get(lengths_name), rate, max_seconds, names), rate

@@ -1,0 +1,128 @@
+"""Names, kinds and buckets of the asrloop_* metrics, and what the engine's events add to them. Knows no Triton."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+from asrloop.engine.errors import ERRORS, RequestError
+from asrloop.engine.utterance import Finished
+
+PUBLISH_SECONDS = 0.1
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ROWS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0)
+
+
+class MetricSpec(NamedTuple):
+    """One metric family."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    description: str
+    buckets: tuple[float, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    """Values of the label ``outcome``; empty for a metric without labels."""
+
+
+REQUESTS = MetricSpec(
+    "asrloop_requests_total", "counter", "Utterances answered, by outcome",
+    outcomes=("ok", *(error.outcome for error in ERRORS)),
+)  # fmt: skip
+TOKENS = MetricSpec("asrloop_tokens_total", "counter", "Tokens decoded")
+AUDIO = MetricSpec("asrloop_audio_seconds_total", "counter", "Seconds of audio transcribed")
+STEPS = MetricSpec("asrloop_steps_total", "counter", "Decoder steps made")
+ROWS = MetricSpec("asrloop_rows_per_step", "histogram", "Rows in a decoder step", _ROWS)
+SLOTS = MetricSpec("asrloop_slots_in_use", "gauge", "Slots taken by running utterances")
+QUEUE = MetricSpec(
+    "asrloop_queue_seconds", "histogram", "Arrival to the start of encoding, and from its end to a slot", _SECONDS
+)
+ENCODE = MetricSpec("asrloop_encode_seconds", "histogram", "Encoding of one utterance", _SECONDS)
+DECODE = MetricSpec("asrloop_decode_seconds", "histogram", "Admission to the last step of one utterance", _SECONDS)
+ENGINE_METRICS = (REQUESTS, TOKENS, AUDIO, STEPS, ROWS, SLOTS, QUEUE, ENCODE, DECODE)
+
+
+class Change(NamedTuple):
+    """Add ``value`` to a counter, observe it in a histogram, or set a gauge to it."""
+
+    spec: MetricSpec
+    value: float
+    outcome: str = ""
+
+
+class EngineMetrics:
+    """An EngineObserver that keeps the changes until somebody publishes them: reporting one is slow, noting one is not."""
+
+    def __init__(self, slots_in_use: Callable[[], int]) -> None:
+        self._slots_in_use = slots_in_use
+        self._steps: deque[int] = deque(maxlen=100_000)
+        self._finished: deque[Finished] = deque(maxlen=100_000)
+
+    def stepped(self, rows: int, seconds: float) -> None:
+        """Note a step."""
+        self._steps.append(rows)
+
+    def finished(self, utterance: Finished) -> None:
+        """Note the end of an utterance."""
+        self._finished.append(utterance)
+
+    def refused(self, error: RequestError) -> None:
+        """Note a request that was refused on arrival."""
+        self._finished.append(Finished(error.outcome))
+
+    def take(self) -> Iterator[Change]:
+        """The changes since the last call, the gauge's value among them."""
+        steps = [self._steps.popleft() for _ in range(len(self._steps))]
+        yield Change(SLOTS, self._slots_in_use())
+        if steps:
+            yield Change(STEPS, len(steps))
+            yield from (Change(ROWS, rows) for rows in steps)
+        for utterance in [self._finished.popleft() for _ in range(len(self._finished))]:
+            yield from _of_utterance(utterance)
+
+
+class Sink(Protocol):
+    """One metric where it is published."""
+
+    def increment(self, value: float, /) -> None: ...  # noqa: D102 - as Triton calls them
+    def set(self, value: float, /) -> None: ...  # noqa: D102
+    def observe(self, value: float, /) -> None: ...  # noqa: D102
+
+
+class Publisher:
+    """Carries the changes to the sinks from a thread of its own: with Triton each call there is a trip to the server process."""
+
+    def __init__(self, source: EngineMetrics, sinks: Mapping[tuple[str, str], Sink]) -> None:
+        """``sinks`` has one for every metric's name and outcome, "" for a metric without outcomes."""
+        self._source = source
+        self._sinks = dict(sinks)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="asrloop-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Publish the rest, end the thread, and let go of the sinks: Triton's must go while the server is still there."""
+        self._stopped.set()
+        self._thread.join(5)
+        self._publish()
+        self._sinks.clear()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(PUBLISH_SECONDS):
+            self._publish()
+
+    def _publish(self) -> None:
+        for change in self._source.take():
+            sink = self._sinks[change.spec.name, change.outcome]
+            {"counter": sink.increment, "gauge": sink.set, "histogram": sink.observe}[change.spec.kind](change.value)
+
+
+def _of_utterance(utterance: Finished) -> Iterator[Change]:
+    yield Change(REQUESTS, 1, utterance.outcome)
+    for spec, amount in ((TOKENS, utterance.tokens), (AUDIO, utterance.audio_seconds)):
+        if amount:
+            yield Change(spec, amount)
+    for spec, seconds in (
+        (QUEUE, utterance.queue_seconds), (ENCODE, utterance.encode_seconds), (DECODE, utterance.decode_seconds),
+    ):  # fmt: skip
+        if seconds is not None:
+            yield Change(spec, seconds)

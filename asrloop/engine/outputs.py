@@ -1,0 +1,57 @@
+"""The outputs of the models: one table from which the response and the checks of every config.pbtxt follow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Transcript(NamedTuple):
+    """What was heard in one utterance."""
+
+    text: str
+    tokens: Sequence[int]
+    """Token ids, without those that steer the model."""
+
+    times: Sequence[float]
+    """Start of each token in seconds; empty for families without times."""
+
+    pieces: Sequence[str]
+    """What each token adds to the text; empty where there are no times."""
+
+
+class Output(NamedTuple):
+    """One output tensor, [B, 1] or padded to the longest row [B, -1]."""
+
+    name: str
+    dtype: type[np.generic]
+    triton_type: str
+    size: int
+    """1, or -1 for as many as the longest row has."""
+
+    padding: object
+    values: Callable[[Transcript], Sequence[object]]
+    """The row of one transcript."""
+
+
+OUTPUTS = (
+    Output("TRANSCRIPTS", np.object_, "TYPE_STRING", 1, b"", lambda heard: [heard.text.encode()]),
+    Output("TOKENS", np.int32, "TYPE_INT32", -1, -1, lambda heard: heard.tokens),
+    Output("TOKEN_TIMES", np.float32, "TYPE_FP32", -1, -1, lambda heard: heard.times),
+    Output(
+        "TOKEN_PIECES", np.object_, "TYPE_STRING", -1, b"", lambda heard: [piece.encode() for piece in heard.pieces]
+    ),
+)
+
+
+def tensors_of(transcripts: Sequence[Transcript]) -> Mapping[str, NDArray[Any]]:
+    """Every output by name, a row a transcript."""
+    return {output.name: _padded([output.values(heard) for heard in transcripts], output) for output in OUTPUTS}
+
+
+def _padded(rows: Sequence[Sequence[object]], output: Output) -> NDArray[Any]:
+    array = np.full((len(rows), max(map(len, rows))), output.padding, output.dtype)
+    for target, row in zip(array, rows, strict=True):
+        target[: len(row)] = row
+    return array

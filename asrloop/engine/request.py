@@ -1,0 +1,56 @@
+"""What a caller asked for: rows of audio that are decoded side by side and get one answer together."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.engine.errors import RequestError
+from asrloop.engine.family import Family
+from asrloop.engine.outputs import Transcript
+from asrloop.engine.utterance import Utterance
+
+
+class Request:
+    """Owns its rows, its deadline and its first error. ``on_done`` is called once, when every row is finished.
+
+    The first row that fails decides the answer; the engine then cancels the others.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Samples],
+        on_done: Callable[["Request"], None],
+        *,
+        sample_rate: int = SAMPLE_RATE,
+        deadline: float | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+        key: str = "",
+    ) -> None:
+        """``rows`` are f32 [N] at ``sample_rate`` Hz; ``deadline`` is a moment on the engine's clock, in seconds.
+
+        ``is_cancelled`` is asked now and then on a thread of the engine's own; it may be slow.
+        ``key`` is what the caller names it by to cancel it.
+        """
+        self.utterances = [Utterance(self, row, sample_rate) for row in rows]
+        self.on_done = on_done
+        self.deadline = deadline
+        self.is_cancelled = is_cancelled
+        self.key = key
+        self.error: RequestError | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every row has its transcript or its error."""
+        return all(utterance.is_finished for utterance in self.utterances)
+
+    def transcripts(self, family: Family[Any]) -> list[Transcript]:
+        """What was heard, a row each. Pieces only where the family gives times."""
+        return [
+            Transcript(
+                family.text(utterance.tokens),
+                utterance.tokens,
+                utterance.times,
+                [family.piece(token) for token in utterance.tokens] if utterance.times else [],
+            )
+            for utterance in self.utterances
+        ]

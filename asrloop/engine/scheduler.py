@@ -1,0 +1,106 @@
+"""Who is encoded, admitted and stepped next. Policy only: no thread, no clock, no model; the engine calls it under its lock.
+
+An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> finished,  first come, first served.
+"""
+
+import heapq
+from collections import deque
+
+from asrloop.engine.errors import Overloaded
+from asrloop.engine.utterance import State, Utterance
+
+# Utterances encoded ahead of a free slot, so that a slot that falls free is filled at once.
+ENCODED_AHEAD = 2
+
+
+class Scheduler:
+    """Slots and the queue before them.
+
+    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` wait; at most
+    ``slots`` run, each in a slot of its own; at most ``slots + ENCODED_AHEAD`` are between the start of their encoding
+    and their end.
+    """
+
+    def __init__(self, slots: int, inbox: int, queue_timeout: float) -> None:
+        self.slots = slots
+        self.inbox = inbox
+        self.queue_timeout = queue_timeout
+        self.waiting: deque[Utterance] = deque()
+        self.encoding: set[Utterance] = set()
+        self.encoded: deque[Utterance] = deque()
+        self.running: dict[int, Utterance] = {}
+        self._free_slots = list(range(slots))  # a heap: low slots first keep the running batch a short prefix
+
+    def __repr__(self) -> str:
+        return (
+            f"Scheduler({len(self.waiting)} waiting, {len(self.encoding)} encoding, {len(self.encoded)} encoded, "
+            f"{len(self.running)} of {self.slots} slots running)"
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no utterance is left."""
+        return not (self.waiting or self.encoding or self.encoded or self.running)
+
+    def submit(self, *utterances: Utterance) -> None:
+        """Queue utterances, all or none; raises Overloaded when the inbox has no room for them."""
+        if len(self.waiting) + len(utterances) > self.inbox:
+            raise Overloaded(
+                f"{len(self.waiting)} utterances wait already, {len(utterances)} more do not fit: "
+                f"the inbox holds {self.inbox} (engine.inbox); retry later"
+            )
+        self.waiting.extend(utterances)
+
+    def next_to_encode(self) -> Utterance | None:
+        """Move the longest waiting utterance to encoding, unless enough are encoded ahead."""
+        under_way = len(self.encoding) + len(self.encoded) + len(self.running)
+        if not self.waiting or under_way >= self.slots + ENCODED_AHEAD:
+            return None
+        utterance = self.waiting.popleft()
+        utterance.state = State.ENCODING
+        self.encoding.add(utterance)
+        return utterance
+
+    def encode_done(self, utterance: Utterance) -> None:
+        """The utterance's encoding ended well: it may be admitted."""
+        self.encoding.discard(utterance)
+        utterance.state = State.ENCODED
+        self.encoded.append(utterance)
+
+    def admit(self) -> list[Utterance]:
+        """Give free slots to encoded utterances and return those, each with its ``slot`` set."""
+        admitted = []
+        while self.encoded and self._free_slots:
+            utterance = self.encoded.popleft()
+            utterance.state = State.RUNNING
+            utterance.slot = heapq.heappop(self._free_slots)
+            self.running[utterance.slot] = utterance
+            admitted.append(utterance)
+        return admitted
+
+    def finish(self, utterance: Utterance) -> None:
+        """Take an utterance out of wherever it is; its slot, if it has one, is free again. A second time does nothing."""
+        match utterance.state:
+            case State.WAITING:
+                self.waiting.remove(utterance)
+            case State.ENCODING:
+                self.encoding.discard(utterance)
+            case State.ENCODED:
+                self.encoded.remove(utterance)
+            case State.RUNNING if utterance.slot is not None:
+                del self.running[utterance.slot]
+                heapq.heappush(self._free_slots, utterance.slot)
+        utterance.state = State.FINISHED
+
+    def waited_too_long(self, now: float) -> list[Utterance]:
+        """Waiting utterances over the queue's time limit. Arrival order makes them a prefix of the queue."""
+        late = []
+        for utterance in self.waiting:
+            if now - utterance.arrived_at <= self.queue_timeout:
+                break
+            late.append(utterance)
+        return late
+
+    def everyone(self) -> list[Utterance]:
+        """All utterances that are not finished."""
+        return [*self.running.values(), *self.encoded, *self.encoding, *self.waiting]

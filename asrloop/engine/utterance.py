@@ -1,0 +1,86 @@
+"""State of one row of audio on its way through the engine. Holds no policy and no tensors of a model."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.engine.errors import RequestError
+
+if TYPE_CHECKING:
+    from asrloop.engine.request import Request
+
+
+class State(Enum):
+    """Where an utterance is; it moves downwards only, and may finish from anywhere."""
+
+    WAITING = auto()
+    ENCODING = auto()
+    ENCODED = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+class Finished(NamedTuple):
+    """What became of an utterance, in numbers; times in seconds, None for a part it did not reach."""
+
+    outcome: str
+    """``ok``, or the error's."""
+
+    audio_seconds: float = 0.0
+    tokens: int = 0
+    queue_seconds: float | None = None
+    encode_seconds: float | None = None
+    decode_seconds: float | None = None
+
+
+@dataclass(eq=False)
+class Utterance:
+    """One row of a request. Compared by identity. The engine's lock guards it until its request is answered."""
+
+    request: "Request"
+    samples: NDArray[np.float32]
+    """f32 [N], mono, -1..1."""
+
+    sample_rate: int
+    """Of ``samples``, in Hz."""
+
+    state: State = State.WAITING
+    slot: int | None = None
+    encoded: object = None
+    """What the family made of the samples, from its encode until its admission."""
+
+    tokens: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    error: RequestError | None = None
+
+    # Moments on the engine's clock, in seconds.
+    arrived_at: float = 0.0
+    encode_started_at: float | None = None
+    encoded_at: float | None = None
+    admitted_at: float | None = None
+    first_step_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the utterance has its transcript or its error."""
+        return self.state is State.FINISHED
+
+    def numbers(self) -> Finished:
+        """What the metrics need to know of a finished utterance."""
+        ok = self.error is None
+        audio_seconds = self.samples.size / self.sample_rate if ok else 0.0
+        finished = Finished("ok" if self.error is None else self.error.outcome, audio_seconds, len(self.tokens))
+        started, encoded, admitted, ended = (
+            self.encode_started_at, self.encoded_at, self.admitted_at, self.finished_at,
+        )  # fmt: skip
+        if started is None or encoded is None or admitted is None or ended is None:
+            return finished
+        return finished._replace(
+            queue_seconds=started - self.arrived_at + admitted - encoded,
+            encode_seconds=encoded - started,
+            decode_seconds=ended - admitted,
+        )

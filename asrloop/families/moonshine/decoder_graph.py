@@ -1,0 +1,198 @@
+"""The Moonshine decoder as an ONNX graph that decides one token for every row of a batch.
+
+A row is an utterance with its own number of tokens and frames. Rows never see each other: both attentions read exactly
+``lengths[row]`` cached tokens and ``frames[row]`` encoder frames, so rows of any length share a step without padding cost.
+
+Inputs
+    tokens            i64 [rows, 1]   the token decided last, BOS at first
+    lengths           i32 [rows]      tokens already in the row's cache, 0 at first
+    frames            i32 [rows]      valid frames of the row's cross K/V, at least 1
+    past_key_l, past_value_l          f32 [rows, heads, token_capacity, cache_head_size], one pair a layer
+    cross_key_l, cross_value_l        f32 or s8 [rows, heads, frame_capacity, cross_head_size], one pair a layer
+Outputs
+    next_tokens       i64 [rows, 1]   the most probable next token
+    present_key_l, present_value_l    the caches with the new token written at position ``lengths[row]``
+    kept_cross_key_l, kept_cross_value_l     only with s8 cross K/V: the same again, unchanged, because the operator insists
+
+Bind a present (or kept) output to the memory of its input and it is updated in place; run plainly and it is copied.
+"""
+
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from asrloop.families.moonshine.linear import LinearWriter
+from asrloop.families.moonshine.weights import Array, DecoderLayer, MoonshineConfig, MoonshineWeights, side_by_side
+from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter, Shape
+
+MAX_TOKENS = 1024
+"""Positions of the rotary tables: about 157 seconds of audio at 6.5 tokens a second."""
+
+
+def cache_head_size(config: MoonshineConfig) -> int:
+    """GroupQueryAttention rotates heads only of sizes that are multiples of 16; ours are widened with zeros."""
+    return -(-config.head_size // 16) * 16
+
+
+def cross_head_size(config: MoonshineConfig) -> int:
+    """Without rotation GroupQueryAttention takes multiples of 8."""
+    return -(-config.head_size // 8) * 8
+
+
+def decoder_step(weights: MoonshineWeights, linear: LinearWriter, compact: bool = False) -> ModelProto:
+    """The graph of one step. A ``compact`` one takes s8 cross K/V, in the units in which the weights expect them, and keeps
+    the embedding in f16."""
+    config = weights.config
+    graph = GraphWriter()
+    step = _Step(graph, config, linear, integer_cross=compact)
+    tokens = graph.input("tokens", np.int64, ["rows", 1])
+    graph.input("lengths", np.int32, ["rows"])
+    graph.input("frames", np.int32, ["rows"])
+    graph.output("next_tokens", np.int64, ["rows", 1])
+    step.declare_caches()
+
+    hidden = step.embed(weights.embedding, tokens, np.float16 if compact else np.float32)
+    norms = [layer.attention_norm for layer in weights.decoder_layers[1:]] + [weights.decoder_norm]
+    normed = step.norm(hidden, weights.decoder_layers[0].attention_norm, "layer0.attention_norm")
+    step.write_lengths()
+    for index, (layer, following_norm) in enumerate(zip(weights.decoder_layers, norms, strict=True)):
+        hidden, normed = step.layer(index, layer, hidden, normed, following_norm)
+    logits = linear(graph, normed, weights.head, "logits")
+    graph.node("ArgMax", [logits], "next_tokens", axis=-1, keepdims=0)
+    return graph.model("moonshine_decoder_step")
+
+
+class _Step:
+    """Writes the parts of a step into ``graph``."""
+
+    def __init__(self, graph: GraphWriter, config: MoonshineConfig, linear: LinearWriter, integer_cross: bool) -> None:
+        self.graph = graph
+        self.config = config
+        self.linear = linear
+        self.integer_cross = integer_cross
+        self.scale = config.head_size**-0.5
+
+    def embed(self, embedding: Array, tokens: str, dtype: type[np.floating[Any]]) -> str:
+        table = self.graph.constant("embedding", embedding, dtype)
+        rows = self.graph.node("Gather", [table, tokens], "embedding.rows")
+        return self.graph.node("Cast", [rows], "embedded", to=TensorProto.FLOAT)
+
+    def declare_caches(self) -> None:
+        config = self.config
+        cache: Shape = ["rows", config.heads, "token_capacity", cache_head_size(config)]
+        cross: Shape = ["rows", config.heads, "frame_capacity", cross_head_size(config)]
+        for index in range(config.decoder_layers):
+            for part in ("key", "value"):
+                self.graph.input(f"past_{part}_{index}", np.float32, cache)
+                self.graph.output(f"present_{part}_{index}", np.float32, cache)
+        for index in range(config.decoder_layers):
+            for part in ("key", "value"):
+                self.graph.input(f"cross_{part}_{index}", np.int8 if self.integer_cross else np.float32, cross)
+                if self.integer_cross:
+                    self.graph.output(f"kept_cross_{part}_{index}", np.int8, cross)
+
+    def write_lengths(self) -> None:
+        """The attention operators want the last valid position of each row, and a bound on the lengths: the capacity."""
+        graph = self.graph
+        graph.node("Sub", ["frames", graph.constant("one", 1, np.int32)], "last_frame")
+        for part, source in (("token_capacity", "past_key_0"), ("frame_capacity", "cross_key_0")):
+            capacity = graph.node("Shape", [source], f"{part}.i64", start=2, end=3)
+            scalar = graph.node("Squeeze", [capacity], f"{part}.scalar")
+            graph.node("Cast", [scalar], part, to=TensorProto.INT32)
+        cosines, sines = self.config.rotary_tables(MAX_TOKENS)
+        graph.constant("cosines", cosines)
+        graph.constant("sines", sines)
+
+    def layer(
+        self, index: int, layer: DecoderLayer, hidden: str, normed: str, following_norm: Array
+    ) -> tuple[str, str]:
+        """Self-attention, cross-attention and MLP, each added to ``hidden``. Returns ``hidden`` and its next norm."""
+        name = f"layer{index}"
+        attended = self.self_attention(index, layer, normed)
+        hidden, normed = self.add_and_norm(hidden, attended, layer.cross_norm, f"{name}.cross_norm")
+        attended = self.cross_attention(index, layer, normed)
+        hidden, normed = self.add_and_norm(hidden, attended, layer.mlp_norm, f"{name}.mlp_norm")
+        projected = self.mlp(layer, normed, name)
+        return self.add_and_norm(hidden, projected, following_norm, f"{name}.following_norm")
+
+    def self_attention(self, index: int, layer: DecoderLayer, normed: str) -> str:
+        config, attention, name = self.config, layer.attention, f"layer{index}.attention"
+        size = cache_head_size(config)
+        parts = (attention.query, attention.key, attention.value)
+        packed = side_by_side([part.pad_output_heads(config.heads, size) for part in parts])
+        qkv = self.linear(self.graph, normed, packed, f"{name}.qkv")
+        mixed = self.graph.nodes(
+            "GroupQueryAttention",
+            [qkv, "", "", f"past_key_{index}", f"past_value_{index}", "lengths", "token_capacity", "cosines", "sines"],
+            [f"{name}.mixed", f"present_key_{index}", f"present_value_{index}"],
+            domain=CONTRIB,
+            num_heads=config.heads,
+            kv_num_heads=config.heads,
+            scale=self.scale,
+            do_rotary=1,
+            rotary_interleaved=1,
+        )[0]
+        return self.linear(self.graph, mixed, attention.output.pad_input_heads(config.heads, size), f"{name}.output")
+
+    def cross_attention(self, index: int, layer: DecoderLayer, normed: str) -> str:
+        """The past is the whole of the cross K/V: no token is added to it, which the operator knows as empty K and V."""
+        config, attention, name = self.config, layer.cross_attention, f"layer{index}.cross"
+        size = cross_head_size(config)
+        query = self.linear(self.graph, normed, attention.query.pad_output_heads(config.heads, size), f"{name}.query")
+        if index == 0:
+            zero, axis = (
+                self.graph.constant("zero", np.zeros(1, np.int64)),
+                self.graph.constant("axis", np.ones(1, np.int64)),
+            )
+            self.graph.node("Slice", [query, zero, zero, axis], "nothing")
+        inputs = [
+            query,
+            "nothing",
+            "nothing",
+            f"cross_key_{index}",
+            f"cross_value_{index}",
+            "last_frame",
+            "frame_capacity",
+        ]
+        outputs = [f"{name}.mixed"]
+        attributes: dict[str, str | int] = {}
+        if self.integer_cross:
+            unit = self.graph.constant("cross.unit", np.ones(1, np.float32))
+            inputs += ["", "", "", "", "", unit, unit]
+            outputs += [f"kept_cross_key_{index}", f"kept_cross_value_{index}"]
+            attributes = {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8}
+        mixed = self.graph.nodes(
+            "GroupQueryAttention",
+            inputs,
+            outputs,
+            domain=CONTRIB,
+            num_heads=config.heads,
+            kv_num_heads=config.heads,
+            scale=self.scale,
+            **attributes,
+        )[0]
+        return self.linear(self.graph, mixed, attention.output.pad_input_heads(config.heads, size), f"{name}.output")
+
+    def mlp(self, layer: DecoderLayer, normed: str, name: str) -> str:
+        """SwiGLU: values * SiLU(gate)."""
+        both = self.linear(self.graph, normed, layer.fc1, f"{name}.fc1")
+        values, gate = self.graph.nodes("Split", [both], [f"{name}.values", f"{name}.gate"], axis=-1, num_outputs=2)
+        opened = self.graph.node("QuickGelu", [gate], f"{name}.opened", domain=CONTRIB, alpha=1.0)
+        product = self.graph.node("Mul", [values, opened], f"{name}.gated")
+        return self.linear(self.graph, product, layer.fc2, f"{name}.fc2")
+
+    def norm(self, hidden: str, scale: Array, name: str) -> str:
+        weight = self.graph.constant(f"{name}.scale", scale)
+        return self.graph.node("LayerNormalization", [hidden, weight], name, axis=-1, epsilon=self.config.norm_epsilon)
+
+    def add_and_norm(self, hidden: str, change: str, scale: Array, name: str) -> tuple[str, str]:
+        zeros = self.graph.constant("no_bias", np.zeros(self.config.hidden_size, np.float32))
+        normed, _, _, added = self.graph.nodes(
+            "SkipLayerNormalization",
+            [hidden, change, self.graph.constant(f"{name}.scale", scale), zeros],
+            [name, "", "", f"{name}.sum"],
+            domain=CONTRIB,
+            epsilon=self.config.norm_epsilon,
+        )
+        return added, normed

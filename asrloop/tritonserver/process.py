@@ -1,0 +1,207 @@
+"""One running tritonserver: started, waited for, its log forwarded, stopped with nothing left behind."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from asrloop.config import ServerSettings
+from asrloop.tritonserver import checks
+from asrloop.tritonserver.install import TritonError, TritonInstallation
+from asrloop.tritonserver.log import LEVELS, failed_models, parse
+
+READY_MODEL = "asr_ensemble"
+
+
+class TritonServer:
+    """A tritonserver process. Use as a context manager: entering waits until every model is ready, leaving stops it.
+
+    ``log`` is called with (level, text) for each line of the server's log that is at or above the settings' level.
+    Raises TritonError, which says how to fix it, when it cannot start or is not ready in time.
+    """
+
+    def __init__(
+        self,
+        installation: TritonInstallation,
+        model_repository: Path,
+        settings: ServerSettings,
+        log: Callable[[str, str], None],
+        extra_arguments: Sequence[str] = (),
+    ) -> None:
+        self.settings = settings
+        self._installation = installation
+        self._model_repository = model_repository.resolve()
+        self._log = log
+        self._extra_arguments = list(extra_arguments)
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._problems: deque[str] = deque(maxlen=50)
+        self._segment_prefix = ""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running tritonserver."""
+        if self._process is None:
+            raise TritonError("the server is not running; enter its context first")
+        return self._process.pid
+
+    @property
+    def http_endpoint(self) -> str:
+        """Host and port of HTTP."""
+        return f"{self.settings.host}:{self.settings.http_port}"
+
+    @property
+    def grpc_endpoint(self) -> str:
+        """Host and port of gRPC."""
+        return f"{self.settings.host}:{self.settings.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of the Prometheus metrics."""
+        return f"http://{self.settings.host}:{self.settings.metrics_port}/metrics"
+
+    def __enter__(self) -> "TritonServer":
+        checks.check_ports(self.settings)
+        checks.check_shared_memory()
+        repositories = checks.checked_repositories(self._model_repository)
+        self._start(repositories)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait(self) -> int:
+        """Block until the process ends by itself and return its exit code."""
+        if self._process is None:
+            raise TritonError("the server is not running; enter its context first")
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask the server to finish running requests and end; kill it and its stubs when it does not in time."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        group = process.pid
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(self.settings.stop_timeout_seconds + 5)
+            except subprocess.TimeoutExpired:
+                self._log("warning", f"not stopped after {self.settings.stop_timeout_seconds + 5:g} s: killing it")
+        # The stubs share the server's process group: nothing of it may outlive the server.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        process.wait()
+        if self._reader is not None:
+            self._reader.join(5)
+        for segment in checks.SHARED_MEMORY.glob(f"{self._segment_prefix}*"):
+            segment.unlink(missing_ok=True)
+
+    def _start(self, repositories: Sequence[Path]) -> None:
+        settings = self.settings
+        self._segment_prefix = f"asrloop_{os.getpid()}_{settings.grpc_port}_"
+        command = [
+            str(self._installation.binary),
+            *(f"--model-repository={repository}" for repository in repositories),
+            f"--backend-directory={self._installation.backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._segment_prefix}",
+            f"--http-address={settings.host}", f"--http-port={settings.http_port}",
+            f"--grpc-address={settings.host}", f"--grpc-port={settings.grpc_port}",
+            f"--metrics-address={settings.host}", f"--metrics-port={settings.metrics_port}",
+            f"--exit-timeout-secs={round(settings.stop_timeout_seconds) or 1}",
+            f"--log-info={str(settings.log_level in ('info', 'verbose')).lower()}",
+            f"--log-verbose={int(settings.log_level == 'verbose')}",
+            *self._extra_arguments,
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, **self._installation.environment},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            # A group of its own: Ctrl-C in the terminal reaches only us, and we stop it in order.
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._forward_log, args=(self._process,), name="triton-log", daemon=True)
+        self._reader.start()
+
+    def _forward_log(self, process: "subprocess.Popen[str]") -> None:
+        if process.stdout is None:
+            raise AssertionError("started with a pipe")
+        shown = LEVELS.index(self.settings.log_level)
+        with process.stdout as lines:
+            for line in lines:
+                level, text = parse(line.rstrip())
+                if level == "error":
+                    self._problems.append(text)
+                if LEVELS.index(level) <= shown:
+                    self._log(level, text)
+
+    def _wait_until_ready(self) -> None:
+        process = self._process
+        if process is None:
+            raise AssertionError("waited for before it was started")
+        limit = self.settings.start_timeout_seconds
+        deadline = time.monotonic() + limit
+        # The server being ready is not enough: it says so while a model is not.
+        paths = ("/v2/health/ready", f"/v2/models/{READY_MODEL}/ready")
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise TritonError(self._why_ended(process.returncode))
+            if all(_answers(f"http://{self.http_endpoint}{path}") for path in paths):
+                return
+            time.sleep(0.05)
+        raise TritonError(
+            f"not ready after {limit:g} s; raise server.start_timeout_seconds, or look into its log with --log-level info"
+        )
+
+    def _why_ended(self, code: int) -> str:
+        if self._reader is not None:
+            self._reader.join(5)
+        failures = failed_models(self._problems)
+        if failures:
+            return "; ".join(f"model {name} failed to load: {reason}" for name, reason in failures.items())
+        reason = "; ".join(list(self._problems)[-3:]) or "no reason in its log; run with --log-level verbose"
+        return f"tritonserver ended with code {code} before it was ready: {reason}"
+
+
+def _die_with_parent() -> None:
+    """In the child before exec: have the kernel send SIGTERM when the starter dies, even by SIGKILL (prctl(2))."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - built from our own host and port
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that one way of stopping serves both it and Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

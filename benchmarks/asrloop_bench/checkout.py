@@ -1,0 +1,11 @@
+"""The checkout that is measured. This package is installed editable, so its own place says where that is."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL_REPOSITORY = ROOT / "model_repository"
+PREPARED = MODEL_REPOSITORY / "decoder_loop" / "1"
+"""Folder of the prepared model."""
+
+BASELINE = ROOT / "benchmarks" / "baseline.json"
+LADDER_MODELS = ROOT / "benchmarks" / "models"

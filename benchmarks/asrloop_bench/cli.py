@@ -1,0 +1,25 @@
+"""The command `asrloop-bench`: the sweep, the ladder and the single figures."""
+
+import typer
+
+from asrloop_bench.figures import command as figures
+from asrloop_bench.ladder import command as ladder
+from asrloop_bench.sweep.command import sweep
+
+app = typer.Typer(help="Measures asrloop.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(sweep)
+
+steps = typer.Typer(help="Ways to serve the same speech, compared in one run.", no_args_is_help=True)
+steps.command()(ladder.run)
+steps.command()(ladder.compare)
+steps.command()(ladder.readme)
+app.add_typer(steps, name="ladder")
+
+app.command()(figures.engine)
+app.command()(figures.wer)
+app.command("not-helpful")(figures.not_helpful_page)
+app.command("client-pool")(figures.pool)
+app.command()(figures.transducer)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,175 @@
+"""The commands of the single figures: engine, word error rate, what did not help, transducers, the client's pool."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from asrloop_client import AsrClient, AsrError
+from rich.table import Table
+
+from asrloop import config
+from asrloop.audio import Samples
+from asrloop.cli import one_line_errors
+from asrloop_bench.checkout import ROOT
+from asrloop_bench.figures import accuracy, client_pool, not_helpful
+from asrloop_bench.figures.engine import EngineFigures
+from asrloop_bench.figures.figure import Figure
+from asrloop_bench.figures.server import ServerFigures
+from asrloop_bench.method import clips, markers, provenance, results, target
+from asrloop_bench.terminal import console
+from asrloop_bench.vendor import files
+
+Running = Annotated[
+    bool, typer.Option("--running", help="Ask the server on config.yaml's ports instead of starting one.")
+]
+
+
+def engine(
+    quick: Annotated[
+        bool, typer.Option(help="Shorter comparisons and 200 requests for the memory: about two minutes.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to write. Default: results/<time>-engine/engine.json.")
+    ] = None,
+) -> None:
+    """The engine's figures beside what is aimed at."""
+    with one_line_errors(AsrError):
+        settings = config.load()
+        speech = _speech(1.0, 3.0, 10.0)
+        seconds = 5.0 if quick else 25.0
+        inside = EngineFigures(settings, speech, seconds)
+        behind = ServerFigures(settings, speech, seconds)
+        figures: list[Figure] = []
+        with console.status("") as status:
+
+            def measure(name: str, make: Callable[[], list[Figure]]) -> None:
+                status.update(name)
+                figures.extend(make())
+
+            measure("decoder step", inside.decoder_step)
+            measure("whole clip", inside.whole_clip)
+            measure("late joiner", inside.late_joiner)
+            status.update("starting tritonserver")
+            with target.started(settings, more_repositories=[files.prepare()]) as server:
+                measure("request against in-process", lambda: behind.server_hop(server))
+                measure("16 callers", lambda: behind.many_callers(server))
+            # A fresh server: nothing but the project's models in memory.
+            with target.started(settings) as server:
+                measure("memory", lambda: behind.memory(server, 200 if quick else 2000))
+        table = Table("what", "aim", "measured", "", "detail")
+        for figure in figures:
+            verdict = "yes" if figure.reached else "[yellow]no[/yellow]"
+            table.add_row(figure.what, figure.aim, figure.measured, verdict, figure.detail)
+        console.print(table)
+        path = output or results.folder("engine") / "engine.json"
+        plain = [asdict(figure) for figure in figures]
+        results.save(path, {"about": provenance.describe(settings, quick=quick), "figures": plain})
+        console.print(f"Written: {path}")
+
+
+def wer(
+    manifest: Annotated[
+        Path, typer.Option(help='JSON lines: {"audio": PATH, "text": WORDS}; paths are relative to the file.')
+    ],
+    running: Running = False,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1024)] = 16,
+) -> None:
+    """Word error rate through the server."""
+    with one_line_errors(AsrError):
+        references = accuracy.read_manifest(manifest)
+        with _server(running) as server, AsrClient(server.grpc) as client:
+            started = time.monotonic()
+            paths = [one.audio for one in references]
+            heard = [one.text for one in client.transcribe_many(paths, concurrency=concurrency)]
+            took = time.monotonic() - started
+        errors = accuracy.word_errors([one.text for one in references], heard)
+        console.print(f"WER {errors.rate:.2%} over {len(references)} utterances, {errors.words} words")
+        console.print(
+            f"{errors.substitutions} substitutions, {errors.deletions} deletions, {errors.insertions} insertions; {took:.1f} s"
+        )
+        console.print(f"Normalisation of both sides: {accuracy.NORMALISATION}.")
+
+
+def not_helpful_page(
+    file: Annotated[Path, typer.Option(help="Page with the markers.")] = ROOT / "docs" / "what-did-not-help.md",
+    quick: Annotated[bool, typer.Option(help="Shorter, and only printed.")] = False,
+) -> None:
+    """Measure again what did not help, and write the page's table."""
+    with one_line_errors(AsrError):
+        settings = config.load()
+        files.prepare()
+        speech = _speech(1.0, 10.0)
+        seconds = 3.0 if quick else 15.0
+        with console.status("measuring"):
+            with target.started(settings) as server, AsrClient(server.grpc) as client:
+                transports = not_helpful.shared_memory(server, speech, seconds)
+                steps = len(client.transcribe(speech[10.0]).tokens) + 1
+            request = transports[-1].plain_seconds
+            trials = [
+                not_helpful.small_tensor_pool(seconds, request, steps),
+                not_helpful.pcm_conversion(speech[10.0], seconds, request),
+                *transports,
+                not_helpful.iobinding(speech[10.0], seconds),
+            ]
+        text = f"{not_helpful.markdown(trials)}\n\nMeasured on {provenance.in_words(provenance.describe(settings))}."
+        console.print(text, markup=False)
+        if not quick:
+            file.write_text(markers.replaced(file.read_text(encoding="utf-8"), text), encoding="utf-8")
+            console.print(f"Written: {file}")
+
+
+def pool(
+    running: Running = False,
+    seconds: Annotated[float, typer.Option(help="Time for each of the six comparisons.")] = 20.0,
+) -> None:
+    """The client's pool against one shared channel and a channel per call, as a table in Markdown."""
+    with one_line_errors(AsrError):
+        with _server(running) as server:
+            table = client_pool.table(server.grpc, _speech(*client_pool.SECONDS), seconds)
+        machine = provenance.in_words(provenance.describe(config.load()))
+        console.print(f"{table}\n\nMeasured on {machine}.", markup=False)
+
+
+def transducer(
+    speech: Annotated[list[Path], typer.Argument(help="WAV, FLAC or OGG files of 16 kHz mono, or directories.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="NeMo directory. Default: random weights of Parakeet's size.")
+    ] = None,
+    rnnt: Annotated[bool, typer.Option("--rnnt", help="Random weights of an RNN-T instead of a TDT.")] = False,
+    utterances: Annotated[int, typer.Option(help="Most utterances to decode.", min=1)] = 48,
+    rounds: Annotated[int, typer.Option(help="Rounds to measure.", min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="Threads of ONNX Runtime in both arms.", min=1)] = 1,
+) -> None:
+    """The decode part of a transducer against onnx-asr, on the same encoder outputs."""
+    from asrloop_bench.figures import (
+        transducer as figure,
+    )  # needs onnx-asr and the training package, as setup-dev has them
+
+    with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
+        paths = [
+            path for given in speech for path in (sorted(given.rglob("*")) if given.is_dir() else [given])
+            if path.suffix in (".wav", ".flac", ".ogg")
+        ][:utterances]  # fmt: skip
+        if not paths:
+            raise ValueError(f"{', '.join(map(str, speech))}: no .wav, .flac or .ogg file; give some speech")
+        if source is None:
+            source = Path(scratch)
+            figure.write_random(source, rnnt)
+        for line in figure.report(source, [clips.read(path) for path in paths], rounds, threads):
+            console.print(line, markup=False)
+
+
+def _speech(*lengths: float) -> dict[float, Samples]:
+    """A clip of each length in seconds, of the model's wheel."""
+    recordings = clips.speech_files()
+    return {seconds: clips.cut(recordings, seconds, 1)[0].samples for seconds in lengths}
+
+
+def _server(running: bool) -> AbstractContextManager[target.Target]:
+    settings = config.load()
+    return nullcontext(target.running(settings)) if running else target.started(settings)

@@ -1,0 +1,118 @@
+"""The commands of the ladder: measure it, compare two runs of it, write its results into the documents."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from asrloop_client import AsrError
+from rich.progress import TextColumn
+from rich.table import Table
+from tritonclient.utils import InferenceServerException
+
+from asrloop import config
+from asrloop.cli import one_line_errors
+from asrloop_bench.checkout import BASELINE, ROOT
+from asrloop_bench.ladder import gate, plan, tables
+from asrloop_bench.ladder.peers import PEERS
+from asrloop_bench.ladder.peers.environment import PeerError
+from asrloop_bench.ladder.rungs import RUNGS
+from asrloop_bench.method import clips, markers, provenance, results
+from asrloop_bench.terminal import console, print_notes, progress_bar
+
+SECONDS, CALLERS = (1.0, 3.0, 10.0), (1, 4, 16)
+QUICK_SECONDS, QUICK_CALLERS, QUICK_MINUTES = (1.0, 10.0), (1, 4), 2.0
+ARMS = (*RUNGS, *PEERS)
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+
+
+def run(
+    quick: Annotated[
+        bool, typer.Option(help="Two lengths, one and four callers, no peers: under three minutes.")
+    ] = False,
+    peers: Annotated[bool, typer.Option(help="Also the vendor's runtime and FastAPI. Default: unless --quick.")] = True,
+    arms: Annotated[str, typer.Option(help=f"Only these, with commas: {', '.join(ARMS)}.")] = "",
+    audio: Annotated[
+        Path | None, typer.Option(help="Directory with WAV or FLAC files. Default: the model's wheel.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit of the measuring. Default: config.yaml.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file to write. Default: results/<time>-ladder/ladder.json.")
+    ] = None,
+) -> None:
+    """The ladder: every rung on the same clips against the same server, interleaved request by request."""
+    with one_line_errors(AsrError, PeerError, InferenceServerException):
+        settings = config.load()
+        chosen = arms.split(",") if arms else [*RUNGS, *(PEERS if peers and not quick else ())]
+        unknown = set(chosen) - set(ARMS)
+        if unknown:
+            raise ValueError(f"--arms: {', '.join(unknown)} unknown; choose from {', '.join(ARMS)}")
+        lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
+        files = clips.speech_files(audio)
+        speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
+        limit = minutes or (QUICK_MINUTES if quick else settings.benchmark.max_minutes)
+        with progress_bar(TextColumn("{task.fields[left]}")) as bar:
+            task = bar.add_task("starting", total=len(speech) * len(callers), left="")
+
+            def progress(number: int, total: int, name: str, seconds: float) -> None:
+                left = f"at most {seconds / 60:.1f} min left"
+                bar.update(task, completed=number, total=total, description=name, left=left)
+
+            cells, notes = plan.run(settings, chosen, speech, callers, limit, progress)
+            bar.update(task, completed=len(speech) * len(callers), description="done", left="")
+        for table in tables.for_terminal(cells):
+            console.print(table)
+        print_notes(notes)
+        path = output or results.folder("ladder") / "ladder.json"
+        results.save(path, {"about": provenance.describe(settings, quick=quick, notes=notes), "cells": cells})
+        console.print(f"Written: {path}")
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(help="Saved run, for example benchmarks/baseline.json.")],
+    new: Annotated[Path, typer.Argument(help="Saved run of the code to judge.")],
+    fail_above: Annotated[str, typer.Option(help="Slowdown that fails, as a share: 10%.")] = "10%",
+) -> None:
+    """The gate: fail when an arm of this project became slower relative to the vendor's graphs in the same run."""
+    with one_line_errors():
+        share = gate.parse_share(fail_above)
+        findings = gate.compare(results.load(old), results.load(new), share)
+        table = Table("clip, callers", "arm", "relative time, new / old", f"{gate.CONFIDENCE:.0%} interval", "")
+        for cell, arm, change, fails in findings:
+            verdict = "[red]slower[/red]" if fails else "ok"
+            table.add_row(cell, arm, f"{change.estimate:.3f}", f"{change.low:.3f} - {change.high:.3f}", verdict)
+        console.print(table)
+        failed = sum(finding.fails for finding in findings)
+        console.print(
+            f"{failed} of {len(findings)} arms slower by more than {share:.0%}"
+            if failed
+            else f"No arm is slower by more than {share:.0%}."
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def readme(
+    source: Annotated[Path, typer.Argument(help="Saved run of the ladder.")] = BASELINE,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="The one file to write. Default: README.md and docs/performance.md.", show_default=False),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is up to date.")] = False,
+) -> None:
+    """Write the results of a saved run into the README and, all of them, into docs/performance.md."""
+    with one_line_errors():
+        name = str(source.resolve().relative_to(ROOT) if source.resolve().is_relative_to(ROOT) else source.name)
+        saved = results.load(source)
+        for document in DOCUMENTS if file is None else (file,):
+            before = document.read_text(encoding="utf-8")
+            if markers.has(before, markers.ALL_RESULTS):
+                after = markers.replaced(before, tables.full_section(saved, name), markers.ALL_RESULTS)
+            else:
+                after = markers.replaced(before, tables.short_section(saved, name))
+            if check and before != after:
+                raise ValueError(
+                    f"{document.name}: the results are not those of {name}; run `python scripts/benchmark.py readme`"
+                )
+            if not check:
+                document.write_text(after, encoding="utf-8")
+            console.print(f"{document.name} {'is up to date' if before == after else 'written'}.")

@@ -1,0 +1,102 @@
+"""Baselines as Triton models: the loop runs in the server, one utterance at a time. Imported by Triton's Python stub only."""
+
+from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from asrloop import config
+from asrloop.audio import Samples, resampled
+from asrloop.cores import usable_cores
+from asrloop.engine.errors import InvalidAudio
+from asrloop.engine.inputs import rows_of
+from asrloop.engine.outputs import Transcript, tensors_of
+from asrloop.families import offline
+from asrloop.families.graphs import Graph, Tensors
+from asrloop.families.moonshine.decoding import VOCABULARY
+from asrloop.families.registry import open_family
+from asrloop.families.vocabulary import Vocabulary
+from asrloop_bench.vendor.loop import VendorLoop, open_loop
+
+Transcribe = Callable[[Samples], Transcript]
+"""Makes a transcript of f32 [N], 16 kHz."""
+
+
+class SerialModel:
+    """WAV and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the files in the model's own folder."""
+        self.settings = config.load()
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        mode = parameters.get("execution_mode", {}).get("string_value", "in_process")
+        self.transcribe = self.open(Path(args["model_repository"], args["model_version"]), mode)
+
+    def open(self, directory: Path, mode: str) -> Transcribe:
+        """What makes transcripts; ``mode`` is ``in_process`` or ``bls``."""
+        raise NotImplementedError
+
+    def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        """Answer each request."""
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
+        """The response to one request."""
+        tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        try:
+            rows, rate = rows_of(tensors, json.loads(request.parameters() or "{}"), self.settings.audio.max_seconds)
+        except InvalidAudio as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+        outputs = tensors_of([self.transcribe(resampled(row, rate)) for row in rows])
+        return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])
+
+
+class VendorModel(SerialModel):
+    """The vendor's graphs, as sessions of this process or called through Triton."""
+
+    def open(self, directory: Path, mode: str) -> Transcribe:
+        """The greedy loop and the vocabulary."""
+        if mode == "bls":
+            loop = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder"))
+        else:
+            loop = open_loop(directory, self.settings.engine.decoder_threads or usable_cores())
+        vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
+
+        def transcribe(samples: Samples) -> Transcript:
+            tokens = loop.tokens(samples)
+            return Transcript(vocabulary.text(tokens), tokens, [], [])
+
+        return transcribe
+
+
+class CleanModel(SerialModel):
+    """The project's graphs, one slot."""
+
+    def open(self, directory: Path, mode: str) -> Transcribe:
+        """The family with a single row."""
+        alone = self.settings.engine.model_copy(update={"slots": 1})
+        family = open_family(directory, self.settings.model_copy(update={"engine": alone}))
+
+        def transcribe(samples: Samples) -> Transcript:
+            ((tokens, times),) = offline.decode(family, [family.encode(samples)])
+            return Transcript(family.text(tokens), tokens, times, [family.piece(token) for token in tokens if times])
+
+        return transcribe
+
+
+def bls_graph(model_name: str) -> Graph:
+    """A graph that is called through Triton."""
+
+    def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
+        tensors = [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in inputs.items()]
+        request = pb_utils.InferenceRequest(model_name=model_name, requested_output_names=list(outputs), inputs=tensors)
+        response = request.exec()
+        if response.has_error():
+            raise RuntimeError(f"{model_name}: {response.error().message()}")
+        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+    return run

@@ -1,0 +1,92 @@
+"""Clips of wanted lengths, cut from speech where it pauses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from asrloop import paths
+from asrloop.audio import SAMPLE_RATE, Samples, resampled
+from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
+
+# The saved runs were measured on clips of these two; a third would change which clips are cut.
+SPEECH = MOONSHINE_SPEECH[:2]
+_FRAME = SAMPLE_RATE // 50
+_EDGE_FRAMES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A piece of speech."""
+
+    name: str
+    samples: Samples
+    """f32 [N], 16 kHz mono, -1..1."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+class ClipError(ValueError):
+    """There is no speech to cut the wanted clips from; the message says what to give."""
+
+
+def speech_files(directory: Path | None = None) -> list[Path]:
+    """The WAV and FLAC files of ``directory``, or the speech of the model's wheel. Raises ClipError, WheelError."""
+    if directory is None:
+        return [moonshine_assets(paths.cache()) / name for name in SPEECH]
+    files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in (".wav", ".flac"))
+    if not files:
+        raise ClipError(f"{directory}: no .wav or .flac file in it; give a directory with speech")
+    return files
+
+
+def read(path: Path) -> Samples:
+    """Samples of an audio file as f32 [N], 16 kHz mono."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return resampled(samples.mean(axis=1), rate)
+
+
+def cut(files: Sequence[Path], seconds: float, count: int) -> list[Clip]:
+    """``count`` clips of exactly ``seconds`` from ``files``, from different places as long as there are any.
+
+    The places are those whose both ends are quietest, among those with at least half the usual loudness. Raises ClipError
+    where no file is that long.
+    """
+    length = round(seconds * SAMPLE_RATE)
+    recordings = [samples for samples in map(read, files) if len(samples) >= length]
+    if not recordings:
+        raise ClipError(
+            f"no recording of at least {seconds:g} s among {len(files)} files; give longer ones with --audio"
+        )
+    places = sorted(
+        (edge, index, start) for index, samples in enumerate(recordings) for edge, start in _places(samples, length)
+    )
+    chosen: list[tuple[int, int]] = []
+    for apart in (length, 0):  # places that do not overlap first, any others where there are too few
+        for _, index, start in places:
+            if len(chosen) == count:
+                break
+            if all(index != other or abs(start - begin) >= max(apart, 1) for other, begin in chosen):
+                chosen.append((index, start))
+    return [
+        Clip(f"{seconds:g}s-{number}", recordings[index][start : start + length].copy())
+        for number, (index, start) in enumerate(chosen, 1)
+    ]
+
+
+def _places(samples: Samples, length: int) -> list[tuple[float, int]]:
+    """(loudness of the louder end, first sample) of every frame where a clip may start."""
+    frames = np.sqrt(np.square(samples[: len(samples) // _FRAME * _FRAME]).reshape(-1, _FRAME).mean(axis=1))
+    spread = min(_EDGE_FRAMES, length // _FRAME)
+    span = length // _FRAME
+    found = []
+    for first in range(max(1, len(frames) - span + 1)):
+        inside = frames[first : first + span]
+        if inside.mean() >= 0.5 * frames.mean():
+            found.append((float(max(inside[:spread].mean(), inside[-spread:].mean())), first * _FRAME))
+    return found

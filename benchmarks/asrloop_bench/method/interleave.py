@@ -1,0 +1,92 @@
+"""Runs arms one after another, round by round, so that whatever disturbs the machine disturbs all of them alike."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+Transcribe = Callable[[], str]
+"""One request of one caller; returns the text."""
+
+
+@dataclass
+class Measured:
+    """What one arm gave: a number a round, and every request's latency, all in seconds."""
+
+    rounds: list[float] = field(default_factory=list)
+    """Time per request: latency with one caller, elapsed time over requests with several."""
+
+    latencies: list[float] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+
+
+def interleave(
+    arms: Mapping[str, Callable[[], Measured]],
+    *,
+    least_rounds: int,
+    most_rounds: int,
+    seconds: float,
+    warm_up: Mapping[str, Callable[[], Measured]] | None = None,
+) -> dict[str, Measured]:
+    """Run every arm once a round, starting with another one each time, until ``seconds`` are over or ``most_rounds`` made.
+
+    An arm returns what its one round gave. One round before the first, of ``warm_up`` or else of ``arms``, is not counted.
+    """
+    found = {name: Measured() for name in arms}
+    names = list(arms)
+    for name in names:
+        (warm_up or arms)[name]()
+    until = time.monotonic() + seconds
+    for number in range(most_rounds):
+        if number >= least_rounds and time.monotonic() > until:
+            break
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            one = arms[name]()
+            found[name].rounds += one.rounds
+            found[name].latencies += one.latencies
+            found[name].texts |= one.texts
+    return found
+
+
+def timed(call: Callable[[], object], repeat: int = 1) -> Callable[[], Measured]:
+    """An arm that makes the same call ``repeat`` times a round; its number is the mean time of one."""
+
+    def once() -> Measured:
+        started = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        took = (time.perf_counter() - started) / repeat
+        return Measured([took], [took])
+
+    return once
+
+
+def callers(requests: Sequence[Transcribe], each: int = 1) -> Measured:
+    """Every one of ``requests`` is a caller on a thread of its own that asks ``each`` times, one after another."""
+    latencies: list[float] = []
+    texts: set[str] = set()
+    errors: list[BaseException] = []
+
+    def ask(request: Transcribe) -> None:
+        try:
+            for _ in range(each):
+                started = time.perf_counter()
+                texts.add(request())
+                latencies.append(time.perf_counter() - started)
+        except BaseException as error:  # it is raised again on the measuring thread
+            errors.append(error)
+
+    started = time.perf_counter()
+    if len(requests) == 1:
+        ask(requests[0])
+    else:
+        threads = [threading.Thread(target=ask, args=(request,)) for request in requests]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    elapsed = time.perf_counter() - started
+    if errors:
+        raise errors[0]
+    return Measured([elapsed / len(latencies)], latencies, texts)

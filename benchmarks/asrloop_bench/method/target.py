@@ -1,0 +1,71 @@
+"""The server that is measured: started for the run on free ports, or the one that runs already."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from asrloop import paths
+from asrloop.config import Settings
+from asrloop.tritonserver.checks import free_ports
+from asrloop.tritonserver.install import find_or_assemble
+from asrloop.tritonserver.process import TritonServer
+from asrloop_bench.checkout import MODEL_REPOSITORY
+
+
+@dataclass(frozen=True)
+class Target:
+    """Endpoints of a server, and what it is."""
+
+    http: str
+    grpc: str
+    metrics_url: str
+    origin: str
+    pid: int | None = None
+    """Process id of tritonserver where this run started it."""
+
+
+def running(settings: Settings) -> Target:
+    """The server on config.yaml's host and ports."""
+    server = settings.server
+    host = "127.0.0.1" if server.host == "0.0.0.0" else server.host  # noqa: S104 - read, not bound
+    return Target(
+        f"{host}:{server.http_port}",
+        f"{host}:{server.grpc_port}",
+        f"http://{host}:{server.metrics_port}/metrics",
+        "a running server",
+    )
+
+
+@contextmanager
+def started(
+    settings: Settings,
+    *,
+    more_repositories: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Target]:
+    """A server of the project's repository, and of others beside it, on free ports; stopped afterwards.
+
+    ``environment`` sets variables of it, such as ASRLOOP_ENGINE__SLOTS. Raises TritonError, WheelError.
+    """
+    http, grpc, metrics = free_ports()
+    server_settings = settings.server.model_copy(
+        update={
+            "host": "127.0.0.1",
+            "http_port": http,
+            "grpc_port": grpc,
+            "metrics_port": metrics,
+            "log_level": "error",
+        }
+    )
+    installation = find_or_assemble(paths.cache())
+    installation = replace(installation, environment={**installation.environment, **(environment or {})})
+    log: list[str] = []
+    with TritonServer(
+        installation,
+        MODEL_REPOSITORY,
+        server_settings,
+        lambda *line: log.append(" ".join(line)),
+        [f"--model-repository={path.resolve()}" for path in more_repositories],
+    ) as server:
+        yield Target(server.http_endpoint, server.grpc_endpoint, server.metrics_url, installation.origin, server.pid)

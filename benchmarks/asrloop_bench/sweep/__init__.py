@@ -1,0 +1,1 @@
+"""The sweep: one server under load by NVIDIA's perf_analyzer, and the report."""

@@ -1,0 +1,63 @@
+"""Where the marks of a small chart lie; report.html draws them. Lines over named loads, and stacked bars."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WIDTH, HEIGHT = 360, 230
+LEFT, RIGHT, TOP, BOTTOM = 58, 24, 12, 40
+BAR_LEFT, BAR = 92, 24
+
+Series = Mapping[str, Sequence[tuple[str, float]]]
+"""By name: (label on the x axis, value), every series over the same labels or a part of them."""
+
+
+def lines(series: Series, x_title: str, unit: str) -> dict[str, Any]:
+    """Lines over equally spaced labels; the y axis starts at 0."""
+    labels = list(dict.fromkeys(label for points in series.values() for label, _ in points))
+    ticks = nice_ticks(max((value for points in series.values() for _, value in points), default=1.0))
+    places = [index / (len(labels) - 1) for index in range(len(labels))] if len(labels) > 1 else [0.5]
+    x = {label: round(LEFT + (WIDTH - LEFT - RIGHT) * place, 1) for label, place in zip(labels, places, strict=False)}
+
+    def y(value: float) -> float:
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / ticks[-1], 1)
+
+    return {
+        "x_title": x_title,
+        "labels": [(x[label], label) for label in labels],
+        "ticks": [(y(tick), number(tick)) for tick in ticks],
+        "series": {
+            name: [(x[label], y(value), f"{name}, {label}: {number(value)} {unit}") for label, value in points]
+            for name, points in series.items()
+        },
+    }
+
+
+def bars(rows: Mapping[str, Mapping[str, float]], unit: str) -> dict[str, Any]:
+    """One horizontal bar a row, its parts as shares of 100 %; all rows have the same parts."""
+    placed = []
+    for label, values in rows.items():
+        total, at, parts = sum(values.values()) or 1.0, float(BAR_LEFT), []
+        for name, value in values.items():
+            width = (WIDTH - BAR_LEFT - 4) * value / total
+            title = f"{label}, {name}: {number(value)} {unit} ({value / total:.0%})"
+            parts.append((round(at, 1), round(max(0.0, width - 1), 1), title))
+            at += width
+        placed.append((label, parts))
+    return {"rows": placed, "names": list(next(iter(rows.values()), {})), "height": BAR * len(rows) + 8}
+
+
+def nice_ticks(top: float) -> list[float]:
+    """About four round steps from 0 to at least ``top``."""
+    if top <= 0:
+        return [0.0, 1.0]
+    magnitude = 10.0 ** math.floor(math.log10(top / 4))
+    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= top / 4)
+    return [step * index for index in range(math.ceil(round(top / step, 9)) + 1)]
+
+
+def number(value: float) -> str:
+    """At most three significant digits, thousands with a thin space."""
+    if value >= 1000:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

@@ -1,0 +1,111 @@
+"""The command of the sweep: run it with a bar, show the points, write sweep.json, sweep.csv and report.html."""
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from asrloop_client import AsrError
+from rich.progress import TimeRemainingColumn
+from rich.table import Table
+
+from asrloop import config, paths
+from asrloop.cli import one_line_errors
+from asrloop_bench.method import clips as speech
+from asrloop_bench.method import provenance, results, target
+from asrloop_bench.sweep import input_data, perf_analyzer, points, report
+from asrloop_bench.sweep.run import Row, Sweep
+from asrloop_bench.terminal import console, print_notes, progress_bar
+
+QUICK_MINUTES = 2.0
+QUICK_POINT_SECONDS = 4.0
+
+
+def sweep(
+    quick: Annotated[bool, typer.Option(help="Fewer and shorter points: under three minutes.")] = False,
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="Directory with WAV or FLAC files to cut clips from. Default: the model's wheel."),
+    ] = None,
+    running: Annotated[
+        bool, typer.Option("--running", help="Measure the server on config.yaml's ports instead of starting one.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option(help="Directory to write. Default: results/<time>.")] = None,
+) -> None:
+    """Measure latency and throughput under load with NVIDIA's perf_analyzer and write a report."""
+    with one_line_errors(AsrError, perf_analyzer.PerfAnalyzerError):
+        settings = config.load()
+        analyzer = perf_analyzer.find_or_fetch(paths.cache())
+        console.print(f"perf_analyzer: {analyzer.version}")
+        clip_sets = _clip_sets(settings.benchmark, audio, quick)
+        console.print("Starting tritonserver ..." if not running else "Using the running server.")
+        with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
+            rows, notes = _measure(settings.benchmark, analyzer, measured, clip_sets, quick)
+            about = provenance.describe(
+                settings, perf_analyzer=analyzer.version, server=measured.origin, quick=quick,
+                clips={name: [clip.name for clip in clips] for name, clips in clip_sets.items()}, notes=notes,
+            )  # fmt: skip
+        directory = output or results.folder("sweep")
+        _write(directory, rows, about)
+        _show(rows)
+        print_notes(notes)
+        console.print(f"Written: {directory}/report.html, sweep.json, sweep.csv")
+
+
+def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: bool) -> dict[str, list[speech.Clip]]:
+    """The clips of every length by name, and the mixed set of all of them."""
+    files = speech.speech_files(audio)
+    by_length = [speech.cut(files, seconds, benchmark.clips) for seconds in benchmark.clip_seconds]
+    sets = {f"{seconds:g} s": clips for seconds, clips in zip(benchmark.clip_seconds, by_length, strict=True)}
+    if quick:
+        first, longest_but_one = next(iter(sets)), list(sets)[max(0, len(sets) - 2)]
+        sets = {name: sets[name] for name in dict.fromkeys((first, longest_but_one))}
+    return {**sets, points.MIXED: input_data.mixed(by_length, benchmark.mix)}
+
+
+def _measure(
+    benchmark: config.BenchmarkSettings,
+    analyzer: perf_analyzer.PerfAnalyzer,
+    measured: target.Target,
+    clip_sets: Mapping[str, Sequence[speech.Clip]],
+    quick: bool,
+) -> tuple[list[Row], list[str]]:
+    until = time.monotonic() + 60 * (QUICK_MINUTES if quick else benchmark.max_minutes)
+    seconds = min(QUICK_POINT_SECONDS, benchmark.point_seconds) if quick else benchmark.point_seconds
+    make_plan = points.quick_plan if quick else points.plan
+    plan = make_plan(list(clip_sets), benchmark.concurrencies, benchmark.rate_shares)
+    with progress_bar(TimeRemainingColumn()) as bar:
+        task = bar.add_task("texts and warm-up", total=len(plan))
+        run = Sweep(analyzer, measured, clip_sets, seconds)
+        run.prepare(lambda name: bar.update(task, description=f"texts and warm-up: {name}"))
+        bar.reset(task)
+        rows, notes = run.measure(
+            plan, until, lambda number, point: bar.update(task, completed=number, description=point.name)
+        )
+        bar.update(task, completed=len(plan), description="done")
+    return rows, notes
+
+
+def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
+    result = {"about": about, "points": rows}
+    results.save(directory / "sweep.json", result)
+    with (directory / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        table.writeheader()
+        table.writerows(rows)
+    (directory / "report.html").write_text(report.page(result), encoding="utf-8")
+
+
+def _show(rows: Sequence[Row]) -> None:
+    table = Table("clips", "protocol", "load", "requests/s", "audio s/s", "p50 ms", "p99 ms", "rows/step", "text")
+    for row in rows:
+        table.add_row(
+            row["clips"], row["protocol"],
+            f"{row['callers']} at a time" if row["rate"] is None else f"{row['rate']:.1f}/s Poisson",
+            f"{row['throughput']:.2f}", f"{row['audio_seconds_per_second']:.0f}",
+            f"{row['p50_ms']:.0f}", f"{row['p99_ms']:.0f}", f"{row.get('mean_rows_per_step', 0):.1f}", row["text"],
+        )  # fmt: skip
+    console.print(table)

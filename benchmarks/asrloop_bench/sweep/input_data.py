@@ -1,0 +1,45 @@
+"""perf_analyzer's input file: the clips as requests of asr_ensemble, and the text that each must give."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asrloop_bench.method.clips import Clip
+
+
+def write(path: Path, clips: Sequence[Clip], texts: Mapping[str, str] | None) -> None:
+    """Write ``path`` with one request a clip, in order. ``texts`` has the expected text by clip name.
+
+    perf_analyzer compares texts over plain gRPC only: over HTTP it insists on every output, which it cannot take when
+    an output is of variable size, and in shared memory it compares the whole region. Leave ``texts`` out for those.
+    """
+    document: dict[str, Any] = {"data": [_request(clip) for clip in clips]}
+    if texts is not None:
+        document["validation_data"] = [{"TRANSCRIPTS": {"content": [texts[clip.name]], "shape": [1]}} for clip in clips]
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def mixed(by_length: Sequence[Sequence[Clip]], ratio: Sequence[int]) -> list[Clip]:
+    """Clips of all lengths as often as ``ratio`` says, spread evenly; the clips of one length take turns."""
+    if len(by_length) != len(ratio):
+        raise ValueError(
+            f"{len(by_length)} lengths and {len(ratio)} numbers in benchmark.mix; give one number a length"
+        )
+    places = sorted(((turn + 0.5) / times, index, turn) for index, times in enumerate(ratio) for turn in range(times))
+    return [by_length[index][turn % len(by_length[index])] for _, index, turn in places]
+
+
+def expected_texts(clips: Sequence[Clip], transcribe: Callable[[Clip], str]) -> dict[str, str]:
+    """What the server says to each clip when it is alone."""
+    return {clip.name: transcribe(clip) for clip in clips}
+
+
+def _request(clip: Clip) -> dict[str, Any]:
+    # Shared memory wants the optional input as well.
+    encoded = base64.b64encode(clip.samples.tobytes()).decode("ascii")
+    return {
+        "WAV": {"content": {"b64": encoded}, "shape": [len(clip.samples)]},
+        "WAV_LENS": {"content": [len(clip.samples)], "shape": [1]},
+    }

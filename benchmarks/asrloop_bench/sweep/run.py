@@ -1,0 +1,119 @@
+"""Runs the points of a sweep one after another against a server, and gathers what perf_analyzer and the server say."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from asrloop_client import AsrClient
+
+from asrloop_bench.method.clips import Clip
+from asrloop_bench.method.target import Target
+from asrloop_bench.sweep import input_data, server_metrics
+from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, PerfAnalyzerError, TextDiffers, load_arguments
+from asrloop_bench.sweep.points import Point, request_count
+
+Row = dict[str, Any]
+WARM_UP_ROUNDS = 2
+
+
+class Sweep:
+    """One run over clip sets by name, a number of seconds for each point. Holds nothing open."""
+
+    def __init__(
+        self, analyzer: PerfAnalyzer, target: Target, clip_sets: Mapping[str, Sequence[Clip]], point_seconds: float
+    ) -> None:
+        self._analyzer = analyzer
+        self._target = target
+        self._clip_sets = clip_sets
+        self._seconds = point_seconds
+        self._alone: dict[str, float] = {}
+        self._best: dict[str, float] = {}
+        self.texts: dict[str, str] = {}
+
+    def prepare(self, progress: Callable[[str], None]) -> None:
+        """Transcribe every clip alone: the expected texts, the warm-up, and a first idea of how long a request takes."""
+        with AsrClient(self._target.grpc) as client:
+            for name, clips in self._clip_sets.items():
+                progress(name)
+                for _ in range(WARM_UP_ROUNDS):
+                    started = time.perf_counter()
+                    for clip in clips:
+                        self.texts[clip.name] = client.transcribe(clip.samples).text
+                    self._alone[name] = (time.perf_counter() - started) / len(clips)
+
+    def measure(
+        self, points: Sequence[Point], until: float, progress: Callable[[int, Point], None]
+    ) -> tuple[list[Row], list[str]]:
+        """Rows of the points, and notes on what could not be measured. Starts no point after ``until`` on the monotonic clock."""
+        rows: list[Row] = []
+        notes: list[str] = []
+        with tempfile.TemporaryDirectory() as scratch:
+            for number, point in enumerate(points):
+                progress(number, point)
+                if time.monotonic() > until:
+                    notes.append(f"{len(points) - number} points left out: the time of the run was over")
+                    break
+                try:
+                    rows.append(self._point(point, Path(scratch)))
+                except PerfAnalyzerError as error:
+                    notes.append(f"{point.name}: {error}")
+        return rows, notes
+
+    def _point(self, point: Point, scratch: Path) -> Row:
+        clips = self._clip_sets[point.clips]
+        best = self._best.get(point.clips, 1 / self._alone[point.clips])
+        rate = None if point.rate_share is None else point.rate_share * best
+        count = request_count(rate or best, self._seconds, point.callers or 1, len(clips))
+        before = server_metrics.settled(self._target.metrics_url)
+        table, checked = self._run(point, clips, scratch, count, rate)
+        server = server_metrics.between(before, server_metrics.settled(self._target.metrics_url))
+        throughput = table["Inferences/Second"]
+        if rate is None:
+            self._best[point.clips] = max(throughput, self._best.get(point.clips, 0.0))
+        seconds = sum(clip.seconds for clip in clips) / len(clips)
+        return {
+            **asdict(point),
+            "rate": rate,
+            "requests": count,
+            "throughput": throughput,
+            "audio_seconds_per_second": throughput * seconds,
+            "mean_ms": table["Avg latency"] / 1000,
+            **{f"{name}_ms": table[f"{name} latency"] / 1000 for name in ("p50", "p90", "p95", "p99")},
+            "real_time_factor": table["Avg latency"] / 1e6 / seconds,
+            "text": checked,
+            **server,
+        }
+
+    def _run(
+        self, point: Point, clips: Sequence[Clip], scratch: Path, count: int, rate: float | None
+    ) -> tuple[dict[str, float], str]:
+        """perf_analyzer's table, and whether it compared the text: ``equal``, ``differs`` or ``not compared``."""
+        endpoint = self._target.http if point.protocol == "http" else self._target.grpc
+
+        def arguments(file: Path) -> list[str]:
+            return load_arguments(
+                endpoint=endpoint,
+                protocol=point.protocol,
+                input_data=file,
+                requests=count,
+                concurrency=point.callers,
+                rate=rate,
+            )
+
+        timeout = 60 + 10 * self._seconds
+        if point.protocol == "grpc":
+            checked = scratch / f"{point.clips}-checked.json"
+            if not checked.is_file():
+                input_data.write(checked, clips, self.texts)
+            try:
+                return self._analyzer.run(arguments(checked), timeout), "equal"
+            except TextDiffers:
+                pass  # a finding of its own; the load is measured all the same
+        plain = scratch / f"{point.clips}.json"
+        if not plain.is_file():
+            input_data.write(plain, clips, None)
+        table = self._analyzer.run(arguments(plain), timeout)
+        return table, "differs" if point.protocol == "grpc" else "not compared"

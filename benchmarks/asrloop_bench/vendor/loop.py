@@ -1,0 +1,93 @@
+"""Greedy decoding with the vendor's two graphs, one utterance at a time, wherever the graphs run: what the ladder starts from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.families.graphs import Graph, Tensors, session_graph
+from asrloop.families.moonshine.decoding import DECODER, ENCODER, TOKENS_PER_SECOND
+
+BOS, EOS = 1, 2
+LAYERS, HEADS, HEAD_SIZE = 6, 8, 36
+
+_PARTS = [
+    f"{layer}.{part}"
+    for layer in range(LAYERS)
+    for part in ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
+]
+_GROWING = [part for part in _PARTS if "decoder" in part]
+
+
+class VendorLoop:
+    """Moonshine tiny-en as the moonshine-voice wheel has it: the decoder takes and returns its whole K/V at every step."""
+
+    def __init__(self, encoder: Graph, decoder: Graph) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+
+    def tokens(self, samples: Samples) -> list[int]:
+        """Token ids of ``samples`` f32 [N], 16 kHz, without BOS and EOS."""
+        step = self.start(samples, self.encode(samples))
+        found: list[int] = []
+        for _ in range(int(len(samples) / SAMPLE_RATE * TOKENS_PER_SECOND) + 1):
+            token = step()
+            if token == EOS:
+                break
+            found.append(token)
+        return found
+
+    def encode(self, samples: Samples) -> NDArray[np.float32]:
+        """Encoder output f32 [1, S, 288]."""
+        audio = samples[None]
+        inputs: Tensors = {"input_values": audio, "attention_mask": np.ones(audio.shape, np.int64)}
+        return np.asarray(self._encoder(inputs, ["last_hidden_state"])["last_hidden_state"])
+
+    def start(self, samples: Samples, hidden: NDArray[np.float32]) -> Callable[[], int]:
+        """A function that makes one step after what ``encode`` gave and returns its token."""
+        inputs: dict[str, NDArray[Any]] = {
+            "encoder_attention_mask": np.ones((1, len(samples)), np.int64),
+            "encoder_hidden_states": hidden,
+            "input_ids": np.array([[BOS]], np.int64),
+            "use_cache_branch": np.array([False]),
+            **{f"past_key_values.{part}": np.zeros((1, HEADS, 0, HEAD_SIZE), np.float32) for part in _PARTS},
+        }
+
+        def step() -> int:
+            # The K/V of the encoder do not change after the first step: they need not be fetched again.
+            parts = _GROWING if inputs["use_cache_branch"][0] else _PARTS
+            outputs = self._decoder(inputs, ["logits", *(f"present.{part}" for part in parts)])
+            inputs.update({f"past_key_values.{part}": outputs[f"present.{part}"] for part in parts})
+            inputs["use_cache_branch"] = np.array([True])
+            token = int(outputs["logits"][0, -1].argmax())
+            inputs["input_ids"] = np.array([[token]], np.int64)
+            return token
+
+        return step
+
+
+def open_loop(directory: Path, threads: int) -> VendorLoop:
+    """The loop on ONNX Runtime sessions of this process, each on ``threads`` threads, with plain runs.
+
+    ``directory`` holds the two graphs under the names that the project's own have.
+    """
+    encoder, decoder = (open_session(directory / name, threads) for name in (ENCODER, DECODER))
+    return VendorLoop(session_graph(encoder), session_graph(decoder))
+
+
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
+    """A session as ``asrloop.families.graphs.open_session`` makes it, but with all of ONNX Runtime's graph optimisations.
+
+    The project's sessions have only the basic ones, because its graphs are written fused. The vendor's are not, and a
+    comparison with less than ONNX Runtime can do for them would be unfair.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,69 @@
+"""Write the pages of docs/ that follow from the code: the commands' help and the table of metrics. `--check` only compares."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asrloop.engine.errors import ERRORS
+from asrloop.engine.metrics import ENGINE_METRICS
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+COMMANDS = {"asrloop": "asrloop.cli", "asr-client": "asrloop_client.cli", "asrloop-bench": "asrloop_bench.cli"}
+
+
+def commands() -> str:
+    """docs/cli.md, by typer's own generator."""
+    pages = [
+        subprocess.run(
+            [sys.executable, "-m", "typer", module, "utils", "docs", "--name", name],
+            capture_output=True, check=True, text=True, timeout=60,
+        ).stdout.replace("\n#", "\n##").replace("# `", "## `", 1)
+        for name, module in COMMANDS.items()
+    ]  # fmt: skip
+    return "\n".join(["# The commands\n\nWritten by `make docs` from the commands' own help.\n", *pages])
+
+
+def metrics() -> str:
+    """docs/metrics.md."""
+
+    def lines() -> Iterator[str]:
+        yield "# Metrics and errors\n"
+        yield "Written by `make docs` from `asrloop/engine/metrics.py` and `asrloop/engine/errors.py`. Triton serves them with its"
+        yield "own on `/metrics`. Names do not change.\n"
+        yield "| metric | kind | what |\n| --- | --- | --- |"
+        for spec in ENGINE_METRICS:
+            label = "{outcome}" if spec.outcomes else ""
+            buckets = f"; buckets {', '.join(f'{bound:g}' for bound in spec.buckets)}" if spec.buckets else ""
+            yield f"| `{spec.name}{label}` | {spec.kind} | {spec.description}{buckets} |"
+        yield "\nThe label `outcome` is `ok` or that of the error. A message begins with the error's code in brackets; in front of"
+        yield "it Triton itself may say which step of an ensemble it comes from.\n"
+        yield "| code | outcome | Triton's code | when |\n| --- | --- | --- | --- |"
+        for error in ERRORS:
+            when = (error.__doc__ or "").split(";")[0].rstrip(".")
+            yield f"| `[{error.code}]` | `{error.outcome}` | {error.triton_code} | {when} |"
+
+    return "\n".join(lines()) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {"cli.md": commands, "metrics.md": metrics}
+
+
+def main(check: Annotated[bool, typer.Option("--check", help="Only say whether they are up to date.")] = False) -> None:
+    """Write docs/cli.md and docs/metrics.md."""
+    for name, page in PAGES.items():
+        path, text = DOCS / name, page()
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        if check:
+            typer.echo(f"error: docs/{name} is not what the code says; run `make docs`", err=True)
+            raise typer.Exit(1)
+        path.write_text(text, encoding="utf-8")
+        typer.echo(f"Written: docs/{name}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

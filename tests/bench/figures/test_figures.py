@@ -1,0 +1,57 @@
+"""The figures can be measured: on the engine, on a real server, and on a transducer."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from asrloop_bench.figures import client_pool, late_joiner, transducer
+from asrloop_bench.figures.figure import tokens_alone
+from asrloop_bench.figures.server import resident_megabytes, stub_of
+from asrloop_bench.method import clips
+from numpy.typing import NDArray
+
+from asrloop import config
+from asrloop.families.registry import open_family
+from asrloop.tritonserver.process import TritonServer
+from tests.conftest import BECKETT, ROOT, words
+
+TINY = ROOT / "training" / "tiny-tdt"
+
+
+def test_a_late_joiner_waits_for_at_least_a_part_of_a_step(
+    model_repository: Path, beckett: NDArray[np.float32]
+) -> None:
+    settings = config.load()
+    family = open_family(model_repository / "decoder_loop" / "1", settings)
+    assert words(family.text(tokens_alone(family, beckett))) == BECKETT
+    assert late_joiner.steps_waited(family, settings, beckett[:64_000], beckett[:16_000]) > 0
+
+
+def test_the_stub_of_a_model_is_found(server: TritonServer) -> None:
+    process = stub_of(server.pid, "decoder_loop")
+    assert resident_megabytes(process) > 50
+    with pytest.raises(ValueError, match="no Python stub of nonsense"):
+        stub_of(server.pid, "nonsense")
+
+
+def test_the_clients_ways_to_connect_make_a_table(server: TritonServer, beckett: NDArray[np.float32]) -> None:
+    table = client_pool.table(server.grpc_endpoint, {1.0: beckett[:16_000]}, seconds=0, counts=[1, 2])
+    head, _, one, two, _, pool = table.splitlines()
+    assert head == "| clip, callers | the pool | one shared channel | a channel per call |"
+    assert one.startswith("| 1 s, 1 caller | ")
+    assert two.startswith("| 1 s, 2 callers | ")
+    assert two.count(" ms") == 3
+    assert pool.startswith("Acquiring a channel of the pool and releasing it: ")
+
+
+def test_the_transducers_arms_give_the_same_tokens() -> None:
+    speech = [
+        clips.read(path) for path in sorted((TINY / "speech").glob("*.*")) if path.suffix in (".flac", ".wav", ".ogg")
+    ]
+    lines = transducer.report(TINY, speech[:3], rounds=1, threads=1)
+    assert lines[-1] == "all arms gave the same tokens"
+    assert [line.split("  ")[0] for line in lines[1:-1]] == [
+        "onnx-asr, one after another",
+        "asrloop, 1 caller",
+        "asrloop, 16 callers",
+    ]

@@ -1,0 +1,66 @@
+"""The documents show the saved run, between their markers only."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asrloop_bench.cli import app
+from asrloop_bench.ladder import tables
+from asrloop_bench.method import markers
+from typer.testing import CliRunner
+
+ABOUT = {
+    "time": "2026-01-02 03:04:05 +0000",
+    "machine": {"processor": "A fast one", "usable_cores": 2, "instructions": ["avx2"]},
+}
+
+
+def run(*cells: str) -> dict[str, Any]:
+    arms = {"channel_per_call": {"rounds": [0.1, 0.1]}, "continuous": {"rounds": [0.02, 0.02]}}
+    return {"about": ABOUT, "cells": {cell: {"arms": arms} for cell in cells}}
+
+
+def test_the_short_section_has_three_columns_and_the_full_one_all() -> None:
+    saved = run("1 s, 1 caller", "3 s, 1 caller", "10 s, 1 caller", "10 s, 4 callers", "10 s, 16 callers")
+    short, full = tables.short_section(saved, "run.json"), tables.full_section(saved, "run.json")
+    assert "| 1. a channel per call, loop in the client, vendor graphs | 100 | 100 | 100 |" in short
+    assert "| 6. continuous batching (asr_ensemble) | 20 (5.0x) | 20 (5.0x) | 20 (5.0x) |" in short
+    assert full.count("20 (5.0x)") == 5
+    assert "A fast one (avx2), 2 cores, 2026-01-02" in short
+
+
+def test_a_run_without_the_readmes_cells_is_named() -> None:
+    with pytest.raises(ValueError, match=r"run\.json: none of the cells 1 s, 1 caller"):
+        tables.short_section(run("2 s, 3 callers"), "run.json")
+
+
+@pytest.mark.parametrize(
+    ("texts", "verdict"), [({"No matter."}, "same"), ({"No matter,"}, "same words"), ({"No batter."}, "differs")]
+)
+def test_a_comma_is_told_from_a_word(texts: set[str], verdict: str) -> None:
+    assert tables.agreement(texts, {"No matter."}) == verdict
+
+
+def test_a_section_replaces_only_what_is_between_its_markers() -> None:
+    text = "before\n<!-- results -->\nold\n<!-- /results -->\nafter\n"
+    written = markers.replaced(text, "new")
+    assert written == "before\n<!-- results -->\nnew\n<!-- /results -->\nafter\n"
+    assert markers.replaced(written, "new") == written
+    for broken in ("no markers", text + text, "<!-- /results --><!-- results -->"):
+        with pytest.raises(ValueError, match="the file needs one"):
+            markers.replaced(broken, "new")
+
+
+def test_the_documents_hold_the_results_of_the_baseline() -> None:
+    result = CliRunner().invoke(app, ["ladder", "readme", "--check"])
+    assert (result.exit_code, result.output.count("is up to date")) == (0, 2)
+
+
+def test_a_document_that_is_out_of_date_fails_the_check_and_is_written_without_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- results -->\n<!-- /results -->\n")
+    command = ["ladder", "readme", "--file", str(page)]
+    assert CliRunner().invoke(app, [*command, "--check"]).exit_code == 1
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--check"]).exit_code == 0
+    assert "continuous batching" in page.read_text()

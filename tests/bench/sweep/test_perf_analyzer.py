@@ -1,0 +1,96 @@
+"""The real perf_analyzer takes our input over every transport, and its validation sees a text that differs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from asrloop_bench.method.clips import Clip
+from asrloop_bench.method.target import Target
+from asrloop_bench.sweep import input_data, perf_analyzer, server_metrics
+from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, TextDiffers, load_arguments
+from asrloop_bench.sweep.points import Point
+from asrloop_bench.sweep.run import Sweep
+from numpy.typing import NDArray
+
+from asrloop import paths
+from asrloop.tritonserver.process import TritonServer
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> PerfAnalyzer:
+    return perf_analyzer.find_or_fetch(paths.cache())
+
+
+@pytest.fixture(scope="module")
+def clips(beckett: NDArray[np.float32]) -> list[Clip]:
+    return [Clip("a", beckett[:16_000]), Clip("b", beckett[:48_000])]
+
+
+@pytest.fixture(scope="module")
+def target(server: TritonServer) -> Target:
+    return Target(server.http_endpoint, server.grpc_endpoint, server.metrics_url, "test")
+
+
+def test_points_over_every_transport(analyzer: PerfAnalyzer, target: Target, clips: list[Clip]) -> None:
+    sweep = Sweep(analyzer, target, {"short": clips}, point_seconds=0.1)
+    sweep.prepare(lambda name: None)
+    points = [
+        Point("short", "grpc", callers=2),
+        Point("short", "grpc", rate_share=0.5),
+        Point("short", "http", callers=1),
+        Point("short", "shm", callers=1),
+    ]
+    rows, notes = sweep.measure(points, float("inf"), lambda number, point: None)
+    assert notes == []
+    assert [row["text"] for row in rows] == ["equal", "equal", "not compared", "not compared"]
+    for row in rows:
+        assert row["p99_ms"] >= row["p50_ms"] > 0
+        assert row["throughput"] > 0
+        assert row["requests_ok"] >= row["requests"]
+        assert row["mean_rows_per_step"] >= 1
+
+
+def test_a_text_that_differs_is_seen(analyzer: PerfAnalyzer, target: Target, clips: list[Clip], tmp_path: Path) -> None:
+    path = tmp_path / "input.json"
+    input_data.write(path, clips, {"a": "planted", "b": "planted"})
+    arguments = load_arguments(
+        endpoint=target.grpc, protocol="grpc", input_data=path, requests=4, concurrency=1, rate=None
+    )
+    with pytest.raises(TextDiffers):
+        analyzer.run(arguments, timeout=60)
+
+
+def test_a_point_that_differs_is_measured_and_marked(analyzer: PerfAnalyzer, target: Target, clips: list[Clip]) -> None:
+    sweep = Sweep(analyzer, target, {"short": clips}, point_seconds=0.1)
+    sweep.prepare(lambda name: None)
+    sweep.texts["a"] = "planted"
+    rows, _ = sweep.measure([Point("short", "grpc", callers=1)], float("inf"), lambda number, point: None)
+    assert [row["text"] for row in rows] == ["differs"]
+
+
+def test_no_point_starts_after_the_time_is_over(analyzer: PerfAnalyzer, target: Target, clips: list[Clip]) -> None:
+    sweep = Sweep(analyzer, target, {"short": clips}, point_seconds=0.1)
+    rows, notes = sweep.measure([Point("short", "grpc", callers=1)] * 3, 0.0, lambda number, point: None)
+    assert rows == []
+    assert notes == ["3 points left out: the time of the run was over"]
+
+
+def test_the_mixed_set_has_every_length_as_often_as_the_ratio_says() -> None:
+    by_length = [
+        [Clip(f"{seconds}s-{number}", np.zeros(seconds * 16_000, np.float32)) for number in (1, 2)]
+        for seconds in (1, 3)
+    ]
+    mixed = input_data.mixed(by_length, [4, 1])
+    assert sorted(clip.name for clip in mixed) == ["1s-1", "1s-1", "1s-2", "1s-2", "3s-1"]
+    assert mixed[2].name == "3s-1", "the rare one is not at an end"
+    with pytest.raises(ValueError, match="2 lengths and 1 numbers"):
+        input_data.mixed(by_length, [4])
+
+
+def test_the_metrics_between_two_moments() -> None:
+    before = server_metrics.parse("asrloop_steps_total 5\nasrloop_rows_per_step_sum 5\nasrloop_rows_per_step_count 5\n")
+    after = server_metrics.parse(
+        "# HELP asrloop_steps_total Steps\nasrloop_steps_total 9\nasrloop_rows_per_step_sum 17\n"
+        'asrloop_rows_per_step_count 9\nasrloop_requests_total{outcome="ok"} 3\nnv_other 1\n'
+    )
+    assert server_metrics.between(before, after) == {"mean_rows_per_step": 3.0, "steps": 4.0, "requests_ok": 3.0}

@@ -1,0 +1,89 @@
+"""What other people's clients rely on: names and types of the outputs in every config.pbtxt, and the codes of the errors."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from asrloop.config import Settings
+from asrloop.engine.errors import ERRORS, RequestError
+from asrloop.engine.inputs import rows_of
+from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
+from asrloop.engine.outputs import OUTPUTS, Transcript, tensors_of
+from tests.conftest import ROOT
+
+MODELS = ROOT / "model_repository"
+
+
+def config(model: str) -> Any:
+    """The model's config.pbtxt."""
+    return text_format.Parse((MODELS / model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize("model", ["decoder_loop", "asr_ensemble", "asr_file"])
+def test_every_config_declares_the_outputs(model: str) -> None:
+    declared = [
+        (output.name, model_config_pb2.DataType.Name(output.data_type), list(output.dims))
+        for output in config(model).output
+    ]
+    assert declared == [(output.name, output.triton_type, [output.size]) for output in OUTPUTS]
+
+
+@pytest.mark.parametrize("model", ["asr_ensemble", "asr_file"])
+def test_every_ensemble_passes_all_outputs_of_the_loop_on(model: str) -> None:
+    *_, last = config(model).ensemble_scheduling.step
+    assert last.model_name == "decoder_loop"
+    assert dict(last.output_map) == {output.name: output.name for output in OUTPUTS}
+
+
+def test_a_full_batch_fits_into_the_inbox() -> None:
+    limits = {path.parent.name: config(path.parent.name).max_batch_size for path in MODELS.glob("*/config.pbtxt")}
+    assert set(limits.values()) == {Settings().engine.inbox}, limits
+
+
+def test_rows_are_padded_to_the_longest() -> None:
+    found = tensors_of([Transcript("a b", [5, 6], [0.5, 1.0], [" a", " b"]), Transcript("", [], [], [])])
+    assert found["TRANSCRIPTS"].tolist() == [[b"a b"], [b""]]
+    assert found["TOKENS"].tolist() == [[5, 6], [-1, -1]]
+    assert found["TOKEN_TIMES"].tolist() == [[0.5, 1.0], [-1.0, -1.0]]
+    assert found["TOKEN_PIECES"].tolist() == [[b" a", b" b"], [b"", b""]]
+    assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in OUTPUTS}
+
+
+def test_every_error_has_a_code_of_its_own_and_its_text_begins_with_it() -> None:
+    codes = [error.code for error in ERRORS]
+    assert len(set(codes)) == len(codes)
+    for error in ERRORS:
+        assert str(error("why")) == f"[{error.code}] why"
+        assert error.triton_code in ("INVALID_ARG", "UNAVAILABLE", "CANCELLED", "INTERNAL")
+    assert set(ERRORS) == all_subclasses(RequestError)
+
+
+def all_subclasses(kind: type) -> set[type]:
+    return {found for direct in kind.__subclasses__() for found in (direct, *all_subclasses(direct))}
+
+
+def test_every_outcome_is_counted_and_every_metric_named_well() -> None:
+    assert set(REQUESTS.outcomes) == {"ok", *(error.outcome for error in ERRORS)}
+    assert all(re.fullmatch(r"asrloop_[a-z_]+", spec.name) for spec in ENGINE_METRICS)
+
+
+@pytest.mark.parametrize("sent", [{}, {"WAV_LENS": np.array([[1]], np.int32)}])
+def test_a_request_without_audio_is_refused(sent: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"\[invalid_audio\] inputs are .*: send WAV"):
+        rows_of(sent, {}, max_seconds=1.0)
+
+
+def test_samples_are_16_khz_whatever_rate_the_caller_of_a_file_names() -> None:
+    wav = np.zeros((2, 8_000), np.float32)
+    assert rows_of({"WAV": wav}, {"sample_rate": 8_000}, max_seconds=1.0)[1] == 8_000
+    assert rows_of({"SAMPLES": wav}, {"sample_rate": 8_000}, max_seconds=1.0)[1] == 16_000
+
+
+def test_a_model_needs_no_file_of_another_model() -> None:
+    for path in [*MODELS.glob("*/1/model.py"), *Path(ROOT / "asrloop/tritonserver/backends").glob("*/model.py")]:
+        assert not re.search(r"\.parent|\.\./|__file__", path.read_text()), path

@@ -1,0 +1,312 @@
+"""The engine's promises with a family whose answers and failures the test decides: one reply each, nobody waits for a neighbour."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from asrloop.engine.engine import Engine
+from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded
+from asrloop.engine.family import Emission
+from asrloop.engine.metrics import EngineMetrics
+from asrloop.engine.request import Request
+from asrloop.engine.scheduler import Scheduler
+from tests.conftest import eventually
+
+WAIT = 20.0
+
+
+class CountingFamily:
+    """An utterance of N samples gets the tokens N, N+1, ... ; as many as its first sample says.
+
+    A first sample of -1 makes encode raise; a token limit of 13 makes every step with that row raise.
+    ``gate`` holds all steps back while it is cleared.
+    """
+
+    vocabulary_size = 1000
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.rows: dict[int, list[int]] = {}
+        self.steps: list[list[int]] = []
+
+    def encode(self, samples: NDArray[np.float32]) -> tuple[int, int]:
+        if samples[0] == -1:
+            raise ValueError("poisoned audio")
+        return len(samples), int(samples[0])
+
+    def admit(self, slot: int, encoded: tuple[int, int]) -> None:
+        length, count = encoded
+        self.rows[slot] = [length, count, 0]
+
+    def step(self, slots: Sequence[int]) -> list[Emission]:
+        assert self.gate.wait(WAIT)
+        if any(self.rows[slot][1] == 13 for slot in slots):
+            raise RuntimeError("poisoned row")
+        self.steps.append(list(slots))
+        emissions = []
+        for slot in slots:
+            length, count, done = self.rows[slot]
+            self.rows[slot][2] += 1
+            emissions.append(Emission([length + done], [], done + 1 >= count))
+        return emissions
+
+    def piece(self, token: int) -> str:
+        return f" {token}"
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return " ".join(map(str, tokens))
+
+
+class Caller:
+    """Makes requests and keeps those that were answered."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.replies: list[Request] = []
+        self.arrived = threading.Condition()
+
+    def request(self, *rows: tuple[int, int], cancelled: threading.Event | None = None, **options: Any) -> Request:
+        """A request whose rows have each a length and a first sample."""
+        samples = [np.full(length, count, np.float32) for length, count in rows]
+        is_cancelled = cancelled.is_set if cancelled else None
+        return Request(samples, on_done=self._done, is_cancelled=is_cancelled, **options)
+
+    def submit(self, *rows: tuple[int, int], **options: Any) -> list[Request]:
+        """A request of its own for each row, submitted."""
+        requests = [self.request(row, **options) for row in rows]
+        for request in requests:
+            self.engine.submit(request)
+        return requests
+
+    def _done(self, request: Request) -> None:
+        with self.arrived:
+            self.replies.append(request)
+            self.arrived.notify_all()
+
+    def wait(self, count: int) -> list[Request]:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.replies) >= count, WAIT)
+            return list(self.replies)
+
+
+def tokens(request: Request) -> list[int]:
+    """Of the only row."""
+    (row,) = request.utterances
+    return row.tokens
+
+
+@pytest.fixture
+def family() -> CountingFamily:
+    return CountingFamily()
+
+
+@pytest.fixture
+def engine(family: CountingFamily) -> Iterator[Engine]:
+    engine = Engine(family, Scheduler(slots=4, inbox=8, queue_timeout=WAIT))
+    yield engine
+    family.gate.set()
+    engine.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("asrloop-")]
+
+
+def test_each_request_gets_its_own_tokens(engine: Engine) -> None:
+    caller = Caller(engine)
+    crowd = caller.submit(*((100 * n, n) for n in range(1, 8)))
+    caller.wait(7)
+    for n, request in enumerate(crowd, start=1):
+        assert request.error is None
+        assert tokens(request) == [100 * n + k for k in range(n)]
+
+
+def test_the_rows_of_a_request_are_answered_together(engine: Engine) -> None:
+    caller = Caller(engine)
+    request = caller.request((10, 1), (20, 3), (30, 2))
+    engine.submit(request)
+    assert caller.wait(1) == [request]
+    assert [heard.text for heard in request.transcripts(CountingFamily())] == ["10", "20 21 22", "30 31"]
+    time.sleep(0.05)
+    assert caller.replies == [request]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    arrivals=st.lists(
+        st.tuples(st.integers(1, 50), st.sampled_from([1, 2, 3, 7, 13, -1]), st.floats(0, 0.003), st.booleans()),
+        min_size=1,
+        max_size=24,
+    )
+)
+def test_no_reply_is_lost_swapped_or_doubled(arrivals: list[tuple[int, int, float, bool]]) -> None:
+    engine = Engine(CountingFamily(), Scheduler(slots=4, inbox=1000, queue_timeout=WAIT))
+    caller = Caller(engine)
+    crowd: list[tuple[Request, int, int, bool]] = []
+    for length, count, pause, cancel in arrivals:
+        cancelled = threading.Event()
+        if cancel:
+            cancelled.set()
+        (request,) = caller.submit((length, count), cancelled=cancelled)
+        crowd.append((request, length, count, cancel))
+        time.sleep(pause)
+    replies = caller.wait(len(crowd))
+    engine.close()
+    assert len(caller.replies) == len(crowd) == len(set(map(id, replies)))
+    for request, length, count, cancel in crowd:
+        if isinstance(request.error, Cancelled):
+            assert cancel
+        elif count in (13, -1):
+            assert isinstance(request.error, DecodeFailed)
+        else:
+            assert request.error is None
+            assert tokens(request) == [length + k for k in range(count)]
+
+
+def test_a_newcomer_joins_while_others_are_in_mid_decode(engine: Engine, family: CountingFamily) -> None:
+    caller = Caller(engine)
+    family.gate.clear()
+    caller.submit((10, 500))
+    assert eventually(lambda: engine.scheduler.running)
+    caller.submit((20, 2))
+    assert eventually(lambda: engine.scheduler.encoded)  # its encoding did not wait for the step
+    family.gate.set()
+    first = caller.wait(1)[0]
+    assert tokens(first) == [20, 21]  # it left long before its neighbour
+    assert family.steps[:3] == [[0], [0, 1], [0, 1]]
+
+
+def test_a_poisoned_row_fails_alone(engine: Engine, family: CountingFamily) -> None:
+    caller = Caller(engine)
+    family.gate.clear()
+    good, bad, other, worse = caller.submit((10, 5), (30, 13), (20, 5), (40, -1))
+    family.gate.set()
+    caller.wait(4)
+    assert [tokens(request) for request in (good, other)] == [[10, 11, 12, 13, 14], [20, 21, 22, 23, 24]]
+    assert str(bad.error) == "[failed] decoding failed: poisoned row"
+    assert str(worse.error) == "[failed] encoding failed: poisoned audio"
+
+
+def test_the_first_failing_row_decides_the_answer_and_ends_its_siblings(engine: Engine) -> None:
+    caller = Caller(engine)
+    request = caller.request((10, 10**9), (20, -1), (30, 10**9))
+    (neighbour,) = caller.submit((40, 3))
+    engine.submit(request)
+    caller.wait(2)
+    assert str(request.error) == "[failed] encoding failed: poisoned audio"
+    assert tokens(neighbour) == [40, 41, 42]
+    assert eventually(lambda: engine.scheduler.is_idle)
+
+
+def test_other_rates_are_resampled_before_encoding(engine: Engine) -> None:
+    caller = Caller(engine)
+    (request,) = caller.submit((48_000, 1), sample_rate=48_000)
+    caller.wait(1)
+    assert tokens(request) == [16_000]
+
+
+def test_the_inbox_limit_holds(engine: Engine, family: CountingFamily) -> None:
+    caller = Caller(engine)
+    family.gate.clear()
+    taken = 0
+    with pytest.raises(Overloaded, match=r"\[overloaded\] .* the inbox holds 8 \(engine.inbox\)"):  # noqa: PT012 - how many are taken first is the question
+        while True:
+            caller.submit((10, 1))
+            taken += 1
+            time.sleep(0.001)
+    assert 8 <= taken <= 8 + 4 + 2  # the inbox, the slots, those encoded ahead
+    family.gate.set()
+    assert all(request.error is None for request in caller.wait(taken))
+
+
+def test_cancelling_frees_the_slot(engine: Engine, family: CountingFamily) -> None:
+    caller = Caller(engine)
+    cancelled = threading.Event()
+    crowd = caller.submit(*[(10, 10**9)] * 4, cancelled=cancelled)
+    assert eventually(lambda: len(engine.scheduler.running) == 4)
+    (waiting,) = caller.submit((20, 1))
+    time.sleep(0.05)
+    assert not caller.replies
+    cancelled.set()
+    caller.wait(5)
+    assert all(isinstance(request.error, Cancelled) for request in crowd)
+    assert tokens(waiting) == [20]
+
+
+def test_cancelling_by_key_ends_those_with_the_key(engine: Engine) -> None:
+    caller = Caller(engine)
+    mine = caller.submit((10, 10**9), (10, 10**9), key="mine")
+    (yours,) = caller.submit((20, 10**9), key="yours")
+    assert eventually(lambda: len(engine.scheduler.running) == 3)
+    assert engine.cancel("mine") == 2
+    assert set(caller.wait(2)) == set(mine)
+    assert not yours.is_finished
+    assert engine.cancel("mine") == 0
+    assert engine.cancel("yours") == 1
+
+
+def test_the_callers_deadline_frees_the_slot(engine: Engine) -> None:
+    caller = Caller(engine)
+    (late,) = caller.submit((10, 10**9), deadline=engine.clock() + 0.05)
+    caller.wait(1)
+    assert isinstance(late.error, DeadlineExceeded)
+    assert engine.scheduler.is_idle
+
+
+def test_waiting_too_long_is_refused(family: CountingFamily) -> None:
+    family.gate.clear()
+    engine = Engine(family, Scheduler(slots=1, inbox=8, queue_timeout=0.05))
+    caller = Caller(engine)
+    caller.submit(*[(10, 1)] * 8)
+    refused = caller.wait(1)[0]
+    assert isinstance(refused.error, Overloaded)
+    assert "waited 0.05 s for a slot (engine.queue_timeout_seconds)" in str(refused.error)
+    family.gate.set()
+    engine.close()
+
+
+def test_closing_answers_everyone(family: CountingFamily) -> None:
+    engine = Engine(family, Scheduler(slots=2, inbox=8, queue_timeout=WAIT))
+    caller = Caller(engine)
+    caller.submit(*[(10, 10**9)] * 5)
+    engine.close()
+    assert len(caller.replies) == 5
+    assert all(isinstance(request.error, EngineClosed) for request in caller.replies)
+    with pytest.raises(EngineClosed):
+        caller.submit((10, 1))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the bug is let through on purpose
+def test_a_bug_in_the_engine_leaves_nobody_waiting(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = Caller(engine)
+    monkeypatch.setattr(engine.scheduler, "admit", lambda: 1 / 0)
+    caller.submit((10, 1))
+    (reply,) = caller.wait(1)
+    assert isinstance(reply.error, EngineClosed)
+    assert "ZeroDivisionError" in str(reply.error)
+
+
+def test_metrics_are_numbers_taken_when_an_utterance_ends() -> None:
+    family, published = CountingFamily(), EngineMetrics(lambda: 3)
+    engine = Engine(family, Scheduler(slots=2, inbox=8, queue_timeout=WAIT), published)
+    caller = Caller(engine)
+    caller.submit((16_000, 2), (8_000, -1))
+    caller.wait(2)
+    engine.close()
+    published.refused(Overloaded("no room"))
+    found: dict[tuple[str, str], list[float]] = {}
+    for change in published.take():
+        found.setdefault((change.spec.name, change.outcome), []).append(change.value)
+    assert found["asrloop_slots_in_use", ""] == [3]
+    assert found["asrloop_requests_total", "ok"] == [1]
+    assert found["asrloop_requests_total", "failed"] == [1]
+    assert found["asrloop_requests_total", "overloaded"] == [1]
+    assert found["asrloop_tokens_total", ""] == [2]
+    assert found["asrloop_audio_seconds_total", ""] == [1.0]
+    assert len(found["asrloop_decode_seconds", ""]) == 1
+    assert [change.spec.name for change in published.take()] == ["asrloop_slots_in_use"]

@@ -1,0 +1,120 @@
+"""Policy without a model: hypothesis drives the scheduler in any order and the invariants hold."""
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from asrloop.engine.errors import Overloaded
+from asrloop.engine.request import Request
+from asrloop.engine.scheduler import ENCODED_AHEAD, Scheduler
+from asrloop.engine.utterance import State, Utterance
+
+SLOTS, INBOX = 3, 4
+
+
+def utterance(arrived_at: float = 0.0) -> Utterance:
+    (row,) = Request([np.zeros(1, np.float32)], on_done=lambda _: None).utterances
+    row.arrived_at = arrived_at
+    return row
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Submits, encodes, admits and removes in any order; the model is one plain list in order of arrival."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = Scheduler(SLOTS, INBOX, queue_timeout=1.0)
+        self.arrivals: list[Utterance] = []
+        self.alive: list[Utterance] = []
+
+    @rule(count=st.integers(1, 3))
+    def submit(self, count: int) -> None:
+        newcomers = [utterance() for _ in range(count)]
+        room = INBOX - len(self.scheduler.waiting)
+        if count > room:
+            with pytest.raises(Overloaded, match=f"the inbox holds {INBOX}"):
+                self.scheduler.submit(*newcomers)
+            return
+        self.scheduler.submit(*newcomers)
+        self.arrivals += newcomers
+        self.alive += newcomers
+
+    @rule()
+    def start_encoding(self) -> None:
+        first = self.scheduler.waiting[0] if self.scheduler.waiting else None
+        chosen = self.scheduler.next_to_encode()
+        assert chosen is None or chosen is first
+
+    @precondition(lambda self: self.scheduler.encoding)
+    @rule(data=st.data())
+    def end_encoding(self, data: st.DataObject) -> None:
+        self.scheduler.encode_done(data.draw(st.sampled_from(sorted(self.scheduler.encoding, key=self.arrivals.index))))
+
+    @rule()
+    def admit(self) -> None:
+        free = SLOTS - len(self.scheduler.running)
+        encoded = list(self.scheduler.encoded)
+        assert self.scheduler.admit() == encoded[:free]
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        gone = data.draw(st.sampled_from(self.alive))
+        self.alive.remove(gone)
+        self.scheduler.finish(gone)
+        self.scheduler.finish(gone)  # a second time changes nothing
+
+    @invariant()
+    def nobody_is_lost_or_doubled(self) -> None:
+        everyone = self.scheduler.everyone()
+        assert len(everyone) == len(set(everyone))
+        assert set(everyone) == set(self.alive)
+
+    @invariant()
+    def each_is_where_its_state_says(self) -> None:
+        scheduler = self.scheduler
+        where = {
+            State.WAITING: scheduler.waiting,
+            State.ENCODING: scheduler.encoding,
+            State.ENCODED: scheduler.encoded,
+            State.RUNNING: scheduler.running.values(),
+        }
+        for state, container in where.items():
+            assert all(one.state is state for one in container)
+        assert all(one.is_finished == (one not in self.alive) for one in self.arrivals)
+
+    @invariant()
+    def limits_hold(self) -> None:
+        scheduler = self.scheduler
+        assert len(scheduler.waiting) <= INBOX
+        assert len(scheduler.running) <= SLOTS
+        assert len(scheduler.running) + len(scheduler.encoded) + len(scheduler.encoding) <= SLOTS + ENCODED_AHEAD
+        assert all(scheduler.running[slot].slot == slot for slot in scheduler.running)
+
+
+TestAnyOrder = AnyOrder.TestCase
+
+
+def test_low_slots_are_filled_first() -> None:
+    scheduler = Scheduler(4, 8, 1.0)
+    crowd = [utterance() for _ in range(4)]
+    scheduler.submit(*crowd)
+    while (one := scheduler.next_to_encode()) is not None:
+        scheduler.encode_done(one)
+    assert [one.slot for one in scheduler.admit()] == [0, 1, 2, 3]
+    scheduler.finish(crowd[2])
+    scheduler.finish(crowd[1])
+    late = utterance()
+    scheduler.submit(late)
+    scheduler.next_to_encode()
+    scheduler.encode_done(late)
+    assert [one.slot for one in scheduler.admit()] == [1]
+
+
+def test_only_those_over_the_limit_have_waited_too_long() -> None:
+    scheduler = Scheduler(1, 8, queue_timeout=2.0)
+    crowd = [utterance(arrived_at=at) for at in (0.0, 1.0, 1.5)]
+    scheduler.submit(*crowd)
+    assert scheduler.waited_too_long(now=2.0) == []
+    assert scheduler.waited_too_long(now=3.1) == crowd[:2]

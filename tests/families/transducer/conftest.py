@@ -1,0 +1,110 @@
+"""Transducers to decode with: the trained tiny one, random ones of Parakeet's sizes, and real speech cut into utterances."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from asrloop_train import random_transducer
+from numpy.typing import NDArray
+
+from asrloop.families import registry
+from asrloop.families.graphs import Graphs
+from asrloop.families.transducer.greedy import Transducer
+from asrloop.families.transducer.opening import NUMBERS, open_transducer
+
+TINY = Path(__file__).resolve().parents[3] / "training" / "tiny-tdt"
+SLOTS = 16
+
+Samples = NDArray[np.float32]
+Open = Callable[..., Transducer]
+
+
+@pytest.fixture(scope="session")
+def random_tdt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, TDT, the sizes of Parakeet TDT 0.6B v2."""
+    directory = tmp_path_factory.mktemp("random-tdt")
+    random_transducer.write(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def random_rnnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, RNN-T, the sizes of Parakeet RNN-T 0.6B."""
+    directory = tmp_path_factory.mktemp("random-rnnt")
+    random_transducer.write(directory, random_transducer.Sizes(durations=0), blank_share=0.9)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def small_tdt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, TDT, small and quick."""
+    directory = tmp_path_factory.mktemp("small-tdt")
+    random_transducer.write(directory, random_transducer.Sizes(32, 2, 24, 16, 40, 5))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def small_rnnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, RNN-T with one LSTM layer, small and quick."""
+    directory = tmp_path_factory.mktemp("small-rnnt")
+    random_transducer.write(directory, random_transducer.Sizes(32, 1, 24, 16, 40, 0), blank_share=0.7)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def open_directory(tmp_path_factory: pytest.TempPathFactory) -> Open:
+    """Prepare a NeMo directory once and open it; ``settings`` replace numbers of its family.json."""
+    prepared: dict[Path, Path] = {}
+
+    def open_it(directory: Path, settings: dict[str, Any] | None = None, graphs: Graphs | None = None) -> Transducer:
+        if directory not in prepared:
+            prepared[directory] = tmp_path_factory.mktemp("prepared")
+            registry.build("transducer", directory, prepared[directory])
+        description = prepared[directory] / NUMBERS
+        original = description.read_text()
+        try:
+            description.write_text(json.dumps(json.loads(original) | (settings or {})))
+            return open_transducer(
+                prepared[directory],
+                slots=SLOTS,
+                max_audio_seconds=60,
+                encoder_threads=1,
+                decoder_threads=1,
+                graphs=graphs,
+            )
+        finally:
+            description.write_text(original)
+
+    return open_it
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> list[tuple[str, Samples]]:
+    """Texts and speech of the tiny transducer's vocabulary, by voices that it was not trained on."""
+    lines = (TINY / "speech" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    return [(entry["text"], _read(TINY / "speech" / entry["file"])) for entry in entries]
+
+
+@pytest.fixture(scope="session")
+def cuts(assets: Path) -> list[Samples]:
+    """200 utterances of 0.3 to 2.5 s, cut anywhere out of real speech."""
+    sources = [_read(assets / name) for name in ("beckett.wav", "two_cities.wav")]
+    generator = np.random.default_rng(7)
+    utterances = []
+    for _ in range(200):
+        source = sources[generator.integers(len(sources))]
+        length = int(generator.integers(4_800, 40_000))
+        start = int(generator.integers(0, len(source) - length))
+        utterances.append(source[start : start + length])
+    return utterances
+
+
+def _read(path: Path) -> Samples:
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return np.asarray(soxr.resample(samples.mean(1), rate, 16_000), np.float32)

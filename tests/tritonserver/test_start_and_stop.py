@@ -1,0 +1,200 @@
+"""Each foreseeable reason why a server cannot start is one line that says how to fix it; stopping leaves nothing behind."""
+
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asrloop.cores import usable_cores
+from asrloop.tritonserver import checks, install
+from asrloop.tritonserver.checks import free_ports
+from asrloop.tritonserver.install import TritonError
+from asrloop.wheels import PinnedWheel, WheelError
+from tests.conftest import ROOT, StartServer, eventually
+
+
+def serve(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(ROOT / "scripts" / "serve.py"), *arguments]
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment, "COLUMNS": "200"}
+    )
+
+
+def port_options() -> list[str]:
+    return [f"--{name}-port={port}" for name, port in zip(("http", "metrics", "grpc"), free_ports(), strict=True)]
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(line) for line in found.split()]
+
+
+def gone(pid: int) -> bool:
+    """Whether the process ended; one that its parent has not collected yet counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_stops_cleanly(number: signal.Signals, model_repository: Path) -> None:
+    process = serve(*port_options())
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Ctrl-C stops it" in line:
+            break
+    (triton,) = children(process.pid)
+    stubs = children(triton)
+    assert len(stubs) == 2  # audio_frontend and decoder_loop
+    process.send_signal(number)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert log.rstrip().endswith("Stopped.")
+    assert all(gone(pid) for pid in (triton, *stubs))
+    assert not list(Path("/dev/shm").glob(f"asrloop_{process.pid}_*"))
+
+
+def test_a_killed_server_leaves_nothing(start_server: StartServer, model_repository: Path) -> None:
+    with start_server(model_repository) as server:
+        stubs = children(server.pid)
+        prefix = server._segment_prefix
+        assert list(Path("/dev/shm").glob(f"{prefix}*"))
+        os.kill(server.pid, signal.SIGKILL)
+    assert eventually(lambda: all(gone(pid) for pid in stubs))
+    assert not list(Path("/dev/shm").glob(f"{prefix}*"))
+
+
+def test_a_taken_port_is_named(model_repository: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = serve(f"--grpc-port={port}", *port_options()[:2])
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"grpc port {port} on 127.0.0.1: Address already in use" in log
+    assert "--grpc-port" in log
+
+
+def test_missing_models_are_named(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "model_repository", tmp_path / "repository", ignore=shutil.ignore_patterns("*.onnx"))
+    process = serve(f"--model-repository={tmp_path / 'repository'}", *port_options())
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r"decoder_loop/1/encoder.onnx and .*decoder.onnx missing; make them with `make models`", log)
+
+
+def test_serve_says_which_settings_it_uses(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("server: {http_port: 1, grpc_port: 1, metrics_port: 1}\n")
+    command = [sys.executable, "-m", "asrloop.cli", "serve", f"--model-repository={ROOT / 'model_repository'}"]
+    environment = {**os.environ, "ASRLOOP_SERVER__LOG_LEVEL": "error"}
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert f"Settings: {tmp_path / 'config.yaml'} and ASRLOOP_SERVER__LOG_LEVEL" in ended.stderr
+    assert "give each a number of its own" in ended.stderr
+
+
+def test_a_whole_repository_loads_from_elsewhere(start_server: StartServer, repository_copy: Path) -> None:
+    """As cloud stores do it: each model folder is copied alone, so a model may rely on its own folder only."""
+    with start_server(repository_copy) as server:
+        assert server.pid > 0
+
+
+def test_the_mode_decides_about_the_second_repository(repository_copy: Path) -> None:
+    assert checks.checked_repositories(repository_copy) == [repository_copy]
+    config = repository_copy / "decoder_loop" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"in_process"', '"bls"'))
+    bls = repository_copy.parent / "bls_repository"
+    assert checks.checked_repositories(repository_copy) == [repository_copy, bls]
+    shutil.rmtree(bls / "encoder")
+    with pytest.raises(TritonError, match=r"bls_repository/encoder/1/model.onnx missing; make them with `make models`"):
+        checks.checked_repositories(repository_copy)
+
+
+def test_a_model_that_fails_to_load_shows_its_reason(start_server: StartServer, repository_copy: Path) -> None:
+    (repository_copy / "decoder_loop" / "1" / "decoder.onnx").write_bytes(b"no graph")
+    with (
+        pytest.raises(TritonError, match=r"model decoder_loop failed to load: .*decoder.onnx"),
+        start_server(repository_copy),
+    ):
+        pass
+
+
+def test_a_wrong_setting_shows_when_the_model_loads(start_server: StartServer, model_repository: Path) -> None:
+    with (
+        pytest.raises(TritonError, match=r"failed to load: .*engine.slots = 'x'"),
+        start_server(model_repository, ASRLOOP_ENGINE__SLOTS="x"),
+    ):
+        pass
+
+
+def test_unsupported_machines_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "machine", lambda: "aarch64")
+        with pytest.raises(TritonError, match="Linux on aarch64: .* x86-64 Linux"):
+            install._check_machine()
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
+        with pytest.raises(TritonError, match=r"glibc 2.31: .* needs glibc 2.35"):
+            install._check_machine()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "version_info", (3, 14, 0))
+        with pytest.raises(TritonError, match=r"supported are 3.11 to 3.12"):
+            install._check_machine()
+
+
+def test_a_missing_libpython_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(install.sysconfig, "get_config_var", lambda name: str(tmp_path))
+    monkeypatch.setattr(install.ctypes, "CDLL", _not_found)
+    with pytest.raises(TritonError, match=r"libpython3.\d+.so.1.0 not found .*apt-get install libpython3"):
+        install._libpython_directory()
+
+
+def _not_found(name: str) -> None:
+    raise OSError(name)
+
+
+def test_little_shared_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LEAST_SHARED_MEMORY", 1 << 62)
+    with pytest.raises(TritonError, match=r"/dev/shm: \d+ MiB free, at least .* --shm-size"):
+        checks.check_shared_memory()
+
+
+def test_a_wheel_that_is_not_there_is_named(tmp_path: Path) -> None:
+    wheel = PinnedWheel("nvidia-pytriton", "0.7.0", "0" * 64, 55, ("pytriton/",))
+    with pytest.raises(
+        WheelError, match=r"pip could not download nvidia-pytriton==0.7.0: .*run the same command again"
+    ):
+        wheel.fetch(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tritonserver_on_path_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    binary = tmp_path / "opt" / "bin" / "tritonserver"
+    binary.parent.mkdir(parents=True)
+    binary.touch(mode=0o755)
+    (tmp_path / "opt" / "backends" / "python").mkdir(parents=True)
+    monkeypatch.setenv("PATH", str(binary.parent), prepend=os.pathsep)
+    found = install.find_or_assemble(tmp_path / "cache")
+    assert found.binary == binary
+    assert (found.backends / "python").resolve() == tmp_path / "opt" / "backends" / "python"
+    assert (found.backends / "onnxruntime" / "model.py").is_file()
+
+
+def test_quotas_limit_the_cores(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert usable_cores(tmp_path) == min(2, len(os.sched_getaffinity(0)))
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
