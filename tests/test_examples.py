@@ -1,0 +1,27 @@
+"""What the examples' page shows works as it stands there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asrloop.tritonserver.process import TritonServer
+from tests.conftest import BECKETT, ROOT, words
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.mark.parametrize("name", ["plain_triton_client.py", "blocking_client.py", "asyncio_client.py", "curl.sh"])
+def test_an_example_prints_the_text(name: str, server: TritonServer, beckett_path: Path) -> None:
+    address = server.http_endpoint if name == "curl.sh" else server.grpc_endpoint
+    runner = [] if name == "curl.sh" else [sys.executable]
+    command = [*runner, str(EXAMPLES / name), address, str(beckett_path)]
+    printed = subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
+    assert BECKETT in words(printed.decode("utf-8", errors="replace"))
+
+
+def test_every_example_is_run_and_listed() -> None:
+    files = {path.name for path in EXAMPLES.iterdir()} - {"README.md"}
+    assert files == {"plain_triton_client.py", "blocking_client.py", "asyncio_client.py", "curl.sh"}
+    assert all(f"]({name})" in (EXAMPLES / "README.md").read_text() for name in files)
