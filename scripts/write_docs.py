@@ -56,6 +56,10 @@ def main(check: Annotated[bool, typer.Option("--check", help="Only say whether t
     """Write docs/cli.md and docs/metrics.md."""
     for name, page in PAGES.items():
         path, text = DOCS / name, page()
+        if str(DOCS.parent) in text:
+            raise ValueError(
+                f"docs/{name} would name this machine's folder {DOCS.parent}; hide the default of that option"
+            )
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         if check:

@@ -96,7 +96,9 @@ def wer(
 
 
 def not_helpful_page(
-    file: Annotated[Path, typer.Option(help="Page with the markers.")] = ROOT / "docs" / "what-did-not-help.md",
+    file: Annotated[
+        Path, typer.Option(help="Page with the markers. Default: docs/what-did-not-help.md.", show_default=False)
+    ] = ROOT / "docs" / "what-did-not-help.md",
     quick: Annotated[bool, typer.Option(help="Shorter, and only printed.")] = False,
 ) -> None:
     """Measure again what did not help, and write the page's table."""

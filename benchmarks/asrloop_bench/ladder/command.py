@@ -92,7 +92,9 @@ def compare(
 
 
 def readme(
-    source: Annotated[Path, typer.Argument(help="Saved run of the ladder.")] = BASELINE,
+    source: Annotated[
+        Path, typer.Argument(help="Saved run of the ladder. Default: benchmarks/baseline.json.", show_default=False)
+    ] = BASELINE,
     file: Annotated[
         Path | None,
         typer.Option(help="The one file to write. Default: README.md and docs/performance.md.", show_default=False),
