@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run serve models test test-cpu test-torch lint docs sweep bench setup setup-dev clean
+.PHONY: help run serve models test test-cpu test-faults test-torch lint docs sweep bench setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -27,6 +27,9 @@ test: .venv/ready-dev models ## Run the tests. ARGS go to pytest
 CPU ?= EPYC-Milan
 test-cpu: .venv/ready-dev models ## The tests that run in one process, as another CPU would run them, by qemu-x86_64. CPU=EPYC-Milan
 	@qemu-x86_64 -cpu $(CPU) .venv/bin/python -m pytest --timeout 1800 tests/engine tests/families/moonshine tests/test_audio.py $(ARGS)
+
+test-faults: .venv/ready-dev models ## Hurt a real server in every way we know, at length; prints faults and outcomes
+	@FAULTS_FULL=1 .venv/bin/python -m pytest --timeout 3600 tests/faults $(ARGS)
 
 test-torch: .venv/ready-torch models ## Run the tests and the type check of what needs PyTorch: training. ARGS go to pytest
 	@.venv/bin/mypy --package asrloop_train

@@ -3,8 +3,8 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +17,10 @@ from asrloop.engine.engine import Engine
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families import registry
-from asrloop.tritonserver import checks
+from asrloop.tritonserver import canary, checks
 from asrloop.tritonserver.install import TritonError, find_or_assemble
-from asrloop.tritonserver.process import TritonServer, stopped_by_signals
+from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
+from asrloop.tritonserver.supervisor import Supervisor
 from asrloop.wheels import MOONSHINE_MODEL, MOONSHINE_SPEECH, WheelError, moonshine_assets
 
 STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
@@ -49,7 +50,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     except KeyboardInterrupt:
         console.print("Stopped.")
         raise typer.Exit(130) from None
-    except (TritonError, WheelError, ValueError, OSError, *kinds) as error:  # type: ignore[misc]  # a tuple of unknown length
+    except (TritonError, WheelError, canary.CanaryFailed, ValueError, OSError, *kinds) as error:  # type: ignore[misc]  # a tuple of unknown length
         console.print(f"error: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
 
@@ -67,7 +68,7 @@ def serve(
         str | None, typer.Option(help="Address to listen on. Default: config.yaml.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve the model repository with a real tritonserver until Ctrl-C."""
+    """Serve the model repository with a real tritonserver until Ctrl-C; start it anew when it dies or hangs."""
     given = {
         "http_port": http_port,
         "grpc_port": grpc_port,
@@ -76,22 +77,53 @@ def serve(
         "host": host,
     }
     with one_line_errors():
-        console.print(f"Settings: {config.source()}", markup=False)
-        settings = config.ServerSettings.model_validate(
-            config.load().server.model_dump() | {key: value for key, value in given.items() if value is not None}
+        _say(f"Settings: {config.source()}")
+        settings = config.load()
+        server_settings = config.ServerSettings.model_validate(
+            settings.server.model_dump() | {key: value for key, value in given.items() if value is not None}
         )
+        if not checks.is_loopback(server_settings.host):
+            _say(
+                f"warning: host {server_settings.host} lets every machine that reaches this one call inference, metadata, "
+                "statistics and metrics without a password; put a gateway or a firewall before it. "
+                f"Closed are {ADMINISTRATION.replace(',', ', ')}."
+            )
         installation = find_or_assemble(paths.cache())
-        console.print(f"Starting tritonserver ({installation.origin}) ...")
+        models = repository(model_repository)
+
+        def make_server(variables: Mapping[str, str]) -> TritonServer:
+            _say(f"Starting tritonserver ({installation.origin}) ...")
+            return TritonServer(installation.with_variables(variables), models, server_settings, _log)
+
+        def ready(server: TritonServer) -> None:
+            _say(f"Ready.  HTTP     http://{server.http_endpoint}")
+            _say(f"        gRPC     {server.grpc_endpoint}")
+            _say(f"        metrics  {server.metrics_url}")
+            _say("Ctrl-C stops it.")
+
         try:
-            with TritonServer(installation, repository(model_repository), settings, _log) as server:
-                console.print(f"Ready.  HTTP     http://{server.http_endpoint}")
-                console.print(f"        gRPC     {server.grpc_endpoint}")
-                console.print(f"        metrics  {server.metrics_url}")
-                console.print("Ctrl-C stops it.")
-                code = server.wait()
-                raise TritonError(f"tritonserver ended by itself with code {code}; its log above says why")
+            Supervisor(make_server, settings.supervisor, lambda line: _log("error", line)).run(ready)
         except KeyboardInterrupt:  # the way it is meant to end
-            console.print("Stopped.")
+            _say("Stopped.")
+
+
+@app.command()
+def health(
+    server: Annotated[
+        str | None, typer.Option(help="HTTP address host:port. Default: config.yaml.", show_default=False)
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Longest wait for each answer, in seconds.", min=0.1)] = 10.0,
+) -> None:
+    """Whether a running server really transcribes: exit code 0 or 1. For the probes of containers and load balancers."""
+    with one_line_errors():
+        settings = config.load().server
+        address = (
+            server
+            or f"{'127.0.0.1' if checks.listens_everywhere(settings.host) else settings.host}:{settings.http_port}"
+        )
+        started = time.monotonic()
+        canary.transcribe(address, timeout)
+        _say(f"{address} transcribes ({1000 * (time.monotonic() - started):.0f} ms for two requests).")
 
 
 @app.command()
@@ -214,7 +246,13 @@ def repository(given: Path | None) -> Path:
 
 
 def _log(level: str, text: str) -> None:
-    console.print(f"{level:>8}  {text}", style=STYLES[level], markup=False)
+    _say(f"{level:>8}  {text}", STYLES[level])
+
+
+def _say(line: str, style: str = "") -> None:
+    """To standard error. Whoever reads it may be gone: that is no reason to stop serving."""
+    with suppress(OSError):
+        console.print(line, style=style, markup=False)
 
 
 if __name__ == "__main__":

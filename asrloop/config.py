@@ -14,6 +14,9 @@ ENVIRONMENT_PREFIX = "ASRLOOP_"
 FILE_VARIABLE = "ASRLOOP_CONFIG"
 """Names the configuration file."""
 
+NOT_SETTINGS = (FILE_VARIABLE, "ASRLOOP_RESTARTS")
+"""Variables with the prefix that set nothing here; the second comes from the supervisor."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
@@ -55,6 +58,15 @@ class ServerSettings(_Section):
     stop_timeout_seconds: Seconds = 15.0
 
 
+class SupervisorSettings(_Section):
+    """How `asrloop serve` notices that the server died or hangs, and how often it starts it anew."""
+
+    canary_interval_seconds: Seconds = 10.0
+    canary_timeout_seconds: Seconds = 10.0
+    max_restarts: Annotated[int, Field(ge=0, le=1000)] = 5
+    restart_window_seconds: Seconds = 300.0
+
+
 class BenchmarkSettings(_Section):
     """What `make sweep` and `make bench` measure."""
 
@@ -81,6 +93,7 @@ class Settings(BaseSettings):
     audio: AudioSettings = AudioSettings()
     engine: EngineSettings = EngineSettings()
     server: ServerSettings = ServerSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
 
     @classmethod
@@ -150,7 +163,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _variables() -> tuple[str, ...]:
     """The variables that set something. Refuses those that match no setting: pydantic-settings would pass over them."""
-    names = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name != FILE_VARIABLE)
+    names = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS)
     for name in names:
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
         field = Settings.model_fields.get(section)

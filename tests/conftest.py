@@ -75,9 +75,7 @@ def start_server(installation: TritonInstallation) -> StartServer:
     def start(repository: Path, extra_arguments: list[str] | None = None, **environment: str) -> Iterator[TritonServer]:
         http, grpc, metrics = free_ports()
         settings = ServerSettings(http_port=http, grpc_port=grpc, metrics_port=metrics, stop_timeout_seconds=5)
-        mine = TritonInstallation(
-            installation.binary, installation.backends, {**installation.environment, **environment}, installation.origin
-        )
+        mine = installation.with_variables(environment)
         log: list[str] = []
         try:
             with TritonServer(

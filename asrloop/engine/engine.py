@@ -8,7 +8,9 @@ A watch thread looks for callers that went away and for deadlines.
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 from asrloop.audio import resampled
@@ -18,8 +20,13 @@ from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Finished, Utterance
 
-# How often callers are asked whether they are still there; their rows leave at the step after.
+# How often deadlines are looked at; rows leave at the step after.
 WATCH_SECONDS = 0.02
+# How often a caller is asked whether it is still there. Through Triton each question takes about 0.25 ms.
+ASK_SECONDS = 0.25
+# A cancel may overtake its request, which is still in an earlier step of an ensemble: so long, and so many, are remembered.
+CANCEL_MEMORY_SECONDS = 60.0
+CANCEL_MEMORY = 1000
 # A thread with nothing to do looks again after this time, whether it was woken or not.
 IDLE_SECONDS = 1.0
 
@@ -45,11 +52,16 @@ class Engine:
         scheduler: Scheduler,
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_bug: Callable[[], None] | None = None,
     ) -> None:
+        """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered."""
         self.scheduler = scheduler
         self.clock = clock
         self._family = family
         self._observer = observer
+        self._on_bug = on_bug
+        self._cancelled: dict[str, float] = {}
+        """Keys that were cancelled lately, and when; oldest first."""
         self._lock = threading.Lock()
         self._work_for_encoder = threading.Condition(self._lock)
         self._work_for_steps = threading.Condition(self._lock)
@@ -71,19 +83,32 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Take all rows of a request on, or none.
 
-        Raises Overloaded when the inbox has no room for them, EngineClosed after ``close``; then ``on_done`` is not called.
+        Raises Overloaded when the inbox has no room for them, InvalidAudio when it never will, Cancelled when its key was
+        cancelled before it came, EngineClosed after ``close``; then ``on_done`` is not called.
         """
         with self._lock:
             if self._closed.is_set():
                 raise EngineClosed(self._why_closed)
+            now = self.clock()
+            if request.key and now - self._cancelled.get(request.key, -inf) < CANCEL_MEMORY_SECONDS:
+                raise Cancelled(_CANCELLED)
             for utterance in request.utterances:
-                utterance.arrived_at = self.clock()
+                utterance.arrived_at = now
             self.scheduler.submit(*request.utterances)
             self._work_for_encoder.notify()
 
-    def cancel(self, key: str) -> int:
-        """End the requests with this key and return how many there were; rows in a slot leave it before the next step."""
+    def cancel(self, key: object) -> int:
+        """End the requests with this key and return how many there were; rows in a slot leave it before the next step.
+
+        One that comes later is refused. What is no key, such as "" or False, ends nothing.
+        """
+        if not isinstance(key, str) or not key:
+            return 0
         with self._lock:
+            self._cancelled.pop(key, None)
+            self._cancelled[key] = self.clock()
+            while len(self._cancelled) > CANCEL_MEMORY:
+                del self._cancelled[next(iter(self._cancelled))]
             found = {one.request for one in self.scheduler.everyone() if one.request.key == key}
             for request in found:
                 self._fail(request, Cancelled(_CANCELLED))
@@ -111,8 +136,14 @@ class Engine:
         try:
             loop()
         except Exception as error:
-            self._shut(f"the engine stopped on a bug of its own ({error!r}): reload the model and report it")
-            raise
+            traceback.print_exc()
+            self._shut(f"the engine stopped on a bug of its own ({error!r}): send the request again, and report it")
+            self._replies.put(None)
+            reply = next(thread for thread in self._threads if thread.name == "asrloop-reply")
+            if reply is not threading.current_thread():
+                reply.join(IDLE_SECONDS)
+            if self._on_bug is not None:
+                self._on_bug()
 
     # The lock is held around every change of the scheduler and never around a call of the family.
 
@@ -224,12 +255,10 @@ class Engine:
             if self._observer is not None:
                 for utterance in request.utterances:
                     self._observer.finished(utterance.numbers())
-            try:
-                request.on_done(request)
-            except Exception:  # noqa: S112 - the caller's channel broke: there is nobody to tell, and others wait
-                continue
+            request.on_done(request)
 
     def _watch_loop(self) -> None:
+        asked_at = self.clock()
         while not self._closed.wait(WATCH_SECONDS):
             with self._lock:
                 now = self.clock()
@@ -247,7 +276,16 @@ class Engine:
                             request,
                             DeadlineExceeded(f"the request's timeout passed after {waited:.3f} s; give it more time"),
                         )
-            for request in requests:
-                if request.is_cancelled is not None and request.is_cancelled():
-                    with self._lock:
-                        self._fail(request, Cancelled(_CANCELLED))
+            if now - asked_at >= ASK_SECONDS:
+                asked_at = now
+                for request in requests:
+                    if self._has_left(request):
+                        with self._lock:
+                            self._fail(request, Cancelled(_CANCELLED))
+
+    def _has_left(self, request: Request) -> bool:
+        try:
+            return request.is_cancelled is not None and request.is_cancelled()
+        except Exception:  # it concerns this caller alone, who may still be there
+            request.is_cancelled = None
+            return False

@@ -9,6 +9,8 @@ from asrloop import audio
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.engine.errors import InvalidAudio
 
+SHORTEST_CANCEL_KEY = 16
+
 
 def rows_of(
     tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any], max_seconds: float
@@ -25,3 +27,14 @@ def rows_of(
         raise InvalidAudio(f"inputs are {sorted(tensors)}: send WAV, and WAV_LENS where rows are padded")
     name, lengths_name = names
     return audio.from_pcm(tensors[name], tensors.get(lengths_name), rate, max_seconds, names), rate
+
+
+def cancel_key_of(parameters: Mapping[str, Any]) -> str:
+    """The parameter ``cancel_key``, by which the caller can cancel the request; "" without one. Raises InvalidAudio.
+
+    It is long, so that nobody ends another's request by guessing.
+    """
+    key = parameters.get("cancel_key", "")
+    if key != "" and not (isinstance(key, str) and len(key) >= SHORTEST_CANCEL_KEY):
+        raise InvalidAudio(f"cancel_key is {key!r}: it must be a string of at least {SHORTEST_CANCEL_KEY} characters")
+    return str(key)

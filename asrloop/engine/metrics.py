@@ -1,9 +1,10 @@
 """Names, kinds and buckets of the asrloop_* metrics, and what the engine's events add to them. Knows no Triton."""
 
 import threading
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
 
 from asrloop.engine.errors import ERRORS, RequestError
 from asrloop.engine.utterance import Finished
@@ -37,8 +38,9 @@ QUEUE = MetricSpec(
     "asrloop_queue_seconds", "histogram", "Arrival to the start of encoding, and from its end to a slot", _SECONDS
 )
 ENCODE = MetricSpec("asrloop_encode_seconds", "histogram", "Encoding of one utterance", _SECONDS)
+RESTARTS = MetricSpec("asrloop_restarts_total", "counter", "How often `asrloop serve` started the server anew")
 DECODE = MetricSpec("asrloop_decode_seconds", "histogram", "Admission to the last step of one utterance", _SECONDS)
-ENGINE_METRICS = (REQUESTS, TOKENS, AUDIO, STEPS, ROWS, SLOTS, QUEUE, ENCODE, DECODE)
+ENGINE_METRICS = (REQUESTS, TOKENS, AUDIO, STEPS, ROWS, SLOTS, QUEUE, ENCODE, DECODE, RESTARTS)
 
 
 class Change(NamedTuple):
@@ -52,8 +54,10 @@ class Change(NamedTuple):
 class EngineMetrics:
     """An EngineObserver that keeps the changes until somebody publishes them: reporting one is slow, noting one is not."""
 
-    def __init__(self, slots_in_use: Callable[[], int]) -> None:
+    def __init__(self, slots_in_use: Callable[[], int], restarts: int = 0) -> None:
+        """``restarts`` of the server so far are published once."""
         self._slots_in_use = slots_in_use
+        self._restarts = restarts
         self._steps: deque[int] = deque(maxlen=100_000)
         self._finished: deque[Finished] = deque(maxlen=100_000)
 
@@ -73,6 +77,9 @@ class EngineMetrics:
         """The changes since the last call, the gauge's value among them."""
         steps = [self._steps.popleft() for _ in range(len(self._steps))]
         yield Change(SLOTS, self._slots_in_use())
+        if self._restarts:
+            restarts, self._restarts = self._restarts, 0
+            yield Change(RESTARTS, restarts)
         if steps:
             yield Change(STEPS, len(steps))
             yield from (Change(ROWS, rows) for rows in steps)
@@ -80,40 +87,45 @@ class EngineMetrics:
             yield from _of_utterance(utterance)
 
 
-class Sink(Protocol):
-    """One metric where it is published."""
-
-    def increment(self, value: float, /) -> None: ...  # noqa: D102 - as Triton calls them
-    def set(self, value: float, /) -> None: ...  # noqa: D102
-    def observe(self, value: float, /) -> None: ...  # noqa: D102
-
-
 class Publisher:
-    """Carries the changes to the sinks from a thread of its own: with Triton each call there is a trip to the server process."""
+    """Publishes the changes from a thread of its own: with Triton each is a trip to the server process."""
 
-    def __init__(self, source: EngineMetrics, sinks: Mapping[tuple[str, str], Sink]) -> None:
-        """``sinks`` has one for every metric's name and outcome, "" for a metric without outcomes."""
+    def __init__(self, source: EngineMetrics, open_family: Callable[[MetricSpec], Any]) -> None:
+        """``open_family`` gives what Triton calls a MetricFamily: its ``Metric(labels, buckets)`` takes the changes."""
         self._source = source
-        self._sinks = dict(sinks)
+        self._families: list[Any] = []  # held, because a metric vanishes with its family
+        self._metrics: dict[tuple[str, str], Any] = {}
+        for spec in ENGINE_METRICS:
+            self._families.append(open_family(spec))
+            options = {"buckets": list(spec.buckets)} if spec.buckets else {}
+            for outcome in spec.outcomes or ("",):
+                labels = {"outcome": outcome} if outcome else {}
+                self._metrics[spec.name, outcome] = self._families[-1].Metric(labels=labels, **options)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="asrloop-metrics", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Publish the rest, end the thread, and let go of the sinks: Triton's must go while the server is still there."""
+        """Publish the rest, end the thread, and let go of the metrics: Triton's must go while the server is still there."""
         self._stopped.set()
         self._thread.join(5)
         self._publish()
-        self._sinks.clear()
+        self._metrics.clear()
+        self._families.clear()
 
     def _run(self) -> None:
         while not self._stopped.wait(PUBLISH_SECONDS):
-            self._publish()
+            try:
+                self._publish()
+            except Exception:  # counting must go on, whatever one metric does
+                traceback.print_exc()
 
     def _publish(self) -> None:
         for change in self._source.take():
-            sink = self._sinks[change.spec.name, change.outcome]
-            {"counter": sink.increment, "gauge": sink.set, "histogram": sink.observe}[change.spec.kind](change.value)
+            metric = self._metrics[change.spec.name, change.outcome]
+            {"counter": metric.increment, "gauge": metric.set, "histogram": metric.observe}[change.spec.kind](
+                change.value
+            )
 
 
 def _of_utterance(utterance: Finished) -> Iterator[Change]:

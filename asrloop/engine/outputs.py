@@ -45,6 +45,10 @@ OUTPUTS = (
 )
 
 
+CANCELLED = Output("CANCELLED", np.int32, "TYPE_INT32", 1, 0, lambda _: [])
+"""The only output of a request to ``decoder_loop`` that cancels others: how many it ended."""
+
+
 def tensors_of(transcripts: Sequence[Transcript]) -> Mapping[str, NDArray[Any]]:
     """Every output by name, a row a transcript."""
     return {output.name: _padded([output.values(heard) for heard in transcripts], output) for output in OUTPUTS}

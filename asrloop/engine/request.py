@@ -1,12 +1,14 @@
 """What a caller asked for: rows of audio that are decoded side by side and get one answer together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.engine.errors import RequestError
+from asrloop.engine.errors import DecodeFailed, RequestError
 from asrloop.engine.family import Family
-from asrloop.engine.outputs import Transcript
+from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.engine.utterance import Utterance
 
 
@@ -29,7 +31,7 @@ class Request:
         """``rows`` are f32 [N] at ``sample_rate`` Hz; ``deadline`` is a moment on the engine's clock, in seconds.
 
         ``is_cancelled`` is asked now and then on a thread of the engine's own; it may be slow.
-        ``key`` is what the caller names it by to cancel it.
+        ``key`` is what the caller names it by to cancel it; "" cannot be named.
         """
         self.utterances = [Utterance(self, row, sample_rate) for row in rows]
         self.on_done = on_done
@@ -42,6 +44,13 @@ class Request:
     def is_finished(self) -> bool:
         """Whether every row has its transcript or its error."""
         return all(utterance.is_finished for utterance in self.utterances)
+
+    def result(self, family: Family[Any]) -> Mapping[str, NDArray[Any]] | RequestError:
+        """The answer: all outputs, a row each, or why there are none."""
+        try:
+            return self.error or tensors_of(self.transcripts(family))
+        except Exception as error:  # such as a token that the vocabulary does not have: it concerns this request alone
+            return DecodeFailed(f"the tokens could not be turned into text: {error!r}")
 
     def transcripts(self, family: Family[Any]) -> list[Transcript]:
         """What was heard, a row each. Pieces only where the family gives times."""

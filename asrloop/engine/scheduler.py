@@ -6,7 +6,7 @@ An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> fin
 import heapq
 from collections import deque
 
-from asrloop.engine.errors import Overloaded
+from asrloop.engine.errors import InvalidAudio, Overloaded
 from asrloop.engine.utterance import State, Utterance
 
 # Utterances encoded ahead of a free slot, so that a slot that falls free is filled at once.
@@ -43,7 +43,14 @@ class Scheduler:
         return not (self.waiting or self.encoding or self.encoded or self.running)
 
     def submit(self, *utterances: Utterance) -> None:
-        """Queue utterances, all or none; raises Overloaded when the inbox has no room for them."""
+        """Queue utterances, all or none.
+
+        Raises Overloaded when the inbox has no room for them now, InvalidAudio when it never will.
+        """
+        if len(utterances) > self.inbox:
+            raise InvalidAudio(
+                f"a batch of {len(utterances)} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
+            )
         if len(self.waiting) + len(utterances) > self.inbox:
             raise Overloaded(
                 f"{len(self.waiting)} utterances wait already, {len(utterances)} more do not fit: "

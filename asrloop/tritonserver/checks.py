@@ -18,6 +18,24 @@ BLS_REPOSITORY = "bls_repository"
 _EXECUTION_MODE = re.compile(r'key:\s*"execution_mode"\s*value:?\s*{\s*string_value:\s*"(\w*)"')
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on ``host``."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def listens_everywhere(host: str) -> bool:
+    """Whether ``host`` stands for all addresses of the machine."""
+    return host in ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
+
+
+def overcommits() -> bool:
+    """Whether the kernel grants address space beyond its memory (proc(5), overcommit_memory); else large stacks would fail."""
+    try:
+        return Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() != "2"
+    except OSError:
+        return True
+
+
 def check_ports(settings: ServerSettings) -> None:
     """The three ports differ and are free."""
     ports = {"http": settings.http_port, "grpc": settings.grpc_port, "metrics": settings.metrics_port}

@@ -7,7 +7,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asrloop.wheels import TRITONSERVER
@@ -30,6 +30,10 @@ class TritonInstallation:
     """Variables to set over the process's own."""
 
     origin: str
+
+    def with_variables(self, variables: Mapping[str, str]) -> "TritonInstallation":
+        """The same with more environment variables."""
+        return replace(self, environment={**self.environment, **variables})
 
 
 OWN_BACKENDS = Path(__file__).with_name("backends")

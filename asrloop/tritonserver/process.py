@@ -3,23 +3,26 @@
 import contextlib
 import ctypes
 import os
+import resource
+import secrets
 import signal
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from asrloop.config import ServerSettings
-from asrloop.tritonserver import checks
+from asrloop.tritonserver import canary, checks
 from asrloop.tritonserver.install import TritonError, TritonInstallation
 from asrloop.tritonserver.log import LEVELS, failed_models, parse
 
 READY_MODEL = "asr_ensemble"
+LARGEST_STACK = 64 << 30
+ADMINISTRATION = "model-repository,shared-memory,trace,logging"
+"""Parts of Triton's API that can change the server or read its memory."""
 
 
 class TritonServer:
@@ -57,17 +60,22 @@ class TritonServer:
     @property
     def http_endpoint(self) -> str:
         """Host and port of HTTP."""
-        return f"{self.settings.host}:{self.settings.http_port}"
+        return f"{self._reachable}:{self.settings.http_port}"
 
     @property
     def grpc_endpoint(self) -> str:
         """Host and port of gRPC."""
-        return f"{self.settings.host}:{self.settings.grpc_port}"
+        return f"{self._reachable}:{self.settings.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
         """Address of the Prometheus metrics."""
-        return f"http://{self.settings.host}:{self.settings.metrics_port}/metrics"
+        return f"http://{self._reachable}:{self.settings.metrics_port}/metrics"
+
+    @property
+    def _reachable(self) -> str:
+        """Where this machine reaches it: 0.0.0.0 is an address to listen on, not to call."""
+        return "127.0.0.1" if checks.listens_everywhere(self.settings.host) else self.settings.host
 
     def __enter__(self) -> "TritonServer":
         checks.check_ports(self.settings)
@@ -113,9 +121,17 @@ class TritonServer:
         for segment in checks.SHARED_MEMORY.glob(f"{self._segment_prefix}*"):
             segment.unlink(missing_ok=True)
 
+    def kill(self) -> None:
+        """End a broken server at once: callers see their connections drop and need not wait for what will not come."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self.stop()
+
     def _start(self, repositories: Sequence[Path]) -> None:
         settings = self.settings
-        self._segment_prefix = f"asrloop_{os.getpid()}_{settings.grpc_port}_"
+        # Newer servers refuse clients that name a segment with this beginning; ours must not look like a client's.
+        self._segment_prefix = f"triton_python_backend_shm_region_{os.getpid()}_{settings.grpc_port}_"
         command = [
             str(self._installation.binary),
             *(f"--model-repository={repository}" for repository in repositories),
@@ -127,6 +143,7 @@ class TritonServer:
             f"--exit-timeout-secs={round(settings.stop_timeout_seconds) or 1}",
             f"--log-info={str(settings.log_level in ('info', 'verbose')).lower()}",
             f"--log-verbose={int(settings.log_level == 'verbose')}",
+            *self._restrictions(),
             *self._extra_arguments,
         ]  # fmt: skip
         self._process = subprocess.Popen(
@@ -135,7 +152,7 @@ class TritonServer:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             # A group of its own: Ctrl-C in the terminal reaches only us, and we stop it in order.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_prepare_child,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._forward_log, args=(self._process,), name="triton-log", daemon=True)
         self._reader.start()
@@ -150,7 +167,9 @@ class TritonServer:
                 if level == "error":
                     self._problems.append(text)
                 if LEVELS.index(level) <= shown:
-                    self._log(level, text)
+                    # A sink that broke must not end this loop: the server would block on a full pipe.
+                    with contextlib.suppress(Exception):
+                        self._log(level, text)
 
     def _wait_until_ready(self) -> None:
         process = self._process
@@ -163,12 +182,28 @@ class TritonServer:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise TritonError(self._why_ended(process.returncode))
-            if all(_answers(f"http://{self.http_endpoint}{path}") for path in paths):
+            if all(self._answers(path) for path in paths):
                 return
             time.sleep(0.05)
         raise TritonError(
             f"not ready after {limit:g} s; raise server.start_timeout_seconds, or look into its log with --log-level info"
         )
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return canary.get(f"http://{self.http_endpoint}{path}", timeout=2)[0] == 200
+        except OSError:
+            return False
+
+    def _restrictions(self) -> list[str]:
+        """Off the loopback nobody may load models, register memory or redirect logs: the token is told to nobody."""
+        if checks.is_loopback(self.settings.host):
+            return []
+        token = secrets.token_hex(16)
+        return [
+            f"--http-restricted-api={ADMINISTRATION}:asrloop-administration={token}",
+            f"--grpc-restricted-protocol={ADMINISTRATION}:asrloop-administration={token}",
+        ]
 
     def _why_ended(self, code: int) -> str:
         if self._reader is not None:
@@ -180,17 +215,23 @@ class TritonServer:
         return f"tritonserver ended with code {code} before it was ready: {reason}"
 
 
-def _die_with_parent() -> None:
-    """In the child before exec: have the kernel send SIGTERM when the starter dies, even by SIGKILL (prctl(2))."""
+def _prepare_child() -> None:
+    """In the child before exec: have the kernel send SIGTERM when the starter dies, even by SIGKILL (prctl(2)), and make
+    the threads' stacks large.
+
+    Triton's HTTP library parses a form, which is what curl says it sends unless told otherwise, on the stack: twice the
+    body's length, so that with the usual 8 MiB any body over 4 MB ends the server. A stack takes address space only, until
+    it is used. So it may be as large as the kernel grants for one mapping: no body that fits into memory beside its copies
+    needs more.
+    """
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - built from our own host and port
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    _, most = resource.getrlimit(resource.RLIMIT_STACK)
+    wanted = min(LARGEST_STACK, memory * 3 // 4)
+    if checks.overcommits():
+        resource.setrlimit(
+            resource.RLIMIT_STACK, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
+        )
 
 
 @contextlib.contextmanager

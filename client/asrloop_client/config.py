@@ -107,7 +107,7 @@ class ClientConfig:
     file_model: str = "asr_file"
     """Takes the bytes of an audio file (AUDIO)."""
     loop_model: str = "decoder_loop"
-    """Ends a request by its id: Triton does not pass a cancellation on to an ensemble's step that runs already."""
+    """Ends a request by its key: Triton does not pass a cancellation on to an ensemble's step that runs already."""
     timeout: float = 60.0
     """Deadline of one transcription, waiting for a channel and retries included."""
     prewarm: bool = True

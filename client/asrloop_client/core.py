@@ -95,6 +95,7 @@ class Core(Generic[PoolT]):
         options = wire.Options(
             parameters=parameters or {},
             request_id=request_id or uuid.uuid4().hex,
+            cancel_key=uuid.uuid4().hex,
             timeout=self.config.timeout if timeout is None else timeout,
         )
         if isinstance(loaded, EncodedFile):
@@ -110,7 +111,7 @@ class Core(Generic[PoolT]):
 
     def cancel_rpc(self, job: Job) -> Rpc:
         """The RPC that has the server end a transcription that its caller gave up."""
-        return "ModelInfer", wire.cancel_request(self.config.loop_model, job.options.request_id)
+        return "ModelInfer", wire.cancel_request(self.config.loop_model, job.options.cancel_key)
 
     def rpcs(self, job: Job, address: str) -> Generator[Rpc, Any, Any]:
         """The RPCs of one attempt, each sent its response; returns the ModelInferResponse."""

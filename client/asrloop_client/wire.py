@@ -30,6 +30,8 @@ class Options:
 
     parameters: Mapping[str, Parameter]
     request_id: str
+    cancel_key: str
+    """Told to nobody but the server: whoever knows it can end the request."""
     timeout: float
     """Seconds. Triton passes it on to the steps of an ensemble, which a cancellation does not reach (server #6739)."""
 
@@ -67,10 +69,10 @@ def file_request(model: str, content: bytes, options: Options) -> bytes:
     return _serialise(request, struct.pack("<I", len(content)), content)
 
 
-def cancel_request(model: str, request_id: str) -> bytes:
-    """A ModelInferRequest that has the decode loop end the requests with this id. The one sample is not transcribed."""
+def cancel_request(model: str, cancel_key: str) -> bytes:
+    """A ModelInferRequest that has the decode loop end the requests with this key. The one sample is not transcribed."""
     request = service_pb2.ModelInferRequest(model_name=model)
-    request.parameters["cancel"].string_param = request_id
+    request.parameters["cancel"].string_param = cancel_key
     request.inputs.add(name="SAMPLES", datatype="FP32", shape=[1, 1])
     request.inputs.add(name="SAMPLE_LENS", datatype="INT32", shape=[1, 1])
     request.raw_input_contents.extend((struct.pack("<f", 0.0), struct.pack("<i", 1)))
@@ -117,6 +119,7 @@ def _samples_request(model: str, count: int, sample_rate: int, options: Options)
 def _request(model: str, options: Options) -> Any:
     request = service_pb2.ModelInferRequest(model_name=model, id=options.request_id)
     request.parameters["timeout"].int64_param = max(1, int(options.timeout * 1e6))
+    request.parameters["cancel_key"].string_param = options.cancel_key
     for name, value in options.parameters.items():
         # bool before int: a bool is an int in Python.
         if isinstance(value, bool):

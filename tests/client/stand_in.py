@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asrloop.tritonserver.checks import SHARED_MEMORY, free_ports
 from asrloop.tritonserver.install import TritonInstallation
-from asrloop.tritonserver.process import _die_with_parent
+from asrloop.tritonserver.process import _prepare_child
 
 MODELS = Path(__file__).parent / "models"
 
@@ -47,7 +47,7 @@ class StandIn:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_prepare_child,
             )
         deadline = time.monotonic() + 60
         while not self._ready():

@@ -20,7 +20,7 @@ def parse(raw: bytes) -> service_pb2.ModelInferRequest:
 
 
 def options(request_id: str = "id", **parameters: Any) -> wire.Options:
-    return wire.Options(parameters=parameters, request_id=request_id, timeout=2.5)
+    return wire.Options(parameters=parameters, request_id=request_id, cancel_key="k" * 32, timeout=2.5)
 
 
 @settings(deadline=None)
@@ -45,6 +45,7 @@ def test_parameters_keep_their_types() -> None:
         "d": "string_param",
         "sample_rate": "int64_param",
         "timeout": "int64_param",
+        "cancel_key": "string_param",
     }
     assert request.parameters["timeout"].int64_param == 2_500_000, "Triton's unit is the microsecond"
 

@@ -11,9 +11,9 @@ from tritonclient.grpc import model_config_pb2
 
 from asrloop.config import Settings
 from asrloop.engine.errors import ERRORS, RequestError
-from asrloop.engine.inputs import rows_of
+from asrloop.engine.inputs import cancel_key_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
-from asrloop.engine.outputs import OUTPUTS, Transcript, tensors_of
+from asrloop.engine.outputs import CANCELLED, OUTPUTS, Transcript, tensors_of
 from tests.conftest import ROOT
 
 MODELS = ROOT / "model_repository"
@@ -30,7 +30,8 @@ def test_every_config_declares_the_outputs(model: str) -> None:
         (output.name, model_config_pb2.DataType.Name(output.data_type), list(output.dims))
         for output in config(model).output
     ]
-    assert declared == [(output.name, output.triton_type, [output.size]) for output in OUTPUTS]
+    expected = [*OUTPUTS, CANCELLED] if model == "decoder_loop" else OUTPUTS
+    assert declared == [(output.name, output.triton_type, [output.size]) for output in expected]
 
 
 @pytest.mark.parametrize("model", ["asr_ensemble", "asr_file"])
@@ -82,6 +83,14 @@ def test_samples_are_16_khz_whatever_rate_the_caller_of_a_file_names() -> None:
     wav = np.zeros((2, 8_000), np.float32)
     assert rows_of({"WAV": wav}, {"sample_rate": 8_000}, max_seconds=1.0)[1] == 8_000
     assert rows_of({"SAMPLES": wav}, {"sample_rate": 8_000}, max_seconds=1.0)[1] == 16_000
+
+
+@pytest.mark.parametrize("key", ["short", 17, True, ["a" * 16]])
+def test_a_cancel_key_that_could_be_guessed_is_refused(key: object) -> None:
+    with pytest.raises(RequestError, match=r"\[invalid_audio\] cancel_key is .*: it must be a string of at least 16"):
+        cancel_key_of({"cancel_key": key})
+    assert cancel_key_of({}) == cancel_key_of({"cancel_key": ""}) == ""
+    assert cancel_key_of({"cancel_key": "k" * 16}) == "k" * 16
 
 
 def test_a_model_needs_no_file_of_another_model() -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asrloop.engine.engine import Engine
-from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded
+from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded
 from asrloop.engine.family import Emission
-from asrloop.engine.metrics import EngineMetrics
+from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from tests.conftest import eventually
@@ -281,14 +282,104 @@ def test_closing_answers_everyone(family: CountingFamily) -> None:
         caller.submit((10, 1))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the bug is let through on purpose
-def test_a_bug_in_the_engine_leaves_nobody_waiting(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_the_engine_leaves_nobody_waiting(family: CountingFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    engine = Engine(family, Scheduler(slots=4, inbox=8, queue_timeout=WAIT), on_bug=told.set)
     caller = Caller(engine)
     monkeypatch.setattr(engine.scheduler, "admit", lambda: 1 / 0)
     caller.submit((10, 1))
     (reply,) = caller.wait(1)
     assert isinstance(reply.error, EngineClosed)
     assert "ZeroDivisionError" in str(reply.error)
+    assert told.wait(WAIT)
+    with pytest.raises(EngineClosed, match="bug"):
+        caller.submit((10, 1))
+    engine.close()
+
+
+def test_a_caller_whose_channel_raises_harms_nobody(engine: Engine) -> None:
+    caller = Caller(engine)
+
+    def broken() -> bool:
+        raise RuntimeError("the channel is gone")
+
+    odd = caller.request((10, 10**9), deadline=engine.clock() + 0.8)
+    odd.is_cancelled = broken
+    engine.submit(odd)
+    time.sleep(0.4)  # it was asked by now
+    (fine,) = caller.submit((20, 2))
+    caller.wait(2)
+    assert tokens(fine) == [20, 21]
+    assert isinstance(odd.error, DeadlineExceeded)
+
+
+def test_a_reply_that_cannot_be_sent_is_a_bug(family: CountingFamily) -> None:
+    told = threading.Event()
+    engine = Engine(family, Scheduler(slots=4, inbox=8, queue_timeout=WAIT), on_bug=told.set)
+
+    def fails(request: Request) -> None:
+        raise OSError("no shared memory")
+
+    engine.submit(Request([np.full(10, 1, np.float32)], on_done=fails))
+    assert told.wait(WAIT)
+    engine.close()
+
+
+def test_text_that_cannot_be_made_is_an_error_of_its_request(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = Caller(engine)
+    (request,) = caller.submit((10, 1))
+    caller.wait(1)
+    monkeypatch.setattr(CountingFamily, "text", lambda self, tokens: 1 / 0)
+    result = request.result(CountingFamily())
+    assert isinstance(result, DecodeFailed)
+    assert "ZeroDivisionError" in str(result)
+
+
+def test_a_batch_that_never_fits_is_not_told_to_retry(engine: Engine) -> None:
+    caller = Caller(engine)
+    with pytest.raises(InvalidAudio, match=r"a batch of 9 rows never fits: the inbox holds 8 .*send fewer rows"):
+        engine.submit(caller.request(*[(10, 1)] * 9))
+
+
+@pytest.mark.parametrize("key", ["", None, False, "a key of nobody's"])
+def test_what_is_no_key_ends_nothing(engine: Engine, key: object) -> None:
+    caller = Caller(engine)
+    (request,) = caller.submit((10, 10**9))
+    assert eventually(lambda: engine.scheduler.running)
+    assert engine.cancel(key) == 0
+    time.sleep(0.05)
+    assert not request.is_finished
+
+
+def test_a_cancel_that_overtakes_its_request_reaches_it(engine: Engine) -> None:
+    caller = Caller(engine)
+    assert engine.cancel("k" * 16) == 0
+    with pytest.raises(Cancelled):
+        caller.submit((10, 1), key="k" * 16)
+    (other,) = caller.submit((20, 1), key="l" * 16)
+    caller.wait(1)
+    assert tokens(other) == [20]
+
+
+def test_remembered_cancels_are_bounded(engine: Engine) -> None:
+    for number in range(3000):
+        engine.cancel(f"a key of 16 or more {number}")
+    assert len(engine._cancelled) == 1000
+
+
+def test_counting_goes_on_after_an_error() -> None:
+    values: list[float] = []
+    failures = iter([True, True])
+
+    def take(value: float) -> None:
+        if next(failures, False):
+            raise RuntimeError("the server process is busy")
+        values.append(value)
+
+    family = SimpleNamespace(Metric=lambda **options: SimpleNamespace(set=take, increment=take, observe=take))
+    publisher = Publisher(EngineMetrics(lambda: 7), lambda spec: family)
+    assert eventually(lambda: 7 in values)
+    publisher.close()
 
 
 def test_metrics_are_numbers_taken_when_an_utterance_ends() -> None:

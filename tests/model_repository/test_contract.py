@@ -3,7 +3,9 @@
 import io
 import json
 import subprocess
+import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -167,6 +169,13 @@ def test_metrics_count_what_was_done(
     def value(name: str) -> float:
         return metric(server, name)
 
+    def stands_still() -> bool:
+        """Whether what earlier requests did is published: that takes a moment."""
+        before = value("asrloop_steps_total")
+        time.sleep(0.3)
+        return value("asrloop_steps_total") == before
+
+    assert eventually(stands_still)
     ok = 'asrloop_requests_total{outcome="ok"}'
     counted, tokens, seconds, rows = (
         value(n) for n in (ok, "asrloop_tokens_total", "asrloop_audio_seconds_total", "asrloop_steps_total")
@@ -217,7 +226,7 @@ def test_the_callers_timeout_ends_the_request(
 
 
 def start_calls(
-    grpc: triton_grpc.InferenceServerClient, model: str, tensors: dict[str, NDArray[np.generic]], request_id: str
+    grpc: triton_grpc.InferenceServerClient, model: str, tensors: dict[str, NDArray[np.generic]], **parameters: str
 ) -> list[object]:
     calls = []
     for _ in range(24):
@@ -227,28 +236,50 @@ def start_calls(
         ]
         for tensor, value in zip(inputs, tensors.values(), strict=True):
             tensor.set_data_from_numpy(value)
-        calls.append(grpc.async_infer(model, inputs, callback=lambda result, error: None, request_id=request_id))
+        calls.append(
+            grpc.async_infer(
+                model, inputs, callback=lambda result, error: None, parameters=parameters or None, request_id="1"
+            )
+        )
     return calls
 
 
-def test_cancelling_a_request_of_an_ensemble_by_its_id(
-    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
-) -> None:
-    cancelled = 'asrloop_requests_total{outcome="cancelled"}'
-    before = metric(server, cancelled)
-    start_calls(grpc, "asr_ensemble", {"WAV": beckett[None]}, "mine")
-    assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
+def cancel(grpc: triton_grpc.InferenceServerClient, key: str | bool) -> int:
     samples, lengths = (
         triton_grpc.InferInput("SAMPLES", [1, 1], "FP32"),
         triton_grpc.InferInput("SAMPLE_LENS", [1, 1], "INT32"),
     )
     samples.set_data_from_numpy(np.zeros((1, 1), np.float32))
     lengths.set_data_from_numpy(np.ones((1, 1), np.int32))
-    answer = grpc.infer("decoder_loop", [samples, lengths], parameters={"cancel": "mine"}, client_timeout=60)
-    count = int(answer.as_numpy("TRANSCRIPTS")[0, 0].split()[0])
+    answer = grpc.infer("decoder_loop", [samples, lengths], parameters={"cancel": key}, client_timeout=60)
+    assert answer.as_numpy("TRANSCRIPTS") is None
+    return int(answer.as_numpy("CANCELLED")[0, 0])
+
+
+def test_cancelling_requests_of_an_ensemble_by_their_key(
+    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
+    cancelled = 'asrloop_requests_total{outcome="cancelled"}'
+    before = metric(server, cancelled)
+    key = uuid.uuid4().hex
+    start_calls(grpc, "asr_ensemble", {"WAV": beckett[None]}, cancel_key=key)
+    assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
+    count = cancel(grpc, key)
     assert count > 0
-    assert eventually(lambda: metric(server, cancelled) == before + count)
+    assert eventually(lambda: metric(server, cancelled) >= before + count)
     assert words(transcribe(grpc, beckett[None])[0]) == BECKETT
+
+
+@pytest.mark.parametrize("key", ["", "1", False, "somebody else's key"])
+def test_nobody_ends_the_requests_of_others(
+    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples, key: str | bool
+) -> None:
+    """An empty key used to end every request without an id, equal ids ended each other, and `cancel: false` cancelled."""
+    with ThreadPoolExecutor(8) as pool:
+        texts = [pool.submit(transcribe, grpc, beckett[None]) for _ in range(8)]
+        assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
+        assert cancel(grpc, key) == 0
+        assert {words(text.result()[0]) for text in texts} == {BECKETT}
 
 
 def test_cancelling_a_direct_request_reaches_the_engine(
@@ -256,8 +287,9 @@ def test_cancelling_a_direct_request_reaches_the_engine(
 ) -> None:
     cancelled = 'asrloop_requests_total{outcome="cancelled"}'
     before = metric(server, cancelled)
-    tensors = {"SAMPLES": beckett[None], "SAMPLE_LENS": np.array([[beckett.size]], np.int32)}
-    calls = start_calls(grpc, "decoder_loop", tensors, "direct")
+    long = np.tile(beckett, 3)  # so that all together still decode when their callers are next asked after
+    tensors = {"SAMPLES": long[None], "SAMPLE_LENS": np.array([[long.size]], np.int32)}
+    calls = start_calls(grpc, "decoder_loop", tensors)
     assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
     for call in calls:
         call.cancel()  # type: ignore[attr-defined]

@@ -8,14 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
 
+from asrloop.config import ServerSettings
 from asrloop.cores import usable_cores
-from asrloop.tritonserver import checks, install
+from asrloop.tritonserver import canary, checks, install
 from asrloop.tritonserver.checks import free_ports
-from asrloop.tritonserver.install import TritonError
+from asrloop.tritonserver.install import TritonError, TritonInstallation
+from asrloop.tritonserver.process import TritonServer
 from asrloop.wheels import PinnedWheel, WheelError
 from tests.conftest import ROOT, StartServer, eventually
 
@@ -59,7 +65,71 @@ def test_serve_stops_cleanly(number: signal.Signals, model_repository: Path) -> 
     assert process.returncode == 0
     assert log.rstrip().endswith("Stopped.")
     assert all(gone(pid) for pid in (triton, *stubs))
-    assert not list(Path("/dev/shm").glob(f"asrloop_{process.pid}_*"))
+    assert not list(Path("/dev/shm").glob(f"triton_python_backend_shm_region_{process.pid}_*"))
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    start_server: StartServer, model_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readiness used to be asked through http_proxy, which cannot reach this machine's loopback."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with start_server(model_repository) as server:
+        canary.transcribe(server.http_endpoint, timeout=20)
+
+
+def test_health_asks_for_a_transcript(server: TritonServer) -> None:
+    command = [sys.executable, "-m", "asrloop.cli", "health", "--server"]
+    well = subprocess.run([*command, server.http_endpoint], capture_output=True, text=True, check=False, timeout=60)
+    assert (well.returncode, "transcribes" in well.stderr) == (0, True)
+    (port,) = free_ports(1)
+    gone = subprocess.run([*command, f"127.0.0.1:{port}"], capture_output=True, text=True, check=False, timeout=60)
+    assert gone.returncode == 1
+    assert "asr_ensemble gave no answer" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "closed"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True), ("10.1.2.3", True)]
+)
+def test_off_the_loopback_administration_is_closed(host: str, closed: bool, installation: TritonInstallation) -> None:
+    settings = ServerSettings(host=host)
+    assert bool(TritonServer(installation, ROOT, settings, print)._restrictions()) == closed
+
+
+def test_closed_administration_is_refused_and_inference_is_not(
+    start_server: StartServer, model_repository: Path, installation: TritonInstallation
+) -> None:
+    flags = TritonServer(installation, ROOT, ServerSettings(host="0.0.0.0"), print)._restrictions()
+    with start_server(model_repository, flags) as server:
+        for path in (
+            "v2/repository/index",
+            "v2/repository/models/decoder_loop/unload",
+            "v2/systemsharedmemory/region/x/register",
+        ):
+            request = urllib.request.Request(f"http://{server.http_endpoint}/{path}", b"{}")
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(request, timeout=10)
+        with (
+            triton_grpc.InferenceServerClient(server.grpc_endpoint) as client,
+            pytest.raises(InferenceServerException, match="restricted"),
+        ):
+            client.unload_model("decoder_loop")
+        canary.transcribe(server.http_endpoint, timeout=20)
+
+
+def test_a_log_sink_that_raises_does_not_end_the_server(
+    installation: TritonInstallation, model_repository: Path
+) -> None:
+    def broken(level: str, text: str) -> None:
+        raise OSError("the disk is full")
+
+    http, grpc, metrics = free_ports()
+    settings = ServerSettings(
+        http_port=http, grpc_port=grpc, metrics_port=metrics, log_level="verbose", stop_timeout_seconds=5
+    )
+    with TritonServer(installation, model_repository, settings, broken) as server:
+        for _ in range(20):
+            canary.transcribe(server.http_endpoint, timeout=20)
 
 
 def test_a_killed_server_leaves_nothing(start_server: StartServer, model_repository: Path) -> None:

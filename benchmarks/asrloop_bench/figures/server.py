@@ -9,6 +9,7 @@ from asrloop_client import AsrClient, PoolConfig
 from asrloop.audio import Samples
 from asrloop.config import Settings
 from asrloop.families.registry import open_family
+from asrloop.tritonserver.processes import model_processes
 from asrloop_bench.checkout import PREPARED
 from asrloop_bench.figures.figure import SLOTS, Figure, compared, faster, rounds, tokens_alone
 from asrloop_bench.method import spread
@@ -77,7 +78,7 @@ class ServerFigures:
 
     def memory(self, server: Target, requests: int) -> list[Figure]:
         """Resident memory of decoder_loop's process, all slots used, before and after ``requests`` requests of 1 and 3 s."""
-        process = stub_of(server.pid or 0, "decoder_loop")
+        process = model_processes(server.pid or 0)["decoder_loop"]
         short = [self._clips[1.0], self._clips[3.0]]
         with AsrClient(server.grpc) as client:
             for _ in client.transcribe_many([self._clips[10.0]] * 2 * SLOTS, concurrency=SLOTS):
@@ -97,19 +98,6 @@ class ServerFigures:
     def _alone(self) -> Settings:
         engine = self._settings.engine.model_copy(update={"slots": 1})
         return self._settings.model_copy(update={"engine": engine})
-
-
-def stub_of(server: int, model: str) -> int:
-    """Process id of the Python stub of ``model`` below the tritonserver ``server``."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
-            command = path.with_name("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # ended meanwhile
-        if parent == server and f"/{model}/" in command:
-            return int(path.parent.name)
-    raise ValueError(f"no Python stub of {model} below process {server}")
 
 
 def resident_megabytes(process: int) -> float:

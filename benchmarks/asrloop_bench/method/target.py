@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asrloop import paths
 from asrloop.config import Settings
-from asrloop.tritonserver.checks import free_ports
+from asrloop.tritonserver.checks import free_ports, listens_everywhere
 from asrloop.tritonserver.install import find_or_assemble
 from asrloop.tritonserver.process import TritonServer
 from asrloop_bench.checkout import MODEL_REPOSITORY
@@ -28,7 +28,7 @@ class Target:
 def running(settings: Settings) -> Target:
     """The server on config.yaml's host and ports."""
     server = settings.server
-    host = "127.0.0.1" if server.host == "0.0.0.0" else server.host  # noqa: S104 - read, not bound
+    host = "127.0.0.1" if listens_everywhere(server.host) else server.host
     return Target(
         f"{host}:{server.http_port}",
         f"{host}:{server.grpc_port}",

@@ -3,6 +3,7 @@
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 import json
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ import triton_python_backend_utils as pb_utils
 from asrloop import config
 from asrloop.engine.engine import Engine
 from asrloop.engine.errors import RequestError
-from asrloop.engine.inputs import rows_of
-from asrloop.engine.metrics import ENGINE_METRICS, EngineMetrics, Publisher
-from asrloop.engine.outputs import Transcript, tensors_of
+from asrloop.engine.inputs import cancel_key_of, rows_of
+from asrloop.engine.metrics import EngineMetrics, MetricSpec, Publisher
+from asrloop.engine.outputs import CANCELLED
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.graphs import Graph, Tensors
 from asrloop.families.registry import open_family
+from asrloop.tritonserver.supervisor import restarts_so_far
 
 
 class TritonPythonModel:
@@ -39,10 +41,10 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(str(error)) from error
         engine = self.settings.engine
         scheduler = Scheduler(engine.slots, engine.inbox, engine.queue_timeout_seconds)
-        self.metrics = EngineMetrics(lambda: len(scheduler.running))
-        sinks, self.metric_families = triton_metrics()
-        self.publisher = Publisher(self.metrics, sinks)
-        self.engine = Engine(self.family, scheduler, self.metrics)
+        self.metrics = EngineMetrics(lambda: len(scheduler.running), restarts_so_far())
+        self.publisher = Publisher(self.metrics, metric_family)
+        # A bug ends the process, so that the supervisor notices and starts the server anew.
+        self.engine = Engine(self.family, scheduler, self.metrics, on_bug=lambda: os._exit(70))
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its rows are copied, for inputs die when this returns."""
@@ -55,25 +57,25 @@ class TritonPythonModel:
                 reply.send(error)
 
     def submit(self, request: pb_utils.InferenceRequest, reply: Reply) -> None:
-        """Hand the rows to the engine, or end the requests whose id the parameter ``cancel`` names. Raises RequestError.
+        """Hand the rows to the engine, or end the requests with the key that ``cancel`` names. Raises RequestError.
 
         Triton does not pass a caller's cancellation on to an ensemble's step that runs already; hence the parameter.
         """
         parameters = json.loads(request.parameters() or "{}")
         if "cancel" in parameters:
-            ended = self.engine.cancel(str(parameters["cancel"]))
-            return reply.send([Transcript(f"{ended} cancelled", [], [], [])])
+            ended = self.engine.cancel(parameters["cancel"])
+            return reply.send({CANCELLED.name: np.array([[ended]], CANCELLED.dtype)})
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         rows, rate = rows_of(tensors, parameters, self.settings.audio.max_seconds)
         timeout = request.timeout()  # microseconds; 0 when the caller set none
         return self.engine.submit(
             Request(
                 rows,
-                lambda done: reply.send(done.error or done.transcripts(self.family)),
+                lambda done: reply.send(done.result(self.family)),
                 sample_rate=rate,
                 deadline=self.engine.clock() + timeout / 1e6 if timeout else None,
                 is_cancelled=reply.is_cancelled,
-                key=request.request_id(),
+                key=cancel_key_of(parameters),
             )
         )
 
@@ -81,7 +83,6 @@ class TritonPythonModel:
         """Answer what is left and end the threads."""
         self.engine.close()
         self.publisher.close()
-        self.metric_families.clear()
 
 
 class Reply:
@@ -97,13 +98,13 @@ class Reply:
         with self.lock:
             return self.sender is not None and self.sender.is_cancelled()
 
-    def send(self, result: RequestError | Sequence[Transcript]) -> None:
+    def send(self, result: RequestError | Tensors) -> None:
         """Send all outputs, or the error with Triton's code for it."""
         if isinstance(result, RequestError):
             code = getattr(pb_utils.TritonError, result.triton_code)
             response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))
         else:
-            response = pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in tensors_of(result).items()])
+            response = pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in result.items()])
         with self.lock:
             # Let go of here, because its destructor needs a server that is still there.
             sender, self.sender = self.sender, None
@@ -125,14 +126,7 @@ def bls_graph(model: str) -> Graph:
     return run
 
 
-def triton_metrics() -> tuple[dict[tuple[str, str], pb_utils.Metric], list[pb_utils.MetricFamily]]:
-    """Every engine metric on Triton's /metrics by name and outcome, and the families, without which they vanish."""
-    found, families = {}, []
-    for spec in ENGINE_METRICS:
-        kind = getattr(pb_utils.MetricFamily, spec.kind.upper())
-        families.append(pb_utils.MetricFamily(name=spec.name, description=spec.description, kind=kind))
-        options = {"buckets": list(spec.buckets)} if spec.buckets else {}
-        for outcome in spec.outcomes or ("",):
-            labels = {"outcome": outcome} if outcome else {}
-            found[spec.name, outcome] = families[-1].Metric(labels=labels, **options)
-    return found, families
+def metric_family(spec: MetricSpec) -> pb_utils.MetricFamily:
+    """A family of metrics on Triton's /metrics."""
+    kind = getattr(pb_utils.MetricFamily, spec.kind.upper())
+    return pb_utils.MetricFamily(name=spec.name, description=spec.description, kind=kind)

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from asrloop_bench.figures import client_pool, late_joiner, transducer
 from asrloop_bench.figures.figure import tokens_alone
-from asrloop_bench.figures.server import resident_megabytes, stub_of
+from asrloop_bench.figures.server import resident_megabytes
 from asrloop_bench.method import clips
 from numpy.typing import NDArray
 
 from asrloop import config
 from asrloop.families.registry import open_family
 from asrloop.tritonserver.process import TritonServer
+from asrloop.tritonserver.processes import model_processes
 from tests.conftest import BECKETT, ROOT, words
 
 TINY = ROOT / "training" / "tiny-tdt"
@@ -27,11 +27,8 @@ def test_a_late_joiner_waits_for_at_least_a_part_of_a_step(
     assert late_joiner.steps_waited(family, settings, beckett[:64_000], beckett[:16_000]) > 0
 
 
-def test_the_stub_of_a_model_is_found(server: TritonServer) -> None:
-    process = stub_of(server.pid, "decoder_loop")
-    assert resident_megabytes(process) > 50
-    with pytest.raises(ValueError, match="no Python stub of nonsense"):
-        stub_of(server.pid, "nonsense")
+def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
+    assert resident_megabytes(model_processes(server.pid)["decoder_loop"]) > 50
 
 
 def test_the_clients_ways_to_connect_make_a_table(server: TritonServer, beckett: NDArray[np.float32]) -> None:

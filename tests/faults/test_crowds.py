@@ -1,0 +1,142 @@
+"""More callers than fit, callers that vanish, and one that reads slowly: the others are served, and nothing stays behind."""
+
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as triton
+
+from asrloop.tritonserver.processes import model_processes
+from tests.conftest import eventually
+from tests.faults.conftest import FULL, Report
+from tests.faults.harness import DEADLINE, Outcomes, Serving, Speech, callers
+
+CROWD = 500 if FULL else 100
+VANISHING = 300 if FULL else 60
+
+
+def metric(serving: Serving, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{serving.metrics}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+def test_a_crowd_at_once(serving: Serving, speech: Speech, report: Report) -> None:
+    outcomes = Outcomes()
+    start = threading.Barrier(CROWD)
+
+    def ask(number: int) -> None:
+        start.wait(60)
+        started = time.monotonic()
+        outcomes.add(speech.ask(serving.address, by_file=number % 2 == 0), time.monotonic() - started)
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        list(pool.map(ask, range(CROWD)))
+    report(outcomes)
+    assert sum(outcomes.counts.values()) == CROWD
+    assert set(outcomes.counts) <= {"ok", "unavailable", "deadline_exceeded"}
+    assert outcomes.counts["ok"] >= 16
+    assert speech.ask(serving.address) == "ok"
+    assert "restarting" not in serving.said().splitlines()[-1], "a busy server was taken for a hung one"
+
+
+def test_callers_that_vanish(serving: Serving, speech: Speech, report: Report) -> None:
+    """Calls are given up at any moment from the first to the last of a request."""
+    random_ = random.Random(5)
+    with callers(serving.address, speech, count=2) as outcomes, triton.InferenceServerClient(serving.address) as client:
+        for number in range(VANISHING):
+            if number % 2:
+                tensor = triton.InferInput("WAV", [1, speech.samples.size], "FP32")
+                tensor.set_data_from_numpy(speech.samples[None])
+            else:
+                tensor = triton.InferInput("AUDIO", [1, 1], "BYTES")
+                tensor.set_data_from_numpy(np.array([[speech.file]], np.object_))
+            model = ("asr_file", "asr_ensemble", "asr_file", "decoder_loop")[number % 4]
+            call = client.async_infer(model, [tensor], callback=lambda result, error: None)
+            time.sleep(random_.uniform(0, 0.1))
+            call.cancel()
+    report(outcomes)
+    assert eventually(lambda: metric(serving, "asrloop_slots_in_use") == 0, DEADLINE)
+    assert speech.ask(serving.address) == "ok"
+
+
+def test_a_client_that_is_killed(serving: Serving, speech: Speech, beckett_path: Path, report: Report) -> None:
+    program = (
+        "import sys; from asrloop_client import AsrClient\n"
+        "client = AsrClient(sys.argv[1]); print('on', flush=True)\n"
+        "list(client.transcribe_many([sys.argv[2]] * 1000, concurrency=8))"
+    )
+    with callers(serving.address, speech, count=2) as outcomes:
+        for _ in range(5 if FULL else 2):
+            command = [sys.executable, "-c", program, serving.address, str(beckett_path)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+                assert client.stdout is not None
+                assert client.stdout.readline() == b"on\n"
+                time.sleep(0.3)
+                client.kill()
+    report(outcomes)
+    assert eventually(lambda: metric(serving, "asrloop_slots_in_use") == 0, DEADLINE)
+    assert speech.ask(serving.address) == "ok"
+
+
+def test_a_client_that_reads_slowly(serving: Serving, speech: Speech, report: Report) -> None:
+    head = (
+        "POST /v2/models/asr_file/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {len(speech.file)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", serving.http), timeout=30) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        slow.sendall(head.encode() + speech.file)
+        with callers(serving.address, speech, count=4) as outcomes:
+            answer = b""
+            until = time.monotonic() + (10 if FULL else 3)
+            while time.monotonic() < until:
+                answer += slow.recv(1)
+                time.sleep(0.05)
+    report(outcomes)
+    assert set(outcomes.counts) == {"ok"}
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_memory_stays_flat(serving: Serving, speech: Speech, report: Report) -> None:
+    """Resident memory of the engine's process between the first fifth of many short requests and the last."""
+    total, process = (50_000 if FULL else 1_000), model_processes(serving.server)["decoder_loop"]
+    short = Speech(speech.samples[:16_000], speech.file)
+    outcomes, left, resident = Outcomes(), iter(range(total)), []
+    lock = threading.Lock()
+
+    def megabytes() -> float:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
+
+    with triton.InferenceServerClient(serving.address) as client:
+        tensor = triton.InferInput("WAV", [1, 16_000], "FP32")
+        tensor.set_data_from_numpy(short.samples[None])
+        expected = client.infer("asr_ensemble", [tensor]).as_numpy("TRANSCRIPTS")[0, 0]
+
+        def ask(_: int) -> None:
+            while True:
+                with lock:
+                    number = next(left, None)
+                    if number is not None and number % (total // 5) == 0:
+                        resident.append(megabytes())
+                if number is None:
+                    return
+                started = time.monotonic()
+                text = client.infer("asr_ensemble", [tensor]).as_numpy("TRANSCRIPTS")[0, 0]
+                outcomes.add("ok" if text == expected else "WRONG TEXT", time.monotonic() - started)
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(ask, range(16)))
+    resident.append(megabytes())
+    report(outcomes, " ".join(f"{value:.0f}" for value in resident) + " MB")
+    assert outcomes.counts["ok"] == total
+    if FULL:
+        assert resident[-1] - resident[1] < 8.0

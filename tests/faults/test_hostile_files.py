@@ -1,0 +1,71 @@
+"""Files that are broken on purpose: each gets an error or a text, and the server goes on."""
+
+import io
+import random
+import re
+import time
+
+import numpy as np
+import soundfile
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from tests.faults.conftest import FULL, Report
+from tests.faults.harness import Outcomes, Serving, Speech
+
+FILES = 300 if FULL else 60
+CONTAINERS = {"WAV": "PCM_16", "FLAC": "PCM_16", "OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}
+
+
+def broken(original: bytes, random_: random.Random) -> bytes:
+    """``original`` with a few bytes changed, removed, doubled, or its head exchanged."""
+    content = bytearray(original)
+    for _ in range(random_.randint(1, 8)):
+        at = random_.randrange(min(len(content), random_.choice((64, 4096, len(content)))))
+        kind = random_.randrange(4)
+        if kind == 0:
+            content[at] = random_.randrange(256)
+        elif kind == 1:
+            content[at : at + 4] = random_.choice(
+                (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x80\0\0\0", b"\x7f\xff\xff\xff")
+            )
+        elif kind == 2:
+            del content[at : at + random_.randint(1, 2000)]
+        else:
+            content[at:at] = content[at : at + random_.randint(1, 2000)]
+        if not content:
+            break
+    return bytes(content) or b"\0"
+
+
+def outcome_of(client: triton.InferenceServerClient, tensor: triton.InferInput) -> str:
+    """``transcribed``, the code in brackets of a refusal, or the gRPC status of what has none."""
+    try:
+        client.infer("asr_file", [tensor], client_timeout=10)
+    except InferenceServerException as error:
+        code = re.search(r"\[(\w+)\] ", error.message())
+        return code[1] if code else str(error.status())
+    return "transcribed"
+
+
+def test_broken_files(serving: Serving, speech: Speech, beckett: NDArray[np.float32], report: Report) -> None:
+    random_ = random.Random(16)
+    originals = []
+    for container, subtype in CONTAINERS.items():
+        buffer = io.BytesIO()
+        soundfile.write(buffer, beckett[:48_000], 16_000, format=container, subtype=subtype)
+        originals.append(buffer.getvalue())
+    outcomes, before = Outcomes(), serving.server
+    with triton.InferenceServerClient(serving.address) as client:
+        for number in range(FILES):
+            content = broken(originals[number % len(originals)], random_)
+            tensor = triton.InferInput("AUDIO", [1, 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([[content]], np.object_))
+            started = time.monotonic()
+            outcome = outcome_of(client, tensor)
+            outcomes.add(outcome, time.monotonic() - started)
+    report(outcomes)
+    assert set(outcomes.counts) <= {"transcribed", "invalid_audio", "too_long"}
+    assert serving.server == before
+    assert speech.ask(serving.address) == "ok"

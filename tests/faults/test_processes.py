@@ -1,0 +1,45 @@
+"""A process of the server is killed or stopped under load: nobody waits for ever, and the next request is right again soon."""
+
+import os
+import signal
+import time
+import urllib.request
+
+import pytest
+
+from tests.conftest import eventually
+from tests.faults.conftest import Report
+from tests.faults.harness import Serving, Speech, callers
+
+MODELS = ["audio_frontend", "decoder_loop", "tritonserver"]
+LIMIT_SECONDS = {signal.SIGKILL: 10.0, signal.SIGSTOP: 30.0}
+"""Until right again. A hang is noticed by the canary: one interval, its time limit, and twice asking what was done meanwhile."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("model", MODELS)
+def test_signal_under_load(
+    model: str, number: signal.Signals, serving: Serving, speech: Speech, report: Report
+) -> None:
+    process = serving.processes()[model]
+    with callers(serving.address, speech) as outcomes:
+        assert eventually(lambda: outcomes.counts["ok"] >= 8)
+        os.kill(process, number)
+        started = time.monotonic()
+        assert eventually(lambda: serving.processes().get(model) not in (process, None), LIMIT_SECONDS[number]), (
+            serving.said()
+        )
+        serving.wait(speech)
+        recovery = time.monotonic() - started
+        before = outcomes.counts["ok"]
+        assert eventually(lambda: outcomes.counts["ok"] >= before + 8)
+    report(outcomes, f"right after {recovery:.1f} s")
+    assert recovery <= LIMIT_SECONDS[number]
+    assert f"the process of {model}" in serving.said() or "the server hangs" in serving.said()
+
+
+def test_restarts_are_counted(serving: Serving) -> None:
+    restarts = serving.said().count("restarting the server")
+    with urllib.request.urlopen(f"http://127.0.0.1:{serving.metrics}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    assert f"asrloop_restarts_total {restarts}" in lines or restarts == 0
