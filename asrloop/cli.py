@@ -17,6 +17,7 @@ from asrloop.engine.engine import Engine
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families import registry
+from asrloop.speech.gate import open_gate
 from asrloop.tritonserver import canary, checks
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
@@ -183,9 +184,10 @@ def transcribe(
     with one_line_errors():
         settings = config.load()
         rows = [audio.from_file(path.read_bytes(), settings.audio.max_seconds) for path in files]
-        family = registry.open_family(repository(model_repository) / checks.LOOP / "1", settings)
+        directory = repository(model_repository) / checks.LOOP / "1"
+        family = registry.open_family(directory, settings)
         scheduler = Scheduler(settings.engine.slots, inbox=len(rows), queue_timeout=OFFLINE_LIMIT_SECONDS)
-        engine = Engine(family, scheduler)
+        engine = Engine(family, scheduler, has_speech=open_gate(directory, settings))
         ended = threading.Semaphore(0)
         requests = [Request([row], on_done=lambda _: ended.release()) for row in rows]
         started = time.perf_counter()

@@ -34,6 +34,7 @@ class AudioSettings(_Section):
     """What audio is accepted."""
 
     max_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+    speech_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.35
 
 
 class EngineSettings(_Section):

@@ -107,6 +107,13 @@ MOONSHINE_TINY_EN = PinnedWheel(
         "moonshine_voice-0.1.0.dist-info/",
     ),
 )
+SILERO_VAD = PinnedWheel(
+    name="silero-vad",
+    version="6.2.3",
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    megabytes=11,
+    members=("silero_vad/data/silero_vad_16k_sequence.onnx", "silero_vad-6.2.3.dist-info/"),
+)
 MOONSHINE_SPEECH = ("beckett.wav", "two_cities.wav", "endgame_nagg_nell.wav")
 """The recordings among the assets of that wheel; ``beckett.wav`` is 10 s of English."""
 
@@ -117,3 +124,8 @@ def moonshine_assets(cache: Path) -> Path:
 
 
 MOONSHINE_MODEL = "tiny-en"
+
+
+def speech_detector(cache: Path) -> Path:
+    """The Silero voice activity detector, an ONNX file."""
+    return SILERO_VAD.fetch(cache) / "silero_vad" / "data" / "silero_vad_16k_sequence.onnx"

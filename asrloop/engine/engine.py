@@ -1,6 +1,7 @@
 """The decode loop: continuous batching of utterances over one model family. It starts the threads and knows no Triton.
 
-    submit -> waiting -> [encode thread: resample, encode] -> encoded -> [step thread: admit, step, step ...] -> [reply thread]
+    submit -> waiting -> [encode thread: resample, look for speech, encode] -> encoded
+           -> [step thread: admit, step, step ...] -> [reply thread]
 
 A watch thread looks for callers that went away and for deadlines.
 """
@@ -13,12 +14,13 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
-from asrloop.audio import resampled
+from asrloop.audio import Samples, resampled
 from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.engine.family import Emission, Family
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
-from asrloop.engine.utterance import Finished, Utterance
+from asrloop.engine.utterance import Ending, Finished, Utterance
+from asrloop.speech import repetition
 
 # How often deadlines are looked at; rows leave at the step after.
 WATCH_SECONDS = 0.02
@@ -53,8 +55,12 @@ class Engine:
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_bug: Callable[[], None] | None = None,
+        has_speech: Callable[[Samples], bool] | None = None,
     ) -> None:
-        """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered."""
+        """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered.
+
+        ``has_speech`` is asked about 16 kHz samples on the encode thread; those without are answered with no text.
+        """
         self.scheduler = scheduler
         self.clock = clock
         self._family = family
@@ -62,6 +68,7 @@ class Engine:
         self._on_bug = on_bug
         self._cancelled: dict[str, float] = {}
         """Keys that were cancelled lately, and when; oldest first."""
+        self._has_speech = has_speech
         self._lock = threading.Lock()
         self._work_for_encoder = threading.Condition(self._lock)
         self._work_for_steps = threading.Condition(self._lock)
@@ -156,7 +163,7 @@ class Engine:
                     continue
                 utterance.encode_started_at = self.clock()
             try:
-                encoded = self._family.encode(resampled(utterance.samples, utterance.sample_rate))
+                encoded = self._encode(resampled(utterance.samples, utterance.sample_rate))
             except Exception as error:  # whatever the model raises concerns this request alone
                 with self._lock:
                     self._fail(utterance.request, DecodeFailed(f"encoding failed: {error}"))
@@ -164,10 +171,20 @@ class Engine:
             with self._lock:
                 if utterance.is_finished:
                     continue
+                if encoded is None:
+                    utterance.ending = Ending.NO_SPEECH
+                    self._finish(utterance)
+                    continue
                 utterance.encoded = encoded
                 utterance.encoded_at = self.clock()
                 self.scheduler.encode_done(utterance)
                 self._work_for_steps.notify()
+
+    def _encode(self, samples: Samples) -> Any:
+        """None for samples without speech."""
+        if self._has_speech is not None and not self._has_speech(samples):
+            return None
+        return self._family.encode(samples)
 
     def _step_loop(self) -> None:
         while not self._closed.is_set():
@@ -222,7 +239,14 @@ class Engine:
             return
         utterance.tokens.extend(emission.tokens)
         utterance.times.extend(emission.times)
-        if emission.done:
+        utterance.log_probs.extend(emission.log_probs)
+        kept = repetition.kept(utterance.tokens) if emission.tokens else None
+        if kept is not None:
+            utterance.ending = Ending.REPETITION
+            del utterance.tokens[kept:], utterance.times[kept:], utterance.log_probs[kept:]
+        elif emission.cut:
+            utterance.ending = Ending.LIMIT
+        if emission.done or kept is not None:
             self._finish(utterance)
 
     # Both under the lock.

@@ -25,6 +25,12 @@ class Emission(NamedTuple):
     done: bool
     """True when the row has reached its end; it is not stepped again."""
 
+    log_probs: Sequence[float] = ()
+    """Natural logarithm of each token's probability."""
+
+    cut: bool = False
+    """True when the row is done because of a limit, although the model would have gone on."""
+
 
 class Family(Protocol[Encoded]):
     """A model family as the engine sees it.
@@ -46,6 +52,9 @@ class Family(Protocol[Encoded]):
         When it raises, every row stands where it stood before the call, so the engine may step the rows one by one
         to find the one at fault.
         """
+
+    def confidence(self, log_probs: Sequence[float]) -> float:
+        """How far to trust a finished transcript, 0..1, from the ``log_probs`` of all its tokens; 0 without tokens."""
 
     def piece(self, token: int) -> str:
         """What ``token`` adds to a text; a leading space starts a word."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from asrloop.engine.errors import ERRORS, RequestError
-from asrloop.engine.utterance import Finished
+from asrloop.engine.utterance import Ending, Finished
 
 PUBLISH_SECONDS = 0.1
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -40,7 +40,25 @@ QUEUE = MetricSpec(
 ENCODE = MetricSpec("asrloop_encode_seconds", "histogram", "Encoding of one utterance", _SECONDS)
 RESTARTS = MetricSpec("asrloop_restarts_total", "counter", "How often `asrloop serve` started the server anew")
 DECODE = MetricSpec("asrloop_decode_seconds", "histogram", "Admission to the last step of one utterance", _SECONDS)
-ENGINE_METRICS = (REQUESTS, TOKENS, AUDIO, STEPS, ROWS, SLOTS, QUEUE, ENCODE, DECODE, RESTARTS)
+NO_SPEECH = MetricSpec("asrloop_no_speech_total", "counter", "Utterances without speech, which were not decoded")
+LIMIT = MetricSpec("asrloop_token_limit_total", "counter", "Transcripts that were cut at their token limit")
+REPETITION = MetricSpec("asrloop_repetition_total", "counter", "Transcripts that were cut at an endless repetition")
+ENGINE_METRICS = (
+    REQUESTS,
+    TOKENS,
+    AUDIO,
+    STEPS,
+    ROWS,
+    SLOTS,
+    QUEUE,
+    ENCODE,
+    DECODE,
+    NO_SPEECH,
+    LIMIT,
+    REPETITION,
+    RESTARTS,
+)
+_ENDINGS = {Ending.NO_SPEECH: NO_SPEECH, Ending.LIMIT: LIMIT, Ending.REPETITION: REPETITION}
 
 
 class Change(NamedTuple):
@@ -130,6 +148,8 @@ class Publisher:
 
 def _of_utterance(utterance: Finished) -> Iterator[Change]:
     yield Change(REQUESTS, 1, utterance.outcome)
+    if utterance.ending in _ENDINGS:
+        yield Change(_ENDINGS[utterance.ending], 1)
     for spec, amount in ((TOKENS, utterance.tokens), (AUDIO, utterance.audio_seconds)):
         if amount:
             yield Change(spec, amount)

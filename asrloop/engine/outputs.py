@@ -20,6 +20,12 @@ class Transcript(NamedTuple):
     pieces: Sequence[str]
     """What each token adds to the text; empty where there are no times."""
 
+    confidence: float = 0.0
+    """How far to trust it, 0..1; 0 for an empty one."""
+
+    complete: bool = True
+    """False when decoding was ended by a limit or by endless repetition, so that words may be missing."""
+
 
 class Output(NamedTuple):
     """One output tensor, [B, 1] or padded to the longest row [B, -1]."""
@@ -42,6 +48,8 @@ OUTPUTS = (
     Output(
         "TOKEN_PIECES", np.object_, "TYPE_STRING", -1, b"", lambda heard: [piece.encode() for piece in heard.pieces]
     ),
+    Output("CONFIDENCE", np.float32, "TYPE_FP32", 1, 0.0, lambda heard: [heard.confidence]),
+    Output("COMPLETE", np.bool_, "TYPE_BOOL", 1, True, lambda heard: [heard.complete]),
 )
 
 

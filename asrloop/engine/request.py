@@ -9,7 +9,7 @@ from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.engine.errors import DecodeFailed, RequestError
 from asrloop.engine.family import Family
 from asrloop.engine.outputs import Transcript, tensors_of
-from asrloop.engine.utterance import Utterance
+from asrloop.engine.utterance import Ending, Utterance
 
 
 class Request:
@@ -60,6 +60,8 @@ class Request:
                 utterance.tokens,
                 utterance.times,
                 [family.piece(token) for token in utterance.tokens] if utterance.times else [],
+                family.confidence(utterance.log_probs),
+                utterance.ending in (Ending.ITSELF, Ending.NO_SPEECH),
             )
             for utterance in self.utterances
         ]

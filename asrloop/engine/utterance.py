@@ -23,6 +23,15 @@ class State(Enum):
     FINISHED = auto()
 
 
+class Ending(Enum):
+    """Why a transcript goes no further."""
+
+    ITSELF = auto()
+    NO_SPEECH = auto()
+    LIMIT = auto()
+    REPETITION = auto()
+
+
 class Finished(NamedTuple):
     """What became of an utterance, in numbers; times in seconds, None for a part it did not reach."""
 
@@ -34,6 +43,7 @@ class Finished(NamedTuple):
     queue_seconds: float | None = None
     encode_seconds: float | None = None
     decode_seconds: float | None = None
+    ending: Ending = Ending.ITSELF
 
 
 @dataclass(eq=False)
@@ -54,6 +64,8 @@ class Utterance:
 
     tokens: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    ending: Ending = Ending.ITSELF
     error: RequestError | None = None
 
     # Moments on the engine's clock, in seconds.
@@ -73,7 +85,8 @@ class Utterance:
         """What the metrics need to know of a finished utterance."""
         ok = self.error is None
         audio_seconds = self.samples.size / self.sample_rate if ok else 0.0
-        finished = Finished("ok" if self.error is None else self.error.outcome, audio_seconds, len(self.tokens))
+        outcome = "ok" if self.error is None else self.error.outcome
+        finished = Finished(outcome, audio_seconds, len(self.tokens), ending=self.ending)
         started, encoded, admitted, ended = (
             self.encode_started_at, self.encoded_at, self.admitted_at, self.finished_at,
         )  # fmt: skip

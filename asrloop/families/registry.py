@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asrloop import paths, wheels
 from asrloop.config import Settings
 from asrloop.cores import usable_cores
 from asrloop.engine.family import Family
 from asrloop.families.graphs import Graphs
 from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.transducer.opening import open_transducer
+from asrloop.speech.detector import DETECTOR
 
 DESCRIPTION = "family.json"
 """The file of a prepared model that names its family; every family writes it last."""
+
+FORMAT = 2
+"""Of the prepared files, in ``family.json``. It goes up when a model that was made before can no longer be opened."""
 
 Progress = Callable[[str], None]
 
@@ -78,6 +83,11 @@ def open_family(directory: Path, settings: Settings, graphs: Graphs | None = Non
         raise ValueError(
             f"{directory / DESCRIPTION}: family is {name!r}, known are {', '.join(FAMILIES)}; make the models again"
         )
+    if (made := (_description(directory) or {}).get("format", 1)) != FORMAT:
+        raise ValueError(
+            f"{directory / DESCRIPTION}: format is {made}, this version of asrloop opens {FORMAT}; make the models again with "
+            "`asrloop models --force`, and with --family and --from where they are your own"
+        )
     return FAMILIES[name].open(
         directory,
         slots=settings.engine.slots,
@@ -101,6 +111,8 @@ def holds(directory: Path, family: str | None = None, precision: str | None = No
     if description is None:
         return False
     found = (description.get("family"), description.get("precision", "fp32"))
+    if found[0] == DEFAULT and description.get("format", 1) != FORMAT:
+        return False  # made before; it can be made anew without asking, unlike a model of one's own
     return all(wanted in (None, there) for wanted, there in zip((family, precision), found, strict=True))
 
 
@@ -135,6 +147,9 @@ def build(family: str, source: Path, directory: Path, precision: str | None = No
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch:
         importlib.import_module(FAMILIES[name].build_module).build(source, Path(scratch), recipe, progress)
+        shutil.copyfile(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
+        description = json.dumps({**(_description(Path(scratch)) or {}), "format": FORMAT}, indent=2)
+        Path(scratch, DESCRIPTION).write_text(description + "\n", encoding="utf-8")
         (directory / DESCRIPTION).unlink(missing_ok=True)
         for old in directory.iterdir():
             if old.is_file() and old.suffix != ".py" and not old.name.startswith("."):

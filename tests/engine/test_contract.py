@@ -47,11 +47,13 @@ def test_a_full_batch_fits_into_the_inbox() -> None:
 
 
 def test_rows_are_padded_to_the_longest() -> None:
-    found = tensors_of([Transcript("a b", [5, 6], [0.5, 1.0], [" a", " b"]), Transcript("", [], [], [])])
+    found = tensors_of([Transcript("a b", [5, 6], [0.5, 1.0], [" a", " b"], 0.5, False), Transcript("", [], [], [])])
     assert found["TRANSCRIPTS"].tolist() == [[b"a b"], [b""]]
     assert found["TOKENS"].tolist() == [[5, 6], [-1, -1]]
     assert found["TOKEN_TIMES"].tolist() == [[0.5, 1.0], [-1.0, -1.0]]
     assert found["TOKEN_PIECES"].tolist() == [[b" a", b" b"], [b"", b""]]
+    assert found["CONFIDENCE"].tolist() == [[0.5], [0.0]]
+    assert found["COMPLETE"].tolist() == [[False], [True]]
     assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in OUTPUTS}
 
 

@@ -23,10 +23,14 @@ from tests.conftest import eventually
 WAIT = 20.0
 
 
+CUT = 11
+
+
 class CountingFamily:
     """An utterance of N samples gets the tokens N, N+1, ... ; as many as its first sample says.
 
-    A first sample of -1 makes encode raise; a token limit of 13 makes every step with that row raise.
+    A first sample of -1 makes encode raise; a token limit of 13 makes every step with that row raise, one of 11 is said
+    to cut the row.
     ``gate`` holds all steps back while it is cleared.
     """
 
@@ -56,8 +60,15 @@ class CountingFamily:
         for slot in slots:
             length, count, done = self.rows[slot]
             self.rows[slot][2] += 1
-            emissions.append(Emission([length + done], [], done + 1 >= count))
+            emissions.append(
+                Emission(
+                    [length + done], [], done + 1 >= count, log_probs=[-1.0], cut=count == CUT and done + 1 == count
+                )
+            )
         return emissions
+
+    def confidence(self, log_probs: Sequence[float]) -> float:
+        return 1.0 + sum(log_probs) / 100
 
     def piece(self, token: int) -> str:
         return f" {token}"
@@ -401,3 +412,94 @@ def test_metrics_are_numbers_taken_when_an_utterance_ends() -> None:
     assert found["asrloop_audio_seconds_total", ""] == [1.0]
     assert len(found["asrloop_decode_seconds", ""]) == 1
     assert [change.spec.name for change in published.take()] == ["asrloop_slots_in_use"]
+
+
+class RepeatingFamily(CountingFamily):
+    """As many as its first sample says, over and over: one phrase of tokens N, N+1, N+2 after a token of its own."""
+
+    def step(self, slots: Sequence[int]) -> list[Emission]:
+        def phrase(token: int, length: int) -> int:
+            return token if token == length else length + 1 + (token - length - 1) % 3
+
+        return [
+            one._replace(tokens=[phrase(one.tokens[0], self.rows[slot][0])], times=[one.tokens[0] - self.rows[slot][0]])
+            for slot, one in zip(slots, super().step(slots), strict=True)
+        ]
+
+
+def counted(published: EngineMetrics) -> dict[str, float]:
+    """Sums of the counters by name."""
+    found: dict[str, float] = {}
+    for change in published.take():
+        found[change.spec.name] = found.get(change.spec.name, 0) + change.value
+    return found
+
+
+def test_a_row_that_repeats_itself_without_end_is_cut_to_one_occurrence_and_its_neighbour_goes_on() -> None:
+    family, published = RepeatingFamily(), EngineMetrics(lambda: 0)
+    engine = Engine(family, Scheduler(slots=2, inbox=8, queue_timeout=WAIT), published)
+    caller = Caller(engine)
+    endless = caller.request((10, 10**9), (50, 9))
+    engine.submit(endless)
+    caller.wait(1)
+    engine.close()
+    loop, neighbour = endless.utterances
+    assert (loop.tokens, loop.times, len(loop.log_probs)) == ([10, 11, 12, 13], [0, 1, 2, 3], 4)
+    assert neighbour.tokens == [50, 51, 52, 53, 51, 52, 53, 51, 52]
+    assert [heard.complete for heard in endless.transcripts(family)] == [False, True]
+    assert counted(published)["asrloop_repetition_total"] == 1
+
+
+def test_a_transcript_that_was_cut_at_a_limit_says_so() -> None:
+    family, published = CountingFamily(), EngineMetrics(lambda: 0)
+    engine = Engine(family, Scheduler(slots=2, inbox=8, queue_timeout=WAIT), published)
+    caller = Caller(engine)
+    request = caller.request((100, CUT), (200, 2))
+    engine.submit(request)
+    caller.wait(1)
+    engine.close()
+    cut, whole = request.transcripts(family)
+    assert (cut.complete, len(cut.tokens), cut.confidence) == (False, CUT, 1 - CUT / 100)
+    assert (whole.complete, whole.confidence) == (True, 0.98)
+    assert counted(published)["asrloop_token_limit_total"] == 1
+
+
+def test_audio_without_speech_is_neither_encoded_nor_decoded_and_answered_empty() -> None:
+    family, published = CountingFamily(), EngineMetrics(lambda: 0)
+    asked: list[int] = []
+
+    def has_speech(samples: NDArray[np.float32]) -> bool:
+        asked.append(samples.size)
+        return bool(samples[0] > 0)  # what is below 0 encode would refuse
+
+    scheduler = Scheduler(slots=2, inbox=8, queue_timeout=WAIT)
+    engine = Engine(family, scheduler, published, has_speech=has_speech)
+    caller = Caller(engine)
+    request = caller.request((10, -1), (20, 3), sample_rate=16_000)
+    (alone,) = caller.submit((48_000, -1), sample_rate=48_000)
+    engine.submit(request)
+    caller.wait(2)
+    assert scheduler.is_idle
+    engine.close()
+    assert sorted(asked) == [10, 20, 16_000]
+    assert [heard.text for heard in request.transcripts(family)] == ["", "20 21 22"]
+    assert alone.error is None
+    assert [heard.complete for heard in alone.transcripts(family)] == [True]
+    figures = counted(published)
+    assert figures["asrloop_no_speech_total"] == 2
+    assert figures["asrloop_requests_total"] == 3
+
+
+def test_a_detector_that_fails_fails_one_request() -> None:
+    def has_speech(samples: NDArray[np.float32]) -> bool:
+        if samples.size == 10:
+            raise RuntimeError("no ears")
+        return True
+
+    engine = Engine(CountingFamily(), Scheduler(slots=2, inbox=8, queue_timeout=WAIT), has_speech=has_speech)
+    caller = Caller(engine)
+    deaf, good = caller.submit((10, 2), (20, 2))
+    caller.wait(2)
+    engine.close()
+    assert str(deaf.error) == "[failed] encoding failed: no ears"
+    assert tokens(good) == [20, 21]

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from asrloop import config
 from asrloop.cli import app
 from asrloop.families import registry
+from asrloop.speech.detector import DETECTOR
+from asrloop.speech.gate import open_gate
 from tests.conftest import ROOT
 
 TINY_TDT = ROOT / "training" / "tiny-tdt"
@@ -45,7 +47,9 @@ def test_another_family_takes_the_place_of_the_first(tmp_path: Path) -> None:
     prepared.mkdir(parents=True)
     (prepared / "model.py").write_text("# ours\n")
     (prepared / "tokenizer.bin").write_text("of the family before\n")
-    (prepared / "family.json").write_text('{"family": "moonshine", "precision": "int8"}\n')
+    (prepared / "family.json").write_text(
+        f'{{"family": "moonshine", "precision": "int8", "format": {registry.FORMAT}}}\n'
+    )
     options = ["--model-repository", str(repository)]
     assert "Models are ready" in CliRunner().invoke(app, ["models", *options]).output
     made = CliRunner().invoke(app, ["models", "--family", "nemo", "--from", str(TINY_TDT), *options])
@@ -60,6 +64,13 @@ def test_another_family_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert json.loads((prepared / "family.json").read_text())["family"] == "transducer"
 
 
+def test_a_default_model_of_an_older_format_is_made_again_but_ones_own_is_not(tmp_path: Path) -> None:
+    (tmp_path / "family.json").write_text('{"family": "moonshine", "precision": "int8"}')
+    assert not registry.holds(tmp_path)
+    (tmp_path / "family.json").write_text('{"family": "transducer"}')
+    assert registry.holds(tmp_path)
+
+
 def test_a_failed_build_leaves_the_old_model(tmp_path: Path) -> None:
     registry.build("transducer", TINY_TDT, tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -67,6 +78,24 @@ def test_a_failed_build_leaves_the_old_model(tmp_path: Path) -> None:
         registry.build("moonshine", tmp_path / "nowhere", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert registry.holds(tmp_path, "transducer", "fp32")
+
+
+def test_a_model_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    registry.build("transducer", TINY_TDT, tmp_path)
+    description = json.loads((tmp_path / "family.json").read_text())
+    (tmp_path / "family.json").write_text(json.dumps(description | {"format": 1}))
+    with pytest.raises(ValueError, match=r"format is 1, this version of asrloop opens 2; .* `asrloop models --force`"):
+        registry.open_family(tmp_path, config.load())
+
+
+def test_a_prepared_model_holds_the_speech_detector(tmp_path: Path) -> None:
+    registry.build("transducer", TINY_TDT, tmp_path)
+    assert open_gate(tmp_path, config.load()) is not None
+    (tmp_path / DETECTOR).unlink()
+    with pytest.raises(FileNotFoundError, match=r"speech_detector\.onnx is missing; make the models again"):
+        open_gate(tmp_path, config.load())
+    deaf = config.load().model_copy(update={"audio": config.AudioSettings(speech_threshold=0)})
+    assert open_gate(tmp_path, deaf) is None
 
 
 def test_opening_needs_no_onnx() -> None:

@@ -17,6 +17,7 @@ from asrloop.families.moonshine.decoding import (
     ENCODER,
     FAMILY,
     NUMBERS,
+    TOKENS_IN_FIRST_SECOND,
     TOKENS_PER_SECOND,
     VOCABULARY,
     MoonshineNumbers,
@@ -98,5 +99,6 @@ def _numbers(config: MoonshineConfig, precision: str, cross_type: str) -> Moonsh
         eos=config.eos,
         minimum_samples=minimum_samples(),
         samples_per_frame=STRIDES[0] * STRIDES[1] * STRIDES[2],
+        tokens_in_first_second=TOKENS_IN_FIRST_SECOND,
         tokens_per_second=TOKENS_PER_SECOND,
     )

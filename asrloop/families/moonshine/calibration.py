@@ -10,7 +10,6 @@ from onnx import ModelProto
 
 from asrloop.audio import SAMPLE_RATE
 from asrloop.families.moonshine.decoder_graph import cache_head_size, decoder_step
-from asrloop.families.moonshine.decoding import TOKENS_PER_SECOND
 from asrloop.families.moonshine.encoder_graph import encoder
 from asrloop.families.moonshine.linear import Float32
 from asrloop.families.moonshine.observation import CrossLimit, Observation, Observations
@@ -18,6 +17,8 @@ from asrloop.families.moonshine.weights import Array, MoonshineConfig, Moonshine
 from asrloop.onnx_files.graph_writer import with_outputs
 
 PIECE_SECONDS = 8.0
+TOKENS_PER_SECOND = 6.5
+"""Most tokens a second, faster than the recordings' speakers: nothing is learned from a decoder that repeats itself."""
 
 
 def observe(weights: MoonshineWeights, speech: Sequence[Array]) -> Observations:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.family import Emission
+from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.graphs import Graph, Graphs, Tensors, open_graph, open_session
 from asrloop.families.vocabulary import Vocabulary
 
@@ -23,8 +24,12 @@ FAMILY = "moonshine"
 ENCODER, DECODER, VOCABULARY, NUMBERS = "encoder.onnx", "decoder.onnx", "tokenizer.bin", "family.json"
 """Files of a prepared model."""
 
-TOKENS_PER_SECOND = 6.5
-"""Most tokens a second of audio, as the model's authors use it against endless repetition."""
+TOKENS_IN_FIRST_SECOND, TOKENS_PER_SECOND = 6.5, 10.0
+"""Most tokens of the first second of audio and of each that follows. 6.5 is what the model's authors use throughout against
+endless repetition; it cuts fast speech, but very short clips do repeat themselves without it (docs/speech.md)."""
+
+CALIBRATION = Calibration(offset=-0.37, slope=1.52)
+"""Fitted with tiny-en; docs/confidence.md says how."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ class MoonshineNumbers:
     eos: int
     minimum_samples: int
     samples_per_frame: int
+    tokens_in_first_second: float
     tokens_per_second: float
+    format: int = 0
 
     @classmethod
     def read(cls, path: Path) -> "MoonshineNumbers":
@@ -90,7 +97,7 @@ class Moonshine:
             self.numbers, slots, self._token_limit(self._max_samples), self._frame_bound(self._max_samples)
         )
         if "decoder" in graphs:
-            self._step: Callable[[int], NDArray[np.int64]] = _CalledStep(graphs["decoder"], self._slots)
+            self._step: Callable[[int], Decided] = _CalledStep(graphs["decoder"], self._slots)
         else:
             self._step = _BoundStep(open_session(directory / DECODER, threads=decoder_threads), self._slots)
 
@@ -111,13 +118,17 @@ class Moonshine:
         self._slots.start(slot, encoded)
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
-        """Decide one token for each of ``slots``; a row ends with EOS or at its token limit."""
+        """Decide one token for each of ``slots``. A row ends with EOS, or where it goes on beyond its token limit."""
         state = self._slots
         rows = slots[-1] + 1
         state.frames[:rows] = 1  # a row that is not stepped costs almost nothing
         state.frames[slots] = state.valid_frames[slots]
-        decided = self._step(rows)[:, 0]
-        return [state.advance(slot, int(decided[slot])) for slot in slots]
+        tokens, log_probs = self._step(rows)
+        return [state.advance(slot, int(tokens[slot, 0]), float(log_probs[slot, 0])) for slot in slots]
+
+    def confidence(self, log_probs: Sequence[float]) -> float:
+        """The share of right words to expect."""
+        return confidence(log_probs, CALIBRATION)
 
     def piece(self, token: int) -> str:
         """What ``token`` adds to a text; a leading space starts a word."""
@@ -128,7 +139,10 @@ class Moonshine:
         return self._vocabulary.text(tokens)
 
     def _token_limit(self, samples: int) -> int:
-        return int(samples / SAMPLE_RATE * self.numbers.tokens_per_second) + 1
+        seconds = samples / SAMPLE_RATE
+        first = min(seconds, 1.0)
+        numbers = self.numbers
+        return int(first * numbers.tokens_in_first_second + (seconds - first) * numbers.tokens_per_second) + 1
 
     def _frame_bound(self, samples: int) -> int:
         return max(samples, self.numbers.minimum_samples) // self.numbers.samples_per_frame + 1
@@ -138,7 +152,7 @@ class _Slots:
     """The tensors of all rows. Everything is zero at first, so untouched slots take no memory."""
 
     def __init__(self, numbers: MoonshineNumbers, slots: int, token_capacity: int, frame_capacity: int) -> None:
-        cache = (slots, numbers.heads, token_capacity, numbers.cache_head_size)
+        cache = (slots, numbers.heads, token_capacity + 1, numbers.cache_head_size)  # BOS and the tokens
         cross = (slots, numbers.heads, frame_capacity, numbers.cross_head_size)
         names = [f"{part}_{layer}" for layer in range(numbers.decoder_layers) for part in ("key", "value")]
         self.bos, self.eos = numbers.bos, numbers.eos
@@ -150,6 +164,7 @@ class _Slots:
         self.lengths = np.zeros(slots, np.int32)
         self.frames = np.ones(slots, np.int32)
         self.next_tokens = np.zeros((slots, 1), np.int64)
+        self.token_log_probs = np.zeros((slots, 1), np.float32)
         self.valid_frames = np.ones(slots, np.int32)
         self.token_limits = np.zeros(slots, np.int32)
 
@@ -161,17 +176,19 @@ class _Slots:
         self.tokens[slot] = self.bos
         self.lengths[slot] = 0
 
-    def advance(self, slot: int, token: int) -> Emission:
+    def advance(self, slot: int, token: int, log_prob: float) -> Emission:
         """Take over what a successful step decided for ``slot``."""
-        if token == self.eos:
+        at_limit = bool(self.lengths[slot] >= self.token_limits[slot])
+        if token == self.eos or at_limit:
             self.lengths[slot] = 0
-            return Emission((), (), done=True)
+            return Emission((), (), done=True, cut=token != self.eos)
         self.tokens[slot] = token
         self.lengths[slot] += 1
-        done = bool(self.lengths[slot] >= self.token_limits[slot])
-        if done:
-            self.lengths[slot] = 0
-        return Emission((token,), (), done=done)
+        return Emission((token,), (), done=False, log_probs=(log_prob,))
+
+
+Decided = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""``next_tokens`` i64 [rows, 1] and ``token_log_probs`` f32 [rows, 1] of a step."""
 
 
 class _BoundStep:
@@ -182,9 +199,9 @@ class _BoundStep:
         self._slots = slots
         self._bindings = [self._bind(rows) for rows in range(1, slots.count + 1)]
 
-    def __call__(self, rows: int) -> NDArray[np.int64]:
+    def __call__(self, rows: int) -> Decided:
         self._session.run_with_iobinding(self._bindings[rows - 1])
-        return self._slots.next_tokens[:rows]
+        return self._slots.next_tokens[:rows], self._slots.token_log_probs[:rows]
 
     def _bind(self, rows: int) -> ort.IOBinding:
         slots = self._slots
@@ -195,7 +212,11 @@ class _BoundStep:
             "frames": slots.frames,
             **slots.cross,
         }
-        outputs: dict[str, NDArray[Any]] = {"next_tokens": slots.next_tokens, **slots.kept}
+        outputs: dict[str, NDArray[Any]] = {
+            "next_tokens": slots.next_tokens,
+            "token_log_probs": slots.token_log_probs,
+            **slots.kept,
+        }
         for name, cache in slots.cache.items():
             inputs[f"past_{name}"] = cache
             outputs[f"present_{name}"] = cache
@@ -212,7 +233,7 @@ class _CalledStep:
         self._graph = graph
         self._slots = slots
 
-    def __call__(self, rows: int) -> NDArray[np.int64]:
+    def __call__(self, rows: int) -> Decided:
         slots = self._slots
         tokens, frames = int(slots.lengths[:rows].max()) + 1, int(slots.frames[:rows].max())
         inputs: dict[str, NDArray[Any]] = {
@@ -228,4 +249,4 @@ class _CalledStep:
         row, position = np.arange(rows), slots.lengths[:rows]
         for name, cache in slots.cache.items():
             cache[row, :, position] = outputs[f"present_{name}"][row, :, position]
-        return np.asarray(outputs["next_tokens"], np.int64)
+        return np.asarray(outputs["next_tokens"], np.int64), np.asarray(outputs["token_log_probs"], np.float32)

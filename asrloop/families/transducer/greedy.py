@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.engine.family import Emission
+from asrloop.families.confidence import confidence
 from asrloop.families.graphs import Graph
 from asrloop.families.transducer.decoders import Floats, TransducerDecoder
 
@@ -101,15 +102,21 @@ class Transducer:
         emissions = []
         for slot in slots:
             decision = decided.get(slot, _Decision(None, 0, self._at[slot], 0))
+            found = decision.token is not None
             self._at[slot], self._tokens_here[slot] = decision.next_frame, decision.tokens_there
             emissions.append(
                 Emission(
                     tokens=[] if decision.token is None else [decision.token],
-                    times=[] if decision.token is None else [decision.frame * self.rules.seconds_per_frame],
+                    times=[decision.frame * self.rules.seconds_per_frame] if found else [],
+                    log_probs=[decision.log_prob] if found else [],
                     done=decision.next_frame >= len(self._frames[slot]),
                 )
             )
         return emissions
+
+    def confidence(self, log_probs: Sequence[float]) -> float:
+        """See :class:`asrloop.engine.family.Family`: the geometric mean of the tokens' probabilities, not calibrated."""
+        return confidence(log_probs)
 
     def piece(self, token: int) -> str:
         """See :class:`asrloop.engine.family.Family`."""
@@ -129,10 +136,16 @@ class Transducer:
         size = self.vocabulary_size
         tokens = logits[:, :, :size].argmax(2).tolist()
         durations = logits[:, :, size:].argmax(2).tolist() if self.rules.has_durations else None
-        return {
+        decided = {
             slot: self._walk(slot, tokens[row][: len(window)], durations[row] if durations else None)
             for row, (slot, window) in enumerate(zip(slots, windows, strict=True))
         }
+        found = [(row, slot) for row, slot in enumerate(slots) if decided[slot].token is not None]
+        at = [decided[slot].frame - self._at[slot] for _, slot in found]
+        log_probs = _greatest_log_probs(logits[[row for row, _ in found], at, :size])
+        for (_, slot), log_prob in zip(found, log_probs, strict=True):
+            decided[slot] = decided[slot]._replace(log_prob=log_prob)
+        return decided
 
     def _walk(self, slot: int, tokens: list[int], durations: list[int] | None) -> "_Decision":
         """Follow the blanks of a window to the first token; ``tokens`` and ``durations`` hold the best of each frame."""
@@ -153,6 +166,12 @@ class Transducer:
         return _Decision(None, 0, first + offset, tokens_here)
 
 
+def _greatest_log_probs(scores: Floats) -> list[float]:
+    """The logarithm of the greatest probability of each row of ``scores`` f32 [N, C]."""
+    found: list[float] = (-np.log(np.exp(scores - scores.max(1, keepdims=True, initial=-np.inf)).sum(1))).tolist()
+    return found
+
+
 def _side_by_side(windows: list[Floats]) -> Floats:
     """[N, W, ...] with zeros behind the shorter ones."""
     if len(windows) == 1:
@@ -170,3 +189,4 @@ class _Decision(NamedTuple):
     frame: int
     next_frame: int
     tokens_there: int
+    log_prob: float = 0.0

@@ -48,7 +48,8 @@ class _EncodedBefore:
 
     def __init__(self, family: Family[Any], samples: Samples) -> None:
         self.vocabulary_size = family.vocabulary_size
-        self.admit, self.step, self.text, self.piece = family.admit, family.step, family.text, family.piece
+        self.admit, self.step = family.admit, family.step
+        self.text, self.piece, self.confidence = family.text, family.piece, family.confidence
         self._family = family
         self._size = samples.size
         self._encoded = family.encode(samples)

@@ -21,6 +21,7 @@ from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.graphs import Graph, Tensors
 from asrloop.families.registry import open_family
+from asrloop.speech.gate import open_gate
 from asrloop.tritonserver.supervisor import restarts_so_far
 
 
@@ -37,6 +38,7 @@ class TritonPythonModel:
                 raise ValueError(f"execution_mode is {mode!r}: it must be in_process or bls")
             graphs = {name: bls_graph(name) for name in ("encoder", "decoder")} if mode == "bls" else None
             self.family = open_family(directory, self.settings, graphs)
+            has_speech = open_gate(directory, self.settings)
         except (OSError, ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         engine = self.settings.engine
@@ -44,7 +46,7 @@ class TritonPythonModel:
         self.metrics = EngineMetrics(lambda: len(scheduler.running), restarts_so_far())
         self.publisher = Publisher(self.metrics, metric_family)
         # A bug ends the process, so that the supervisor notices and starts the server anew.
-        self.engine = Engine(self.family, scheduler, self.metrics, on_bug=lambda: os._exit(70))
+        self.engine = Engine(self.family, scheduler, self.metrics, on_bug=lambda: os._exit(70), has_speech=has_speech)
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its rows are copied, for inputs die when this returns."""

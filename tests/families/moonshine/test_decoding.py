@@ -1,5 +1,6 @@
 """The Moonshine family on the prepared models: rows keep to themselves, whatever happens beside them."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+import soxr
 from numpy.typing import NDArray
 
+from asrloop.engine.family import Emission
 from asrloop.families.graphs import Graph, Tensors, session_graph
-from asrloop.families.moonshine.decoding import Moonshine
+from asrloop.families.moonshine.decoding import EncodedAudio, Moonshine
 from asrloop.families.offline import decode
 from asrloop.families.vocabulary import Vocabulary
 from tests.conftest import BECKETT, words
@@ -142,14 +145,58 @@ def test_very_short_audio_ends(family: Moonshine, beckett: Array, samples: int) 
     assert len(alone(family, beckett[:samples])) <= limit
 
 
-def test_token_limit_grows_with_the_audio(family: Moonshine) -> None:
+def test_token_limit_grows_with_the_audio_and_faster_after_the_first_second(family: Moonshine) -> None:
     noise = np.random.default_rng(0).standard_normal(16000, np.float32) * np.float32(0.1)
     assert family.encode(noise).token_limit == 7
     assert len(alone(family, noise)) <= 7
+    assert family.encode(np.tile(noise, 3)).token_limit == 27
 
 
-def test_digital_silence_is_decoded(family: Moonshine) -> None:
-    assert len(alone(family, np.zeros(16000, np.float32))) <= 7
+def emissions(family: Moonshine, encoded: EncodedAudio) -> list[Emission]:
+    """All that an utterance gets in a slot of its own."""
+    family.admit(0, encoded)
+    found: list[Emission] = []
+    while not found or not found[-1].done:
+        found += family.step([0])
+    return found
+
+
+def test_only_a_transcript_that_would_go_on_is_said_to_be_cut(family: Moonshine, beckett: Array) -> None:
+    encoded = family.encode(beckett)
+    whole = emissions(family, encoded)
+    assert not whole[-1].cut
+    just_enough = emissions(family, dataclasses.replace(encoded, token_limit=len(whole) - 1))
+    assert [one.tokens for one in just_enough] == [one.tokens for one in whole]
+    assert not just_enough[-1].cut
+    one_less = emissions(family, dataclasses.replace(encoded, token_limit=len(whole) - 2))
+    assert [one.tokens for one in one_less[:-1]] == [one.tokens for one in whole[:-2]]
+    assert one_less[-1] == Emission((), (), done=True, cut=True)
+
+
+def test_speech_that_is_half_as_fast_again_is_not_cut(family: Moonshine, beckett: Array) -> None:
+    # The part in which no pause gives the limit away.
+    quick = np.asarray(soxr.resample(beckett[16_000:], 2.2, 1), np.float32)
+    assert not emissions(family, family.encode(quick))[-1].cut
+
+
+def test_tokens_come_with_their_probabilities(directory: Path, family: Moonshine, beckett: Array) -> None:
+    encoded = family.encode(beckett[:48_000])
+    found = emissions(family, encoded)
+    log_probs = [value for one in found for value in one.log_probs]
+    assert len(log_probs) == sum(len(one.tokens) for one in found)
+    assert all(-10 < value <= 0 for value in log_probs)
+    assert family.confidence(log_probs) > 0.7  # 0.9 on CPUs with VNNI
+    assert family.confidence([]) == 0
+
+
+def test_noise_over_speech_lowers_the_confidence(family: Moonshine, beckett: Array) -> None:
+    noise = np.random.default_rng(1).standard_normal(beckett.size).astype(np.float32) * beckett.std()
+
+    def confidence(samples: Array) -> float:
+        found = emissions(family, family.encode(samples))
+        return family.confidence([value for one in found for value in one.log_probs])
+
+    assert confidence(beckett + noise) < confidence(beckett) - 0.15
 
 
 def test_bad_audio_is_named_and_harms_no_row(family: Moonshine, clips: list[Array]) -> None:

@@ -1,0 +1,54 @@
+"""The Silero voice activity detector, version 6.2 (MIT): how probable speech is in each 32 ms of 16 kHz audio."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.families.graphs import open_graph
+
+DETECTOR = "speech_detector.onnx"
+"""Its file in a prepared model."""
+
+WINDOW = 512
+"""Samples that one probability is about."""
+
+_CONTEXT = 64
+"""Samples before each window that the network sees as well."""
+
+
+class Heard(NamedTuple):
+    """What the detector remembers of the audio so far; give it back with the samples that follow."""
+
+    last: NDArray[np.float32]
+    """f32 [64]"""
+
+    h: NDArray[np.float32]
+    """f32 [1, 1, 128], as ``c``"""
+
+    c: NDArray[np.float32]
+
+
+NOTHING = Heard(np.zeros(_CONTEXT, np.float32), *np.zeros((2, 1, 1, 128), np.float32))
+"""Before the first sample."""
+
+
+class SpeechDetector:
+    """Runs the network. Keeps no state, so one serves any number of recordings and threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError where a prepared model lacks it."""
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; make the models again with `asrloop models --force`")
+        self._graph = open_graph(path, threads=1)
+
+    def __call__(self, samples: NDArray[np.float32], before: Heard = NOTHING) -> tuple[NDArray[np.float32], Heard]:
+        """A probability for each window of ``samples`` (f32 [N], N >= 1; the last is filled up with silence), f32 [windows]."""
+        count = -(-samples.size // WINDOW)
+        audio = np.zeros(_CONTEXT + count * WINDOW, np.float32)
+        audio[:_CONTEXT] = before.last
+        audio[_CONTEXT : _CONTEXT + samples.size] = samples
+        windows = np.lib.stride_tricks.sliding_window_view(audio, _CONTEXT + WINDOW)[::WINDOW]
+        outputs = self._graph({"input": np.ascontiguousarray(windows), "h": before.h, "c": before.c})
+        return outputs["speech_probs"], Heard(audio[-_CONTEXT:], outputs["hn"], outputs["cn"])
