@@ -1,0 +1,6 @@
+"""Turns what callers send into clean samples: f32 [N], mono, 16 kHz, finite. Everything else is InvalidAudio."""
+
+from asrloop.audio.files import blocks, from_file
+from asrloop.audio.pcm import SAMPLE_RATE, Samples, checked_rate, from_pcm, resampled
+
+__all__ = ["SAMPLE_RATE", "Samples", "blocks", "checked_rate", "from_file", "from_pcm", "resampled"]

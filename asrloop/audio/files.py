@@ -1,0 +1,137 @@
+"""Audio files of strangers to mono 16 kHz, block by block: memory is bounded by the block, whatever the header promises.
+
+Each container's module finds what is to be decoded; libsndfile decodes it. Known by their first bytes: WAV, FLAC, OGG, MP3.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+import soxr
+
+from asrloop.audio import flac, mp3, ogg, wav
+from asrloop.audio.pcm import SAMPLE_RATE, Samples, check_duration, check_finite
+from asrloop.audio.stream import Check, Stream, cut_short
+from asrloop.engine.errors import InvalidAudio
+
+MAX_CHANNELS = 8
+MAX_RATE = 192_000
+BLOCK_FRAMES = 65_536
+BLOCK_SECONDS = 4
+"""A block is at most that many frames, and at most that long, because a low rate becomes many samples."""
+
+_DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, ValueError, OSError)
+
+
+def from_file(content: bytes, max_seconds: float, check: Check = lambda: None) -> Samples:
+    """Decode a file of any rate and channel count to mono 16 kHz, f32 [N]; see :func:`blocks`."""
+    return np.concatenate([*blocks(content, max_seconds, check)])
+
+
+def blocks(content: bytes, max_seconds: float, check: Check = lambda: None) -> Iterator[Samples]:
+    """Decode a WAV, FLAC, OGG or MP3 file to blocks of mono 16 kHz, f32 [N], at least one sample in all.
+
+    ``check`` is called between blocks; what it raises ends the work. Raises InvalidAudio, TooLong at the first block beyond
+    ``max_seconds``: whoever has taken blocks by then must drop them.
+    """
+    if not content:
+        raise InvalidAudio("AUDIO has 0 bytes: send the bytes of a WAV, FLAC, OGG or MP3 file")
+    before = seconds = 0.0
+    given = 0
+    for stream in _streams(content, check):
+        for block, until in _decoded(stream, before, max_seconds, check):
+            seconds = until
+            if block.size:
+                given += block.size
+                yield block
+        before = seconds
+    if not before:
+        raise InvalidAudio("AUDIO has 0 samples: send at least 1")
+    if not given:
+        yield np.zeros(1, np.float32)
+
+
+def _streams(content: bytes, check: Check) -> list[Stream]:
+    """By the first bytes only: what else libsndfile could read is not accepted."""
+    view = memoryview(content)
+    if wav.is_wav(view):
+        return wav.streams(view, check)
+    if bytes(view[:4]) == ogg.MAGIC:
+        return ogg.streams(view, content, check)
+    start = _behind_id3(view)
+    if bytes(view[start : start + 4]) == flac.MAGIC:
+        return flac.streams(view[start:], content, start, check)
+    while start and start < len(view) and view[start] == 0:  # a tag's padding beyond its size
+        start += 1
+    if mp3.starts_like_mp3(view[start:]):
+        return mp3.streams(view[start:], check)
+    raise _unreadable(len(content), "its first bytes are of none of these")
+
+
+def _behind_id3(view: memoryview) -> int:
+    """Where the audio begins behind ID3v2 tags. Source: id3.org, ID3v2.4 section 3.1."""
+    start = 0
+    while bytes(view[start : start + 3]) == b"ID3" and len(view) >= start + 10:
+        a, b, c, d = (byte & 0x7F for byte in view[start + 6 : start + 10])
+        start += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if view[start + 5] & 0x10 else 0)
+    return start
+
+
+def _decoded(stream: Stream, before: float, max_seconds: float, check: Check) -> Iterator[tuple[Samples, float]]:
+    """Blocks at 16 kHz with the seconds so far, ``before`` among them."""
+    with _opened(stream) as file:
+        rate, channels = int(file.samplerate), int(file.channels)
+        _check_format(rate, channels)
+        announced = int(file.frames) if stream.frames is None else stream.frames
+        check_duration(before + announced / rate, max_seconds)
+        resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        got, size = 0, min(BLOCK_FRAMES, BLOCK_SECONDS * rate)
+        while True:
+            check()
+            block = _read(file, stream, size, announced, got)
+            check_finite(block, "AUDIO", got * channels)
+            got += len(block)
+            check_duration(before + got / rate, max_seconds)
+            mono = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
+            is_last = len(block) == 0
+            if resampler is not None:
+                mono = resampler.resample_chunk(mono, last=is_last)
+                check_finite(mono, "AUDIO")  # the largest floats overflow in a filter
+            yield mono, before + got / rate
+            if is_last:
+                break
+        if got < announced - stream.slack:
+            raise _missing(announced, got)
+
+
+def _opened(stream: Stream) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(stream.open())
+    except _DECODER_ERRORS as error:
+        raise _unreadable(stream.size, getattr(error, "error_string", str(error))) from None
+
+
+def _read(file: soundfile.SoundFile, stream: Stream, size: int, announced: int, got: int) -> Samples:
+    try:
+        block: Samples = file.read(size, dtype="float32", always_2d=True)
+    except _DECODER_ERRORS as error:
+        if got < announced:
+            raise _missing(announced, got) from None
+        raise _unreadable(stream.size, getattr(error, "error_string", str(error))) from None
+    return block
+
+
+def _check_format(rate: int, channels: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise InvalidAudio(f"AUDIO has {channels} channels: the limit is {MAX_CHANNELS}; mix it to mono")
+    if not 1 <= rate <= MAX_RATE:
+        raise InvalidAudio(f"AUDIO says a sample rate of {rate} Hz: it must be between 1 and {MAX_RATE}")
+
+
+def _missing(announced: int, got: int) -> InvalidAudio:
+    return cut_short(f"its header says {announced} samples", f"{got} could be read")
+
+
+def _unreadable(size: int, reason: str) -> InvalidAudio:
+    why = f" ({reason})" if reason else ""
+    return InvalidAudio(f"AUDIO: {size} bytes that are no readable audio file{why}: send WAV, FLAC, OGG or MP3")

@@ -1,0 +1,84 @@
+"""FLAC: how many samples there are where the header does not say, as encoders to a pipe leave it. Decodes nothing.
+
+Source: RFC 9639. The last frame's header says which samples it holds, hence the length of the whole.
+"""
+
+import struct
+
+from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
+
+MAGIC = b"fLaC"
+_TOTAL = (1 << 36) - 1
+_FIRST_FRAME = 42
+"""The earliest byte at which audio can begin: behind the magic and STREAMINFO."""
+
+
+def streams(content: memoryview, source: bytes, start: int, check: Check) -> list[Stream]:
+    """The stream with its length in the header; ``content`` is a view of ``source`` from ``start`` on."""
+    if len(content) < _FIRST_FRAME or content[4] & 0x7F != 0:
+        raise cut_short(f"a FLAC of {len(content)} bytes", f"its header has {_FIRST_FRAME}")
+    (longest_block,) = struct.unpack_from(">H", content, 10)
+    (packed,) = struct.unpack_from(">Q", content, 18)
+    if packed & _TOTAL:
+        return [Stream([content])]
+    total = _samples_until_the_end(content, source, start, longest_block, check)
+    head = bytes(content[:18]) + struct.pack(">Q", packed | total)
+    return [Stream([memoryview(head), content[26:]], total)]
+
+
+def _samples_until_the_end(content: memoryview, source: bytes, start: int, longest_block: int, check: Check) -> int:
+    position, tried = start + len(content), 0
+    while (position := source.rfind(b"\xff", start + _FIRST_FRAME, position)) >= 0:
+        end = _end_of_frame(content[position - start : position - start + 16], longest_block)
+        if end is not None:
+            return min(end, _TOTAL)
+        tried += 1
+        if tried % CHECK_EVERY == 0:
+            check()
+    return 0
+
+
+def _end_of_frame(header: memoryview, longest_block: int) -> int | None:
+    """The sample behind the frame whose header this is; None when it is none."""
+    if len(header) < 6 or header[1] & 0xFE != 0xF8 or header[3] & 1 or header[3] >> 4 > 10:
+        return None
+    block_code, rate_code = header[2] >> 4, header[2] & 15
+    number = _coded_number(header[4:])
+    if number is None or block_code == 0 or rate_code == 15:
+        return None
+    value, position = number[0], 4 + number[1]
+    extra = {6: 1, 7: 2}.get(block_code, 0)
+    crc = position + extra + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    if crc >= len(header) or _crc8(header[:crc]) != header[crc]:
+        return None
+    if extra:
+        block = int.from_bytes(header[position : position + extra], "big") + 1
+    else:
+        block = 192 if block_code == 1 else 144 << block_code if block_code < 6 else 1 << block_code
+    is_variable = header[1] & 1
+    return (value if is_variable else value * longest_block) + block
+
+
+def _coded_number(field: memoryview) -> tuple[int, int] | None:
+    """The number and its length in bytes, coded as UTF-8 does, up to seven bytes."""
+    first = field[0]
+    if first < 0x80:
+        return first, 1
+    length = 8 - (first ^ 0xFF).bit_length()
+    if not 2 <= length <= 7 or len(field) < length:
+        return None
+    value = first & (0x7F >> length)
+    for byte in field[1:length]:
+        if byte & 0xC0 != 0x80:
+            return None
+        value = value << 6 | byte & 0x3F
+    return value, length
+
+
+def _crc8(header: memoryview) -> int:
+    crc = 0
+    for byte in header:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+    return crc

@@ -1,0 +1,43 @@
+"""OGG: walks the pages to see whether the file is whole and where one stream ends and the next begins. Decodes nothing.
+
+Source: RFC 3533. A decoder of libsndfile stops after the first stream of a chain, as radio and `cat a.ogg b.ogg` make them.
+"""
+
+from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
+
+MAGIC = b"OggS"
+_HEADER = 27
+_FIRST_PAGE = 0x02
+
+
+def streams(content: memoryview, source: bytes, check: Check) -> list[Stream]:
+    """Each stream of the chain; ``content`` is a view of ``source``. Raises InvalidAudio when the last page is cut."""
+    starts, position, pages, in_head = [0], 0, 0, True
+    while position + 4 <= len(content):
+        if bytes(content[position : position + 4]) != MAGIC:
+            position = source.find(MAGIC, position)
+            if position < 0:
+                break
+        size, available = _size(content, position), len(content) - position
+        if size > available:
+            raise cut_short(f"its last OGG page says {size} bytes", f"{available} follow")
+        # Streams side by side have all their first pages at the start; a first page later starts the next in the chain.
+        is_first = bool(content[position + 5] & _FIRST_PAGE)
+        if is_first and not in_head:
+            starts.append(position)
+        in_head = is_first
+        position += size
+        pages += 1
+        if pages % CHECK_EVERY == 0:
+            check()
+    ends = [*starts[1:], len(content)]
+    return [Stream([content[start:end]]) for start, end in zip(starts, ends, strict=True)]
+
+
+def _size(content: memoryview, position: int) -> int:
+    """Bytes of the page; of a header that is cut, the least it could be."""
+    table = position + _HEADER
+    if table > len(content):
+        return _HEADER
+    count = content[table - 1]
+    return _HEADER + count + sum(content[table : table + count])

@@ -1,0 +1,84 @@
+"""Samples that callers send: checked, copied, and brought to 16 kHz."""
+
+import math
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from asrloop.engine.errors import InvalidAudio, TooLong
+
+SAMPLE_RATE = 16_000
+LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
+
+Samples = NDArray[np.float32]
+
+
+def from_pcm(
+    wav: NDArray[np.float32],
+    lengths: NDArray[np.int32] | None,
+    sample_rate: int,
+    max_seconds: float,
+    names: tuple[str, str] = ("WAV", "WAV_LENS"),
+) -> list[Samples]:
+    """Check a batch of PCM and copy the valid part of each row; see :func:`resampled` for the rest.
+
+    ``wav`` is f32 [B, N] at ``sample_rate`` Hz; ``lengths`` i32 [B, 1] says how many samples of each row are valid
+    (1..N), None means all. ``names`` are what the caller calls the two tensors. Raises InvalidAudio.
+    """
+    name, lengths_name = names
+    if wav.ndim != 2:
+        raise InvalidAudio(f"{name} has shape {list(wav.shape)}: send rows of samples, shape [B, N]")
+    if wav.shape[1] == 0:
+        raise InvalidAudio(f"{name} has 0 samples: send at least 1")
+    if lengths is not None and lengths.size != len(wav):
+        raise InvalidAudio(f"{name} has {len(wav)} rows, {lengths_name} {lengths.size}: send one length a row")
+    rows = []
+    for row, length in zip(wav, [row.size for row in wav] if lengths is None else lengths.reshape(-1), strict=True):
+        if not 1 <= length <= row.size:
+            raise InvalidAudio(f"{lengths_name} is {length}: it must be between 1 and the {row.size} samples in {name}")
+        check_duration(length / sample_rate, max_seconds)
+        check_finite(row[:length], name)
+        rows.append(row[:length].copy())
+    return rows
+
+
+def checked_rate(value: object) -> int:
+    """The request parameter ``sample_rate`` in Hz, 8000..48000. Raises InvalidAudio."""
+    try:
+        rate = int(value) if isinstance(value, (int, str)) or (isinstance(value, float) and value.is_integer()) else -1
+    except ValueError:
+        rate = -1
+    if isinstance(value, bool) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise InvalidAudio(
+            f"sample_rate is {value!r}: it must be a whole number of Hz between {LOWEST_RATE} and {HIGHEST_RATE}"
+        )
+    return rate
+
+
+def resampled(samples: Samples, rate: int) -> Samples:
+    """``samples`` f32 [N] at ``rate`` Hz as 16 kHz, at least one sample."""
+    if rate == SAMPLE_RATE:
+        return np.ascontiguousarray(samples)
+    at_16k: Samples = soxr.resample(samples, rate, SAMPLE_RATE)
+    return at_16k if at_16k.size else np.zeros(1, np.float32)
+
+
+def check_duration(seconds: float, max_seconds: float) -> None:
+    """Raise TooLong for more than ``max_seconds``."""
+    if seconds > max_seconds:
+        raise TooLong(
+            f"audio is {seconds:.2f} s long: the limit is {max_seconds:g} s (audio.max_seconds); send it in shorter pieces"
+        )
+
+
+def check_finite(samples: NDArray[np.float32], name: str, offset: int = 0) -> None:
+    """Raise InvalidAudio for NaN or infinity; ``offset`` is how many values came before these."""
+    # A sum is NaN or infinite when any sample is; the exact look is only for the message.
+    with np.errstate(invalid="ignore"):
+        total = float(samples.sum(dtype=np.float64))
+    if not math.isfinite(total):
+        first = int(np.argmin(np.isfinite(samples.reshape(-1))))
+        raise InvalidAudio(
+            f"{name} holds {samples.reshape(-1)[first]} at sample {offset + first}: all samples must be finite numbers"
+        )
