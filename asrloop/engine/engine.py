@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import Any, Protocol
 
@@ -59,7 +60,7 @@ class Engine:
     ) -> None:
         """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered.
 
-        ``has_speech`` is asked about 16 kHz samples on the encode thread; those without are answered with no text.
+        ``has_speech`` is asked about 16 kHz samples while they are encoded; those without are answered with no text.
         """
         self.scheduler = scheduler
         self.clock = clock
@@ -69,6 +70,7 @@ class Engine:
         self._cancelled: dict[str, float] = {}
         """Keys that were cancelled lately, and when; oldest first."""
         self._has_speech = has_speech
+        self._listener = ThreadPoolExecutor(1, thread_name_prefix="asrloop-listen")
         self._lock = threading.Lock()
         self._work_for_encoder = threading.Condition(self._lock)
         self._work_for_steps = threading.Condition(self._lock)
@@ -128,6 +130,7 @@ class Engine:
         self._replies.put(None)  # behind the last request
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.monotonic()))
+        self._listener.shutdown(wait=False, cancel_futures=True)
 
     def _shut(self, reason: str) -> None:
         with self._lock:
@@ -182,9 +185,12 @@ class Engine:
 
     def _encode(self, samples: Samples) -> Any:
         """None for samples without speech."""
-        if self._has_speech is not None and not self._has_speech(samples):
-            return None
-        return self._family.encode(samples)
+        if self._has_speech is None:
+            return self._family.encode(samples)
+        # Side by side: nearly all audio has speech, and waiting for the answer would hold up everybody's encoding.
+        listening = self._listener.submit(self._has_speech, samples)
+        encoded = self._family.encode(samples)
+        return encoded if listening.result() else None
 
     def _step_loop(self) -> None:
         while not self._closed.is_set():

@@ -1,4 +1,4 @@
-"""Decides before anything is encoded whether there is speech in a recording at all: models make words of silence and noise."""
+"""Decides whether there is speech in a recording at all: models make words of silence and noise."""
 
 from collections.abc import Callable
 from pathlib import Path
