@@ -34,6 +34,8 @@ class AudioSettings(_Section):
     """What audio is accepted."""
 
     max_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+    decode_inbox: Annotated[int, Field(ge=1, le=100_000)] = 64
+    decode_seconds: Seconds = 20.0
     speech_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.35
 
 

@@ -29,6 +29,17 @@ def rows_of(
     return audio.from_pcm(tensors[name], tensors.get(lengths_name), rate, max_seconds, names), rate
 
 
+def deadline_of(tensors: Mapping[str, NDArray[Any]], timeout: int, now: float) -> float | None:
+    """When the request's time ends, in seconds of the monotonic clock; None when it never does.
+
+    ``timeout`` is the caller's, in microseconds, 0 for none. A step before may have started to count: its DEADLINE holds.
+    """
+    if "DEADLINE" in tensors:
+        deadline = int(tensors["DEADLINE"].reshape(-1)[0])
+        return deadline / 1e6 if deadline >= 0 else None
+    return now + timeout / 1e6 if timeout else None
+
+
 def cancel_key_of(parameters: Mapping[str, Any]) -> str:
     """The parameter ``cancel_key``, by which the caller can cancel the request; "" without one. Raises InvalidAudio.
 

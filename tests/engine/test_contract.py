@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from asrloop.config import Settings
 from asrloop.engine.errors import ERRORS, RequestError
-from asrloop.engine.inputs import cancel_key_of, rows_of
+from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
 from asrloop.engine.outputs import CANCELLED, OUTPUTS, Transcript, tensors_of
 from tests.conftest import ROOT
@@ -93,6 +93,13 @@ def test_a_cancel_key_that_could_be_guessed_is_refused(key: object) -> None:
         cancel_key_of({"cancel_key": key})
     assert cancel_key_of({}) == cancel_key_of({"cancel_key": ""}) == ""
     assert cancel_key_of({"cancel_key": "k" * 16}) == "k" * 16
+
+
+def test_the_time_of_a_request_counts_from_the_first_step() -> None:
+    assert deadline_of({}, 0, now=5.0) is None
+    assert deadline_of({}, 2_000_000, now=5.0) == 7.0
+    assert deadline_of({"DEADLINE": np.array([[6_000_000]])}, 2_000_000, now=5.0) == 6.0
+    assert deadline_of({"DEADLINE": np.array([[-1]])}, 2_000_000, now=5.0) is None
 
 
 def test_a_model_needs_no_file_of_another_model() -> None:

@@ -1,40 +1,63 @@
-"""Audio files in: each becomes clean 16 kHz samples, or its request gets INVALID_ARG. In a process of its own: what strangers
+"""Audio files in: each becomes clean 16 kHz samples, or its request gets an error. In a process of its own: what strangers
 send may crash a parser, and must not take the engine along."""
 
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
 
-from asrloop import audio, config
-from asrloop.engine.errors import InvalidAudio
+from asrloop import config
+from asrloop.audio.decoding import FileDecoder
+from asrloop.audio.pcm import Samples
+from asrloop.engine.errors import RequestError
 
 
 class TritonPythonModel:
-    """Parses, checks and resamples; each request on its own."""
+    """Takes requests on and answers them late, from the decoder's threads."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the limits."""
-        self.max_seconds = config.load().audio.max_seconds
+        """Start the threads."""
+        self.decoder = FileDecoder(config.load().audio)
 
-    def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Answer each request with SAMPLES f32 [B, N], zero-padded, and SAMPLE_LENS i32 [B, 1]."""
-        return [self.answer(request) for request in requests]
+    def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
+        """Submit each request; its files are copied, for inputs die when this returns."""
+        for request in requests:
+            timeout = request.timeout()  # microseconds; 0 when the caller set none
+            reply = Reply(request.get_response_sender(), self.decoder.clock() + timeout / 1e6 if timeout else None)
+            (files,) = (tensor.as_numpy().reshape(-1).tolist() for tensor in request.inputs())
+            try:
+                self.decoder.submit(files, reply.deadline, reply.send)
+            except RequestError as error:
+                reply.send(error)
 
-    def answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
-        """The response to one request."""
-        (files,) = (tensor.as_numpy().reshape(-1) for tensor in request.inputs())
-        try:
-            rows = [audio.from_file(content, self.max_seconds) for content in files]
-        except InvalidAudio as error:
-            code = getattr(pb_utils.TritonError, error.triton_code)
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
-        lengths = np.array([[row.size] for row in rows], np.int32)
-        samples = np.zeros((len(rows), lengths.max()), np.float32)
-        for target, row in zip(samples, rows, strict=True):
-            target[: row.size] = row
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor("SAMPLES", samples), pb_utils.Tensor("SAMPLE_LENS", lengths)]
-        )
+    def finalize(self) -> None:
+        """Answer what is left and end the threads."""
+        self.decoder.close()
+
+
+class Reply:
+    """The one response to a request: SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1]."""
+
+    def __init__(self, sender: pb_utils.ResponseSender, deadline: float | None) -> None:
+        self.sender = sender
+        self.deadline = deadline
+
+    def send(self, result: list[Samples] | RequestError) -> None:
+        """Send the tensors, or the error with Triton's code for it."""
+        if isinstance(result, RequestError):
+            code = getattr(pb_utils.TritonError, result.triton_code)
+            response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))
+        else:
+            lengths = np.array([[row.size] for row in result], np.int32)
+            samples = np.zeros((len(result), lengths.max()), np.float32)
+            for target, row in zip(samples, result, strict=True):
+                target[: row.size] = row
+            deadline = np.full((len(result), 1), -1 if self.deadline is None else round(self.deadline * 1e6), np.int64)
+            tensors: dict[str, NDArray[Any]] = {"SAMPLES": samples, "SAMPLE_LENS": lengths, "DEADLINE": deadline}
+            response = pb_utils.InferenceResponse([pb_utils.Tensor(*tensor) for tensor in tensors.items()])
+        self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        del self.sender  # its destructor needs a server that is still there

@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 from asrloop import config
 from asrloop.engine.engine import Engine
 from asrloop.engine.errors import RequestError
-from asrloop.engine.inputs import cancel_key_of, rows_of
+from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
 from asrloop.engine.metrics import EngineMetrics, MetricSpec, Publisher
 from asrloop.engine.outputs import CANCELLED
 from asrloop.engine.request import Request
@@ -31,6 +31,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the models, start the engine and the metrics."""
         self.settings = config.load()
+        if not args["model_instance_name"].endswith("_0"):
+            raise pb_utils.TritonModelException("instance_group count must be 1: one engine holds all slots")
         directory = Path(args["model_repository"], args["model_version"])
         mode = json.loads(args["model_config"])["parameters"]["execution_mode"]["string_value"]
         try:
@@ -69,13 +71,12 @@ class TritonPythonModel:
             return reply.send({CANCELLED.name: np.array([[ended]], CANCELLED.dtype)})
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         rows, rate = rows_of(tensors, parameters, self.settings.audio.max_seconds)
-        timeout = request.timeout()  # microseconds; 0 when the caller set none
         return self.engine.submit(
             Request(
                 rows,
                 lambda done: reply.send(done.result(self.family)),
                 sample_rate=rate,
-                deadline=self.engine.clock() + timeout / 1e6 if timeout else None,
+                deadline=deadline_of(tensors, request.timeout(), self.engine.clock()),
                 is_cancelled=reply.is_cancelled,
                 key=cancel_key_of(parameters),
             )
