@@ -1,7 +1,7 @@
 """The decode loop: continuous batching of utterances over one model family. It starts the threads and knows no Triton.
 
-    submit -> waiting -> [encode thread: resample, look for speech, encode] -> encoded
-           -> [step thread: admit, step, step ...] -> [reply thread]
+    submit -> waiting -> [encode thread: resample, encode, then listen for speech] -> encoded
+           -> [step thread: admit, step, step ...] -> decoded -> [reply thread]
 
 A watch thread looks for callers that went away and for deadlines.
 """
@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, Eng
 from asrloop.engine.family import Emission, Family
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
-from asrloop.engine.utterance import Ending, Finished, Utterance
+from asrloop.engine.utterance import Ending, Finished, State, Utterance
 from asrloop.speech import repetition
 
 # How often deadlines are looked at; rows leave at the step after.
@@ -60,7 +59,7 @@ class Engine:
     ) -> None:
         """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered.
 
-        ``has_speech`` is asked about 16 kHz samples while they are encoded; those without are answered with no text.
+        ``has_speech`` is asked about 16 kHz samples while their first steps are made; those without are answered with no text.
         """
         self.scheduler = scheduler
         self.clock = clock
@@ -70,7 +69,6 @@ class Engine:
         self._cancelled: dict[str, float] = {}
         """Keys that were cancelled lately, and when; oldest first."""
         self._has_speech = has_speech
-        self._listener = ThreadPoolExecutor(1, thread_name_prefix="asrloop-listen")
         self._lock = threading.Lock()
         self._work_for_encoder = threading.Condition(self._lock)
         self._work_for_steps = threading.Condition(self._lock)
@@ -95,6 +93,13 @@ class Engine:
         Raises Overloaded when the inbox has no room for them, InvalidAudio when it never will, Cancelled when its key was
         cancelled before it came, EngineClosed after ``close``; then ``on_done`` is not called.
         """
+        try:
+            self._submit(request)
+        except RequestError:
+            request.release()
+            raise
+
+    def _submit(self, request: Request) -> None:
         with self._lock:
             if self._closed.is_set():
                 raise EngineClosed(self._why_closed)
@@ -130,7 +135,6 @@ class Engine:
         self._replies.put(None)  # behind the last request
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.monotonic()))
-        self._listener.shutdown(wait=False, cancel_futures=True)
 
     def _shut(self, reason: str) -> None:
         with self._lock:
@@ -165,32 +169,43 @@ class Engine:
                     self._work_for_encoder.wait(IDLE_SECONDS)
                     continue
                 utterance.encode_started_at = self.clock()
-            try:
-                encoded = self._encode(resampled(utterance.samples, utterance.sample_rate))
-            except Exception as error:  # whatever the model raises concerns this request alone
-                with self._lock:
-                    self._fail(utterance.request, DecodeFailed(f"encoding failed: {error}"))
-                continue
-            with self._lock:
-                if utterance.is_finished:
-                    continue
-                if encoded is None:
-                    utterance.ending = Ending.NO_SPEECH
-                    self._finish(utterance)
-                    continue
-                utterance.encoded = encoded
-                utterance.encoded_at = self.clock()
-                self.scheduler.encode_done(utterance)
-                self._work_for_steps.notify()
+            self._encode(utterance)
 
-    def _encode(self, samples: Samples) -> Any:
-        """None for samples without speech."""
-        if self._has_speech is None:
-            return self._family.encode(samples)
-        # Side by side: nearly all audio has speech, and waiting for the answer would hold up everybody's encoding.
-        listening = self._listener.submit(self._has_speech, samples)
-        encoded = self._family.encode(samples)
-        return encoded if listening.result() else None
+    def _encode(self, utterance: Utterance) -> None:
+        try:
+            samples = resampled(utterance.take_samples(), utterance.sample_rate)
+            encoded = self._family.encode(samples)
+        except Exception as error:  # whatever the model raises concerns this request alone
+            with self._lock:
+                self._fail_row(utterance, DecodeFailed(f"encoding failed: {error}"))
+            return
+        with self._lock:
+            if utterance.is_finished:
+                return
+            utterance.encoded = encoded
+            utterance.encoded_at = self.clock()
+            self.scheduler.encode_done(utterance)
+            self._work_for_steps.notify()
+        self._listen(utterance, samples)
+
+    def _listen(self, utterance: Utterance, samples: Samples) -> None:
+        """After its encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""
+        try:
+            has_speech = self._has_speech is None or self._has_speech(samples)
+        except Exception as error:  # whatever the detector raises concerns this request alone
+            with self._lock:
+                self._fail_row(utterance, DecodeFailed(f"listening for speech failed: {error}"))
+            return
+        with self._lock:
+            if utterance.is_finished:
+                return
+            utterance.has_speech = has_speech
+            if not has_speech:
+                utterance.drop_tokens(0)
+                utterance.ending = Ending.NO_SPEECH
+                self._finish(utterance)
+            elif utterance.state is State.DECODED:
+                self._finish(utterance)
 
     def _step_loop(self) -> None:
         while not self._closed.is_set():
@@ -226,7 +241,7 @@ class Engine:
             utterance.admitted_at = self.clock()
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._lock:
-                self._fail(utterance.request, DecodeFailed(f"admission failed: {error}"))
+                self._fail_row(utterance, DecodeFailed(f"admission failed: {error}"))
         finally:
             utterance.encoded = None
 
@@ -241,7 +256,7 @@ class Engine:
 
     def _take(self, utterance: Utterance, emission: Emission | DecodeFailed) -> None:
         if isinstance(emission, DecodeFailed):
-            self._fail(utterance.request, emission)
+            self._fail_row(utterance, emission)
             return
         utterance.tokens.extend(emission.tokens)
         utterance.times.extend(emission.times)
@@ -249,13 +264,22 @@ class Engine:
         kept = repetition.kept(utterance.tokens) if emission.tokens else None
         if kept is not None:
             utterance.ending = Ending.REPETITION
-            del utterance.tokens[kept:], utterance.times[kept:], utterance.log_probs[kept:]
+            utterance.drop_tokens(kept)
         elif emission.cut:
             utterance.ending = Ending.LIMIT
         if emission.done or kept is not None:
-            self._finish(utterance)
+            if utterance.has_speech is None:
+                self.scheduler.decode_done(utterance)
+                self._work_for_encoder.notify()
+            else:
+                self._finish(utterance)
 
-    # Both under the lock.
+    # All under the lock.
+
+    def _fail_row(self, utterance: Utterance, error: RequestError) -> None:
+        """End the request of an utterance, unless that was answered meanwhile."""
+        if not utterance.is_finished:
+            self._fail(utterance.request, error)
 
     def _fail(self, request: Request, error: RequestError) -> None:
         """End a request with its first error; rows that are finished already stay so. Later calls do nothing."""
@@ -286,6 +310,7 @@ class Engine:
                 for utterance in request.utterances:
                     self._observer.finished(utterance.numbers())
             request.on_done(request)
+            request.release()
 
     def _watch_loop(self) -> None:
         asked_at = self.clock()

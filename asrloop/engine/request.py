@@ -45,6 +45,14 @@ class Request:
         """Whether every row has its transcript or its error."""
         return all(utterance.is_finished for utterance in self.utterances)
 
+    def release(self) -> None:
+        """Let go of the rows' way back here, once it is answered or refused.
+
+        A circle of references would keep it and its audio until Python's collector runs, which is ever rarer.
+        """
+        for utterance in self.utterances:
+            del utterance.request
+
     def result(self, family: Family[Any]) -> Mapping[str, NDArray[Any]] | RequestError:
         """The answer: all outputs, a row each, or why there are none."""
         try:

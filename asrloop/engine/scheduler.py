@@ -1,6 +1,6 @@
 """Who is encoded, admitted and stepped next. Policy only: no thread, no clock, no model; the engine calls it under its lock.
 
-An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> finished,  first come, first served.
+An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> decoded -> finished,  first come, first served.
 """
 
 import heapq
@@ -29,18 +29,19 @@ class Scheduler:
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
         self.running: dict[int, Utterance] = {}
+        self.decoded: set[Utterance] = set()
         self._free_slots = list(range(slots))  # a heap: low slots first keep the running batch a short prefix
 
     def __repr__(self) -> str:
         return (
             f"Scheduler({len(self.waiting)} waiting, {len(self.encoding)} encoding, {len(self.encoded)} encoded, "
-            f"{len(self.running)} of {self.slots} slots running)"
+            f"{len(self.running)} of {self.slots} slots running, {len(self.decoded)} decoded)"
         )
 
     @property
     def is_idle(self) -> bool:
         """Whether no utterance is left."""
-        return not (self.waiting or self.encoding or self.encoded or self.running)
+        return not self.everyone()
 
     def submit(self, *utterances: Utterance) -> None:
         """Queue utterances, all or none.
@@ -85,6 +86,12 @@ class Scheduler:
             admitted.append(utterance)
         return admitted
 
+    def decode_done(self, utterance: Utterance) -> None:
+        """A running utterance has all its tokens: its slot is free again, it is not finished yet."""
+        self._leave_slot(utterance)
+        utterance.state = State.DECODED
+        self.decoded.add(utterance)
+
     def finish(self, utterance: Utterance) -> None:
         """Take an utterance out of wherever it is; its slot, if it has one, is free again. A second time does nothing."""
         match utterance.state:
@@ -94,9 +101,10 @@ class Scheduler:
                 self.encoding.discard(utterance)
             case State.ENCODED:
                 self.encoded.remove(utterance)
-            case State.RUNNING if utterance.slot is not None:
-                del self.running[utterance.slot]
-                heapq.heappush(self._free_slots, utterance.slot)
+            case State.RUNNING:
+                self._leave_slot(utterance)
+            case State.DECODED:
+                self.decoded.discard(utterance)
         utterance.state = State.FINISHED
 
     def waited_too_long(self, now: float) -> list[Utterance]:
@@ -110,4 +118,10 @@ class Scheduler:
 
     def everyone(self) -> list[Utterance]:
         """All utterances that are not finished."""
-        return [*self.running.values(), *self.encoded, *self.encoding, *self.waiting]
+        return [*self.decoded, *self.running.values(), *self.encoded, *self.encoding, *self.waiting]
+
+    def _leave_slot(self, utterance: Utterance) -> None:
+        if utterance.slot is None:
+            raise AssertionError("running without a slot")
+        del self.running[utterance.slot]
+        heapq.heappush(self._free_slots, utterance.slot)

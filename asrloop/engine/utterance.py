@@ -20,6 +20,9 @@ class State(Enum):
     ENCODING = auto()
     ENCODED = auto()
     RUNNING = auto()
+    DECODED = auto()
+    """All tokens are there; whether there is speech at all is not known yet."""
+
     FINISHED = auto()
 
 
@@ -52,7 +55,7 @@ class Utterance:
 
     request: "Request"
     samples: NDArray[np.float32]
-    """f32 [N], mono, -1..1."""
+    """f32 [N], mono, -1..1; none are left once they are being encoded."""
 
     sample_rate: int
     """Of ``samples``, in Hz."""
@@ -65,6 +68,9 @@ class Utterance:
     tokens: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    has_speech: bool | None = None
+    """None until that is known."""
+
     ending: Ending = Ending.ITSELF
     error: RequestError | None = None
 
@@ -76,6 +82,19 @@ class Utterance:
     first_step_at: float | None = None
     finished_at: float | None = None
 
+    def __post_init__(self) -> None:
+        """Note how long the audio is: the samples do not stay."""
+        self.audio_seconds = self.samples.size / self.sample_rate
+
+    def take_samples(self) -> NDArray[np.float32]:
+        """The samples, f32 [N]; from now on they belong to the caller alone."""
+        samples, self.samples = self.samples, self.samples[:0].copy()
+        return samples
+
+    def drop_tokens(self, kept: int) -> None:
+        """Keep the first ``kept`` tokens only."""
+        del self.tokens[kept:], self.times[kept:], self.log_probs[kept:]
+
     @property
     def is_finished(self) -> bool:
         """Whether the utterance has its transcript or its error."""
@@ -84,7 +103,7 @@ class Utterance:
     def numbers(self) -> Finished:
         """What the metrics need to know of a finished utterance."""
         ok = self.error is None
-        audio_seconds = self.samples.size / self.sample_rate if ok else 0.0
+        audio_seconds = self.audio_seconds if ok else 0.0
         outcome = "ok" if self.error is None else self.error.outcome
         finished = Finished(outcome, audio_seconds, len(self.tokens), ending=self.ending)
         started, encoded, admitted, ended = (

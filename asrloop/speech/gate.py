@@ -14,8 +14,9 @@ Detector = Callable[[Samples, Heard], tuple[Samples, Heard]]
 PEAK = 0.5
 """The detector hears quiet speech well only when it is made louder: what decides the gain is brought to this magnitude."""
 
-FIRST, BEFORE_LOUDEST = 8, 3
-"""Windows that are listened to first, and how many of them come before the loudest. In 99 of 100 utterances they suffice."""
+FIRST, BEFORE_LOUDEST = 3, 2
+"""Windows that are listened to first, and how many of them come before the loudest. In 93 of 100 utterances they suffice, and
+eight would take twice as long."""
 
 CHUNK = 16
 """Windows between two looks at whether speech was found."""
@@ -46,12 +47,11 @@ class SpeechGate:
         """``samples`` are f32 [N], 16 kHz, N >= 1, at any level."""
         centred = samples - samples.mean()
         magnitudes = np.abs(centred)
-        whole = samples.size // WINDOW
-        peaks = magnitudes[: whole * WINDOW].reshape(whole, WINDOW).max(axis=1) if whole else magnitudes
-        loudest, usual = float(magnitudes.max()), float(np.quantile(peaks, USUAL))
+        peak = int(magnitudes.argmax())
+        loudest = float(magnitudes[peak])
         if loudest < SILENCE:
             return False
-        start = max(0, int(magnitudes.argmax()) // WINDOW - BEFORE_LOUDEST) * WINDOW
+        start = max(0, peak // WINDOW - BEFORE_LOUDEST) * WINDOW
         first = centred[start : start + FIRST * WINDOW]
         around = centred[max(0, start - HALF_SECOND) : start + HALF_SECOND]
         if _is_hum(around) and _is_hum(centred):
@@ -59,8 +59,14 @@ class SpeechGate:
         return (
             self._heard_in(first, PEAK / loudest)
             or self._heard_in(centred, PEAK / loudest)
-            or (SILENCE < usual < loudest / 2 and self._heard_in(centred, PEAK / usual))
+            or self._heard_beside_a_click(centred, magnitudes, loudest)
         )
+
+    def _heard_beside_a_click(self, centred: Samples, magnitudes: Samples, loudest: float) -> bool:
+        whole = magnitudes.size // WINDOW
+        peaks = magnitudes[: whole * WINDOW].reshape(whole, WINDOW).max(axis=1) if whole else magnitudes
+        usual = float(np.quantile(peaks, USUAL))
+        return SILENCE < usual < loudest / 2 and self._heard_in(centred, PEAK / usual)
 
     def _heard_in(self, samples: Samples, gain: float) -> bool:
         heard = NOTHING

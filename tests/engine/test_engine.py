@@ -1,7 +1,10 @@
 """The engine's promises with a family whose answers and failures the test decides: one reply each, nobody waits for a neighbour."""
 
+import gc
+import queue
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +139,70 @@ def test_each_request_gets_its_own_tokens(engine: Engine) -> None:
     for n, request in enumerate(crowd, start=1):
         assert request.error is None
         assert tokens(request) == [100 * n + k for k in range(n)]
+
+
+def test_what_was_answered_is_given_back_at_once(engine: Engine) -> None:
+    """Not when Python's collector runs: until then hundreds of recordings could pile up."""
+    answered = queue.SimpleQueue[weakref.ref[Request]]()
+    gc.disable()
+    try:
+        for count in (3, -1, CUT):  # one that ends well, one that fails, one that is cut
+            samples = np.full(100, count, np.float32)
+            held = weakref.ref(samples)
+            engine.submit(Request([samples], on_done=lambda done: answered.put(weakref.ref(done))))
+            del samples
+            request = answered.get(timeout=WAIT)
+            engine.submit(Request([np.ones(10, np.float32)], on_done=lambda done: answered.put(weakref.ref(done))))
+            answered.get(timeout=WAIT)
+            assert eventually(lambda request=request, held=held: request() is None and held() is None, WAIT)
+    finally:
+        gc.enable()
+
+
+def test_what_was_refused_is_given_back_at_once(engine: Engine) -> None:
+    gc.disable()
+    try:
+        samples = np.ones(10, np.float32)
+        held = weakref.ref(samples)
+        with pytest.raises(InvalidAudio):
+            engine.submit(Request([samples] * 9, on_done=lambda _: None))
+        del samples
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def test_samples_go_when_they_are_encoded(engine: Engine, family: CountingFamily) -> None:
+    family.gate.clear()
+    samples = np.full(100, 3, np.float32)
+    held = weakref.ref(samples)
+    caller = Caller(engine)
+    engine.submit(Request([samples], on_done=caller._done))
+    del samples
+    assert eventually(lambda: held() is None, WAIT)
+    family.gate.set()
+    assert tokens(caller.wait(1)[0]) == [100, 101, 102]
+
+
+def test_encoding_that_fails_after_its_request_was_cancelled(engine: Engine, family: CountingFamily) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def encode(samples: NDArray[np.float32]) -> tuple[int, int]:
+        if len(samples) == 10:
+            started.set()
+            assert go_on.wait(WAIT)
+            raise ValueError("too late")
+        return len(samples), int(samples[0])
+
+    family.encode = encode  # type: ignore[method-assign]  # a family that is slow at the wrong moment
+    caller = Caller(engine)
+    engine.submit(caller.request((10, 1), key="k" * 16))
+    assert started.wait(WAIT)
+    assert engine.cancel("k" * 16) == 1
+    caller.wait(1)
+    go_on.set()
+    engine.submit(caller.request((20, 2)))
+    assert tokens(caller.wait(2)[1]) == [20, 21]
 
 
 def test_the_rows_of_a_request_are_answered_together(engine: Engine) -> None:
@@ -464,7 +531,7 @@ def test_a_transcript_that_was_cut_at_a_limit_says_so() -> None:
     assert counted(published)["asrloop_token_limit_total"] == 1
 
 
-def test_audio_without_speech_is_not_decoded_and_answered_empty() -> None:
+def test_audio_without_speech_is_answered_empty() -> None:
     family, published = CountingFamily(), EngineMetrics(lambda: 0)
     asked: list[int] = []
 
@@ -501,5 +568,27 @@ def test_a_detector_that_fails_fails_one_request() -> None:
     deaf, good = caller.submit((10, 2), (20, 2))
     caller.wait(2)
     engine.close()
-    assert str(deaf.error) == "[failed] encoding failed: no ears"
+    assert str(deaf.error) == "[failed] listening for speech failed: no ears"
     assert tokens(good) == [20, 21]
+
+
+def test_whoever_is_still_listened_to_holds_no_slot_and_keeps_its_deadline() -> None:
+    ears = threading.Event()
+
+    def has_speech(samples: NDArray[np.float32]) -> bool:
+        return samples.size != 10 or ears.wait(WAIT)
+
+    scheduler = Scheduler(slots=1, inbox=8, queue_timeout=WAIT)
+    engine = Engine(CountingFamily(), scheduler, has_speech=has_speech)
+    caller = Caller(engine)
+    impatient = caller.request((10, 2), deadline=time.monotonic() + 0.5)
+    engine.submit(impatient)
+    assert eventually(lambda: len(scheduler.decoded) == 1 and not scheduler.running, WAIT)
+    caller.wait(1)
+    assert isinstance(impatient.error, DeadlineExceeded)
+    (patient,) = caller.submit((10, 3))
+    ears.set()
+    caller.wait(2)
+    assert tokens(patient) == [10, 11, 12]
+    assert scheduler.is_idle
+    engine.close()

@@ -57,6 +57,12 @@ class AnyOrder(RuleBasedStateMachine):
         encoded = list(self.scheduler.encoded)
         assert self.scheduler.admit() == encoded[:free]
 
+    @precondition(lambda self: self.scheduler.running)
+    @rule(data=st.data())
+    def end_decoding(self, data: st.DataObject) -> None:
+        running = sorted(self.scheduler.running.values(), key=self.arrivals.index)
+        self.scheduler.decode_done(data.draw(st.sampled_from(running)))
+
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
@@ -79,6 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
             State.ENCODING: scheduler.encoding,
             State.ENCODED: scheduler.encoded,
             State.RUNNING: scheduler.running.values(),
+            State.DECODED: scheduler.decoded,
         }
         for state, container in where.items():
             assert all(one.state is state for one in container)

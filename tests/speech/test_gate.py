@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from asrloop.audio import resampled
 from asrloop.config import Settings
 from asrloop.speech.detector import DETECTOR, NOTHING, Heard, SpeechDetector
-from asrloop.speech.gate import SpeechGate
+from asrloop.speech.gate import FIRST, SpeechGate
 from asrloop.wheels import MOONSHINE_SPEECH
 from tests.conftest import ROOT
 
@@ -114,7 +114,7 @@ def test_what_is_found_at_once_is_not_looked_for_again(
         return detector(samples, before)
 
     assert SpeechGate(counting, THRESHOLD)(beckett)
-    assert windows == [8]
+    assert windows == [FIRST]
 
 
 def saying(probability: Callable[[Samples], float]) -> SpeechGate:
