@@ -18,8 +18,15 @@ OnDone = Callable[[list[Samples] | RequestError], None]
 class FileDecoder:
     """``submit`` returns at once; ``on_done`` is called exactly once, on a thread of the decoder."""
 
-    def __init__(self, settings: AudioSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: AudioSettings,
+        clock: Callable[[], float] = time.monotonic,
+        on_bug: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_bug`` is called when an ``on_done`` raised: somebody waits for an answer that will not come."""
         self.clock = clock
+        self._on_bug = on_bug
         self._settings = settings
         self._lock = threading.Lock()
         self._taken = 0
@@ -45,8 +52,9 @@ class FileDecoder:
     def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
         try:
             on_done(self._decoded(files, deadline))
-        except Exception:  # the next request must be served
+        except Exception:
             traceback.print_exc()
+            self._on_bug()
         finally:
             with self._lock:
                 self._taken -= 1

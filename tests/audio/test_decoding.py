@@ -59,15 +59,17 @@ def test_the_callers_time_and_the_decoders_own_limit_end_the_work(gate: threadin
     assert "takes over 0.2 s to decode (audio.decode_seconds)" in str(results[1])
 
 
-def test_a_bug_and_a_reply_that_fails_cost_no_thread(gate: threading.Event) -> None:
+def test_a_bug_concerns_one_file_and_a_reply_that_fails_is_told(gate: threading.Event) -> None:
     gate.set()
-    decoder, results = FileDecoder(AudioSettings()), Results()
+    bugs: list[str] = []
+    decoder, results = FileDecoder(AudioSettings(), on_bug=lambda: bugs.append("told")), Results()
     for _ in range(8):
         decoder.submit([b"file"], None, lambda result: 1 / 0)
     decoder.submit([b"bug"], None, results.append)
     assert eventually(lambda: len(results) == 1)
     assert isinstance(results[0], DecodeFailed)
     decoder.close()
+    assert bugs == ["told"] * 8
 
 
 def test_closing_answers_what_waits(gate: threading.Event) -> None:

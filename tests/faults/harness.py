@@ -52,11 +52,23 @@ class Outcomes:
 class Serving:
     """`asrloop serve` on free ports, with a quick canary."""
 
-    def __init__(self, log: Path, wrapper: Sequence[str] = (), stderr: str | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        log: Path,
+        wrapper: Sequence[str] = (),
+        stderr: str | None = None,
+        repository: Path = ROOT / "model_repository",
+        **environment: str,
+    ) -> None:
         self.http, self.grpc, self.metrics = free_ports()
         self.address = f"127.0.0.1:{self.grpc}"
         self.log = log
-        ports = [f"--http-port={self.http}", f"--grpc-port={self.grpc}", f"--metrics-port={self.metrics}"]
+        options = [
+            f"--model-repository={repository}",
+            f"--http-port={self.http}",
+            f"--grpc-port={self.grpc}",
+            f"--metrics-port={self.metrics}",
+        ]
         quick = {
             "ASRLOOP_SUPERVISOR__CANARY_INTERVAL_SECONDS": "1",
             "ASRLOOP_SUPERVISOR__CANARY_TIMEOUT_SECONDS": "3",
@@ -65,7 +77,7 @@ class Serving:
         }
         with Path(stderr or log).open("wb") as sink:
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "asrloop.cli", "serve", *ports],
+                [*wrapper, sys.executable, "-m", "asrloop.cli", "serve", *options],
                 cwd=ROOT, env={**os.environ, **quick, **environment}, stderr=sink, start_new_session=True,
             )  # fmt: skip
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,49 @@ def test_signal_under_load(
     report(outcomes, f"right after {recovery:.1f} s")
     assert recovery <= LIMIT_SECONDS[number]
     assert f"the process of {model}" in serving.said() or "the server hangs" in serving.said()
+
+
+BROKEN_REPLY = """
+
+send = Reply.send
+
+
+def send_or_fail(reply, result):
+    import pathlib
+    marker = pathlib.Path({marker!r})
+    if marker.exists():
+        marker.unlink()
+        raise OSError("no way out")
+    send(reply, result)
+
+
+Reply.send = send_or_fail
+"""
+
+
+@pytest.mark.parametrize("model", ["audio_frontend", "decoder_loop"])
+def test_a_reply_that_cannot_be_sent(
+    model: str, repository_copy: Path, tmp_path: Path, speech: Speech, report: Report
+) -> None:
+    """Its caller would wait for ever, beside a model that says READY: the process ends, and the supervisor starts anew."""
+    marker = tmp_path / "break"
+    with (repository_copy / model / "1" / "model.py").open("a") as code:
+        code.write(BROKEN_REPLY.format(marker=str(marker)))
+    serving = Serving(tmp_path / "serve.log", repository=repository_copy)
+    try:
+        serving.wait(speech)
+        with callers(serving.address, speech, count=2) as outcomes:
+            assert eventually(lambda: outcomes.counts["ok"] >= 4)
+            marker.touch()
+            started = time.monotonic()
+            assert eventually(lambda: not marker.exists())
+            assert eventually(lambda: f"the process of {model}" in serving.said())
+            serving.wait(speech)
+            recovery = time.monotonic() - started
+        report(outcomes, f"right after {recovery:.1f} s")
+        assert "no way out" in serving.said()
+    finally:
+        serving.stop()
 
 
 def test_restarts_are_counted(serving: Serving) -> None:

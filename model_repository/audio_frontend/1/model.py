@@ -3,6 +3,7 @@ send may crash a parser, and must not take the engine along."""
 
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Start the threads."""
-        self.decoder = FileDecoder(config.load().audio)
+        # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.
+        self.decoder = FileDecoder(config.load().audio, on_bug=lambda: os._exit(70))
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its files are copied, for inputs die when this returns."""

@@ -77,7 +77,8 @@ class TritonPythonModel:
                 lambda done: reply.send(done.result(self.family)),
                 sample_rate=rate,
                 deadline=deadline_of(tensors, request.timeout(), self.engine.clock()),
-                is_cancelled=reply.is_cancelled,
+                # Asking costs, and in a step of an ensemble the answer is always no: ensembles never ask for this output.
+                is_cancelled=reply.is_cancelled if CANCELLED.name in request.requested_output_names() else None,
                 key=cancel_key_of(parameters),
             )
         )
@@ -97,7 +98,7 @@ class Reply:
         self.lock = threading.Lock()
 
     def is_cancelled(self) -> bool:
-        """Whether the caller of this very model went away; never true in a step of an ensemble."""
+        """Whether the caller of this very model went away."""
         with self.lock:
             return self.sender is not None and self.sender.is_cancelled()
 
