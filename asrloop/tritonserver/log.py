@@ -10,14 +10,15 @@ _LETTERS = {"E": "error", "F": "error", "W": "warning", "I": "info", "V": "verbo
 _NO_GPU = re.compile(
     r"CUDA driver version is insufficient|CudaDriverHelper has not|DCGM unable|pinned (system )?memory|NVML"
 )
+_TABLE_OR_SIGNAL = re.compile(r"[+|]|Signal \(\d+\) received|\s*$")
 _FAILED_MODEL = re.compile(r"failed to load '([^']+)' version \d+: (.*)")
 
 
 def parse(line: str) -> tuple[str, str]:
     """Level and text of a line."""
     match = _LINE.match(line)
-    if match is None:
-        return ("error" if line.startswith(("error:", "terminate called")) else "verbose"), line  # tables and banners
+    if match is None:  # not the server's own: tables apart, what a model's process said when something broke
+        return ("verbose" if _TABLE_OR_SIGNAL.match(line) or _NO_GPU.search(line) else "error"), line
     level = "verbose" if _NO_GPU.search(match[3]) else _LETTERS[match[1]]
     return level, match[3].replace("\\n", " ").replace('\\"', '"').strip()
 
