@@ -226,10 +226,14 @@ def test_the_callers_timeout_ends_the_request(
 
 
 def start_calls(
-    grpc: triton_grpc.InferenceServerClient, model: str, tensors: dict[str, NDArray[np.generic]], **parameters: str
+    grpc: triton_grpc.InferenceServerClient,
+    model: str,
+    tensors: dict[str, NDArray[np.generic]],
+    count: int = 24,
+    **parameters: str,
 ) -> list[object]:
     calls = []
-    for _ in range(24):
+    for _ in range(count):
         inputs = [
             triton_grpc.InferInput(name, value.shape, {"float32": "FP32", "int32": "INT32"}[str(value.dtype)])
             for name, value in tensors.items()
