@@ -17,6 +17,7 @@ app.add_typer(steps, name="ladder")
 
 app.command()(figures.engine)
 app.command()(figures.wer)
+app.command()(figures.confidence)
 app.command("not-helpful")(figures.not_helpful_page)
 app.command("client-pool")(figures.pool)
 app.command()(figures.transducer)

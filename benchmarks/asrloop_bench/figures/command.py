@@ -17,6 +17,7 @@ from asrloop.audio import Samples
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures import accuracy, client_pool, not_helpful
+from asrloop_bench.figures import confidence as calibration
 from asrloop_bench.figures.engine import EngineFigures
 from asrloop_bench.figures.figure import Figure
 from asrloop_bench.figures.server import ServerFigures
@@ -93,6 +94,25 @@ def wer(
             f"{errors.substitutions} substitutions, {errors.deletions} deletions, {errors.insertions} insertions; {took:.1f} s"
         )
         console.print(f"Normalisation of both sides: {accuracy.NORMALISATION}.")
+
+
+def confidence(
+    manifest: Annotated[
+        Path, typer.Option(help='JSON lines: {"audio": PATH, "text": WORDS}; paths are relative to the file.')
+    ],
+    file: Annotated[
+        Path, typer.Option(help="Page with the markers. Default: docs/confidence.md.", show_default=False)
+    ] = ROOT / "docs" / "confidence.md",
+) -> None:
+    """Fit CONFIDENCE, check it on clips that the fit has not seen, and write the page's table."""
+    with one_line_errors():
+        settings = config.load()
+        machine = provenance.in_words(provenance.describe(settings))
+        with console.status("decoding"):
+            heard = calibration.hear(accuracy.read_manifest(manifest), settings)
+        written = calibration.section(heard, machine, manifest)
+        file.write_text(markers.replaced(file.read_text(encoding="utf-8"), written), encoding="utf-8")
+        console.print(written, markup=False)
 
 
 def not_helpful_page(
