@@ -186,7 +186,7 @@ def transcribe(
         rows = [audio.from_file(path.read_bytes(), settings.audio.max_seconds) for path in files]
         directory = repository(model_repository) / checks.LOOP / "1"
         family = registry.open_family(directory, settings)
-        scheduler = Scheduler(settings.engine.slots, inbox=len(rows), queue_timeout=OFFLINE_LIMIT_SECONDS)
+        scheduler = Scheduler(settings.engine.slots, len(rows), OFFLINE_LIMIT_SECONDS, registry.encoders(settings))
         engine = Engine(family, scheduler, has_speech=open_gate(directory, settings))
         ended = threading.Semaphore(0)
         requests = [Request([row], on_done=lambda _: ended.release()) for row in rows]

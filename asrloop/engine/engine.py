@@ -78,7 +78,7 @@ class Engine:
         self._threads = [
             threading.Thread(target=self._guarded, args=(target,), name=f"asrloop-{name}", daemon=True)
             for name, target in (
-                ("encode", self._encode_loop),
+                *((f"encode-{number}", self._encode_loop) for number in range(scheduler.encoders)),
                 ("step", self._step_loop),
                 ("reply", self._reply_loop),
                 ("watch", self._watch_loop),
@@ -109,7 +109,7 @@ class Engine:
             for utterance in request.utterances:
                 utterance.arrived_at = now
             self.scheduler.submit(*request.utterances)
-            self._work_for_encoder.notify()
+            self._work_for_encoder.notify_all()
 
     def cancel(self, key: object) -> int:
         """End the requests with this key and return how many there were; rows in a slot leave it before the next step.
@@ -169,12 +169,13 @@ class Engine:
                     self._work_for_encoder.wait(IDLE_SECONDS)
                     continue
                 utterance.encode_started_at = self.clock()
-            self._encode(utterance)
+                alone = self.scheduler.everyone() == [utterance]
+            self._encode(utterance, alone)
 
-    def _encode(self, utterance: Utterance) -> None:
+    def _encode(self, utterance: Utterance, alone: bool) -> None:
         try:
             samples = resampled(utterance.take_samples(), utterance.sample_rate)
-            encoded = self._family.encode(samples)
+            encoded = self._family.encode(samples, alone=alone)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._lock:
                 self._fail_row(utterance, DecodeFailed(f"encoding failed: {error}"))

@@ -35,13 +35,16 @@ class Emission(NamedTuple):
 class Family(Protocol[Encoded]):
     """A model family as the engine sees it.
 
-    Threads: ``encode`` may run on another thread while ``admit`` and ``step`` run, all on one step thread.
+    Threads: ``encode`` may run on several threads at once, while ``admit`` and ``step`` run, all on one step thread.
     """
 
     vocabulary_size: int
 
-    def encode(self, samples: NDArray[np.float32]) -> Encoded:
-        """Turn ``samples`` (f32 [N], 16 kHz mono, -1..1, N >= 1) into whatever ``admit`` needs. Touches no slot."""
+    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> Encoded:
+        """Turn ``samples`` (f32 [N], 16 kHz mono, -1..1, N >= 1) into whatever ``admit`` needs. Touches no slot.
+
+        ``alone`` says that there is nothing else to do: then several threads may work on it.
+        """
 
     def admit(self, slot: int, encoded: Encoded) -> None:
         """Put an encoded utterance into ``slot``, replacing what was there, so that the next step decides its first token."""

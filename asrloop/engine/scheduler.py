@@ -1,31 +1,42 @@
 """Who is encoded, admitted and stepped next. Policy only: no thread, no clock, no model; the engine calls it under its lock.
 
-An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> decoded -> finished,  first come, first served.
+An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> decoded -> finished.  The order of encoding is that of
+arrival, but short audio goes before long audio that came a little earlier; everything behind it is first come, first served.
 """
 
 import heapq
 from collections import deque
+from itertools import count
 
 from asrloop.engine.errors import InvalidAudio, Overloaded
 from asrloop.engine.utterance import State, Utterance
 
 # Utterances encoded ahead of a free slot, so that a slot that falls free is filled at once.
 ENCODED_AHEAD = 2
+# While rows are stepped one core is left to them, unless so many wait that getting them into the batch comes first.
+QUEUE = 3
+# How many seconds earlier an utterance would have had to come for each second of its audio that it is longer than another.
+LENGTH_WEIGHT = 0.1
 
 
 class Scheduler:
     """Slots and the queue before them.
 
-    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` wait; at most
-    ``slots`` run, each in a slot of its own; at most ``slots + ENCODED_AHEAD`` are between the start of their encoding
-    and their end.
+    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` wait; at most ``encoders``
+    are encoded side by side; at most ``slots`` run, each in a slot of its own; at most ``slots + ENCODED_AHEAD`` are between
+    the start of their encoding and their end.
     """
 
-    def __init__(self, slots: int, inbox: int, queue_timeout: float) -> None:
+    def __init__(self, slots: int, inbox: int, queue_timeout: float, encoders: int = 1) -> None:
         self.slots = slots
         self.inbox = inbox
         self.queue_timeout = queue_timeout
-        self.waiting: deque[Utterance] = deque()
+        self.encoders = encoders
+        self.waiting: dict[Utterance, None] = {}
+        """In order of arrival."""
+        self._turns: list[tuple[float, int, Utterance]] = []
+        """A heap of those that wait, by their turn; who left is passed over. The number keeps equals in order of arrival."""
+        self._arrivals = count()
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
         self.running: dict[int, Utterance] = {}
@@ -57,14 +68,22 @@ class Scheduler:
                 f"{len(self.waiting)} utterances wait already, {len(utterances)} more do not fit: "
                 f"the inbox holds {self.inbox} (engine.inbox); retry later"
             )
-        self.waiting.extend(utterances)
+        for utterance in utterances:
+            self.waiting[utterance] = None
+            turn = utterance.arrived_at + LENGTH_WEIGHT * utterance.audio_seconds
+            heapq.heappush(self._turns, (turn, next(self._arrivals), utterance))
 
     def next_to_encode(self) -> Utterance | None:
-        """Move the longest waiting utterance to encoding, unless enough are encoded ahead."""
+        """Move the utterance whose turn it is to encoding, unless enough are being encoded or are encoded ahead."""
         under_way = len(self.encoding) + len(self.encoded) + len(self.running)
-        if not self.waiting or under_way >= self.slots + ENCODED_AHEAD:
+        side_by_side = self.encoders
+        if self.running and len(self.waiting) < QUEUE:
+            side_by_side = max(1, self.encoders - 1)
+        if not self.waiting or under_way >= self.slots + ENCODED_AHEAD or len(self.encoding) >= side_by_side:
             return None
-        utterance = self.waiting.popleft()
+        while (utterance := heapq.heappop(self._turns)[2]) not in self.waiting:
+            pass
+        del self.waiting[utterance]
         utterance.state = State.ENCODING
         self.encoding.add(utterance)
         return utterance
@@ -96,7 +115,7 @@ class Scheduler:
         """Take an utterance out of wherever it is; its slot, if it has one, is free again. A second time does nothing."""
         match utterance.state:
             case State.WAITING:
-                self.waiting.remove(utterance)
+                del self.waiting[utterance]
             case State.ENCODING:
                 self.encoding.discard(utterance)
             case State.ENCODED:

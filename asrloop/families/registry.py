@@ -24,6 +24,9 @@ DESCRIPTION = "family.json"
 FORMAT = 2
 """Of the prepared files, in ``family.json``. It goes up when a model that was made before can no longer be opened."""
 
+MOST_THREADS = 4
+"""Where the settings leave it to the cores: graphs this small do not gain from more, and one engine needs no more encoders."""
+
 Progress = Callable[[str], None]
 
 
@@ -92,11 +95,16 @@ def open_family(directory: Path, settings: Settings, graphs: Graphs | None = Non
         directory,
         slots=settings.engine.slots,
         max_audio_seconds=settings.audio.max_seconds,
-        encoder_threads=settings.engine.encoder_threads or usable_cores(),
+        encoder_threads=settings.engine.encoder_threads or min(usable_cores(), MOST_THREADS),
         # Half the cores: steps are short, and the other half encodes newcomers meanwhile.
-        decoder_threads=settings.engine.decoder_threads or max(1, usable_cores() // 2),
+        decoder_threads=settings.engine.decoder_threads or max(1, min(usable_cores() // 2, MOST_THREADS)),
         graphs=graphs,
     )
+
+
+def encoders(settings: Settings) -> int:
+    """How many utterances the engine encodes side by side."""
+    return settings.engine.encoders or min(usable_cores(), MOST_THREADS)
 
 
 def family_in(directory: Path) -> str | None:

@@ -45,7 +45,7 @@ class CountingFamily:
         self.rows: dict[int, list[int]] = {}
         self.steps: list[list[int]] = []
 
-    def encode(self, samples: NDArray[np.float32]) -> tuple[int, int]:
+    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> tuple[int, int]:
         if samples[0] == -1:
             raise ValueError("poisoned audio")
         return len(samples), int(samples[0])
@@ -187,7 +187,7 @@ def test_samples_go_when_they_are_encoded(engine: Engine, family: CountingFamily
 def test_encoding_that_fails_after_its_request_was_cancelled(engine: Engine, family: CountingFamily) -> None:
     started, go_on = threading.Event(), threading.Event()
 
-    def encode(samples: NDArray[np.float32]) -> tuple[int, int]:
+    def encode(samples: NDArray[np.float32], *, alone: bool = False) -> tuple[int, int]:
         if len(samples) == 10:
             started.set()
             assert go_on.wait(WAIT)

@@ -7,14 +7,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from asrloop.engine.errors import Overloaded
 from asrloop.engine.request import Request
-from asrloop.engine.scheduler import ENCODED_AHEAD, Scheduler
+from asrloop.engine.scheduler import ENCODED_AHEAD, LENGTH_WEIGHT, QUEUE, Scheduler
 from asrloop.engine.utterance import State, Utterance
 
-SLOTS, INBOX = 3, 4
+SLOTS, INBOX, ENCODERS = 3, 4, 2
 
 
-def utterance(arrived_at: float = 0.0) -> Utterance:
-    (row,) = Request([np.zeros(1, np.float32)], on_done=lambda _: None).utterances
+def utterance(arrived_at: float = 0.0, seconds: float = 1.0) -> Utterance:
+    (row,) = Request([np.zeros(int(seconds * 16_000), np.float32)], on_done=lambda _: None).utterances
     row.arrived_at = arrived_at
     return row
 
@@ -24,13 +24,14 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(SLOTS, INBOX, queue_timeout=1.0)
+        self.scheduler = Scheduler(SLOTS, INBOX, queue_timeout=1.0, encoders=ENCODERS)
         self.arrivals: list[Utterance] = []
         self.alive: list[Utterance] = []
 
-    @rule(count=st.integers(1, 3))
-    def submit(self, count: int) -> None:
-        newcomers = [utterance() for _ in range(count)]
+    @rule(seconds=st.lists(st.sampled_from([1, 3, 30]), min_size=1, max_size=3))
+    def submit(self, seconds: list[int]) -> None:
+        newcomers = [utterance(len(self.arrivals), one) for one in seconds]
+        count = len(newcomers)
         room = INBOX - len(self.scheduler.waiting)
         if count > room:
             with pytest.raises(Overloaded, match=f"the inbox holds {INBOX}"):
@@ -42,7 +43,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def start_encoding(self) -> None:
-        first = self.scheduler.waiting[0] if self.scheduler.waiting else None
+        waiting = list(self.scheduler.waiting)
+        first = min(waiting, key=lambda one: one.arrived_at + LENGTH_WEIGHT * one.audio_seconds, default=None)
         chosen = self.scheduler.next_to_encode()
         assert chosen is None or chosen is first
 
@@ -95,6 +97,7 @@ class AnyOrder(RuleBasedStateMachine):
     def limits_hold(self) -> None:
         scheduler = self.scheduler
         assert len(scheduler.waiting) <= INBOX
+        assert len(scheduler.encoding) <= ENCODERS
         assert len(scheduler.running) <= SLOTS
         assert len(scheduler.running) + len(scheduler.encoded) + len(scheduler.encoding) <= SLOTS + ENCODED_AHEAD
         assert all(scheduler.running[slot].slot == slot for slot in scheduler.running)
@@ -125,3 +128,24 @@ def test_only_those_over_the_limit_have_waited_too_long() -> None:
     scheduler.submit(*crowd)
     assert scheduler.waited_too_long(now=2.0) == []
     assert scheduler.waited_too_long(now=3.1) == crowd[:2]
+
+
+def test_short_audio_goes_before_long_audio_that_came_a_little_earlier() -> None:
+    scheduler = Scheduler(slots=4, inbox=8, queue_timeout=9.0, encoders=4)
+    long, soon, late = utterance(10.0, seconds=30), utterance(11.0, seconds=1), utterance(14.0, seconds=1)
+    scheduler.submit(long, soon, late)
+    assert [scheduler.next_to_encode() for _ in range(4)] == [soon, long, late, None]
+    assert not scheduler.waiting
+
+
+def test_one_core_is_left_to_the_running_unless_a_queue_has_formed() -> None:
+    scheduler = Scheduler(slots=4, inbox=8, queue_timeout=9.0, encoders=2)
+    scheduler.submit(*(utterance() for _ in range(3)))
+    for _ in range(2):
+        assert scheduler.next_to_encode() is not None
+    assert scheduler.next_to_encode() is None
+    scheduler.encode_done(next(iter(scheduler.encoding)))
+    scheduler.admit()
+    assert scheduler.next_to_encode() is None
+    scheduler.submit(*(utterance() for _ in range(QUEUE - 1)))
+    assert scheduler.next_to_encode() is not None

@@ -1,7 +1,7 @@
 """Moonshine: an encoder over the whole utterance, then one token a step by greedy search.
 
-K/V of all slots live in buffers that are bound to the decoder once for every number of rows; a step moves only token ids
-and lengths.
+K/V of all utterances live in rows of buffers that are bound to the decoder once for every number of rows; a step moves only
+token ids and lengths. The rows that are stepped are always the first ones.
 """
 
 import json
@@ -27,6 +27,9 @@ ENCODER, DECODER, VOCABULARY, NUMBERS = "encoder.onnx", "decoder.onnx", "tokeniz
 TOKENS_IN_FIRST_SECOND, TOKENS_PER_SECOND = 6.5, 10.0
 """Most tokens of the first second of audio and of each that follows. 6.5 is what the model's authors use throughout against
 endless repetition; it cuts fast speech, but very short clips do repeat themselves without it (docs/speech.md)."""
+
+ALONE_SAMPLES = 3 * SAMPLE_RATE // 2
+"""Shorter audio is encoded as fast by one thread as by several that must be woken."""
 
 CALIBRATION = Calibration(offset=-0.4, slope=1.43)
 """Fitted with tiny-en by `asrloop-bench confidence`; see docs/confidence.md."""
@@ -83,25 +86,33 @@ class Moonshine:
         decoder_threads: int = 1,
         graphs: Graphs | None = None,
     ) -> None:
-        """``directory`` holds the files that ``build`` makes. ``graphs`` may have an ``encoder`` and a ``decoder`` that run
-        the same graphs elsewhere; then those files are not opened."""
+        """``directory`` holds the files that ``build`` makes.
+
+        ``encoder_threads`` encode an utterance that is alone; side by side each is encoded by one, which gets more done than
+        several that wait for each other. ``graphs`` may have an ``encoder`` and a ``decoder`` that run the same graphs
+        elsewhere; then those files are not opened.
+        """
         graphs = graphs or {}
         self.numbers = MoonshineNumbers.read(directory / NUMBERS)
         self.vocabulary_size = self.numbers.vocabulary_size
         self._vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
         self._max_samples = round(max_audio_seconds * SAMPLE_RATE)
-        self._encode = graphs.get("encoder") or open_graph(
-            directory / ENCODER, threads=encoder_threads, memory_arena=False
+        self._encode = self._encode_alone = graphs.get("encoder") or open_graph(
+            directory / ENCODER, threads=1, memory_arena=False
         )
-        self._slots = _Slots(
+        if "encoder" not in graphs and encoder_threads > 1:
+            self._encode_alone = open_graph(directory / ENCODER, threads=encoder_threads, memory_arena=False)
+        self._rows = _Rows(
             self.numbers, slots, self._token_limit(self._max_samples), self._frame_bound(self._max_samples)
         )
+        self._row_of = list(range(slots))
+        """The row that each slot has now."""
         if "decoder" in graphs:
-            self._step: Callable[[int], Decided] = _CalledStep(graphs["decoder"], self._slots)
+            self._step: Callable[[int], Decided] = _CalledStep(graphs["decoder"], self._rows)
         else:
-            self._step = _BoundStep(open_session(directory / DECODER, threads=decoder_threads), self._slots)
+            self._step = _BoundStep(open_session(directory / DECODER, threads=decoder_threads), self._rows)
 
-    def encode(self, samples: NDArray[np.float32]) -> EncodedAudio:
+    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> EncodedAudio:
         """Run the encoder over ``samples`` f32 [N]. Too few for one frame are filled up with silence."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
@@ -109,22 +120,30 @@ class Moonshine:
             raise ValueError("the audio has samples that are NaN or infinite; all must be finite")
         missing = max(0, self.numbers.minimum_samples - samples.size)
         audio = np.pad(samples, (0, missing)) if missing else samples
-        cross = self._encode({"audio": audio[None]})
+        encode = self._encode_alone if alone and samples.size > ALONE_SAMPLES else self._encode
+        cross = encode({"audio": audio[None]})
         frames = cross["cross_key_0"].shape[2]
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
 
     def admit(self, slot: int, encoded: EncodedAudio) -> None:
-        """Copy the cross K/V into ``slot`` and start it from BOS."""
-        self._slots.start(slot, encoded)
+        """Copy the cross K/V into the row of ``slot`` and start it from BOS."""
+        self._rows.start(self._row_of[slot], encoded)
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """Decide one token for each of ``slots``. A row ends with EOS, or where it goes on beyond its token limit."""
-        state = self._slots
-        rows = slots[-1] + 1
-        state.frames[:rows] = 1  # a row that is not stepped costs almost nothing
-        state.frames[slots] = state.valid_frames[slots]
-        tokens, log_probs = self._step(rows)
-        return [state.advance(slot, int(tokens[slot, 0]), float(log_probs[slot, 0])) for slot in slots]
+        self._close_ranks(slots)
+        tokens, log_probs = self._step(len(slots))
+        rows = [self._row_of[slot] for slot in slots]
+        return [self._rows.advance(row, int(tokens[row, 0]), float(log_probs[row, 0])) for row in rows]
+
+    def _close_ranks(self, slots: Sequence[int]) -> None:
+        """Give ``slots`` the first rows: a row that is only carried along costs as much as one with a short utterance."""
+        slot_of = {row: slot for slot, row in enumerate(self._row_of)}
+        behind = [slot for slot in slots if self._row_of[slot] >= len(slots)]
+        before = [row for row in range(len(slots)) if slot_of[row] not in slots] if behind else []
+        for slot, row in zip(behind, before, strict=True):
+            self._rows.exchange(self._row_of[slot], row)
+            self._row_of[slot_of[row]], self._row_of[slot] = self._row_of[slot], row
 
     def confidence(self, log_probs: Sequence[float]) -> float:
         """The share of right words to expect."""
@@ -148,43 +167,53 @@ class Moonshine:
         return max(samples, self.numbers.minimum_samples) // self.numbers.samples_per_frame + 1
 
 
-class _Slots:
-    """The tensors of all rows. Everything is zero at first, so untouched slots take no memory."""
+class _Rows:
+    """The tensors of all rows. Everything is zero at first, so untouched rows take no memory."""
 
-    def __init__(self, numbers: MoonshineNumbers, slots: int, token_capacity: int, frame_capacity: int) -> None:
-        cache = (slots, numbers.heads, token_capacity + 1, numbers.cache_head_size)  # BOS and the tokens
-        cross = (slots, numbers.heads, frame_capacity, numbers.cross_head_size)
+    def __init__(self, numbers: MoonshineNumbers, count: int, token_capacity: int, frame_capacity: int) -> None:
+        cache = (count, numbers.heads, token_capacity + 1, numbers.cache_head_size)  # BOS and the tokens
+        cross = (count, numbers.heads, frame_capacity, numbers.cross_head_size)
         names = [f"{part}_{layer}" for layer in range(numbers.decoder_layers) for part in ("key", "value")]
         self.bos, self.eos = numbers.bos, numbers.eos
-        self.count = slots
+        self.count = count
         self.cache = {name: np.zeros(cache, np.float32) for name in names}
         self.cross = {f"cross_{name}": np.zeros(cross, np.dtype(numbers.cross_type)) for name in names}
         self.kept = {f"kept_{name}": buffer for name, buffer in self.cross.items() if buffer.dtype == np.int8}
-        self.tokens = np.full((slots, 1), numbers.bos, np.int64)
-        self.lengths = np.zeros(slots, np.int32)
-        self.frames = np.ones(slots, np.int32)
-        self.next_tokens = np.zeros((slots, 1), np.int64)
-        self.token_log_probs = np.zeros((slots, 1), np.float32)
-        self.valid_frames = np.ones(slots, np.int32)
-        self.token_limits = np.zeros(slots, np.int32)
+        self.tokens = np.full((count, 1), numbers.bos, np.int64)
+        self.lengths = np.zeros(count, np.int32)
+        self.frames = np.ones(count, np.int32)
+        self.token_limits = np.zeros(count, np.int32)
+        self.next_tokens = np.zeros((count, 1), np.int64)
+        self.token_log_probs = np.zeros((count, 1), np.float32)
 
-    def start(self, slot: int, encoded: EncodedAudio) -> None:
+    def start(self, row: int, encoded: EncodedAudio) -> None:
         for name, buffer in self.cross.items():
-            buffer[slot, :, : encoded.frames] = encoded.cross[name][0]
-        self.valid_frames[slot] = encoded.frames
-        self.token_limits[slot] = encoded.token_limit
-        self.tokens[slot] = self.bos
-        self.lengths[slot] = 0
+            buffer[row, :, : encoded.frames] = encoded.cross[name][0]
+        self.frames[row] = encoded.frames
+        self.token_limits[row] = encoded.token_limit
+        self.tokens[row] = self.bos
+        self.lengths[row] = 0
 
-    def advance(self, slot: int, token: int, log_prob: float) -> Emission:
-        """Take over what a successful step decided for ``slot``."""
-        at_limit = bool(self.lengths[slot] >= self.token_limits[slot])
+    def advance(self, row: int, token: int, log_prob: float) -> Emission:
+        """Take over what a successful step decided for ``row``."""
+        at_limit = bool(self.lengths[row] >= self.token_limits[row])
         if token == self.eos or at_limit:
-            self.lengths[slot] = 0
+            self.lengths[row], self.frames[row] = 0, 1
             return Emission((), (), done=True, cut=token != self.eos)
-        self.tokens[slot] = token
-        self.lengths[slot] += 1
+        self.tokens[row] = token
+        self.lengths[row] += 1
         return Emission((token,), (), done=False, log_probs=(log_prob,))
+
+    def exchange(self, one: int, other: int) -> None:
+        """Let two rows change places. Only what is used is copied: of a row that has ended next to nothing."""
+        for buffers, used in ((self.cache, self.lengths), (self.cross, self.frames)):
+            of_one, of_other = int(used[one]), int(used[other])
+            for buffer in buffers.values():
+                kept = buffer[other, :, :of_other].copy()
+                buffer[other, :, :of_one] = buffer[one, :, :of_one]
+                buffer[one, :, :of_other] = kept
+        for numbers in (self.tokens, self.lengths, self.frames, self.token_limits):
+            numbers[[one, other]] = numbers[[other, one]]
 
 
 Decided = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -192,32 +221,32 @@ Decided = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 class _BoundStep:
-    """Steps a prefix of the slots in a session whose inputs and outputs are bound to the slots' memory."""
+    """Steps the first rows in a session whose inputs and outputs are bound to the rows' memory."""
 
-    def __init__(self, session: ort.InferenceSession, slots: _Slots) -> None:
+    def __init__(self, session: ort.InferenceSession, state: _Rows) -> None:
         self._session = session
-        self._slots = slots
-        self._bindings = [self._bind(rows) for rows in range(1, slots.count + 1)]
+        self._state = state
+        self._bindings = [self._bind(rows) for rows in range(1, state.count + 1)]
 
     def __call__(self, rows: int) -> Decided:
         self._session.run_with_iobinding(self._bindings[rows - 1])
-        return self._slots.next_tokens[:rows], self._slots.token_log_probs[:rows]
+        return self._state.next_tokens[:rows], self._state.token_log_probs[:rows]
 
     def _bind(self, rows: int) -> ort.IOBinding:
-        slots = self._slots
+        state = self._state
         binding = self._session.io_binding()
         inputs: dict[str, NDArray[Any]] = {
-            "tokens": slots.tokens,
-            "lengths": slots.lengths,
-            "frames": slots.frames,
-            **slots.cross,
+            "tokens": state.tokens,
+            "lengths": state.lengths,
+            "frames": state.frames,
+            **state.cross,
         }
         outputs: dict[str, NDArray[Any]] = {
-            "next_tokens": slots.next_tokens,
-            "token_log_probs": slots.token_log_probs,
-            **slots.kept,
+            "next_tokens": state.next_tokens,
+            "token_log_probs": state.token_log_probs,
+            **state.kept,
         }
-        for name, cache in slots.cache.items():
+        for name, cache in state.cache.items():
             inputs[f"past_{name}"] = cache
             outputs[f"present_{name}"] = cache
         for tensors, bind in ((inputs, binding.bind_input), (outputs, binding.bind_output)):
@@ -227,26 +256,26 @@ class _BoundStep:
 
 
 class _CalledStep:
-    """Steps a prefix of the slots by a graph that runs elsewhere. Tensors travel, so only their used part is sent."""
+    """Steps the first rows by a graph that runs elsewhere. Tensors travel, so only their used part is sent."""
 
-    def __init__(self, graph: Graph, slots: _Slots) -> None:
+    def __init__(self, graph: Graph, state: _Rows) -> None:
         self._graph = graph
-        self._slots = slots
+        self._state = state
 
     def __call__(self, rows: int) -> Decided:
-        slots = self._slots
-        tokens, frames = int(slots.lengths[:rows].max()) + 1, int(slots.frames[:rows].max())
+        state = self._state
+        tokens, frames = int(state.lengths[:rows].max()) + 1, int(state.frames[:rows].max())
         inputs: dict[str, NDArray[Any]] = {
-            "tokens": slots.tokens[:rows],
-            "lengths": slots.lengths[:rows],
-            "frames": slots.frames[:rows],
+            "tokens": state.tokens[:rows],
+            "lengths": state.lengths[:rows],
+            "frames": state.frames[:rows],
         }
-        for name, cache in slots.cache.items():
+        for name, cache in state.cache.items():
             inputs[f"past_{name}"] = np.ascontiguousarray(cache[:rows, :, :tokens])
-        for name, cross in slots.cross.items():
+        for name, cross in state.cross.items():
             inputs[name] = np.ascontiguousarray(cross[:rows, :, :frames])
         outputs = self._graph(inputs)
-        row, position = np.arange(rows), slots.lengths[:rows]
-        for name, cache in slots.cache.items():
+        row, position = np.arange(rows), state.lengths[:rows]
+        for name, cache in state.cache.items():
             cache[row, :, position] = outputs[f"present_{name}"][row, :, position]
         return np.asarray(outputs["next_tokens"], np.int64), np.asarray(outputs["token_log_probs"], np.float32)

@@ -75,8 +75,11 @@ class Transducer:
         self._tokens_here = [0] * slots
         """Tokens that each slot has decided at that frame."""
 
-    def encode(self, samples: NDArray[np.float32]) -> EncodedSpeech:
-        """See :class:`asrloop.engine.family.Family`. Audio shorter than one feature frame has no frames and no tokens."""
+    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> EncodedSpeech:
+        """See :class:`asrloop.engine.family.Family`. Audio shorter than one feature frame has no frames and no tokens.
+
+        There is one encoder, whether ``alone`` or not: it may take gigabytes.
+        """
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
         features = self.mel({"waveforms": samples[None], "waveforms_lens": np.array([len(samples)], np.int64)})

@@ -20,7 +20,7 @@ from asrloop.engine.outputs import CANCELLED
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.graphs import Graph, Tensors
-from asrloop.families.registry import open_family
+from asrloop.families.registry import encoders, open_family
 from asrloop.speech.gate import open_gate
 from asrloop.tritonserver.supervisor import restarts_so_far
 
@@ -44,7 +44,7 @@ class TritonPythonModel:
         except (OSError, ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         engine = self.settings.engine
-        scheduler = Scheduler(engine.slots, engine.inbox, engine.queue_timeout_seconds)
+        scheduler = Scheduler(engine.slots, engine.inbox, engine.queue_timeout_seconds, encoders(self.settings))
         self.metrics = EngineMetrics(lambda: len(scheduler.running), restarts_so_far())
         self.publisher = Publisher(self.metrics, metric_family)
         # A bug ends the process, so that the supervisor notices and starts the server anew.
