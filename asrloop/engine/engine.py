@@ -294,6 +294,7 @@ class Engine:
     def _finish(self, utterance: Utterance) -> None:
         """Free what the utterance holds; the last row of a request hands it to the reply thread."""
         self.scheduler.finish(utterance)
+        utterance.take_samples()
         utterance.finished_at = self.clock()
         if utterance.request.is_finished:
             self._replies.put(utterance.request)

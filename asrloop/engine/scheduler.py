@@ -41,7 +41,7 @@ class Scheduler:
         self.encoded: deque[Utterance] = deque()
         self.running: dict[int, Utterance] = {}
         self.decoded: set[Utterance] = set()
-        self._free_slots = list(range(slots))  # a heap: low slots first keep the running batch a short prefix
+        self._free_slots = list(range(slots))  # a heap: low slots first, so that rows seldom change places
 
     def __repr__(self) -> str:
         return (
@@ -116,6 +116,8 @@ class Scheduler:
         match utterance.state:
             case State.WAITING:
                 del self.waiting[utterance]
+                if not self.waiting:
+                    self._turns.clear()
             case State.ENCODING:
                 self.encoding.discard(utterance)
             case State.ENCODED:

@@ -172,6 +172,21 @@ def test_what_was_refused_is_given_back_at_once(engine: Engine) -> None:
         gc.enable()
 
 
+def test_what_was_cancelled_while_it_waited_is_given_back_at_once(engine: Engine, family: CountingFamily) -> None:
+    family.gate.clear()
+    caller = Caller(engine)
+    caller.submit(*[(10, 1)] * 6)  # all slots, and those encoded ahead
+    samples = np.ones(20, np.float32)
+    held = weakref.ref(samples)
+    engine.submit(Request([samples], on_done=lambda _: None, key="k" * 16))
+    caller.submit((10, 1))
+    del samples
+    assert engine.cancel("k" * 16) == 1
+    assert eventually(lambda: held() is None, WAIT)
+    family.gate.set()
+    caller.wait(7)
+
+
 def test_samples_go_when_they_are_encoded(engine: Engine, family: CountingFamily) -> None:
     family.gate.clear()
     samples = np.full(100, 3, np.float32)
