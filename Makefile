@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run serve models test test-cpu test-faults test-torch lint docs sweep bench setup setup-dev clean
+.PHONY: help run serve models test test-cpu test-faults test-torch lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -40,6 +40,10 @@ sweep: .venv/ready-dev models ## Measure latency and throughput under load with 
 
 bench: .venv/ready-dev models ## Measure the ladder from a channel per request to continuous batching. ARGS: --quick, ...
 	@.venv/bin/python scripts/benchmark.py run $(ARGS)
+
+compare: .venv/ready-dev models ## The gate: this checkout against another commit, served side by side. BASE=COMMIT ARGS: --cells, --rounds, ...
+	@test -n "$(BASE)" || { echo 'error: name the other commit: make compare BASE=v0.1.0 (a hash, a branch or a tag)'; exit 1; }
+	@.venv/bin/python scripts/benchmark.py compare $(ARGS) -- '$(BASE)'
 
 lint: .venv/ready-dev ## ruff, mypy, and whether the generated docs are up to date
 	.venv/bin/ruff check .

@@ -33,9 +33,7 @@ def faster(what: str, aim: float, base: Measured, ours: Measured) -> Figure:
     """How many times faster ``ours`` is than ``base``."""
     gain = spread.ratio(base.rounds, ours.rounds)
     detail = f"{1000 * spread.median(base.rounds):.2f} -> {1000 * spread.median(ours.rounds):.2f} ms, {rounds(ours)}"
-    return Figure(
-        what, f">= {aim:g}x", f"{gain.estimate:.2f}x ({gain.low:.2f}-{gain.high:.2f})", gain.estimate >= aim, detail
-    )
+    return Figure(what, f">= {aim:g}x", f"{gain}x", gain.estimate >= aim, detail)
 
 
 def tokens_alone(family: Family[Any], samples: Samples) -> list[int]:

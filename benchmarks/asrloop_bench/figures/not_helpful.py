@@ -25,7 +25,7 @@ class Trial:
     idea: str
     plain_seconds: float
     idea_seconds: float
-    gain: spread.Interval
+    gain: spread.Ratio
     saved_of_request: float
     """What the idea saves of a request of ten seconds of speech, as a share; negative when it costs."""
 
@@ -144,7 +144,7 @@ def markdown(trials: Sequence[Trial]) -> str:
         gain = trial.gain
         lines.append(
             f"| {trial.idea} | {_time(trial.plain_seconds)} | {_time(trial.idea_seconds)} "
-            f"| {gain.estimate:.2f} ({gain.low:.2f}-{gain.high:.2f}) | {-trial.saved_of_request:+.2%} |"
+            f"| {gain} | {-trial.saved_of_request:+.2%} |"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The commands of the ladder: measure it, compare two runs of it, write its results into the documents."""
+"""The commands of the ladder: measure it, write its results into the documents."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,12 @@ from typing import Annotated
 import typer
 from asrloop_client import AsrError
 from rich.progress import TextColumn
-from rich.table import Table
 from tritonclient.utils import InferenceServerException
 
 from asrloop import config
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import BASELINE, ROOT
-from asrloop_bench.ladder import gate, plan, tables
+from asrloop_bench.ladder import plan, tables
 from asrloop_bench.ladder.peers import PEERS
 from asrloop_bench.ladder.peers.environment import PeerError
 from asrloop_bench.ladder.rungs import RUNGS
@@ -65,30 +64,6 @@ def run(
         path = output or results.folder("ladder") / "ladder.json"
         results.save(path, {"about": provenance.describe(settings, quick=quick, notes=notes), "cells": cells})
         console.print(f"Written: {path}")
-
-
-def compare(
-    old: Annotated[Path, typer.Argument(help="Saved run, for example benchmarks/baseline.json.")],
-    new: Annotated[Path, typer.Argument(help="Saved run of the code to judge.")],
-    fail_above: Annotated[str, typer.Option(help="Slowdown that fails, as a share: 10%.")] = "10%",
-) -> None:
-    """The gate: fail when an arm of this project became slower relative to the vendor's graphs in the same run."""
-    with one_line_errors():
-        share = gate.parse_share(fail_above)
-        findings = gate.compare(results.load(old), results.load(new), share)
-        table = Table("clip, callers", "arm", "relative time, new / old", f"{gate.CONFIDENCE:.0%} interval", "")
-        for cell, arm, change, fails in findings:
-            verdict = "[red]slower[/red]" if fails else "ok"
-            table.add_row(cell, arm, f"{change.estimate:.3f}", f"{change.low:.3f} - {change.high:.3f}", verdict)
-        console.print(table)
-        failed = sum(finding.fails for finding in findings)
-        console.print(
-            f"{failed} of {len(findings)} arms slower by more than {share:.0%}"
-            if failed
-            else f"No arm is slower by more than {share:.0%}."
-        )
-    if failed:
-        raise typer.Exit(1)
 
 
 def readme(

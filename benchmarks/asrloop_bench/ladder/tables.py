@@ -34,8 +34,8 @@ def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
                 f"±{spread.half_range(arm['rounds']):.0%}",
                 f"{1000 * spread.median(arm['latencies']):.1f}",
                 f"{1000 * spread.percentile(arm['latencies'], 99):.1f}",
-                f"{gain.estimate:.2f} ({gain.low:.2f}-{gain.high:.2f})",
-                f"{spread.ratio(before['rounds'], arm['rounds']).estimate:.2f}",
+                str(gain),
+                str(spread.ratio(before["rounds"], arm["rounds"])),
                 agreement(set(arm["texts"]), set(first["texts"])),
             )
             before = arm

@@ -79,6 +79,16 @@ def cut(files: Sequence[Path], seconds: float, count: int) -> list[Clip]:
     ]
 
 
+def mixed(by_length: Sequence[Sequence[Clip]], ratio: Sequence[int]) -> list[Clip]:
+    """Clips of all lengths as often as ``ratio`` says, spread evenly; the clips of one length take turns."""
+    if len(by_length) != len(ratio):
+        raise ValueError(
+            f"{len(by_length)} lengths and {len(ratio)} numbers in benchmark.mix; give one number a length"
+        )
+    places = sorted(((turn + 0.5) / times, index, turn) for index, times in enumerate(ratio) for turn in range(times))
+    return [by_length[index][turn % len(by_length[index])] for _, index, turn in places]
+
+
 def _places(samples: Samples, length: int) -> list[tuple[float, int]]:
     """(loudness of the louder end, first sample) of every frame where a clip may start."""
     frames = np.sqrt(np.square(samples[: len(samples) // _FRAME * _FRAME]).reshape(-1, _FRAME).mean(axis=1))

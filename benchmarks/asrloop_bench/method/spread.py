@@ -1,20 +1,43 @@
-"""Medians, percentiles, their spread, and intervals for ratios of interleaved arms, by bootstrap."""
+"""Medians, percentiles, their spread, and intervals for ratios of interleaved arms by SciPy's bootstrap."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 RESAMPLES = 4000
+FEWEST_ROUNDS = 5
+"""With fewer the median of a cell says little; tables say "too few"."""
+FEWEST_FOR_INTERVAL = 6
+"""With fewer no interval of 95 % exists that rests on the order of the values alone."""
 
 
-class Interval(NamedTuple):
-    """An estimate and the bounds it lies in with the confidence asked for."""
+class Ratio(NamedTuple):
+    """The median ratio of two arms over ``rounds`` rounds, and the bounds of its interval where there are rounds enough."""
 
     estimate: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    rounds: int
+
+    @property
+    def is_too_few(self) -> bool:
+        """Whether the rounds are too few to say anything."""
+        return self.rounds < FEWEST_ROUNDS
+
+    def inverse(self) -> "Ratio":
+        """The ratio the other way round."""
+        low, high = (None if bound is None else 1 / bound for bound in (self.high, self.low))
+        return Ratio(1 / self.estimate, low, high, self.rounds)
+
+    def __str__(self) -> str:
+        if self.is_too_few:
+            return f"too few ({self.rounds} rounds)"
+        if self.low is None or self.high is None:
+            return f"{self.estimate:.2f}"
+        return f"{self.estimate:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
 def median(values: Sequence[float]) -> float:
@@ -33,27 +56,18 @@ def half_range(values: Sequence[float]) -> float:
     return float((high - low) / 2 / middle)
 
 
-def ratio(
-    numerator: Sequence[float], denominator: Sequence[float], confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """The median ratio of two arms measured in the same rounds; the bootstrap draws whole rounds (Efron and Tibshirani, 1993)."""
-    return _interval(
-        _log_medians(_log_ratios(numerator, denominator), seed),
-        np.log(_paired_median(numerator, denominator)),
-        confidence,
-    )
-
-
-def change(
-    new: tuple[Sequence[float], Sequence[float]],
-    old: tuple[Sequence[float], Sequence[float]],
-    confidence: float = 0.99,
-    seed: int = 0,
-) -> Interval:
-    """By what factor an arm's ratio to its reference differs between two runs; each pair is (arm, reference) of one run."""
-    estimate = np.log(_paired_median(*new)) - np.log(_paired_median(*old))
-    samples = _log_medians(_log_ratios(*new), seed) - _log_medians(_log_ratios(*old), seed + 1)
-    return _interval(samples, estimate, confidence)
+def ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Ratio:
+    """The median ratio of two arms measured in the same rounds; the bootstrap draws whole rounds."""
+    logs = _log_ratios(numerator, denominator)
+    estimate, rounds = float(np.exp(np.median(logs))), len(logs)
+    if rounds < FEWEST_FOR_INTERVAL:
+        return Ratio(estimate, None, None, rounds)
+    found = stats.bootstrap(
+        (logs,), np.median, confidence_level=confidence, n_resamples=RESAMPLES, method="percentile",
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    low, high = np.exp(found.confidence_interval)
+    return Ratio(estimate, float(low), float(high), rounds)
 
 
 def _log_ratios(numerator: Sequence[float], denominator: Sequence[float]) -> NDArray[np.float64]:
@@ -62,17 +76,3 @@ def _log_ratios(numerator: Sequence[float], denominator: Sequence[float]) -> NDA
             f"{len(numerator)} and {len(denominator)} rounds; arms of one run have equally many, at least one"
         )
     return np.asarray(np.log(np.asarray(numerator, np.float64) / np.asarray(denominator, np.float64)))
-
-
-def _paired_median(numerator: Sequence[float], denominator: Sequence[float]) -> float:
-    return float(np.exp(np.median(_log_ratios(numerator, denominator))))
-
-
-def _log_medians(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    return np.asarray(np.median(values[draws], axis=1))
-
-
-def _interval(samples: NDArray[np.float64], estimate: float, confidence: float) -> Interval:
-    low, high = np.percentile(samples, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return Interval(*(float(np.exp(value)) for value in (estimate, low, high)))

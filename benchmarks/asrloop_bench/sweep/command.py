@@ -16,7 +16,7 @@ from asrloop import config, paths
 from asrloop.cli import one_line_errors
 from asrloop_bench.method import clips as speech
 from asrloop_bench.method import provenance, results, target
-from asrloop_bench.sweep import input_data, perf_analyzer, points, report
+from asrloop_bench.sweep import perf_analyzer, points, report
 from asrloop_bench.sweep.run import Row, Sweep
 from asrloop_bench.terminal import console, print_notes, progress_bar
 
@@ -63,7 +63,7 @@ def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: b
     if quick:
         first, longest_but_one = next(iter(sets)), list(sets)[max(0, len(sets) - 2)]
         sets = {name: sets[name] for name in dict.fromkeys((first, longest_but_one))}
-    return {**sets, points.MIXED: input_data.mixed(by_length, benchmark.mix)}
+    return {**sets, points.MIXED: speech.mixed(by_length, benchmark.mix)}
 
 
 def _measure(

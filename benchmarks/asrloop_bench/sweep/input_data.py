@@ -21,16 +21,6 @@ def write(path: Path, clips: Sequence[Clip], texts: Mapping[str, str] | None) ->
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
-def mixed(by_length: Sequence[Sequence[Clip]], ratio: Sequence[int]) -> list[Clip]:
-    """Clips of all lengths as often as ``ratio`` says, spread evenly; the clips of one length take turns."""
-    if len(by_length) != len(ratio):
-        raise ValueError(
-            f"{len(by_length)} lengths and {len(ratio)} numbers in benchmark.mix; give one number a length"
-        )
-    places = sorted(((turn + 0.5) / times, index, turn) for index, times in enumerate(ratio) for turn in range(times))
-    return [by_length[index][turn % len(by_length[index])] for _, index, turn in places]
-
-
 def expected_texts(clips: Sequence[Clip], transcribe: Callable[[Clip], str]) -> dict[str, str]:
     """What the server says to each clip when it is alone."""
     return {clip.name: transcribe(clip) for clip in clips}

@@ -1,0 +1,95 @@
+"""A commit set up for measuring: a git worktree with an environment and models of its own, kept between runs."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrloop_bench.checkout import ROOT
+
+SETUP_SECONDS = 900.0
+TREES = ROOT / ".cache" / "compare"
+
+
+class TreeError(RuntimeError):
+    """A commit could not be found or set up; the message says why."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A checkout that can serve."""
+
+    folder: Path
+    name: str
+    """Short commit, with a + where the files differ from it."""
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its own environment."""
+        return self.folder / ".venv" / "bin" / "python"
+
+
+def here() -> Tree:
+    """This checkout, as it is."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return Tree(ROOT, f"{commit}+" if changed else commit)
+
+
+def set_up(commit: str, trees: Path = TREES) -> Tree:
+    """The worktree of ``commit`` below ``trees``, made where it is missing. Raises TreeError."""
+    if Path(commit).is_file():
+        raise TreeError(
+            f"{commit} is a file. Times of two machines, or of two days, say nothing about two commits: "
+            "give a commit, both are measured here and now"
+        )
+    try:
+        full = _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    except TreeError:
+        raise TreeError(f"{commit!r} is no commit of this repository; give a hash, a branch or a tag") from None
+    folder = trees / full[:12]
+    if not (folder / ".git").exists():
+        _git("worktree", "prune")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _git("worktree", "add", "--quiet", "--force", "--detach", str(folder), full)
+    if _git("rev-parse", "HEAD", folder=folder) != full:
+        raise TreeError(f"{folder} is not at {full[:12]}; delete it: git worktree remove --force {folder}")
+    _run(["make", "--no-print-directory", "setup", "models"], folder, SETUP_SECONDS)
+    return Tree(folder, full[:12])
+
+
+def environment() -> Mapping[str, str]:
+    """Of what runs in a tree: without this project's settings, and without what a calling make or environment hands down."""
+    inherited = (
+        "MAKEFLAGS",
+        "MFLAGS",
+        "MAKEOVERRIDES",
+        "MAKELEVEL",
+        "ARGS",
+        "BASE",
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "PYTHONHOME",
+    )
+    return {
+        name: value for name, value in os.environ.items() if name not in inherited and not name.startswith("ASRLOOP_")
+    }
+
+
+def _git(*arguments: str, folder: Path = ROOT) -> str:
+    return _run(["git", *arguments], folder, 120)
+
+
+def _run(command: list[str], folder: Path, seconds: float) -> str:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment(), check=False, timeout=seconds, text=True,
+            stdin=subprocess.DEVNULL, capture_output=True,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TreeError(f"{' '.join(command[:3])} in {folder}: {error}") from None
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
+        raise TreeError(f"{' '.join(command[:3])} in {folder} failed: {reason}")
+    return done.stdout.strip()

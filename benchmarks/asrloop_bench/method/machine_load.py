@@ -1,0 +1,74 @@
+"""How busy others keep the machine while something is measured."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Moment(NamedTuple):
+    """Processor seconds up to a moment: of everybody, of this process and its descendants, taken away by the hypervisor."""
+
+    at: float
+    busy: float
+    ours: float
+    stolen: float
+
+
+def now() -> Moment:
+    """This moment, by /proc."""
+    fields = [int(field) / _TICKS for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]]
+    user, nice, system, _, _, irq, soft, stolen = fields
+    return Moment(time.monotonic(), user + nice + system + irq + soft, _ours(), stolen)
+
+
+def between(before: Moment, after: Moment) -> dict[str, float]:
+    """Cores kept busy by us, by others, and taken away by the hypervisor in between, and the load average after."""
+    seconds = max(1e-9, after.at - before.at)
+    ours, stolen = after.ours - before.ours, after.stolen - before.stolen
+    return {
+        "cores_ours": round(ours / seconds, 2),
+        "cores_others": round(max(0.0, after.busy - before.busy - ours) / seconds, 2),
+        "cores_stolen": round(stolen / seconds, 2),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def sample(seconds: float = 1.0) -> dict[str, float]:
+    """How busy the machine is now."""
+    before = now()
+    time.sleep(seconds)
+    return between(before, now())
+
+
+def in_words(before: Mapping[str, float], during: Sequence[Mapping[str, float]]) -> str:
+    """``load 0.3 before; others used 0.02 cores while measured, 0.31 at most``."""
+    words = f"load {before['load_average']:g} before"
+    if not during:
+        return words
+    others = [one["cores_others"] + one["cores_stolen"] for one in during]
+    return f"{words}; others used {sum(others) / len(others):.2f} cores while measured, {max(others):.2f} at most"
+
+
+def _ours() -> float:
+    """Processor seconds of this process and its descendants, those that have ended among them."""
+    parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text("ascii", "replace").rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        number = int(path.parent.name)
+        parents[number] = int(fields[1])
+        seconds[number] = sum(int(field) for field in fields[11:15]) / _TICKS
+
+    def is_ours(number: int) -> bool:
+        while number > 1 and number != os.getpid():
+            number = parents.get(number, 0)
+        return number == os.getpid()
+
+    return sum(used for number, used in seconds.items() if is_ours(number))
