@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run serve models test test-cpu test-faults test-torch lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run serve models test test-cpu test-faults test-gate test-torch lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -30,6 +30,9 @@ test-cpu: .venv/ready-dev models ## The tests that run in one process, as anothe
 
 test-faults: .venv/ready-dev models ## Hurt a real server in every way we know, at length; prints faults and outcomes
 	@FAULTS_FULL=1 .venv/bin/python -m pytest --timeout 3600 tests/faults $(ARGS)
+
+test-gate: .venv/ready-dev models ## Plant slowdowns in a throw-away worktree: does `make compare` find them, and nothing else?
+	@GATE_FULL=1 .venv/bin/python -m pytest -s --timeout 3600 tests/bench/compare $(ARGS)
 
 test-torch: .venv/ready-torch models ## Run the tests and the type check of what needs PyTorch: training. ARGS go to pytest
 	@.venv/bin/mypy --package asrloop_train
