@@ -7,5 +7,7 @@ MODEL_REPOSITORY = ROOT / "model_repository"
 PREPARED = MODEL_REPOSITORY / "decoder_loop" / "1"
 """Folder of the prepared model."""
 
-BASELINE = ROOT / "benchmarks" / "baseline.json"
+SAVED_LADDER = ROOT / "benchmarks" / "saved" / "ladder.json"
+"""The run that the documents show."""
+
 LADDER_MODELS = ROOT / "benchmarks" / "models"

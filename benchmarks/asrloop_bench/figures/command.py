@@ -43,6 +43,7 @@ def engine(
         settings = config.load()
         speech = _speech(1.0, 3.0, 10.0)
         seconds = 5.0 if quick else 25.0
+        about = provenance.describe(settings, quick=quick)
         inside = EngineFigures(settings, speech, seconds)
         behind = ServerFigures(settings, speech, seconds)
         figures: list[Figure] = []
@@ -69,7 +70,7 @@ def engine(
         console.print(table)
         path = output or results.folder("engine") / "engine.json"
         plain = [asdict(figure) for figure in figures]
-        results.save(path, {"about": provenance.describe(settings, quick=quick), "figures": plain})
+        results.save(path, {"about": about, "figures": plain})
         console.print(f"Written: {path}")
 
 
@@ -127,6 +128,7 @@ def not_helpful_page(
         files.prepare()
         speech = _speech(1.0, 10.0)
         seconds = 3.0 if quick else 15.0
+        about = provenance.describe(settings)
         with console.status("measuring"):
             with target.started(settings) as server, AsrClient(server.grpc) as client:
                 transports = not_helpful.shared_memory(server, speech, seconds)
@@ -138,7 +140,7 @@ def not_helpful_page(
                 *transports,
                 not_helpful.iobinding(speech[10.0], seconds),
             ]
-        text = f"{not_helpful.markdown(trials)}\n\nMeasured on {provenance.in_words(provenance.describe(settings))}."
+        text = f"{not_helpful.markdown(trials)}\n\nMeasured on {provenance.in_words(about)}."
         console.print(text, markup=False)
         if not quick:
             file.write_text(markers.replaced(file.read_text(encoding="utf-8"), text), encoding="utf-8")

@@ -7,7 +7,7 @@ from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.interleave import Measured, Transcribe, callers, interleave
 
 Result = dict[str, Any]
-LEAST_ROUNDS, MOST_ROUNDS = 3, 60
+LEAST_ROUNDS, MOST_ROUNDS = 5, 60
 
 
 def cell_name(clip_seconds: float, count: int) -> str:

@@ -10,15 +10,17 @@ from tritonclient.utils import InferenceServerException
 
 from asrloop import config
 from asrloop.cli import one_line_errors
-from asrloop_bench.checkout import BASELINE, ROOT
+from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import plan, tables
 from asrloop_bench.ladder.peers import PEERS
 from asrloop_bench.ladder.peers.environment import PeerError
 from asrloop_bench.ladder.rungs import RUNGS
-from asrloop_bench.method import clips, markers, provenance, results
+from asrloop_bench.method import clips, machine_load, markers, provenance, results
 from asrloop_bench.terminal import console, print_notes, progress_bar
 
 SECONDS, CALLERS = (1.0, 3.0, 10.0), (1, 4, 16)
+# With the start of the servers and a round that overruns, ten minutes on two cores.
+MINUTES = 7.5
 QUICK_SECONDS, QUICK_CALLERS, QUICK_MINUTES = (1.0, 10.0), (1, 4), 2.0
 ARMS = (*RUNGS, *PEERS)
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
@@ -33,7 +35,9 @@ def run(
     audio: Annotated[
         Path | None, typer.Option(help="Directory with WAV or FLAC files. Default: the model's wheel.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time limit of the measuring. Default: config.yaml.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time limit of the measuring. Default: 7.5, with --quick 2.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-ladder/ladder.json.")
     ] = None,
@@ -48,28 +52,41 @@ def run(
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
         files = clips.speech_files(audio)
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
-        limit = minutes or (QUICK_MINUTES if quick else settings.benchmark.max_minutes)
-        with progress_bar(TextColumn("{task.fields[left]}")) as bar:
-            task = bar.add_task("starting", total=len(speech) * len(callers), left="")
+        limit = minutes or (QUICK_MINUTES if quick else MINUTES)
+        path = output or results.folder("ladder") / "ladder.json"
+        about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
+        began = machine_load.now()
+        cells: plan.Cells = {}
+        notes: list[str] = []
 
-            def progress(number: int, total: int, name: str, seconds: float) -> None:
-                left = f"at most {seconds / 60:.1f} min left"
-                bar.update(task, completed=number, total=total, description=name, left=left)
+        def save() -> None:
+            loads = [machine_load.between(began, machine_load.now())]
+            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
 
-            cells, notes = plan.run(settings, chosen, speech, callers, limit, progress)
-            bar.update(task, completed=len(speech) * len(callers), description="done", left="")
+        try:
+            with progress_bar(TextColumn("{task.fields[left]}")) as bar:
+                task = bar.add_task("starting", total=len(speech) * len(callers), left="")
+
+                def progress(number: int, total: int, name: str, seconds: float) -> None:
+                    left = f"at most {seconds / 60:.1f} min left"
+                    bar.update(task, completed=number, total=total, description=name, left=left)
+                    save()
+
+                notes += plan.run(settings, chosen, speech, callers, limit, progress, cells)
+                bar.update(task, completed=len(speech) * len(callers), description="done", left="")
+        except KeyboardInterrupt:
+            notes.append("interrupted: the cells that were not finished are missing")
+        save()
         for table in tables.for_terminal(cells):
             console.print(table)
         print_notes(notes)
-        path = output or results.folder("ladder") / "ladder.json"
-        results.save(path, {"about": provenance.describe(settings, quick=quick, notes=notes), "cells": cells})
         console.print(f"Written: {path}")
 
 
 def readme(
     source: Annotated[
-        Path, typer.Argument(help="Saved run of the ladder. Default: benchmarks/baseline.json.", show_default=False)
-    ] = BASELINE,
+        Path, typer.Argument(help="Saved run of the ladder. Default: benchmarks/saved/ladder.json.", show_default=False)
+    ] = SAVED_LADDER,
     file: Annotated[
         Path | None,
         typer.Option(help="The one file to write. Default: README.md and docs/performance.md.", show_default=False),

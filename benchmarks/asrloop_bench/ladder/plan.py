@@ -31,8 +31,9 @@ def run(
     caller_counts: Sequence[int],
     minutes: float,
     progress: Progress,
-) -> tuple[Cells, list[str]]:
-    """Start the server and the peers among ``arms``, measure every cell, stop them. Returns cells and notes.
+    cells: Cells,
+) -> list[str]:
+    """Start the server and the peers among ``arms``, measure every cell into ``cells``, stop them. Returns notes.
 
     ``minutes`` limits the measuring. Raises TritonError, WheelError, PeerError, and what the clients raise.
     """
@@ -50,7 +51,6 @@ def run(
             peers["fastapi"] = stack.enter_context(peer_arms.fastapi(settings))
         until = time.monotonic() + 60 * minutes  # the start of the server and of the peers does not count
         rungs = [name for name in arms if name in RUNGS]
-        cells: Cells = {}
         notes: list[str] = []
         order = [(count, clip) for count in sorted(caller_counts) for clip in clips]
         for number, (count, clip) in enumerate(order):
@@ -69,7 +69,7 @@ def run(
                 weights = [math.sqrt(callers * left.seconds) for callers, left in order[number:]]
                 share = _time_left(until) * weights[0] / sum(weights)
                 cells[name] = measure_cell(requests_of(several, clip), clip, share, least_rounds=rounds)
-        return cells, notes
+        return notes
 
 
 def _affordable(cells: Cells, clip: Clip, count: int, seconds: float) -> int:

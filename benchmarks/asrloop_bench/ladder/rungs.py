@@ -15,7 +15,7 @@ from asrloop_bench.vendor.loop import VendorLoop
 
 RUNGS = {
     "channel_per_call": "a channel per call, loop in the client, vendor graphs",
-    "pooled_client": "one pooled client, loop in the client, vendor graphs",
+    "kept_channel": "a kept channel for each caller, loop in the client, vendor graphs",
     "bls": "loop in Triton by BLS, vendor graphs",
     "in_process": "loop in Triton in-process, vendor graphs",
     "clean": "the same with the clean graphs",
@@ -57,7 +57,7 @@ def _caller(rung: str, endpoint: str, vocabulary: Vocabulary, stack: ExitStack) 
     if rung in _MODELS:
         client = stack.enter_context(AsrClient(endpoint, model=_MODELS[rung], pool=_ONE_CHANNEL))
         return lambda clip: client.transcribe(clip.samples).text
-    if rung == "pooled_client":
+    if rung == "kept_channel":
         kept = stack.enter_context(_connect(endpoint))
         loop = VendorLoop(_called(lambda: kept, "vendor_encoder"), _called(lambda: kept, "vendor_decoder"))
     else:

@@ -42,12 +42,13 @@ def sweep(
         console.print(f"perf_analyzer: {analyzer.version}")
         clip_sets = _clip_sets(settings.benchmark, audio, quick)
         console.print("Starting tritonserver ..." if not running else "Using the running server.")
+        about = provenance.describe(
+            settings, perf_analyzer=analyzer.version, quick=quick,
+            clips={name: [clip.name for clip in clips] for name, clips in clip_sets.items()},
+        )  # fmt: skip
         with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
             rows, notes = _measure(settings.benchmark, analyzer, measured, clip_sets, quick)
-            about = provenance.describe(
-                settings, perf_analyzer=analyzer.version, server=measured.origin, quick=quick,
-                clips={name: [clip.name for clip in clips] for name, clips in clip_sets.items()}, notes=notes,
-            )  # fmt: skip
+            about |= {"server": measured.origin, "notes": notes}
         directory = output or results.folder("sweep")
         _write(directory, rows, about)
         _show(rows)

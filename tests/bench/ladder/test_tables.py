@@ -16,7 +16,7 @@ ABOUT = {
 
 
 def run(*cells: str) -> dict[str, Any]:
-    arms = {"channel_per_call": {"rounds": [0.1, 0.1]}, "continuous": {"rounds": [0.02, 0.02]}}
+    arms = {"channel_per_call": {"rounds": [0.1] * 5}, "continuous": {"rounds": [0.02] * 5}}
     return {"about": ABOUT, "cells": {cell: {"arms": arms} for cell in cells}}
 
 
@@ -51,7 +51,7 @@ def test_a_section_replaces_only_what_is_between_its_markers() -> None:
             markers.replaced(broken, "new")
 
 
-def test_the_documents_hold_the_results_of_the_baseline() -> None:
+def test_the_documents_hold_the_results_of_the_saved_run() -> None:
     result = CliRunner().invoke(app, ["ladder", "readme", "--check"])
     assert (result.exit_code, result.output.count("is up to date")) == (0, 2)
 
@@ -64,3 +64,10 @@ def test_a_document_that_is_out_of_date_fails_the_check_and_is_written_without_i
     assert CliRunner().invoke(app, command).exit_code == 0
     assert CliRunner().invoke(app, [*command, "--check"]).exit_code == 0
     assert "continuous batching" in page.read_text()
+
+
+def test_few_rounds_are_said_instead_of_a_factor() -> None:
+    saved = run("10 s, 16 callers")
+    for arm in saved["cells"]["10 s, 16 callers"]["arms"].values():
+        arm["rounds"] = arm["rounds"][:2]
+    assert "| 20 (too few rounds) |" in tables.short_section(saved, "run.json")

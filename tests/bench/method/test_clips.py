@@ -34,7 +34,9 @@ def starts(made: list[clips.Clip], folder: Path) -> list[int]:
 
 
 def test_clips_have_the_wanted_length_and_quiet_ends(speech: Path) -> None:
-    for clip in clips.cut(clips.speech_files(speech), 2.5, 3):
+    made = clips.cut(clips.speech_files(speech), 2.5, 3)
+    assert len(made) == 3
+    for clip in made:
         assert clip.samples.shape == (40_000,)
         assert clip.samples.dtype == np.float32
         edges = np.concatenate([clip.samples[:800], clip.samples[-800:]])
@@ -62,3 +64,15 @@ def test_too_short_speech_is_named(speech: Path) -> None:
 def test_a_directory_without_speech_is_named(tmp_path: Path) -> None:
     with pytest.raises(clips.ClipError, match=r"no .wav or .flac"):
         clips.speech_files(tmp_path)
+
+
+def test_the_mixed_set_has_every_length_as_often_as_the_ratio_says() -> None:
+    by_length = [
+        [clips.Clip(f"{seconds}s-{number}", np.zeros(seconds * 16_000, np.float32)) for number in (1, 2)]
+        for seconds in (1, 3)
+    ]
+    mixed = clips.mixed(by_length, [4, 1])
+    assert sorted(clip.name for clip in mixed) == ["1s-1", "1s-1", "1s-2", "1s-2", "3s-1"]
+    assert mixed[2].name == "3s-1", "the rare one is not at an end"
+    with pytest.raises(ValueError, match="2 lengths and 1 numbers"):
+        clips.mixed(by_length, [4])

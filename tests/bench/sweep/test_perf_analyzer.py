@@ -75,18 +75,6 @@ def test_no_point_starts_after_the_time_is_over(analyzer: PerfAnalyzer, target: 
     assert notes == ["3 points left out: the time of the run was over"]
 
 
-def test_the_mixed_set_has_every_length_as_often_as_the_ratio_says() -> None:
-    by_length = [
-        [Clip(f"{seconds}s-{number}", np.zeros(seconds * 16_000, np.float32)) for number in (1, 2)]
-        for seconds in (1, 3)
-    ]
-    mixed = input_data.mixed(by_length, [4, 1])
-    assert sorted(clip.name for clip in mixed) == ["1s-1", "1s-1", "1s-2", "1s-2", "3s-1"]
-    assert mixed[2].name == "3s-1", "the rare one is not at an end"
-    with pytest.raises(ValueError, match="2 lengths and 1 numbers"):
-        input_data.mixed(by_length, [4])
-
-
 def test_the_metrics_between_two_moments() -> None:
     before = server_metrics.parse("asrloop_steps_total 5\nasrloop_rows_per_step_sum 5\nasrloop_rows_per_step_count 5\n")
     after = server_metrics.parse(
