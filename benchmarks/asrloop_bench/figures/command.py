@@ -19,7 +19,7 @@ from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures import accuracy, client_pool, not_helpful
 from asrloop_bench.figures import confidence as calibration
 from asrloop_bench.figures.engine import EngineFigures
-from asrloop_bench.figures.figure import Figure
+from asrloop_bench.figures.figure import Figure, markdown
 from asrloop_bench.figures.server import ServerFigures
 from asrloop_bench.method import clips, markers, provenance, results, target
 from asrloop_bench.terminal import console
@@ -34,6 +34,7 @@ def engine(
     quick: Annotated[
         bool, typer.Option(help="Shorter comparisons and 200 requests for the memory: about two minutes.")
     ] = False,
+    write: Annotated[bool, typer.Option("--write", help="Also write the table of docs/engine.md.")] = False,
     output: Annotated[
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-engine/engine.json.")
     ] = None,
@@ -72,6 +73,11 @@ def engine(
         plain = [asdict(figure) for figure in figures]
         results.save(path, {"about": about, "figures": plain})
         console.print(f"Written: {path}")
+        if write:
+            page = ROOT / "docs" / "engine.md"
+            text = f"{markdown(figures)}\n\nMeasured by `scripts/benchmark.py engine --write` on {provenance.in_words(about)}."
+            page.write_text(markers.replaced(page.read_text(encoding="utf-8"), text), encoding="utf-8")
+            console.print(f"Written: {page.name}")
 
 
 def wer(

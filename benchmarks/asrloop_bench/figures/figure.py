@@ -1,6 +1,6 @@
 """One line of a table of figures: what is measured, what is aimed at, what came out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,3 +45,12 @@ def tokens_alone(family: Family[Any], samples: Samples) -> list[int]:
 def rounds(measured: Measured) -> str:
     """Their spread and number."""
     return f"±{spread.half_range(measured.rounds):.0%}, {len(measured.rounds)} rounds"
+
+
+def markdown(figures: Sequence[Figure]) -> str:
+    """The figures as a table."""
+    lines = ["| what | aim | measured | reached | detail |", "| --- | --- | --- | --- | --- |"]
+    for one in figures:
+        reached = "yes" if one.reached else "no"
+        lines.append(f"| {one.what} | {one.aim} | {one.measured} | {reached} | {one.detail} |")
+    return "\n".join(lines)

@@ -12,7 +12,10 @@ from asrloop_bench.method import provenance, spread
 
 NAMES = {name: f"{number}. {text}" for number, (name, text) in enumerate(RUNGS.items(), 1)} | PEERS
 
-BACKEND = "Rows 1 to 3 reach the vendor's graphs\nthrough this project's Python ONNX backend; a stock Triton has one in C++, which may be faster."
+BACKEND = (
+    "Rows 1 to 3 reach the vendor's graphs\nthrough this project's Python ONNX backend; "
+    "a stock Triton has one in C++, which may be faster."
+)
 SHOWN = {
     "1 s, 1 caller": "1 s of speech, alone",
     "10 s, 1 caller": "10 s, alone",

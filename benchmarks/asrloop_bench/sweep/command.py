@@ -101,12 +101,15 @@ def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> No
 
 
 def _show(rows: Sequence[Row]) -> None:
-    table = Table("clips", "protocol", "load", "requests/s", "audio s/s", "p50 ms", "p99 ms", "rows/step", "text")
+    table = Table(
+        "clips", "protocol", "load", "requests", "requests/s", "audio s/s", "p50 ms", "p99 ms", "rows/step", "text"
+    )
     for row in rows:
         table.add_row(
             row["clips"], row["protocol"],
             f"{row['callers']} at a time" if row["rate"] is None else f"{row['rate']:.1f}/s Poisson",
-            f"{row['throughput']:.2f}", f"{row['audio_seconds_per_second']:.0f}",
-            f"{row['p50_ms']:.0f}", f"{row['p99_ms']:.0f}", f"{row.get('mean_rows_per_step', 0):.1f}", row["text"],
+            f"{row['requests']}", f"{row['throughput']:.2f}", f"{row['audio_seconds_per_second']:.0f}",
+            f"{row['p50_ms']:.0f}", f"{row['p99_ms']:.0f}" if report.is_founded(row, "p99") else "-",
+            f"{row.get('mean_rows_per_step', 0):.1f}", row["text"],
         )  # fmt: skip
     console.print(table)

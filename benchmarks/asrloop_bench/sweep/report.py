@@ -47,6 +47,7 @@ def page(result: Mapping[str, Any]) -> str:
             key=lambda row: (row["clips"], row["callers"], row["protocol"]),
         ),
         shares_of=shares,
+        is_founded=is_founded,
     )  # fmt: skip
 
 
@@ -60,7 +61,12 @@ def by_clips(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def percentiles(rows: list[Row], label: Callable[[Row], str]) -> Series:
     """The latency percentiles in milliseconds, a line each."""
-    return {name: points(rows, f"{name}_ms", label) for name in PERCENTILES}
+    return {name: points([row for row in rows if is_founded(row, name)], f"{name}_ms", label) for name in PERCENTILES}
+
+
+def is_founded(row: Row, percentile: str) -> bool:
+    """Whether the point has requests enough for this percentile: at least one is expected to lie above it."""
+    return float(row["requests"]) * (100 - float(percentile[1:])) >= 100
 
 
 def points(rows: list[Row], column: str, label: Callable[[Row], str]) -> list[tuple[str, float]]:

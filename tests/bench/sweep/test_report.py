@@ -47,7 +47,7 @@ class Outside(HTMLParser):
 def test_the_page_holds_the_points_and_loads_nothing() -> None:
     rows = [
         point(),
-        point(callers=16, p99_ms=1234.0),
+        point(callers=16, p99_ms=1234.0, requests=100),
         point(callers=None, rate_share=0.5, rate=12.5),
         point(protocol="http"),
     ]
@@ -71,3 +71,12 @@ def test_ticks_reach_the_top_in_few_steps(top: float) -> None:
     assert ticks[0] == 0
     assert ticks[-1] >= top
     assert 2 <= len(ticks) <= 6
+
+
+@pytest.mark.parametrize(
+    ("requests", "founded"), [(10, ["p50", "p90"]), (99, ["p50", "p90", "p95"]), (100, ["p50", "p90", "p95", "p99"])]
+)
+def test_a_percentile_needs_requests_above_it(requests: int, founded: list[str]) -> None:
+    assert [name for name in report.PERCENTILES if report.is_founded(point(requests=requests), name)] == founded
+    page = report.page({"about": ABOUT, "points": [point(requests=requests, p99_ms=4321.0)]})
+    assert ("4\u202f321" in page) == ("p99" in founded)
