@@ -37,7 +37,8 @@ FIXED, SHARE = "0.010", "0.10 * (time.monotonic() - began)"
 IN_FAMILY = """
 def _plant(init):
     def planted(self, family, *args, **named):
-        family.step, family.encode = _planted(family.step), _planted(family.encode)
+        for call in "{calls}".split():
+            setattr(family, call, _planted(getattr(family, call)))
         init(self, family, *args, **named)
     return planted
 
@@ -95,8 +96,8 @@ def compared(commit: str, folder: Path, output: Path) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("file", "delay", "plant", "found"),
     [
-        (ENGINE, FIXED, "Engine.submit = _planted(Engine.submit)\n", {"1s-1", "10s-1", "client-1s-1"}),
-        (ENGINE, SHARE, IN_FAMILY, {"10s-1"}),
+        (ENGINE, FIXED, IN_FAMILY.format(calls="encode"), {"1s-1", "10s-1", "client-1s-1"}),
+        (ENGINE, SHARE, IN_FAMILY.format(calls="encode step"), {"10s-1"}),
         (SHARED, SHARE, IN_GRAPHS, {"10s-1"}),
         (CLIENT, FIXED, IN_CLIENT, {"client-1s-1"}),
         (CLIENT, SHARE, IN_CLIENT, {"client-1s-1"}),
