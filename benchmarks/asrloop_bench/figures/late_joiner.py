@@ -54,8 +54,8 @@ class _EncodedBefore:
         self._size = samples.size
         self._encoded = family.encode(samples)
 
-    def encode(self, samples: Samples) -> Any:
-        return self._encoded if samples.size == self._size else self._family.encode(samples)
+    def encode(self, samples: Samples, *, alone: bool = False) -> Any:
+        return self._encoded if samples.size == self._size else self._family.encode(samples, alone=alone)
 
 
 class _StepTimes:
