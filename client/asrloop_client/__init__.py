@@ -1,14 +1,13 @@
 """Client of asrloop: speech recognition on Triton through pooled gRPC channels, with typed errors."""
 
-from asrloop_client.aio import AsyncAsrClient
-from asrloop_client.cancel import CancelToken
-from asrloop_client.client import AsrClient
-from asrloop_client.config import BreakerConfig, ClientConfig, PoolConfig, RetryConfig, TlsConfig
+import logging
+
+from asrloop_client.channel import TlsConfig
+from asrloop_client.client import AsrClient, AsyncAsrClient, CancelToken, Outcome
 from asrloop_client.errors import (
     AccessDenied,
     AsrError,
     Cancelled,
-    CircuitOpen,
     ClientClosed,
     ClientForked,
     DeadlineExceeded,
@@ -19,35 +18,36 @@ from asrloop_client.errors import (
     PoolExhausted,
     ServerFailure,
     ServerGone,
-    SharedMemoryFailed,
+    UnreadableFile,
 )
-from asrloop_client.transcript import Timings, Transcript, Word
+from asrloop_client.pool import PoolConfig
+from asrloop_client.transcript import Segment, Timings, Transcript, Word
+
+logging.getLogger("asrloop_client").addHandler(logging.NullHandler())
 
 __all__ = [
     "AccessDenied",
     "AsrClient",
     "AsrError",
     "AsyncAsrClient",
-    "BreakerConfig",
     "CancelToken",
     "Cancelled",
-    "CircuitOpen",
     "ClientClosed",
-    "ClientConfig",
     "ClientForked",
     "DeadlineExceeded",
     "InvalidAudio",
     "InvalidConfig",
     "ModelNotReady",
+    "Outcome",
     "Overloaded",
     "PoolConfig",
     "PoolExhausted",
-    "RetryConfig",
+    "Segment",
     "ServerFailure",
     "ServerGone",
-    "SharedMemoryFailed",
     "Timings",
     "TlsConfig",
     "Transcript",
+    "UnreadableFile",
     "Word",
 ]

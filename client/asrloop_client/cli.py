@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
+import glob
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from asrloop_client.client import AsrClient
-from asrloop_client.config import ClientConfig, PoolConfig, TlsConfig
-from asrloop_client.errors import AsrError, CircuitOpen, InvalidConfig, ServerGone
+from asrloop_client.channel import TlsConfig
+from asrloop_client.client import SERVERS_VARIABLE, TOKEN_VARIABLE, AsrClient
+from asrloop_client.errors import AsrError, InvalidConfig, ServerGone
+from asrloop_client.pool import PoolConfig
 from asrloop_client.transcript import Transcript
 
 FAILED, UNREACHABLE = 1, 3
@@ -35,19 +40,26 @@ _console = Console(stderr=True, highlight=False, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 Connect = Callable[..., AsrClient]
 
-DEFAULT = ClientConfig()
 DEFAULT_SERVERS = ["localhost:8001"]
+SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3"}
+
+
+class Form(enum.StrEnum):
+    """What is written of a transcript."""
+
+    TXT = "txt"
+    JSON = "json"
+    SRT = "srt"
+    VTT = "vtt"
 
 
 def _connect(
     servers: Annotated[
         list[str],
-        typer.Option(
-            "--server", "-s", help="gRPC address host:port; repeat it for several.", envvar="ASR_CLIENT_SERVERS"
-        ),
+        typer.Option("--server", "-s", help="gRPC address host:port; repeat it for several.", envvar=SERVERS_VARIABLE),
     ] = DEFAULT_SERVERS,
-    token: Annotated[str | None, typer.Option(help="Token the server asks for.", envvar="ASR_CLIENT_TOKEN")] = None,
-    token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = DEFAULT.token_header,
+    token: Annotated[str | None, typer.Option(help="Token the server asks for.", envvar=TOKEN_VARIABLE)] = None,
+    token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = "triton-grpc-protocol-token",
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS; implied by the three options below.")] = False,
     root_certificates: Annotated[
         Path | None, typer.Option(help="PEM file with the certificates that sign the server's.")
@@ -91,43 +103,75 @@ def _with_connection_options(command: Callable[..., None]) -> Callable[..., None
 @app.command()
 @_with_connection_options
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Audio files of any format.", show_default=False)],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Audio files, directories, patterns such as 'a/*.wav', or - for standard input.", show_default=False
+        ),
+    ],
     connect: Connect,
     as_json: AsJson = False,
+    form: Annotated[Form, typer.Option("--format", help="What to write.")] = Form.TXT,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Write a file for each here, and skip what is there already.", file_okay=False)
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="Files at the same time.", min=1)] = 8,
-    timeout: Annotated[float, typer.Option(help="Deadline of each file, in seconds.", min=0.001)] = DEFAULT.timeout,
-    shared_memory: Annotated[
-        bool, typer.Option("--shared-memory", help="Pass audio through shared memory to a server on this machine.")
-    ] = False,
+    timeout: Annotated[float, typer.Option(help="Deadline of each file, in seconds.", min=0.001)] = 600.0,
     pooling: Annotated[bool, typer.Option(help="Keep channels; --no-pooling opens one per file.")] = True,
 ) -> None:
-    """Print the text of each file, in order; timings go to standard error."""
-    channels = min(concurrency, len(files))
-    pool = PoolConfig(min_channels=min(channels, DEFAULT.pool.min_channels), max_channels=channels)
-    failures: list[AsrError | OSError] = []
-    with connect(timeout=timeout, shared_memory=shared_memory, pooling=pooling, pool=pool) as client:
-        results = client.transcribe_many(files, concurrency=concurrency, return_errors=True)
-        for file, result in zip(files, _with_progress(results, len(files)), strict=True):
-            if not isinstance(result, Transcript):
+    """Print or write the text of each file; errors and a summary go to standard error."""
+    form = Form.JSON if as_json else form
+    files = _expand(paths)
+    if form in (Form.SRT, Form.VTT) and len(files) > 1 and output_dir is None:
+        raise typer.BadParameter(f"{len(files)} files as {form.value} in one output: give --output-dir")
+    targets = _targets(files, output_dir, form) if output_dir is not None else {}
+    wanted = [file for file in files if file not in targets or not targets[file].exists()]
+    channels = min(concurrency, len(wanted)) or 1
+    pool = PoolConfig(min_channels=min(channels, PoolConfig.min_channels), max_channels=channels)
+    failures: list[AsrError] = []
+    audio_seconds, started = 0.0, time.monotonic()
+    if wanted:
+        with connect(timeout=timeout, pooling=pooling, pool=pool) as client:
+            results = client.transcribe_many(wanted, concurrency=concurrency, return_errors=True)
+            for file, result in zip(wanted, _with_progress(results, len(wanted)), strict=True):
+                if isinstance(result, Transcript):
+                    audio_seconds += result.duration or 0.0
+                    _write(file, result, form, targets.get(file), alone=len(files) == 1)
+                    continue
                 failures.append(result)
-            _print_result(file, result, as_json, alone=len(files) == 1)
+                if form is Form.JSON and output_dir is None:
+                    typer.echo(json.dumps({"file": file, "error": type(result).__name__, "message": str(result)}))
+                _console.print(f"error: {file}: {result}", style="red", markup=False)
+    took = time.monotonic() - started
+    factor = f", real-time factor {took / audio_seconds:.3f}" if audio_seconds else ""
+    _console.print(
+        f"{len(wanted) - len(failures)} transcribed, {len(failures)} failed, {len(files) - len(wanted)} skipped; "
+        f"{audio_seconds:.1f} s of audio in {took:.1f} s{factor}",
+        style="dim",
+    )
     if failures:
-        unreachable = len(failures) == len(files) and all(isinstance(e, ServerGone | CircuitOpen) for e in failures)
-        raise typer.Exit(UNREACHABLE if unreachable else FAILED)
+        raise typer.Exit(UNREACHABLE if all(isinstance(each, ServerGone) for each in failures) else FAILED)
 
 
 @app.command()
 @_with_connection_options
-def health(connect: Connect, as_json: AsJson = False) -> None:
+def health(
+    connect: Connect,
+    as_json: AsJson = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also ask each server for a transcript of one second of noise.")
+    ] = False,
+) -> None:
     """Ask each server whether it and its models are ready."""
     with connect(prewarm=False) as client:
-        found = client.health()
-    table = Table("server", "live", "model", "ready")
+        found = client.health(_one_second() if deep else None)
+    table = Table("server", "live", "model", "ready", "transcript")
     for each in found:
         if as_json:
             typer.echo(json.dumps({**dataclasses.asdict(each), "ready": each.ready}))
         for model, ready in each.models.items():
-            table.add_row(each.address, _yes(each.live), model, _yes(ready))
+            took = "" if each.seconds is None else f"{1000 * each.seconds:.0f} ms"
+            table.add_row(each.address, _yes(each.live), model, _yes(ready), took)
         if each.error is not None:
             _console.print(f"error: {each.error}", style="red", markup=False)
     if not as_json:
@@ -162,7 +206,7 @@ def _exit(error: AsrError) -> typer.Exit | typer.BadParameter:
     if isinstance(error, InvalidConfig):
         return typer.BadParameter(str(error))
     _console.print(f"error: {error}", style="red", markup=False)
-    return typer.Exit(UNREACHABLE if isinstance(error, ServerGone | CircuitOpen) else FAILED)
+    return typer.Exit(UNREACHABLE if isinstance(error, ServerGone) else FAILED)
 
 
 def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
@@ -174,26 +218,55 @@ def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
         yield from progress.track(results, total=total)
 
 
-def _print_result(file: Path, result: Transcript | AsrError | OSError, as_json: bool, alone: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"file": str(file), **_as_dict(result)}, ensure_ascii=False))
-    elif isinstance(result, Transcript):
-        typer.echo(result.text if alone else f"{file}: {result.text}")
-        timings = result.timings
-        _console.print(
-            f"{file.name}: {1000 * timings.total:.0f} ms, of which the call took {1000 * timings.call:.0f} ms "
-            f"({result.transport} to {result.endpoint})",
-            style="dim",
-            markup=False,
-        )
+def _expand(paths: list[str]) -> list[str]:
+    """Every file that is meant, once, in order: what a directory holds of known kinds, what a pattern matches."""
+    found: list[str] = []
+    for path in paths:
+        if Path(path).is_dir():
+            inside = (each for each in Path(path).rglob("*") if each.suffix.lower() in SUFFIXES)
+            matches = sorted(str(each) for each in inside if each.is_file())
+        elif path != "-" and not Path(path).exists() and glob.has_magic(path):
+            matches = sorted(each for each in glob.glob(path, recursive=True) if Path(each).is_file())
+        else:
+            matches = [path]
+        if not matches:
+            raise typer.BadParameter(f"{path}: no audio file there; known endings: {', '.join(sorted(SUFFIXES))}")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def _targets(files: list[str], directory: Path, form: Form) -> dict[str, Path]:
+    """The file to write for each: its name with the new ending, its whole name and a number where two would be the same."""
+    targets: dict[str, Path] = {}
+    taken: set[Path] = set()
+    for file in files:
+        name = Path("stdin" if file == "-" else file)
+        names = [f"{name.stem}.{form.value}", f"{name.name}.{form.value}"]
+        names += [f"{name.name}.{number}.{form.value}" for number in range(2, len(files) + 2)]
+        targets[file] = next(directory / each for each in names if directory / each not in taken)
+        taken.add(targets[file])
+    return targets
+
+
+def _write(file: str, result: Transcript, form: Form, target: Path | None, alone: bool) -> None:
+    forms = {Form.SRT: result.to_srt, Form.VTT: result.to_vtt, Form.TXT: lambda: f"{result.text}\n"}
+    if form is Form.JSON:
+        text = json.dumps({"file": file, **dataclasses.asdict(result)}, ensure_ascii=False) + "\n"
     else:
-        _console.print(f"error: {file}: {result}", style="red", markup=False)
+        text = forms[form]()
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: a file that is there counts as done.
+        partial = target.with_name(f"{target.name}.part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+    else:
+        typer.echo(text if form is not Form.TXT or alone else f"{file}: {text}", nl=False)
 
 
-def _as_dict(result: Transcript | AsrError | OSError) -> dict[str, Any]:
-    if isinstance(result, Transcript):
-        return dataclasses.asdict(result)
-    return {"error": type(result).__name__, "message": str(result)}
+def _one_second() -> Any:
+    """Noise, 16 kHz: enough to go through the whole server."""
+    return (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
 
 
 def _yes(value: bool) -> str:

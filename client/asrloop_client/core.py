@@ -1,164 +1,421 @@
-"""What the two clients share: settings, servers, requests, and the generators that yield the next RPC."""
+"""One client's calls: which server, when to try again, when to stop. Lives in one asyncio loop; both clients stand before it."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
+import asyncio
+import os
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
-from asrloop_client import wire
-from asrloop_client.audio import Audio, EncodedFile, Pcm, load
-from asrloop_client.breaker import Breaker
-from asrloop_client.call import Attempt, Pause, Retry, steps
-from asrloop_client.config import ClientConfig, PoolConfig
-from asrloop_client.endpoints import Endpoint, Endpoints
-from asrloop_client.errors import AsrError, InvalidAudio, ServerFailure, SharedMemoryFailed, UnknownRegion
-from asrloop_client.shared_memory import Regions, require_local
-from asrloop_client.transcript import Timings, Transcript, words_of
-from asrloop_client.upkeep import Ask, Upkeep
+from tritonclient.grpc import service_pb2
 
-PoolT = TypeVar("PoolT")
+from asrloop_client.audio import Audio, EncodedFile, Pcm, is_slow, load
+from asrloop_client.channel import Dialer, TlsConfig
+from asrloop_client.endpoints import LOG, Endpoint, backoff
+from asrloop_client.errors import (
+    AsrError,
+    ClientClosed,
+    DeadlineExceeded,
+    InvalidConfig,
+    Overloaded,
+    PoolExhausted,
+    ServerGone,
+    require,
+)
+from asrloop_client.pool import ONE_CALL_PER_CHANNEL, PoolConfig
+from asrloop_client.transcript import Timings, Transcript, segments_of, words_of
+from asrloop_client.wire import Parameter, Request, keep_large_blocks, read_reply
 
-LOOKAHEAD = 4
-"""transcribe_many starts at most this many times `concurrency` transcriptions ahead of the result it waits for."""
-CANCEL_TIMEOUT = 1.0
-"""Seconds for the call that tells the server to end a cancelled transcription."""
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""gRPC metadata, or what gives it for each call."""
 
-Rpc = tuple[str, Any]
-"""A method of GRPCInferenceService and its request."""
+_PATIENCE = (0.25, 2.0)
+"""A call without an answer asks its server's probe after a quarter of its timeout, but within these seconds."""
+_PAUSES = (0.05, 5.0)
+"""Seconds before a call tries the same servers again, doubled up to the second."""
+_LONGEST = 7 * 86400.0
+_LARGE = 8 << 20
+"""Messages of more bytes are put together in a thread."""
 
-_ONE_CALL_PER_CHANNEL = PoolConfig(min_channels=0, max_channels=2**31, reuse=False)
+
+class CallOptions(TypedDict, total=False):
+    """What a single call may set."""
+
+    sample_rate: float
+    """Of samples, in Hz (default 16000); files say their own."""
+    timeout: float | None
+    """Seconds for everything: loading the audio, waiting, every attempt."""
+    parameters: Mapping[str, Parameter] | None
+    """Request parameters for the server."""
+    headers: Mapping[str, str] | None
+    """gRPC metadata of this call, besides the client's."""
+    fail_fast: bool | None
+    """Raise the first failure that no other server can mend, instead of waiting until the deadline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a client is made with; see AsrClient."""
+
+    servers: Sequence[str]
+    model: str
+    file_model: str
+    loop_model: str
+    timeout: float
+    fail_fast: bool
+    pooling: bool
+    pool: PoolConfig
+    probe_interval: float
+    probe_timeout: float
+    headers: Headers
+    token: str | None
+    token_header: str
+    tls: TlsConfig | None
+
+    def __post_init__(self) -> None:
+        require(bool(self.servers), "no server was given: give one address `host:port` or a list of them")
+        for name in ("timeout", "probe_interval", "probe_timeout"):
+            value = getattr(self, name)
+            require(0 < value <= _LONGEST, f"{name} is {value} s: give more than 0 and at most {_LONGEST:.0f}")
+
+    def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The headers of a call, the token among them."""
+        own = self.headers() if callable(self.headers) else self.headers
+        token = {} if self.token is None else {self.token_header: self.token}
+        return {**own, **token, **(more or {})}
 
 
 @dataclass(frozen=True)
-class Job:
-    """One transcription to do, the same in all its attempts."""
+class ServerHealth:
+    """One server's answer to a health check now."""
 
-    pcm: Pcm | None
-    """Set when it goes through shared memory; otherwise the audio is in `request`."""
-    request: Any
-    options: wire.Options
+    address: str
+    live: bool
+    """The server process answers."""
+    models: dict[str, bool]
+    """Readiness per model."""
+    error: str | None
+    """Why it could not be asked, or why a deep check failed."""
+    seconds: float | None = None
+    """How long a transcription took, of a deep check."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether transcriptions can be expected to work."""
+        return self.live and self.error is None and all(self.models.values())
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A successful attempt: the ModelInferResponse, and the seconds it took."""
+class ModelStatistics:
+    """One model's counters since its server started, by Triton's statistics extension; times are mean seconds."""
 
-    response: Any
-    endpoint: str
-    attempts: int
-    acquire: float
-    call: float
+    address: str
+    model: str
+    successes: int
+    failures: int
+    executions: int
+    mean_request: float
+    mean_queue: float
+    mean_compute: float
 
 
-class Core(Generic[PoolT]):
-    """One client's state and decisions; the two clients do the waiting."""
+@dataclass(kw_only=True)
+class _Job:
+    """One transcription to do, the same in all its attempts; `deadline` by time.monotonic()."""
 
-    def __init__(
-        self,
-        servers: str | Sequence[str],
-        config: ClientConfig | None,
-        settings: Mapping[str, Any],
-        make_pool: Callable[[str, ClientConfig], PoolT],
-    ) -> None:
-        config = dataclasses.replace(config or ClientConfig(), **settings)
-        if not config.pooling:
-            config = dataclasses.replace(config, pool=_ONE_CALL_PER_CHANNEL)
-        self.config = config
-        wire.keep_large_blocks()
-        addresses = [servers] if isinstance(servers, str) else list(servers)
-        self.regions: dict[str, Regions] = {}
-        if config.shared_memory:
-            for address in addresses:
-                require_local(address)
-                self.regions[address] = Regions()
-        self.endpoints: Endpoints[PoolT] = Endpoints(
-            [Endpoint(address, make_pool(address, config), Breaker(config.breaker)) for address in addresses]
-        )
-        self.upkeep = Upkeep(self.endpoints, config)
-        self._retry = Retry(config.retry)
+    request: Request
+    audio: Pcm | EncodedFile
+    request_id: str
+    headers: Mapping[str, str]
+    fail_fast: bool
+    started: float
+    deadline: float
+    timeout: float
+    attempts: int = 0
+    tried: set[str] = field(default_factory=set)
+    """Servers asked since the last pause."""
+    last: str | None = None
 
-    def prepare(
+
+class Core:
+    """One client's servers and calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pid = os.getpid()
+        self.closed = False
+        keep_large_blocks()
+        pool = settings.pool if settings.pooling else ONE_CALL_PER_CHANNEL
+        dialer, headers = Dialer(settings.tls), settings.all_headers()
+        self.endpoints = [
+            Endpoint(
+                address, dialer, pool, settings.model, settings.loop_model, headers,
+                settings.probe_interval, settings.probe_timeout, self._tell,
+            )
+            for address in settings.servers
+        ]  # fmt: skip
+        self._turn = 0
+        self._news = asyncio.Event()
+        self._watching = False
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def watch(self) -> None:
+        """Begin to look after the servers. A second time does nothing."""
+        if not self._watching:
+            self._watching = True
+            for endpoint in self.endpoints:
+                endpoint.watch()
+
+    async def start(self) -> None:
+        """Connect to all servers; returns when one answers, raises ServerGone when none does."""
+        self.watch()
+        probes = {asyncio.ensure_future(endpoint.probe()): endpoint for endpoint in self.endpoints}
+        waiting = set(probes)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if any(probes[each].is_in for each in done):
+                return
+        raise self._none_in()
+
+    async def wait_until_ready(self, timeout: float) -> None:
+        """Return when a server and its model answer; raises DeadlineExceeded after `timeout` s."""
+        self.watch()
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.gather(*(endpoint.probe() for endpoint in self.endpoints))
+                while not any(endpoint.is_in for endpoint in self.endpoints):
+                    await self._news.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"no server was ready within {timeout:g} s: {self._none_in()}") from None
+
+    async def transcribe(
         self,
         audio: Audio,
-        sample_rate: int,
-        timeout: float | None,
-        parameters: Mapping[str, wire.Parameter] | None,
-        request_id: str | None,
-    ) -> Job:
-        """Load `audio` and build its request. Raises InvalidAudio, or OSError for a file that cannot be read."""
-        loaded = load(audio, sample_rate)
-        options = wire.Options(
-            parameters=parameters or {},
-            request_id=request_id or uuid.uuid4().hex,
-            cancel_key=uuid.uuid4().hex,
-            timeout=self.config.timeout if timeout is None else timeout,
-        )
-        if isinstance(loaded, EncodedFile):
-            return Job(None, wire.file_request(self.config.file_model, loaded.content, options), options)
-        if self.config.shared_memory and loaded.samples.size > 0:
-            return Job(loaded, None, options)
-        request = wire.samples_request(self.config.model, loaded.samples, loaded.sample_rate, options)
-        return Job(None, request, options)
-
-    def steps(self, job: Job) -> Generator[Attempt[PoolT] | Pause, Answer, Answer]:
-        """Attempts and pauses of one transcription."""
-        return steps(self.endpoints, self._retry, job.options.timeout)
-
-    def cancel_rpc(self, job: Job) -> Rpc:
-        """The RPC that has the server end a transcription that its caller gave up."""
-        return "ModelInfer", wire.cancel_request(self.config.loop_model, job.options.cancel_key)
-
-    def rpcs(self, job: Job, address: str) -> Generator[Rpc, Any, Any]:
-        """The RPCs of one attempt, each sent its response; returns the ModelInferResponse."""
-        if job.pcm is None:
-            return (yield "ModelInfer", job.request)
-        pcm, regions = job.pcm, self.regions[address]
-        region = regions.take(pcm.samples.nbytes)
-        request = wire.region_request(self.config.model, region.name, pcm.samples.size, pcm.sample_rate, job.options)
+        gate: asyncio.Semaphore | None = None,
+        *,
+        request_id: str | None = None,
+        sample_rate: float = 16000,
+        timeout: float | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+        headers: Mapping[str, str] | None = None,
+        fail_fast: bool | None = None,
+    ) -> Transcript:
+        """One transcription, begun when `gate` lets it. Raises AsrError and nothing else."""
+        if gate is not None:
+            async with gate:
+                return await self.transcribe(
+                    audio, request_id=request_id, sample_rate=sample_rate, timeout=timeout,
+                    parameters=parameters, headers=headers, fail_fast=fail_fast,
+                )  # fmt: skip
+        started = time.monotonic()
+        seconds = self.settings.timeout if timeout is None else timeout
+        if not isinstance(seconds, int | float) or not seconds <= _LONGEST:
+            raise InvalidConfig(f"timeout is {seconds!r}: give seconds, at most {_LONGEST:.0f}")
+        task = asyncio.current_task()
+        job: _Job | None = None
+        if task is None:
+            raise AssertionError("a transcription runs in a task")
+        self.watch()
+        self._running.add(task)
         try:
-            region.write(pcm.samples)
-            if region.registered:
-                # A server that was restarted has forgotten it.
-                with contextlib.suppress(UnknownRegion):
-                    return (yield "ModelInfer", request)
-            try:
-                yield "SystemSharedMemoryRegister", region.register_request()
-            except (ServerFailure, InvalidAudio) as error:
-                raise SharedMemoryFailed(f"{error} The server has to share this machine's /dev/shm.") from error
-            region.registered = True
-            return (yield "ModelInfer", request)
-        finally:
-            regions.give_back(region)
-
-    def forget_regions(self, endpoint: Endpoint[PoolT]) -> Generator[Ask[PoolT], Any, None]:
-        """The steps that unregister a server's shared memory; the segments are removed in any case."""
-        regions = self.regions.get(endpoint.address)
-        if regions is None:
-            return
-        try:
-            for region in regions.registered():
-                yield Ask(endpoint, "SystemSharedMemoryUnregister", region.unregister_request())
+            async with asyncio.timeout(seconds):
+                loaded = (
+                    await asyncio.to_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
+                )
+                name = request_id or uuid.uuid4().hex
+                job = _Job(
+                    request=self._request(loaded, parameters or {}, name), audio=loaded, request_id=name,
+                    headers=self.settings.all_headers(headers), started=started, deadline=started + seconds,
+                    timeout=seconds, fail_fast=self.settings.fail_fast if fail_fast is None else fail_fast,
+                )  # fmt: skip
+                return await self._until_answered(job)
         except AsrError:
-            return
+            raise
+        except TimeoutError:
+            said = f"; the last error: {job.last}" if job and job.last else ""
+            raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
+        except asyncio.CancelledError:
+            if self.closed:
+                raise ClientClosed("the client was closed during the call.") from None
+            raise
         finally:
-            regions.destroy()
+            self._running.discard(task)
 
-    def transcript(self, job: Job, answer: Answer, started: float) -> Transcript:
-        """The result; `started` is time.perf_counter() at the start of the call."""
-        reply = wire.read_reply(answer.response, answer.endpoint)
+    async def health(self, deep: Audio | None = None) -> list[ServerHealth]:
+        """What every server says now; with `deep` after transcribing that."""
+        return await asyncio.gather(*(self._health(endpoint, deep) for endpoint in self.endpoints))
+
+    async def model_statistics(self) -> list[ModelStatistics]:
+        """Triton's counters of all models of all servers. Raises AsrError."""
+
+        def mean(duration: Any) -> float:
+            return float(duration.ns) / 1e9 / duration.count if duration.count else 0.0
+
+        request, found = service_pb2.ModelStatisticsRequest(), []
+        for endpoint in self.endpoints:
+            response = await endpoint.ask("ModelStatistics", request, self.settings.probe_timeout)
+            for entry in response.model_stats:
+                stats = entry.inference_stats
+                counts = (stats.success.count, stats.fail.count, entry.execution_count)
+                means = (mean(stats.success), mean(stats.queue), mean(stats.compute_infer))
+                found.append(ModelStatistics(endpoint.address, entry.name, *counts, *means))
+        return found
+
+    async def close(self) -> None:
+        """End all calls with ClientClosed and close all channels."""
+        self.closed = True
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
+
+    def _request(self, loaded: Pcm | EncodedFile, parameters: Mapping[str, Parameter], name: str) -> Request:
+        ids = (name, uuid.uuid4().hex)
+        if isinstance(loaded, EncodedFile):
+            return Request.of_file(loaded.content, self.settings.file_model, parameters, *ids)
+        return Request.of_samples(loaded.samples, loaded.sample_rate, self.settings.model, parameters, *ids)
+
+    async def _until_answered(self, job: _Job) -> Transcript:
+        pauses = 0
+        while True:
+            endpoint = self._choose(job)
+            if endpoint is not None:
+                try:
+                    return await self._attempt(endpoint, job)
+                except AsrError as error:
+                    if not error.retryable or (job.fail_fast and self._choose(job) is None):
+                        raise
+                    job.last = str(error)
+                    LOG.info("%s: attempt %d failed and is made again: %s", job.request_id, job.attempts, error)
+            elif job.tried:
+                # The pause is for the servers that failed this very call; others wait for theirs.
+                pauses += 1
+                await asyncio.sleep(backoff(pauses, *_PAUSES))
+                job.tried.clear()
+            elif job.fail_fast:
+                raise self._none_in()
+            else:
+                await self._news.wait()
+
+    def _choose(self, job: _Job) -> Endpoint | None:
+        """The least busy of the servers that are in and that this call has not just tried; ties go round."""
+        self._turn += 1
+        count = len(self.endpoints)
+        rotated = [self.endpoints[(self._turn + i) % count] for i in range(count)]
+        open_to_us = [
+            each for each in rotated
+            if each.is_in and each.address not in job.tried and (each.has_room or job.fail_fast)
+        ]  # fmt: skip
+        return min(open_to_us, key=lambda each: each.in_flight, default=None)
+
+    async def _attempt(self, endpoint: Endpoint, job: _Job) -> Transcript:
+        job.tried.add(endpoint.address)
+        job.attempts += 1
+        began = time.monotonic()
+        endpoint.started()
+        try:
+            member = await self._acquire(endpoint, job)
+            acquired = time.monotonic()
+            remaining = max(0.001, job.deadline - acquired)
+            build = job.request.serialised
+            message = await asyncio.to_thread(build, remaining) if job.request.size > _LARGE else build(remaining)
+            # gRPC's own limit is only a net: ours ends the call and tells the server.
+            call = asyncio.ensure_future(member.connection.call("ModelInfer", message, remaining + 0.5, job.headers))
+            broken = True
+            try:
+                response = await self._answer(endpoint, call, job)
+                broken = False
+            except AsrError as error:
+                broken = isinstance(error, ServerGone)
+                raise
+            finally:
+                if not call.done():
+                    call.cancel()
+                    endpoint.end_at_server(job.request.cancel_key)
+                endpoint.pool.release(member, broken)
+        except AsrError as error:
+            endpoint.failed(error, began)
+            raise
+        finally:
+            endpoint.ended()
+        endpoint.answered()
+        return self._transcript(response, endpoint.address, job, acquired - began, time.monotonic() - acquired)
+
+    async def _acquire(self, endpoint: Endpoint, job: _Job) -> Any:
+        if not job.fail_fast:
+            return await endpoint.pool.acquire()
+        config = endpoint.pool.config
+        try:
+            async with asyncio.timeout(config.acquire_timeout):
+                return await endpoint.pool.acquire()
+        except TimeoutError:
+            raise PoolExhausted(
+                f"{endpoint.address}: no channel came free in {config.acquire_timeout:.3g} s; all {config.max_channels} channels "
+                f"have {config.calls_per_channel} call(s). Raise max_channels, calls_per_channel or acquire_timeout, call less "
+                "at once, or leave fail_fast off."
+            ) from None
+
+    async def _answer(self, endpoint: Endpoint, call: asyncio.Future[Any], job: _Job) -> Any:
+        """The response. A long wait is no failure as long as the server answers its probe."""
+        patience = min(_PATIENCE[1], max(_PATIENCE[0], job.timeout / 4))
+        while True:
+            done, _ = await asyncio.wait({call}, timeout=patience)
+            if done:
+                return call.result()
+            if not await endpoint.answers(patience) and not call.done():
+                raise ServerGone(
+                    f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
+                )
+
+    def _transcript(self, response: Any, address: str, job: _Job, acquire: float, call: float) -> Transcript:
+        reply = read_reply(response, address)
+        words, duration = words_of(reply.token_pieces, reply.token_times), job.audio.duration
         return Transcript(
             text=reply.text,
+            segments=segments_of(reply.segments, reply.segment_times, reply.text, duration, words),
+            words=words,
+            duration=duration,
+            confidence=reply.confidence,
+            complete=reply.complete,
             tokens=reply.tokens,
             token_times=reply.token_times,
-            words=words_of(reply.token_pieces, reply.token_times),
-            timings=Timings(total=time.perf_counter() - started, acquire=answer.acquire, call=answer.call),
-            endpoint=answer.endpoint,
-            transport="grpc" if job.pcm is None else "shared_memory",
-            attempts=answer.attempts,
-            request_id=job.options.request_id,
+            timings=Timings(total=time.monotonic() - job.started, acquire=acquire, call=call),
+            endpoint=address,
+            attempts=job.attempts,
+            request_id=job.request_id,
         )
+
+    async def _health(self, endpoint: Endpoint, deep: Audio | None) -> ServerHealth:
+        names, live, seconds = dict.fromkeys((self.settings.model, self.settings.file_model), False), False, None
+        limit = self.settings.probe_timeout
+        try:
+            live = (await endpoint.ask("ServerLive", service_pb2.ServerLiveRequest(), limit)).live
+            for name in names:
+                try:
+                    answer = await endpoint.ask("ModelReady", service_pb2.ModelReadyRequest(name=name), limit)
+                    names[name] = answer.ready
+                except AsrError as error:
+                    if isinstance(error, ServerGone | DeadlineExceeded):
+                        raise
+            if deep is not None:
+                began = time.monotonic()
+                loaded = load(deep, 16000)
+                request = self._request(loaded, {}, "health").serialised(self.settings.timeout)
+                read_reply(await endpoint.ask("ModelInfer", request, self.settings.timeout), endpoint.address)
+                seconds = time.monotonic() - began
+        except AsrError as error:
+            return ServerHealth(endpoint.address, live, names, str(error))
+        return ServerHealth(endpoint.address, live, names, None, seconds)
+
+    def _none_in(self) -> AsrError:
+        said = "; ".join(each.last_failure or f"{each.address}: full" for each in self.endpoints)
+        return Overloaded(said) if any(each.is_in for each in self.endpoints) else ServerGone(said)
+
+    def _tell(self) -> None:
+        """Wake whoever waits for a server."""
+        self._news.set()
+        self._news = asyncio.Event()

@@ -1,37 +1,40 @@
-"""Which server gets a call: the least busy healthy one whose circuit lets it through. No I/O and no waiting."""
+"""One server, which is in or out: out when connecting or a call fails in a way that concerns it, in again when its probe answers.
+
+The probe has a channel of its own and asks for the model's readiness: rarely while all is well, with growing, jittered pauses
+while the server is out, and at once when a call has doubts.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterator, Sequence
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from asrloop_client.breaker import Breaker
-from asrloop_client.errors import AsrError, CircuitOpen, InvalidConfig, ServerGone
-from asrloop_client.pool_policy import PoolStats
+from tritonclient.grpc import service_pb2
 
-PoolT = TypeVar("PoolT")
+from asrloop_client.channel import Connection, Dialer
+from asrloop_client.errors import AsrError, Cancelled, ClientClosed, DeadlineExceeded, ModelNotReady, ServerGone
+from asrloop_client.pool import Pool, PoolConfig, PoolStats
+from asrloop_client.wire import cancel_request
+
+LOG = logging.getLogger("asrloop_client")
+
+CANCEL_TIMEOUT = 1.0
+"""Seconds for the call that tells the server to end a transcription nobody waits for."""
+_OUT_PAUSES = (0.05, 1.0)
+"""Seconds before the first probe of a server that is out, doubled up to the second."""
+_LEAST_GROWTH = 16
+"""Answers in a row without [overloaded] before a server that sent one may get more calls at a time."""
 
 
-class Endpoint(Generic[PoolT]):
-    """One server: its address `host:port`, its pool, its circuit breaker, and what is known about its health."""
-
-    def __init__(self, address: str, pool: PoolT, breaker: Breaker) -> None:
-        self.address = address
-        self.pool = pool
-        self.breaker = breaker
-        self.healthy = True
-        """False sets it aside until a probe of the model succeeds."""
-        self.in_flight = 0
-        self.calls = 0
-        self.failures = 0
-        self.last_failure: str | None = None
-        """The message only: an exception would keep its traceback alive, and with it the failed call and its socket."""
-
-    def __repr__(self) -> str:
-        health = "healthy" if self.healthy else "set aside"
-        return f"<Endpoint {self.address}: {health}, circuit {self.breaker.state.value}, {self.in_flight} in flight>"
+def backoff(attempt: int, first: float, most: float) -> float:
+    """Seconds to wait after failure number `attempt`, from 1: doubling, the upper half left to chance."""
+    return random.uniform(0.5, 1.0) * min(most, first * 2.0 ** min(attempt - 1, 30))
 
 
 @dataclass(frozen=True)
@@ -39,117 +42,214 @@ class EndpointStats:
     """One server as the client sees it."""
 
     address: str
-    healthy: bool
-    circuit: str
+    is_in: bool
+    """False while it gets no calls."""
     in_flight: int
     calls: int
     failures: int
     last_failure: str | None
     pool: PoolStats
 
-    @classmethod
-    def of(cls, endpoint: Endpoint[Any]) -> EndpointStats:
-        """A snapshot of `endpoint`."""
-        return cls(
-            address=endpoint.address,
-            healthy=endpoint.healthy,
-            circuit=endpoint.breaker.state.value,
-            in_flight=endpoint.in_flight,
-            calls=endpoint.calls,
-            failures=endpoint.failures,
-            last_failure=endpoint.last_failure,
-            pool=endpoint.pool.stats(),
+
+class Endpoint:
+    """One server: its address `host:port`, its pool, and whether it is in. Lives in one asyncio loop."""
+
+    def __init__(
+        self,
+        address: str,
+        dialer: Dialer,
+        pool: PoolConfig,
+        model: str,
+        loop_model: str,
+        headers: Mapping[str, str],
+        probe_interval: float,
+        probe_timeout: float,
+        on_news: Callable[[], None],
+    ) -> None:
+        self.address = address
+        self.pool: Pool[Connection] = Pool(
+            pool, lambda: dialer.connection(address), lambda connection: self._spawn(connection.close())
+        )
+        self.is_in = True
+        self.in_flight = 0
+        self.calls = 0
+        self.failures = 0
+        self.last_failure: str | None = None
+        """The message only: an exception would keep its traceback alive, and with it the failed call and its socket."""
+        self.limit = math.inf
+        """Most calls of this client at a time, learnt from [overloaded]: more would only carry the audio there and back."""
+        self._answers = 0
+        self._dialer = dialer
+        self._model, self._loop_model, self._headers = model, loop_model, headers
+        self._probe_interval, self._probe_timeout = probe_interval, probe_timeout
+        self._on_news = on_news
+        self._control: Connection | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._went_out = asyncio.Event()
+        self._answered_at = self._in_since = -math.inf
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another call is welcome."""
+        return self.in_flight < self.limit
+
+    def started(self) -> None:
+        """A call was given to this server; ended by `ended`."""
+        self.in_flight += 1
+        self.calls += 1
+
+    def ended(self) -> None:
+        """It is over, whatever came of it."""
+        self.in_flight -= 1
+        if self.limit < math.inf:
+            self._on_news()
+
+    def answered(self) -> None:
+        """A call got its transcript."""
+        self._answered_at = time.monotonic()
+        self._answers += 1
+        if self.limit < math.inf and self._answers >= max(_LEAST_GROWTH, 4 * self.limit):
+            self._answers = 0
+            self.limit += max(1, self.limit // 4)
+            if self.limit > self.pool.config.max_channels * self.pool.config.calls_per_channel:
+                self.limit = math.inf
+
+    def failed(self, error: AsrError, began: float) -> None:
+        """A call that began at time.monotonic() `began` raised `error`; it takes the server out only where that concerns it."""
+        self.failures += 1
+        self.last_failure = str(error)
+        if error.code is not None and error.code != "closing":
+            self._answered_at = time.monotonic()
+        if error.code == "overloaded":
+            self.limit, self._answers = max(1, self.in_flight - 1), 0
+        # A call from before the server came back says nothing about it now.
+        if isinstance(error, ServerGone) and began >= self._in_since:
+            self._go_out(error)
+
+    def watch(self) -> None:
+        """Begin to probe and to look after idle channels."""
+        self._spawn(self._watch())
+
+    async def answers(self, within: float) -> bool:
+        """Whether the server answers: it did in the last `within` s, or its probe is answered now."""
+        if time.monotonic() - self._answered_at > within or not self.is_in:
+            await self.probe()
+        return self.is_in
+
+    async def probe(self) -> None:
+        """Ask whether the model is ready, and go in or out by it. All who ask at a time share one probe."""
+        if self._probing is None:
+            self._probing = self._spawn(self._probe())
+            self._probing.add_done_callback(lambda _: setattr(self, "_probing", None))
+        await asyncio.shield(self._probing)
+
+    async def ask(self, method: str, request: Any, timeout: float) -> Any:
+        """A call of `method` on the channel of the probe. Raises AsrError."""
+        self._control = self._control or self._dialer.connection(self.address)
+        return await self._control.call(method, request, timeout, self._headers)
+
+    def end_at_server(self, cancel_key: str) -> None:
+        """Have the server end the request with this key; nobody waits for it."""
+
+        async def tell() -> None:
+            try:
+                await self.ask("ModelInfer", cancel_request(self._loop_model, cancel_key), CANCEL_TIMEOUT)
+            except AsrError as error:
+                LOG.debug("%s: a request could not be cancelled: %s", self.address, error)
+
+        if not self._closed:
+            self._spawn(tell(), name="end_at_server")
+
+    def stats(self) -> EndpointStats:
+        """A snapshot; from any thread."""
+        return EndpointStats(
+            self.address, self.is_in, self.in_flight, self.calls, self.failures, self.last_failure, self.pool.stats()
         )
 
+    async def close(self) -> None:
+        """Send the cancellations that are under way, then close all channels."""
+        self._closed = True
+        last = [task for task in self._tasks if task.get_name() == "end_at_server"]
+        if last:
+            await asyncio.wait(last, timeout=CANCEL_TIMEOUT)
+        self.pool.close()
+        if self._control is not None:
+            self._spawn(self._control.close())
+        closing = [task for task in self._tasks if task.get_name() == "close"]
+        for task in self._tasks - set(closing):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-@dataclass(frozen=True)
-class Permit(Generic[PoolT]):
-    """One attempt's right to call `endpoint`; ended by exactly one method of Endpoints."""
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name or work.__name__)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    endpoint: Endpoint[PoolT]
-    circuit: int
+    async def _watch(self) -> None:
+        failed = 0
+        while True:
+            if self.is_in:
+                failed = 0
+                pause = min(self._probe_interval, self.pool.config.idle_timeout) * random.uniform(0.8, 1.2)
+            else:
+                pause = backoff(failed, *_OUT_PAUSES) if failed else 0.0
+                failed += 1
+            try:
+                async with asyncio.timeout(pause):
+                    await self._went_out.wait()
+            except TimeoutError:
+                pass
+            self._went_out.clear()
+            await self.probe()
+            self.pool.expire()
+            if self.is_in:
+                await self._connect()
 
+    async def _probe(self) -> None:
+        if not self.is_in and self._control is not None:
+            # A new channel connects at once; the old one would wait as long as gRPC thinks fit.
+            old, self._control = self._control, None
+            self._spawn(old.close())
+        request = service_pb2.ModelReadyRequest(name=self._model)
+        failure: AsrError | None = None
+        try:
+            ready = (await self.ask("ModelReady", request, self._probe_timeout)).ready
+            if not ready:
+                failure = ModelNotReady(
+                    f"{self.address}: model {self._model} is not ready. Wait, or look at the server's log."
+                )
+        except (ServerGone, DeadlineExceeded, Cancelled) as error:
+            # Any other error is an answer too.
+            failure = error
+        if self._closed:
+            return
+        if failure is not None:
+            self._go_out(failure)
+            self.pool.lose(ServerGone(f"{self.address}: {failure}"))
+            return
+        self._answered_at = time.monotonic()
+        await self._connect()
+        if not self.is_in:
+            LOG.info("%s answers again", self.address)
+            self._in_since, self.is_in = time.monotonic(), True
+            self.last_failure = None
+        self._on_news()
 
-class Endpoints(Generic[PoolT]):
-    """The servers of one client."""
+    async def _connect(self) -> None:
+        """Open channels up to the pool's minimum; what goes wrong with one the call on it will say."""
+        request = service_pb2.ServerLiveRequest()
+        calls = (each.call("ServerLive", request, self._probe_timeout, self._headers) for each in self.pool.refill())
+        await asyncio.gather(*calls, return_exceptions=True)
 
-    def __init__(self, endpoints: Sequence[Endpoint[PoolT]]) -> None:
-        if not endpoints:
-            raise InvalidConfig("no server was given: give one address `host:port` or a list of them")
-        self._endpoints = tuple(endpoints)
-        self._lock = threading.Lock()
-        self._turn = 0
-
-    def __iter__(self) -> Iterator[Endpoint[PoolT]]:
-        return iter(self._endpoints)
-
-    def choose(self, tried: Collection[str]) -> Permit[PoolT]:
-        """A permit for the best server: healthy before set aside, untried before tried, then the least in flight.
-
-        Servers that are set aside are still used when there is no other: a probe may be wrong, and the call's own error
-        says more. Raises CircuitOpen when no circuit lets the call through.
-        """
-        with self._lock:
-            self._turn += 1
-            count = len(self._endpoints)
-            # Rotated, so that ties go round; the sort is stable.
-            rotated = [self._endpoints[(self._turn + i) % count] for i in range(count)]
-            rotated.sort(key=lambda each: (not each.healthy, each.address in tried, each.in_flight))
-            for endpoint in rotated:
-                circuit = endpoint.breaker.allow()
-                if circuit is not None:
-                    endpoint.in_flight += 1
-                    endpoint.calls += 1
-                    return Permit(endpoint, circuit)
-        raise self._all_open()
-
-    def has_untried(self, tried: Collection[str]) -> bool:
-        """Whether a healthy server is left that this call has not tried."""
-        return any(each.healthy and each.address not in tried for each in self._endpoints)
-
-    def any_healthy(self) -> bool:
-        """Whether a server is not set aside."""
-        return any(each.healthy for each in self._endpoints)
-
-    def none_reached(self) -> ServerGone:
-        """The error when no server could be connected."""
-        return ServerGone("; ".join(str(each.last_failure) for each in self._endpoints))
-
-    def succeeded(self, permit: Permit[PoolT]) -> None:
-        """The server answered."""
-        permit.endpoint.breaker.succeeded(permit.circuit)
-        self._end(permit)
-
-    def failed(self, permit: Permit[PoolT], error: AsrError) -> None:
-        """The attempt raised `error`; only some errors count against the server."""
-        endpoint = permit.endpoint
-        with self._lock:
-            endpoint.failures += 1
-            endpoint.last_failure = str(error)
-            if isinstance(error, ServerGone):
-                endpoint.healthy = False
-        if error.counts_against_server:
-            endpoint.breaker.failed(permit.circuit)
-        elif error.is_answer:
-            endpoint.breaker.succeeded(permit.circuit)
-        else:
-            endpoint.breaker.abandoned(permit.circuit)
-        self._end(permit)
-
-    def abandoned(self, permit: Permit[PoolT]) -> None:
-        """The attempt was cancelled."""
-        permit.endpoint.breaker.abandoned(permit.circuit)
-        self._end(permit)
-
-    def _end(self, permit: Permit[PoolT]) -> None:
-        with self._lock:
-            permit.endpoint.in_flight -= 1
-
-    def _all_open(self) -> CircuitOpen:
-        wait = min(each.breaker.retry_after for each in self._endpoints)
-        last = next((each.last_failure for each in self._endpoints if each.last_failure is not None), None)
-        addresses = ", ".join(each.address for each in self._endpoints)
-        return CircuitOpen(
-            f"{addresses}: left alone after repeated failures, the last one: {last} "
-            f"Tried again in {wait:.1f} s; call later."
-        )
+    def _go_out(self, error: AsrError) -> None:
+        if isinstance(error, ClientClosed):
+            return
+        self.last_failure = str(error)
+        if self.is_in:
+            LOG.warning("%s gets no calls until it answers: %s", self.address, error)
+            self.is_in = False
+            self._went_out.set()
+        self._on_news()

@@ -24,18 +24,6 @@ _LENGTH_DELIMITED = 2
 _RAW_INPUT_TAG = bytes([service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
 
-@dataclass(frozen=True)
-class Options:
-    """What every request holds besides its audio."""
-
-    parameters: Mapping[str, Parameter]
-    request_id: str
-    cancel_key: str
-    """Told to nobody but the server: whoever knows it can end the request."""
-    timeout: float
-    """Seconds. Triton passes it on to the steps of an ensemble, which a cancellation does not reach (server #6739)."""
-
-
 def keep_large_blocks() -> None:
     """Let freed memory of up to 32 MiB be reused, as glibc does by itself once the program has freed a block of 16 MiB.
 
@@ -47,26 +35,59 @@ def keep_large_blocks() -> None:
     bytes(_LARGE_BLOCK_BYTES)
 
 
-def samples_request(model: str, samples: Samples, sample_rate: int, options: Options) -> bytes:
-    """A ModelInferRequest with WAV FP32 [1, N]; `samples` [N], contiguous."""
-    request = _samples_request(model, samples.size, sample_rate, options)
-    return _serialise(request, samples.data.cast("B"))
+class Request:
+    """One transcription's ModelInferRequest; all but the server's timeout stays the same from attempt to attempt."""
 
+    def __init__(
+        self,
+        model: str,
+        parameters: Mapping[str, Parameter],
+        request_id: str,
+        cancel_key: str,
+        *raw: bytes | memoryview,
+    ) -> None:
+        """`raw` are the parts of its one input; `cancel_key` is told to nobody but the server: who knows it can end the request."""
+        self.cancel_key = cancel_key
+        self._raw = raw
+        try:
+            self._head = service_pb2.ModelInferRequest(model_name=model, id=request_id)
+            for name, value in {**parameters, "cancel_key": cancel_key}.items():
+                _set(self._head.parameters[name], name, value)
+        except (TypeError, ValueError) as error:
+            # ValueError: an integer of more than 64 bits, or text that is no UTF-8.
+            raise InvalidAudio(
+                f"model {model!r}, request_id {request_id!r}, parameters {parameters}: {error}"
+            ) from None
 
-def region_request(model: str, region: str, count: int, sample_rate: int, options: Options) -> bytes:
-    """A ModelInferRequest whose WAV FP32 [1, count] lies at the start of the shared memory region `region`."""
-    request = _samples_request(model, count, sample_rate, options)
-    wav = request.inputs[0]
-    wav.parameters["shared_memory_region"].string_param = region
-    wav.parameters["shared_memory_byte_size"].int64_param = 4 * count
-    return _serialise(request)
+    @classmethod
+    def of_samples(
+        cls, samples: Samples, sample_rate: int, model: str, parameters: Mapping[str, Parameter], *ids: str
+    ) -> Request:
+        """WAV FP32 [1, N] from `samples` [N], contiguous, at `sample_rate` Hz."""
+        request = cls(model, {"sample_rate": sample_rate, **parameters}, *ids, samples.data.cast("B"))
+        request._head.inputs.add(name="WAV", datatype="FP32", shape=[1, samples.size])
+        return request
 
+    @classmethod
+    def of_file(cls, content: bytes, model: str, parameters: Mapping[str, Parameter], *ids: str) -> Request:
+        """AUDIO STRING [1, 1]: the bytes of an audio file."""
+        request = cls(model, parameters, *ids, struct.pack("<I", len(content)), content)
+        request._head.inputs.add(name="AUDIO", datatype="BYTES", shape=[1, 1])
+        return request
 
-def file_request(model: str, content: bytes, options: Options) -> bytes:
-    """A ModelInferRequest with AUDIO STRING [1, 1]: the bytes of an audio file."""
-    request = _request(model, options)
-    request.inputs.add(name="AUDIO", datatype="BYTES", shape=[1, 1])
-    return _serialise(request, struct.pack("<I", len(content)), content)
+    @property
+    def size(self) -> int:
+        """Bytes of audio."""
+        return sum(len(part) for part in self._raw)
+
+    def serialised(self, timeout: float) -> bytes:
+        """The message of an attempt that the server may work on for `timeout` s.
+
+        Fields may come in any order, so a message may be continued by appending further fields ("Message Structure" in the
+        protobuf encoding specification).
+        """
+        self._head.parameters["timeout"].int64_param = max(1, int(timeout * 1e6))
+        return b"".join((self._head.SerializeToString(), _RAW_INPUT_TAG, _varint(self.size), *self._raw))
 
 
 def cancel_request(model: str, cancel_key: str) -> bytes:
@@ -81,70 +102,58 @@ def cancel_request(model: str, cancel_key: str) -> bytes:
 
 @dataclass(frozen=True)
 class Reply:
-    """A ModelInferResponse's outputs; see Transcript."""
+    """A ModelInferResponse's outputs; see Transcript. What the server did not send is empty or None."""
 
     text: str
     tokens: tuple[int, ...]
-    token_times: tuple[float, ...] | None
-    token_pieces: tuple[str, ...] | None
+    token_times: tuple[float, ...]
+    token_pieces: tuple[str, ...]
+    segments: tuple[str, ...]
+    segment_times: tuple[float, ...]
+    """Start and end of each segment in turn."""
+    confidence: float | None
+    complete: bool
 
 
 def read_reply(response: Any, address: str) -> Reply:
-    """TRANSCRIPTS and TOKENS, and TOKEN_TIMES and TOKEN_PIECES if the server sent them; other outputs are ignored."""
-    outputs = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=True))
+    """The outputs that are known here, without their padding; others are ignored. Raises ServerFailure."""
+    outputs = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=False))
     missing = {"TRANSCRIPTS", "TOKENS"} - outputs.keys()
     if missing:
         raise ServerFailure(
             f"{address}: model {response.model_name} sent {sorted(outputs)} without {sorted(missing)}. "
             "Check `model`: it has to be an asrloop model."
         )
-    tokens = _numbers("i", outputs["TOKENS"])
-    if _TOKEN_PADDING in tokens:
-        tokens = tokens[: tokens.index(_TOKEN_PADDING)]
-    # A model without times sends none, or an empty tensor.
-    times = _numbers("f", outputs.get("TOKEN_TIMES", b""))
-    pieces = _strings(outputs.get("TOKEN_PIECES", b""))
-    (text, *_) = _strings(outputs["TRANSCRIPTS"])
-    count = len(tokens)
-    return Reply(text, tokens, times[:count] if times else None, pieces[:count] if pieces else None)
+    try:
+        tokens = _numbers("i", outputs["TOKENS"])
+        if _TOKEN_PADDING in tokens:
+            tokens = tokens[: tokens.index(_TOKEN_PADDING)]
+        texts = _strings(outputs.get("SEGMENTS", b""))
+        segments = texts[: texts.index("")] if "" in texts else texts
+        confidence = _numbers("f", outputs.get("CONFIDENCE", b""))
+        return Reply(
+            text=_strings(outputs["TRANSCRIPTS"])[0],
+            tokens=tokens,
+            # A model without times sends none, or an empty tensor.
+            token_times=_numbers("f", outputs.get("TOKEN_TIMES", b""))[: len(tokens)],
+            token_pieces=_strings(outputs.get("TOKEN_PIECES", b""))[: len(tokens)],
+            segments=segments,
+            segment_times=_numbers("f", outputs.get("SEGMENT_TIMES", b""))[: 2 * len(segments)],
+            confidence=confidence[0] if confidence else None,
+            complete=outputs.get("COMPLETE", b"\1") != b"\0",
+        )
+    except (struct.error, UnicodeDecodeError, IndexError) as error:
+        raise ServerFailure(
+            f"{address}: model {response.model_name} sent outputs that cannot be read: {error}. Check `model`."
+        ) from None
 
 
-def _samples_request(model: str, count: int, sample_rate: int, options: Options) -> Any:
-    request = _request(model, options)
-    request.parameters["sample_rate"].int64_param = sample_rate
-    request.inputs.add(name="WAV", datatype="FP32", shape=[1, count])
-    return request
-
-
-def _request(model: str, options: Options) -> Any:
-    request = service_pb2.ModelInferRequest(model_name=model, id=options.request_id)
-    request.parameters["timeout"].int64_param = max(1, int(options.timeout * 1e6))
-    request.parameters["cancel_key"].string_param = options.cancel_key
-    for name, value in options.parameters.items():
-        # bool before int: a bool is an int in Python.
-        if isinstance(value, bool):
-            request.parameters[name].bool_param = value
-        elif isinstance(value, int):
-            request.parameters[name].int64_param = value
-        elif isinstance(value, float):
-            request.parameters[name].double_param = value
-        elif isinstance(value, str):
-            request.parameters[name].string_param = value
-        else:
-            raise InvalidAudio(f"parameter {name} is a {type(value).__name__}: give a str, bool, int or float")
-    return request
-
-
-def _serialise(request: Any, *raw_input: bytes | memoryview) -> bytes:
-    """`request` followed by one `raw_input_contents` entry, the concatenation of `raw_input`.
-
-    Fields may come in any order, so a message may be continued by appending further fields ("Message Structure" in the
-    protobuf encoding specification).
-    """
-    head: bytes = request.SerializeToString()
-    if not raw_input:
-        return head
-    return b"".join((head, _RAW_INPUT_TAG, _varint(sum(len(part) for part in raw_input)), *raw_input))
+def _set(field: Any, name: str, value: Parameter) -> None:
+    # bool before int: a bool is an int in Python.
+    for kind, attribute in ((bool, "bool_param"), (int, "int64_param"), (float, "double_param"), (str, "string_param")):
+        if isinstance(value, kind):
+            return setattr(field, attribute, value)
+    raise TypeError(f"parameter {name} is a {type(value).__name__}: give a str, bool, int or float")
 
 
 def _varint(value: int) -> bytes:
