@@ -32,9 +32,9 @@ Audio = (
     | IO[bytes]
     | npt.NDArray[Any]
     | Sequence[float]
-    | array.array[Any]
+    | "array.array[Any]"
 )
-"""A path (`-` is standard input), the bytes of an audio file or a binary file object, or mono samples [N]: floats in -1..1, or int16."""
+"""A path (`-` is standard input), the bytes of an audio file, a binary file object, or mono samples [N] (floats or int16)."""
 
 _WORKS = "give a path, the bytes of a file, a binary file object, or mono samples as floats in -1..1 or as int16"
 _HIGHEST_RATE = 2**31 - 1

@@ -8,6 +8,7 @@ import functools
 import glob
 import inspect
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from asrloop_client.channel import TlsConfig
-from asrloop_client.client import SERVERS_VARIABLE, TOKEN_VARIABLE, AsrClient
+from asrloop_client.client import SERVERS_VARIABLE, TOKEN_HEADER, TOKEN_VARIABLE, AsrClient
 from asrloop_client.errors import AsrError, InvalidConfig, ServerGone
 from asrloop_client.pool import PoolConfig
 from asrloop_client.transcript import Transcript
@@ -59,7 +60,7 @@ def _connect(
         typer.Option("--server", "-s", help="gRPC address host:port; repeat it for several.", envvar=SERVERS_VARIABLE),
     ] = DEFAULT_SERVERS,
     token: Annotated[str | None, typer.Option(help="Token the server asks for.", envvar=TOKEN_VARIABLE)] = None,
-    token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = "triton-grpc-protocol-token",
+    token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = TOKEN_HEADER,
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS; implied by the three options below.")] = False,
     root_certificates: Annotated[
         Path | None, typer.Option(help="PEM file with the certificates that sign the server's.")
@@ -226,7 +227,7 @@ def _expand(paths: list[str]) -> list[str]:
             inside = (each for each in Path(path).rglob("*") if each.suffix.lower() in SUFFIXES)
             matches = sorted(str(each) for each in inside if each.is_file())
         elif path != "-" and not Path(path).exists() and glob.has_magic(path):
-            matches = sorted(each for each in glob.glob(path, recursive=True) if Path(each).is_file())
+            matches = sorted(filter(os.path.isfile, glob.iglob(path, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute one
         else:
             matches = [path]
         if not matches:
@@ -249,7 +250,11 @@ def _targets(files: list[str], directory: Path, form: Form) -> dict[str, Path]:
 
 
 def _write(file: str, result: Transcript, form: Form, target: Path | None, alone: bool) -> None:
-    forms = {Form.SRT: result.to_srt, Form.VTT: result.to_vtt, Form.TXT: lambda: f"{result.text}\n"}
+    forms: dict[Form, Callable[[], str]] = {
+        Form.SRT: result.to_srt,
+        Form.VTT: result.to_vtt,
+        Form.TXT: lambda: f"{result.text}\n",
+    }
     if form is Form.JSON:
         text = json.dumps({"file": file, **dataclasses.asdict(result)}, ensure_ascii=False) + "\n"
     else:

@@ -29,7 +29,8 @@ Begun = tuple[int, Audio, concurrent.futures.Future[Transcript]]
 Start = Callable[[], Begun | None]
 
 DEFAULT_SERVER = "localhost:8001"
-SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"  # noqa: S105 - names of variables
+SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"
+TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
 _LOOKAHEAD = 4
 """Bulk work is prepared at most this many times `concurrency` ahead of the result that is waited for."""
 _CLOSE_SECONDS = 5.0
@@ -100,7 +101,7 @@ class _Client:
         probe_timeout: float = 2.0,
         headers: Headers | None = None,
         token: str | None = None,
-        token_header: str = "triton-grpc-protocol-token",  # noqa: S107 - a header's name
+        token_header: str = TOKEN_HEADER,
         tls: TlsConfig | None = None,
     ) -> None:
         """Args:
@@ -173,9 +174,10 @@ class _Client:
         gate, items = asyncio.Semaphore(concurrency), enumerate(audios)
 
         def start() -> Begun | None:
-            for index, audio in items:
-                return index, audio, self._submit(lambda: self._core.transcribe(audio, gate, **options), cancel)
-            return None
+            found = next(items, None)
+            if found is None:
+                return None
+            return *found, self._submit(lambda: self._core.transcribe(found[1], gate, **options), cancel)
 
         return start, len(audios) if isinstance(audios, Sized) else None
 
@@ -434,13 +436,8 @@ def _shut_down(core: Core, loop: asyncio.AbstractEventLoop, thread: threading.Th
     if core.pid != os.getpid() or not thread.is_alive():
         return
 
-    async def close() -> None:
-        try:
-            await core.close()
-        finally:
-            loop.stop()
-
-    closing = asyncio.run_coroutine_threadsafe(close(), loop)
+    closing = asyncio.run_coroutine_threadsafe(core.close(), loop)
+    closing.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
     # The last reference may go in the loop's own thread, which cannot wait for itself.
     if threading.current_thread() is not thread:
         with contextlib.suppress(concurrent.futures.TimeoutError, concurrent.futures.CancelledError):

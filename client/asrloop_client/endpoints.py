@@ -22,6 +22,7 @@ from asrloop_client.errors import AsrError, Cancelled, ClientClosed, DeadlineExc
 from asrloop_client.pool import Pool, PoolConfig, PoolStats
 from asrloop_client.wire import cancel_request
 
+_RANDOM = random.Random()  # noqa: S311 - it spreads pauses, it keeps no secret
 LOG = logging.getLogger("asrloop_client")
 
 CANCEL_TIMEOUT = 1.0
@@ -34,7 +35,7 @@ _LEAST_GROWTH = 16
 
 def backoff(attempt: int, first: float, most: float) -> float:
     """Seconds to wait after failure number `attempt`, from 1: doubling, the upper half left to chance."""
-    return random.uniform(0.5, 1.0) * min(most, first * 2.0 ** min(attempt - 1, 30))
+    return _RANDOM.uniform(0.5, 1.0) * min(most, first * 2.0 ** min(attempt - 1, 30))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Endpoint:
     ) -> None:
         self.address = address
         self.pool: Pool[Connection] = Pool(
-            pool, lambda: dialer.connection(address), lambda connection: self._spawn(connection.close())
+            pool, lambda: dialer.connection(address), lambda connection: self._spawn(connection.close(), name="close")
         )
         self.is_in = True
         self.in_flight = 0
@@ -176,14 +177,14 @@ class Endpoint:
             await asyncio.wait(last, timeout=CANCEL_TIMEOUT)
         self.pool.close()
         if self._control is not None:
-            self._spawn(self._control.close())
+            self._spawn(self._control.close(), name="close")
         closing = [task for task in self._tasks if task.get_name() == "close"]
         for task in self._tasks - set(closing):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work, name=name or work.__name__)
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str = "work") -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -193,7 +194,7 @@ class Endpoint:
         while True:
             if self.is_in:
                 failed = 0
-                pause = min(self._probe_interval, self.pool.config.idle_timeout) * random.uniform(0.8, 1.2)
+                pause = min(self._probe_interval, self.pool.config.idle_timeout) * _RANDOM.uniform(0.8, 1.2)
             else:
                 pause = backoff(failed, *_OUT_PAUSES) if failed else 0.0
                 failed += 1
@@ -212,7 +213,7 @@ class Endpoint:
         if not self.is_in and self._control is not None:
             # A new channel connects at once; the old one would wait as long as gRPC thinks fit.
             old, self._control = self._control, None
-            self._spawn(old.close())
+            self._spawn(old.close(), name="close")
         request = service_pb2.ModelReadyRequest(name=self._model)
         failure: AsrError | None = None
         try:

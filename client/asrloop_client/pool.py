@@ -164,7 +164,7 @@ class Pool(Generic[ConnectionT]):
 
     def lose(self, error: Exception) -> None:
         """The server is out: no open channel takes another call, and who waits is told `error`."""
-        self._broken += self._retire(lambda member: True)
+        self._broken += self._retire(lambda _: True)
         while self._queue:
             place = self._queue.popleft()
             if not place.done():

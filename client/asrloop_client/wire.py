@@ -61,17 +61,25 @@ class Request:
 
     @classmethod
     def of_samples(
-        cls, samples: Samples, sample_rate: int, model: str, parameters: Mapping[str, Parameter], *ids: str
+        cls,
+        samples: Samples,
+        sample_rate: int,
+        model: str,
+        parameters: Mapping[str, Parameter],
+        request_id: str,
+        cancel_key: str,
     ) -> Request:
         """WAV FP32 [1, N] from `samples` [N], contiguous, at `sample_rate` Hz."""
-        request = cls(model, {"sample_rate": sample_rate, **parameters}, *ids, samples.data.cast("B"))
+        request = cls(model, {"sample_rate": sample_rate, **parameters}, request_id, cancel_key, samples.data.cast("B"))
         request._head.inputs.add(name="WAV", datatype="FP32", shape=[1, samples.size])
         return request
 
     @classmethod
-    def of_file(cls, content: bytes, model: str, parameters: Mapping[str, Parameter], *ids: str) -> Request:
+    def of_file(
+        cls, content: bytes, model: str, parameters: Mapping[str, Parameter], request_id: str, cancel_key: str
+    ) -> Request:
         """AUDIO STRING [1, 1]: the bytes of an audio file."""
-        request = cls(model, parameters, *ids, struct.pack("<I", len(content)), content)
+        request = cls(model, parameters, request_id, cancel_key, struct.pack("<I", len(content)), content)
         request._head.inputs.add(name="AUDIO", datatype="BYTES", shape=[1, 1])
         return request
 

@@ -12,6 +12,7 @@ from asrloop_client import AsrClient, AsyncAsrClient, Transcript
 
 from asrloop.tritonserver.install import TritonInstallation
 from tests.client.stand_in import StandIn
+from tests.client.stub import Stub
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +27,20 @@ def stand_in(installation: TritonInstallation, tmp_path_factory: pytest.TempPath
         yield server.start()
     finally:
         server.kill()
+
+
+@pytest.fixture
+def make_stub(tmp_path: Path) -> Iterator[Callable[..., Stub]]:
+    """Starts stub servers for one test alone."""
+    stubs: list[Stub] = []
+
+    def make(places: int = 1000) -> Stub:
+        stubs.append(Stub(tmp_path / f"stub{len(stubs)}", places))
+        return stubs[-1].start()
+
+    yield make
+    for stub in stubs:
+        stub.kill()
 
 
 @pytest.fixture
@@ -93,7 +108,12 @@ class AsyncAdapter:
 
     async def _make(self, *arguments: Any, **settings: Any) -> AsyncAsrClient:
         client = AsyncAsrClient(*arguments, **settings)
-        await client.start()
+        if settings.get("prewarm", True):
+            try:
+                await client.start()
+            except BaseException:
+                await client.close()
+                raise
         return client
 
     def transcribe(self, audio: Any, **options: Any) -> Transcript:

@@ -1,6 +1,4 @@
-"""What gRPC and Triton say becomes a typed error that says what to do. The texts are Triton 2.51's and gRPC 1.85's."""
-
-import re
+"""What gRPC and Triton say becomes a typed error that says what to do."""
 
 import grpc
 import pytest
@@ -12,47 +10,31 @@ S = grpc.StatusCode
 @pytest.mark.parametrize(
     ("code", "details", "expected"),
     [
-        (S.INVALID_ARGUMENT, "in ensemble 'asr_ensemble', WAV holds NaN at sample 3", errors.InvalidAudio),
-        (S.UNAVAILABLE, "in ensemble 'asr_ensemble', the inbox is full (64 requests)", errors.Overloaded),
-        (S.UNAVAILABLE, "the request's timeout passed after 0.310 s; give it more time", errors.DeadlineExceeded),
-        (S.UNAVAILABLE, "waited 30 s for a slot (engine.queue_timeout_seconds); retry later", errors.Overloaded),
-        (S.UNAVAILABLE, "Exceeds maximum queue size", errors.Overloaded),
-        (S.UNAVAILABLE, "Request timeout expired", errors.DeadlineExceeded),
-        (S.UNAVAILABLE, "Request for unknown model: 'x' has no available versions", errors.ModelNotReady),
-        (S.UNAVAILABLE, "Server is stopping, scheduler for model has stopped accepting", errors.ModelNotReady),
+        (S.INVALID_ARGUMENT, "in ensemble 'asr_ensemble', [invalid_audio] WAV holds NaN", errors.InvalidAudio),
+        (S.INVALID_ARGUMENT, "[too_long] 5 h", errors.InvalidAudio),
+        (S.UNAVAILABLE, "in ensemble 'a', in ensemble 'b', [overloaded] full", errors.Overloaded),
+        (S.UNAVAILABLE, "[deadline] passed", errors.DeadlineExceeded),
+        (S.UNAVAILABLE, "[closing] bye", errors.ServerGone),
+        (S.INTERNAL, "[failed] it broke", errors.ServerFailure),
+        (S.CANCELLED, "[cancelled] x", errors.Cancelled),
+        (S.UNAVAILABLE, "the queue is full, the inbox too, timeout expired", errors.ServerGone),
+        (S.INVALID_ARGUMENT, "queue timeout expired, not ready", errors.InvalidAudio),
+        (S.RESOURCE_EXHAUSTED, "too many requests", errors.Overloaded),
         (S.NOT_FOUND, "Request for unknown model: 'x' is not found", errors.ModelNotReady),
-        (
-            S.UNAVAILABLE,
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: "
-            "Connection refused",
-            errors.ServerGone,
-        ),
-        (S.UNAVAILABLE, "Stream removed (Socket closed)", errors.ServerGone),
-        (S.UNAVAILABLE, "Connection reset by peer", errors.ServerGone),
-        (
-            S.UNAVAILABLE,
-            "This protocol is restricted, expecting header 'triton-grpc-protocol-token'",
-            errors.AccessDenied,
-        ),
+        (S.UNAVAILABLE, "restricted, expecting header 'triton-grpc-protocol-token'", errors.AccessDenied),
+        (S.UNAUTHENTICATED, "", errors.AccessDenied),
         (S.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
         (S.CANCELLED, "CANCELLED", errors.Cancelled),
-        (S.INTERNAL, "it broke", errors.ServerFailure),
-        (S.INVALID_ARGUMENT, "Unable to find shared memory region: 'asrloop-1'", errors.UnknownRegion),
+        (S.UNKNOWN, "[new_code] x", errors.ServerFailure),
     ],
 )
-def test_the_error_has_the_right_type_and_names_the_server_and_the_fix(
+def test_the_type_follows_from_the_code_and_the_status(
     code: grpc.StatusCode, details: str, expected: type[errors.AsrError]
 ) -> None:
     error = errors.from_status(code, details, "host:8001")
     assert type(error) is expected
     assert str(error).startswith(f"host:8001: {details}")
-    fix = str(error).removeprefix(f"host:8001: {details}")
-    assert re.search(r"[A-Za-z]{3}.*\.$", fix), "no fix"
-
-
-def test_a_failed_handshake_points_at_the_certificates() -> None:
-    details = "failed to connect to all addresses; last error: UNKNOWN: Ssl handshake failed: CERTIFICATE_VERIFY_FAILED"
-    assert "Check `tls`" in str(errors.from_status(S.UNAVAILABLE, details, "host:8001"))
+    assert str(error).endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +44,7 @@ def test_a_failed_handshake_points_at_the_certificates() -> None:
         (errors.DeadlineExceeded, TimeoutError),
         (errors.PoolExhausted, TimeoutError),
         (errors.ServerGone, ConnectionError),
-        (errors.CircuitOpen, ConnectionError),
+        (errors.UnreadableFile, OSError),
         (errors.AccessDenied, PermissionError),
         (errors.ClientClosed, RuntimeError),
     ],

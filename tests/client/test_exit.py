@@ -11,7 +11,7 @@ from tests.client.stand_in import StandIn
 BLOCKING = """
 import numpy, sys
 from asrloop_client import AsrClient
-client = AsrClient(sys.argv[1], shared_memory={shared_memory}, probe_interval=0.01)
+client = AsrClient(sys.argv[1], probe_interval=0.01)
 assert client.transcribe(numpy.ones(160, numpy.float32)).text == "160 160 16000"
 """
 
@@ -23,7 +23,7 @@ RUNNING = (
     BLOCKING
     + """
 import threading, time
-call = lambda: client.transcribe(numpy.ones(160, numpy.float32), parameters={{"sleep_ms": 30000}})
+call = lambda: client.transcribe(numpy.ones(160, numpy.float32), parameters={"sleep_ms": 30000})
 threading.Thread(target=call, daemon=True).start()
 time.sleep(0.2)
 """
@@ -33,7 +33,7 @@ ASYNC = """
 import asyncio, numpy, sys
 from asrloop_client import AsyncAsrClient
 async def main():
-    client = AsyncAsrClient(sys.argv[1], shared_memory={shared_memory}, probe_interval=0.01)
+    client = AsyncAsrClient(sys.argv[1], probe_interval=0.01)
     assert (await client.transcribe(numpy.ones(160, numpy.float32))).text == "160 160 16000"
 asyncio.run(main())
 """
@@ -41,7 +41,7 @@ asyncio.run(main())
 FORK = """
 import numpy, os, sys, warnings
 from asrloop_client import AsrClient, ClientForked
-client = AsrClient(sys.argv[1], shared_memory={shared_memory})
+client = AsrClient(sys.argv[1])
 ones = numpy.ones(160, numpy.float32)
 client.transcribe(ones)
 with warnings.catch_warnings():
@@ -59,7 +59,6 @@ assert client.transcribe(ones).text == "160 160 16000", "the child took the pare
 """
 
 
-@pytest.mark.parametrize("shared_memory", [False, True], ids=["grpc", "shared_memory"])
 @pytest.mark.parametrize(
     "program",
     [
@@ -71,8 +70,8 @@ assert client.transcribe(ones).text == "160 160 16000", "the child took the pare
         pytest.param(FORK, id="fork"),
     ],
 )
-def test_it_ends_cleanly(stand_in: StandIn, program: str, shared_memory: bool) -> None:
-    code = program.format(shared_memory=shared_memory)
+def test_it_ends_cleanly(stand_in: StandIn, program: str) -> None:
+    code = program
     result = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", code, stand_in.address],
         env={key: value for key, value in os.environ.items() if not key.startswith(("GRPC_", "PYTEST_"))},

@@ -44,16 +44,8 @@ def test_a_file_its_bytes_and_its_samples_give_the_text(
     assert words(from_path.text) == words(BECKETT)
     assert words(client.transcribe(beckett_path.read_bytes()).text) == words(BECKETT)
     assert client.transcribe(beckett, sample_rate=16_000).tokens == from_path.tokens
-
-
-def test_shared_memory_gives_the_same_tokens(
-    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
-) -> None:
-    shared = connect(server.grpc_endpoint, shared_memory=True).transcribe(beckett)
-    plain = connect(server.grpc_endpoint).transcribe(beckett)
-    assert (shared.transport, plain.transport) == ("shared_memory", "grpc")
-    assert shared.tokens == plain.tokens
-    assert words(shared.text) == words(BECKETT)
+    assert from_path.duration == pytest.approx(beckett.size / 16_000)
+    assert from_path.confidence is not None
 
 
 @pytest.mark.parametrize(

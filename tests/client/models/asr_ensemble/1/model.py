@@ -8,9 +8,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 ERRORS = {
-    "invalid": ("INVALID_ARG", "WAV is refused"),
-    "overloaded": ("UNAVAILABLE", "the inbox is full (64 requests)"),
-    "failed": ("INTERNAL", "the decoder broke"),
+    "invalid": ("INVALID_ARG", "[invalid_audio] WAV is refused"),
+    "overloaded": ("UNAVAILABLE", "[overloaded] the inbox is full (64 requests)"),
+    "failed": ("INTERNAL", "[failed] the decoder broke"),
 }
 
 
