@@ -70,14 +70,14 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
     def say(self, word: str) -> None:
         self.log.write(f"{word}\n")
 
-    def ServerLive(self, request: Any, context: Any) -> Any:
+    def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         return service_pb2.ServerLiveResponse(live=True)
 
-    def ModelReady(self, request: Any, context: Any) -> Any:
+    def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.say("probe")
         return service_pb2.ModelReadyResponse(ready=True)
 
-    def ModelInfer(self, request: Any, context: Any) -> Any:
+    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         given = {name: getattr(one, one.WhichOneof("parameter_choice")) for name, one in request.parameters.items()}
         if "cancel" in given:
             self.say(f"cancel={given['cancel']}")

@@ -21,23 +21,26 @@ def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
-    path = tmp_path / "speech.flac"
+    path = tmp_path / "speech.wav"
     soundfile.write(path, np.zeros(800, np.float32), 8000)
     return path
 
 
 def test_one_file_gives_its_text_alone(stand_in: StandIn, speech: Path) -> None:
     result = run("transcribe", speech, "--server", stand_in.address)
-    assert (result.returncode, result.stdout) == (0, "800 0 8000\n")
-    assert f"(grpc to {stand_in.address})" in result.stderr
+    assert (result.returncode, result.stdout) == (0, f"{speech.stat().st_size} bytes\n")
+    assert "1 transcribed, 0 failed, 0 skipped; 0.1 s of audio" in result.stderr
 
 
 def test_several_come_in_order_and_a_bad_one_does_not_stop_the_rest(stand_in: StandIn, speech: Path) -> None:
+    text = f"{speech.stat().st_size} bytes"
+    other = speech.with_name("other.wav")
+    other.write_bytes(speech.read_bytes())
     bad = speech.with_name("bad.wav")
     bad.write_bytes(b"no audio")
-    result = run("transcribe", speech, bad, speech, "-s", stand_in.address, "--concurrency", 2)
+    result = run("transcribe", speech, bad, other, "-s", stand_in.address, "--concurrency", 2)
     assert result.returncode == 1
-    assert result.stdout == f"{speech}: 800 0 8000\n" * 2
+    assert result.stdout == f"{speech}: {text}\n{other}: {text}\n"
     assert f"error: {bad}: " in result.stderr
     assert "no audio file" in result.stderr
 
@@ -46,14 +49,36 @@ def test_json_has_one_object_a_line(stand_in: StandIn, speech: Path) -> None:
     result = run("transcribe", speech, "missing.wav", "--json", ASR_CLIENT_SERVERS=stand_in.address)
     assert result.returncode == 1
     good, bad = map(json.loads, result.stdout.splitlines())
-    assert (good["file"], good["text"], good["tokens"]) == (str(speech), "800 0 8000", [7, 8])
+    assert (good["file"], good["text"], good["tokens"]) == (str(speech), f"{speech.stat().st_size} bytes", [7])
     assert good["timings"]["call"] < good["timings"]["total"]
-    assert (bad["file"], bad["error"]) == ("missing.wav", "FileNotFoundError")
+    assert (bad["file"], bad["error"]) == ("missing.wav", "UnreadableFile")
 
 
-@pytest.mark.parametrize("option", ["--shared-memory", "--no-pooling"])
-def test_the_other_transports(stand_in: StandIn, speech: Path, option: str) -> None:
-    assert run("transcribe", speech, option, "-s", stand_in.address).stdout == "800 0 8000\n"
+def test_no_pooling(stand_in: StandIn, speech: Path) -> None:
+    assert run("transcribe", speech, "--no-pooling", "-s", stand_in.address).stdout.endswith("bytes\n")
+
+
+def test_directories_and_patterns_are_written_once_and_skipped_when_there(stand_in: StandIn, speech: Path) -> None:
+    second = speech.parent / "deep" / "speech.wav"
+    second.parent.mkdir()
+    second.write_bytes(speech.read_bytes())
+    (speech.parent / "notes.txt").write_text("no audio")
+    out = speech.parent / "out"
+    command = ("transcribe", speech.parent, "--format", "srt", "--output-dir", out, "-s", stand_in.address)
+    first = run(*command)
+    assert first.returncode == 0, first.stderr
+    assert "2 transcribed, 0 failed, 0 skipped" in first.stderr
+    assert sorted(each.name for each in out.iterdir()) == ["speech.wav.srt", "speech.srt"]
+    assert (out / "speech.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,100\n")
+    assert "0 transcribed, 0 failed, 2 skipped" in run(*command).stderr
+    pattern = run("transcribe", speech.parent / "*.wav", "--format", "vtt", "-s", stand_in.address)
+    assert pattern.stdout.startswith("WEBVTT")
+
+
+def test_deep_health_asks_for_a_transcript(stand_in: StandIn) -> None:
+    result = run("health", "--deep", "--json", "-s", stand_in.address)
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["seconds"] > 0
 
 
 def test_health_and_its_exit_codes(stand_in: StandIn) -> None:
@@ -69,7 +94,7 @@ def test_health_and_its_exit_codes(stand_in: StandIn) -> None:
 def test_stats_counts_per_model(stand_in: StandIn, speech: Path) -> None:
     def successes() -> int:
         lines = run("stats", "--json", "-s", stand_in.address).stdout.splitlines()
-        return {entry["model"]: entry["successes"] for entry in map(json.loads, lines)}["asr_ensemble"]
+        return {entry["model"]: entry["successes"] for entry in map(json.loads, lines)}["asr_file"]
 
     before = successes()
     run("transcribe", speech, "-s", stand_in.address)

@@ -80,4 +80,6 @@ def test_it_ends_cleanly(stand_in: StandIn, program: str) -> None:
         timeout=60,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    # gRPC's own note about a fork beside its threads, of which asyncio channels always have one.
+    said = [line for line in result.stderr.splitlines() if "skipping fork() handlers" not in line]
+    assert said == []

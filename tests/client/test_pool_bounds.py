@@ -1,9 +1,9 @@
 """Whatever calls do in whatever order, the pool's bounds hold and nobody waits while there is room."""
 
+import asyncio
 import itertools
 
-from asrloop_client.config import PoolConfig
-from asrloop_client.pool_policy import Member, Place, PoolPolicy
+from asrloop_client.pool import Member, Pool, PoolConfig
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
@@ -18,33 +18,42 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize(
         bounds=st.tuples(st.integers(1, 3), st.integers(0, 3)),
         calls_per_channel=st.integers(1, 3),
-        max_age=st.one_of(st.none(), st.just(50.0)),
     )
-    def start(self, bounds: tuple[int, int], calls_per_channel: int, max_age: float | None) -> None:
+    def start(self, bounds: tuple[int, int], calls_per_channel: int) -> None:
         self.now = 0.0
         self.open: set[int] = set()
         self.numbers = itertools.count()
         self.calls: dict[Member[int], int] = {}
-        self.queue: list[Place[int]] = []
+        self.queue: list[asyncio.Task[Member[int]]] = []
         self.handed_over: list[Member[int]] = []
         self.config = PoolConfig(
             min_channels=bounds[0],
             max_channels=sum(bounds),
             calls_per_channel=calls_per_channel,
             idle_timeout=20.0,
-            max_age=max_age,
         )
-        self.policy = PoolPolicy(self.config, self.open_connection, lambda: self.now)
+        self.policy = Pool(self.config, self.open_connection, self.close, lambda: self.now)
+        self.loop = asyncio.new_event_loop()
 
     def open_connection(self) -> int:
         number = next(self.numbers)
         self.open.add(number)
         return number
 
-    def close(self, connections: list[int]) -> None:
-        for connection in connections:
-            assert connection in self.open, "closed twice"
-            self.open.remove(connection)
+    def close(self, connection: int) -> None:
+        assert connection in self.open, "closed twice"
+        self.open.remove(connection)
+
+    def settle(self) -> None:
+        """Let tasks that can go on do so."""
+        for _ in range(3):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def teardown(self) -> None:
+        for task in self.queue:
+            task.cancel()
+        self.settle()
+        self.loop.close()
 
     def got(self, member: Member[int]) -> Member[int]:
         assert member.connection in self.open, "a closed channel was handed out"
@@ -53,7 +62,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     def collect(self) -> None:
         """Count the members that were handed to waiting calls; these are then running, though in no bundle."""
-        for place in [place for place in self.queue if place.answered]:
+        self.settle()
+        for place in [place for place in self.queue if place.done()]:
             self.queue.remove(place)
             self.handed_over.append(self.got(place.result()))
 
@@ -61,15 +71,14 @@ class PoolMachine(RuleBasedStateMachine):
     def take(self) -> object:
         member = self.policy.take()
         if member is None:
-            place = self.policy.queue_up(lambda: None)
-            self.queue.append(place)
+            self.queue.append(self.loop.create_task(self.policy.acquire()))
             self.collect()
             return None
         return self.got(member)
 
     def end(self, member: Member[int], broken: bool) -> None:
         self.calls[member] -= 1
-        self.close(self.policy.release(member, broken))
+        self.policy.release(member, broken)
         self.collect()
 
     @rule(member=consumes(running), broken=st.booleans())
@@ -86,25 +95,20 @@ class PoolMachine(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject) -> None:
         if self.queue:
             place = data.draw(st.sampled_from(self.queue))
-            assert self.policy.give_up(place)
             self.queue.remove(place)
+            place.cancel()
+            self.settle()
 
     @rule(seconds=st.sampled_from([1.0, 20.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.close(self.policy.expire())
+        self.policy.expire()
         self.collect()
 
     @rule()
     def refill(self) -> None:
         self.policy.refill()
-
-    @rule()
-    def probe(self) -> None:
-        member = self.policy.take_for_probe()
-        if member is not None:
-            self.close(self.policy.release(member))
-            self.collect()
+        self.collect()
 
     @invariant()
     def bounds_hold(self) -> None:

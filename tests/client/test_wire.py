@@ -19,16 +19,19 @@ def parse(raw: bytes) -> service_pb2.ModelInferRequest:
     return service_pb2.ModelInferRequest.FromString(raw)
 
 
-def options(request_id: str = "id", **parameters: Any) -> wire.Options:
-    return wire.Options(parameters=parameters, request_id=request_id, cancel_key="k" * 32, timeout=2.5)
+KEY = "k" * 32
+
+
+def samples_request(samples: np.ndarray, rate: int = 16000, **parameters: Any) -> bytes:
+    return wire.Request.of_samples(samples, rate, "m", parameters, "id-1", KEY).serialised(2.5)
 
 
 @settings(deadline=None)
 @given(st.one_of(st.integers(0, 40), st.sampled_from([127, 128, 16383, 16384, 160_000])))
 def test_samples_arrive_bit_for_bit(count: int) -> None:
     samples = np.random.default_rng(count).standard_normal(count).astype(np.float32)
-    request = parse(wire.samples_request("asr_ensemble", samples, 8000, options("id-1")))
-    assert (request.model_name, request.id) == ("asr_ensemble", "id-1")
+    request = parse(samples_request(samples, 8000))
+    assert (request.model_name, request.id) == ("m", "id-1")
     assert [(each.name, each.datatype, list(each.shape)) for each in request.inputs] == [("WAV", "FP32", [1, count])]
     assert request.parameters["sample_rate"].int64_param == 8000
     assert list(request.raw_input_contents) == [samples.tobytes()]
@@ -36,7 +39,7 @@ def test_samples_arrive_bit_for_bit(count: int) -> None:
 
 def test_parameters_keep_their_types() -> None:
     parameters = {"a": True, "b": 2, "c": 0.5, "d": "x"}
-    request = parse(wire.samples_request("m", np.zeros(1, np.float32), 16000, options(**parameters)))
+    request = parse(samples_request(np.zeros(1, np.float32), **parameters))
     found = {name: value.WhichOneof("parameter_choice") for name, value in request.parameters.items()}
     assert found == {
         "a": "bool_param",
@@ -52,21 +55,13 @@ def test_parameters_keep_their_types() -> None:
 
 def test_a_parameter_of_another_type_is_refused() -> None:
     with pytest.raises(InvalidAudio, match="parameter x is a list: give a str, bool, int or float"):
-        wire.samples_request("m", np.zeros(1, np.float32), 16000, options(x=[]))
+        samples_request(np.zeros(1, np.float32), x=[])
 
 
 def test_a_file_goes_as_one_string() -> None:
-    request = parse(wire.file_request("asr_file", b"RIFF...", options()))
+    request = parse(wire.Request.of_file(b"RIFF...", "asr_file", {}, "id", KEY).serialised(1))
     assert [(each.name, each.datatype, list(each.shape)) for each in request.inputs] == [("AUDIO", "BYTES", [1, 1])]
     assert list(request.raw_input_contents) == [struct.pack("<I", 7) + b"RIFF..."]
-
-
-def test_a_region_is_named_instead_of_content() -> None:
-    request = parse(wire.region_request("m", "region-1", 160, 16000, options()))
-    (wav,) = request.inputs
-    assert wav.parameters["shared_memory_region"].string_param == "region-1"
-    assert wav.parameters["shared_memory_byte_size"].int64_param == 640
-    assert list(request.raw_input_contents) == []
 
 
 def response(**outputs: bytes) -> service_pb2.ModelInferResponse:
@@ -83,7 +78,7 @@ TOKENS = np.array([3, 4, 5, -1, -1], np.int32).tobytes()
 
 def test_a_reply_loses_its_padding_whatever_the_order_of_outputs() -> None:
     reply = wire.read_reply(response(TOKENS=TOKENS, TRANSCRIPTS=TEXT), "host:1")
-    assert (reply.text, reply.tokens, reply.token_times) == ("höra", (3, 4, 5), None)
+    assert (reply.text, reply.tokens, reply.token_times) == ("höra", (3, 4, 5), ())
 
 
 def test_times_are_read_when_the_server_sends_them() -> None:
@@ -92,8 +87,15 @@ def test_times_are_read_when_the_server_sends_them() -> None:
     assert reply.token_times == (0.5, 1.0, 1.5)
 
 
+def test_segments_are_read_when_the_server_sends_them() -> None:
+    texts = struct.pack("<I", 1) + b"a" + struct.pack("<I", 1) + b"b" + struct.pack("<I", 0)
+    times = np.array([0, 1, 2, 3, -1, -1], np.float32).tobytes()
+    reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, SEGMENTS=texts, SEGMENT_TIMES=times), "host:1")
+    assert (reply.segments, reply.segment_times) == (("a", "b"), (0, 1, 2, 3))
+
+
 def test_an_empty_tensor_of_times_is_no_times() -> None:
-    assert wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, TOKEN_TIMES=b""), "host:1").token_times is None
+    assert wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, TOKEN_TIMES=b""), "host:1").token_times == ()
 
 
 def test_a_reply_of_another_model_is_a_clear_error() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from asrloop_client import AsrClient, PoolConfig
-from asrloop_client.pool import ChannelPool
+from asrloop_client.pool import Pool
 
 from asrloop.audio import Samples
 from asrloop_bench.method import spread
@@ -13,13 +13,6 @@ from asrloop_bench.method.interleave import Measured, callers, interleave, timed
 CALLERS = (1, 8, 32)
 SECONDS = (1.0, 10.0)
 WAYS = ("the pool", "one shared channel", "a channel per call")
-
-
-class _NoChannel:
-    """Stands for a channel where only the pool is timed."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def table(server: str, clips: Mapping[float, Samples], seconds: float, counts: Sequence[int] = CALLERS) -> str:
@@ -41,8 +34,14 @@ def table(server: str, clips: Mapping[float, Samples], seconds: float, counts: S
 
 def acquire_and_release(times: int = 20_000) -> float:
     """Median of one acquire and its release, in microseconds, on one thread with no server."""
-    pool = ChannelPool("none:0", PoolConfig(), _NoChannel)
-    once = timed(lambda: pool.release(pool.acquire()))
+    pool = Pool(PoolConfig(), object, lambda _: None)
+
+    def call() -> None:
+        member = pool.take()
+        if member is not None:
+            pool.release(member)
+
+    once = timed(call)
     return 1e6 * spread.median([once().rounds[0] for _ in range(times)])
 
 

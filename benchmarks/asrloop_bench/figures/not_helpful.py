@@ -1,19 +1,17 @@
 """Ideas that are often proposed and were measured not to help here, each against the plain way, interleaved."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from asrloop_client import AsrClient, PoolConfig
 from numpy.typing import NDArray
 
 from asrloop.audio import Samples
 from asrloop.families.moonshine.decoding import DECODER
 from asrloop_bench.method import spread
 from asrloop_bench.method.interleave import interleave, timed
-from asrloop_bench.method.target import Target
 from asrloop_bench.vendor import files
 from asrloop_bench.vendor.loop import BOS, HEAD_SIZE, HEADS, LAYERS, open_loop, open_session
 
@@ -63,24 +61,6 @@ def pcm_conversion(samples: Samples, seconds: float, request_seconds: float) -> 
         np.take(values, pcm.view(np.uint16), out=out, mode="clip")
 
     return _trial("a hand-written PCM16 to float conversion", plain, table, seconds, request_seconds, repeat=20)
-
-
-def shared_memory(server: Target, clips: Mapping[float, Samples], seconds: float) -> list[Trial]:
-    """Samples through system shared memory instead of inside the gRPC message."""
-    trials = []
-    one = PoolConfig(min_channels=1)
-    with AsrClient(server.grpc, pool=one) as plain, AsrClient(server.grpc, pool=one, shared_memory=True) as shared:
-        for length, samples in clips.items():
-            trials.append(
-                _trial(
-                    f"shared memory for a clip of {length:g} s",
-                    lambda client=plain, audio=samples: client.transcribe(audio),  # type: ignore[misc]
-                    lambda client=shared, audio=samples: client.transcribe(audio),  # type: ignore[misc]
-                    seconds,
-                    None,
-                )
-            )
-    return trials
 
 
 def iobinding(samples: Samples, seconds: float) -> Trial:
