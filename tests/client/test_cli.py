@@ -68,7 +68,7 @@ def test_directories_and_patterns_are_written_once_and_skipped_when_there(stand_
     first = run(*command)
     assert first.returncode == 0, first.stderr
     assert "2 transcribed, 0 failed, 0 skipped" in first.stderr
-    assert sorted(each.name for each in out.iterdir()) == ["speech.wav.srt", "speech.srt"]
+    assert sorted(each.name for each in out.iterdir()) == ["speech.srt", "speech.wav.srt"]
     assert (out / "speech.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,100\n")
     assert "0 transcribed, 0 failed, 2 skipped" in run(*command).stderr
     pattern = run("transcribe", speech.parent / "*.wav", "--format", "vtt", "-s", stand_in.address)

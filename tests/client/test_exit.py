@@ -22,8 +22,13 @@ IN_CYCLE = BLOCKING + "client.itself = client\ndel client\n"
 RUNNING = (
     BLOCKING
     + """
+from asrloop_client import ClientClosed
 import threading, time
-call = lambda: client.transcribe(numpy.ones(160, numpy.float32), parameters={"sleep_ms": 30000})
+def call():
+    try:
+        client.transcribe(numpy.ones(160, numpy.float32), parameters={"sleep_ms": 30000})
+    except ClientClosed:  # what the end of the program does to a call
+        pass
 threading.Thread(target=call, daemon=True).start()
 time.sleep(0.2)
 """

@@ -155,13 +155,19 @@ def not_helpful_page(
 def pool(
     running: Running = False,
     seconds: Annotated[float, typer.Option(help="Time for each of the six comparisons.")] = 20.0,
+    write: Annotated[bool, typer.Option("--write", help="Write the table into client/README.md.")] = False,
 ) -> None:
     """The client's pool against one shared channel and a channel per call, as a table in Markdown."""
     with one_line_errors(AsrError):
         with _server(running) as server:
             table = client_pool.table(server.grpc, _speech(*client_pool.SECONDS), seconds)
-        machine = provenance.in_words(provenance.describe(config.load()))
-        console.print(f"{table}\n\nMeasured on {machine}.", markup=False)
+        about = provenance.describe(config.load())
+        machine = provenance.in_words(about)
+        text = f"{table}\n\nMeasured on {machine}, commit {str(about['git_commit'])[:7]}."
+        console.print(text, markup=False)
+        if write:
+            file = ROOT / "client" / "README.md"
+            file.write_text(markers.replaced(file.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 def transducer(
