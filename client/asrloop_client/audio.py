@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ from asrloop_client.errors import InvalidAudio, UnreadableFile
 Samples = npt.NDArray[np.float32]
 """[N], mono, in -1..1."""
 
-Audio: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
-    " | npt.NDArray[Any] | Sequence[float] | array.array[Any]"
+Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[Any] | Sequence[float]
 """A path (`-` is standard input), the bytes of an audio file, a binary file object, or mono samples [N] (floats or int16)."""
 
 _WORKS = "give a path, the bytes of a file, a binary file object, or mono samples as floats in -1..1 or as int16"
