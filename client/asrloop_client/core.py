@@ -243,6 +243,7 @@ class Core:
             raise
         finally:
             self._running.discard(task)
+            del task
 
     async def health(self, deep: Audio | None = None) -> list[ServerHealth]:
         """What every server says now; with `deep` after transcribing that."""
@@ -337,6 +338,8 @@ class Core:
                     call.cancel()
                     endpoint.end_at_server(job.request.cancel_key)
                 endpoint.pool.release(member, broken)
+                # An error must not keep its call, and by it a socket, alive through this frame.
+                del call, member
         except AsrError as error:
             endpoint.failed(error, began)
             raise
@@ -365,7 +368,11 @@ class Core:
         while True:
             done, _ = await asyncio.wait({call}, timeout=patience)
             if done:
-                return call.result()
+                done.clear()
+                try:
+                    return call.result()
+                finally:
+                    del call
             if not await endpoint.answers(patience) and not call.done():
                 raise ServerGone(
                     f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."

@@ -178,6 +178,7 @@ class Endpoint:
         self.pool.close()
         if self._control is not None:
             self._spawn(self._control.close(), name="close")
+            self._control = None
         closing = [task for task in self._tasks if task.get_name() == "close"]
         for task in self._tasks - set(closing):
             task.cancel()
@@ -219,12 +220,15 @@ class Endpoint:
         try:
             ready = (await self.ask("ModelReady", request, self._probe_timeout)).ready
             if not ready:
+                # Triton says the same of a model it does not know; only its metadata are then NOT_FOUND.
                 failure = ModelNotReady(
                     f"{self.address}: model {self._model} is not ready. Wait, or look at the server's log."
                 )
+                await self.ask("ModelMetadata", service_pb2.ModelMetadataRequest(name=self._model), self._probe_timeout)
         except (ServerGone, DeadlineExceeded, Cancelled) as error:
-            # Any other error is an answer too.
             failure = error
+        except AsrError:
+            failure = None  # an answer all the same; calls get it too
         if self._closed:
             return
         if failure is not None:
