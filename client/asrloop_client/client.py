@@ -413,6 +413,9 @@ def _outcome(index: int, audio: Audio, future: Any) -> Outcome:
         return Outcome(index, audio, None, error)
     except (concurrent.futures.CancelledError, asyncio.CancelledError):
         return Outcome(index, audio, None, Cancelled("the call was cancelled by the caller."))
+    finally:
+        # As in _result.
+        del future
 
 
 def _or_error(outcome: Outcome, return_errors: bool) -> Transcript | AsrError:
