@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from asrloop_client.errors import ClientClosed, InvalidConfig, from_status, require
+from asrloop_client.errors import AsrError, ClientClosed, InvalidConfig, from_status, require
 
 _UNLIMITED = 2**31 - 1
 
@@ -100,28 +100,34 @@ class Connection:
 
     async def call(self, method: str, request: Any, timeout: float, headers: Mapping[str, str]) -> Any:
         """Call `method` of GRPCInferenceService within `timeout` s; cancelling the task cancels it. Raises AsrError."""
+        if self._closed:
+            raise self._was_closed()
+        failure: AsrError
         try:
             return await getattr(self._stub, method)(request, timeout=timeout, metadata=tuple(headers.items()))
         except grpc.RpcError as error:
-            # Not chained: the gRPC error holds the call, and by it the socket.
-            raise from_status(error.code(), error.details() or "", self.address) from None
+            failure = from_status(error.code(), error.details() or "", self.address)
         except (TypeError, ValueError, AttributeError) as error:
-            raise InvalidConfig(
+            failure = InvalidConfig(
                 f"headers {sorted(map(str, headers))}: {error}; give lower-case names and values of text"
-            ) from None
+            )
         except grpc.aio.UsageError:
-            raise self._was_closed() from None
+            failure = self._was_closed()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             # Closing the channel cancels its calls as if their tasks had been cancelled.
-            if self._closed and task is not None and not task.cancelling():
-                raise self._was_closed() from None
-            raise
+            if not self._closed or task is None or task.cancelling():
+                raise
+            failure = self._was_closed()
+        # Not raised where it is made: with gRPC's error as its context it would hold the call, and by it the socket.
+        raise failure
 
     async def close(self) -> None:
-        """Close the socket; calls still on it end with ClientClosed."""
+        """Close the socket, whoever still holds this; calls on it end with ClientClosed. A second time does nothing."""
         self._closed = True
-        await self._channel.close()
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close()
 
     def _was_closed(self) -> ClientClosed:
         return ClientClosed(f"{self.address}: the client was closed during the call.")

@@ -407,15 +407,14 @@ def _result(future: concurrent.futures.Future[T]) -> T:
 
 
 def _outcome(index: int, audio: Audio, future: Any) -> Outcome:
-    try:
-        return Outcome(index, audio, future.result(), None)
-    except AsrError as error:
-        return Outcome(index, audio, None, error)
-    except (concurrent.futures.CancelledError, asyncio.CancelledError):
+    if future.cancelled():
         return Outcome(index, audio, None, Cancelled("the call was cancelled by the caller."))
-    finally:
-        # As in _result.
-        del future
+    error = future.exception()
+    if error is None:
+        return Outcome(index, audio, future.result(), None)
+    if isinstance(error, AsrError):
+        return Outcome(index, audio, None, error)
+    raise error
 
 
 def _or_error(outcome: Outcome, return_errors: bool) -> Transcript | AsrError:
