@@ -20,6 +20,7 @@ from asrloop_client.errors import (
     ClientClosed,
     DeadlineExceeded,
     InvalidConfig,
+    ModelNotReady,
     Overloaded,
     PoolExhausted,
     ServerGone,
@@ -288,7 +289,7 @@ class Core:
                 try:
                     return await self._attempt(endpoint, job)
                 except AsrError as error:
-                    if not error.retryable or (job.fail_fast and self._choose(job) is None):
+                    if not await self._may_go_on(error, endpoint, job):
                         raise
                     job.last = str(error)
                     LOG.info("%s: attempt %d failed and is made again: %s", job.request_id, job.attempts, error)
@@ -301,6 +302,14 @@ class Core:
                 raise self._none_in()
             else:
                 await self._news.wait()
+
+    async def _may_go_on(self, error: AsrError, endpoint: Endpoint, job: _Job) -> bool:
+        """Whether another attempt may succeed after `error` of `endpoint`."""
+        if isinstance(error, ModelNotReady):
+            # Its probe tells a model that is not loaded from a wrong name, which only another server may know.
+            await endpoint.probe()
+            return self._choose(job) is not None or not (endpoint.is_in or job.fail_fast)
+        return error.retryable and not (job.fail_fast and self._choose(job) is None)
 
     def _choose(self, job: _Job) -> Endpoint | None:
         """The least busy of the servers that are in and that this call has not just tried; ties go round."""

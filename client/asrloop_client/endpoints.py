@@ -140,7 +140,10 @@ class Endpoint:
         return self.is_in
 
     async def probe(self) -> None:
-        """Ask whether the model is ready, and go in or out by it. All who ask at a time share one probe."""
+        """Ask whether the model is ready, and go in or out by it; all who ask at a time share one probe.
+
+        A model that the server does not know leaves it in: calls get an error at once, for no wait would help them.
+        """
         if self._probing is None:
             self._probing = self._spawn(self._probe())
             self._probing.add_done_callback(lambda _: setattr(self, "_probing", None))
@@ -215,20 +218,16 @@ class Endpoint:
             # A new channel connects at once; the old one would wait as long as gRPC thinks fit.
             old, self._control = self._control, None
             self._spawn(old.close(), name="close")
-        request = service_pb2.ModelReadyRequest(name=self._model)
         failure: AsrError | None = None
         try:
-            ready = (await self.ask("ModelReady", request, self._probe_timeout)).ready
-            if not ready:
-                # Triton says the same of a model it does not know; only its metadata are then NOT_FOUND.
+            if not await self._is_ready() and await self._is_known():
                 failure = ModelNotReady(
                     f"{self.address}: model {self._model} is not ready. Wait, or look at the server's log."
                 )
-                await self.ask("ModelMetadata", service_pb2.ModelMetadataRequest(name=self._model), self._probe_timeout)
         except (ServerGone, DeadlineExceeded, Cancelled) as error:
             failure = error
         except AsrError:
-            failure = None  # an answer all the same; calls get it too
+            pass  # an answer all the same; calls get it too
         if self._closed:
             return
         if failure is not None:
@@ -242,6 +241,15 @@ class Endpoint:
             self._in_since, self.is_in = time.monotonic(), True
             self.last_failure = None
         self._on_news()
+
+    async def _is_ready(self) -> bool:
+        request = service_pb2.ModelReadyRequest(name=self._model)
+        return bool((await self.ask("ModelReady", request, self._probe_timeout)).ready)
+
+    async def _is_known(self) -> bool:
+        """Whether the model will be ready some day. To all other questions Triton answers the same as for a wrong name."""
+        index = await self.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest(), self._probe_timeout)
+        return any(each.name == self._model for each in index.models)
 
     async def _connect(self) -> None:
         """Open channels up to the pool's minimum; what goes wrong with one the call on it will say."""

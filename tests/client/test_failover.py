@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asrloop_client import DeadlineExceeded
+from asrloop_client import DeadlineExceeded, ModelNotReady
 
 from tests.client.stand_in import StandIn, connections_to
 from tests.conftest import eventually
@@ -92,10 +92,14 @@ def test_a_server_that_is_down_at_the_start_is_used_later(
 def test_a_server_whose_model_is_gone_is_set_aside(connect: Connect, make_stand_in: Callable[..., StandIn]) -> None:
     """The server itself stays live and ready."""
     server = make_stand_in("--model-control-mode=explicit", "--load-model=*")
-    client = connect(server.address, probe_interval=0.1)
+    client = connect(server.address)
     server.control("unload", "asr_ensemble")
-    assert eventually(lambda: not client.stats()[0].is_in)
     with pytest.raises(DeadlineExceeded, match="asr_ensemble"):
-        client.transcribe(ONES, timeout=0.3)
+        client.transcribe(ONES, timeout=1)
+    assert not client.stats()[0].is_in
+    waiting = client.submit(ONES, timeout=30)
     server.control("load", "asr_ensemble")
-    assert eventually(lambda: client.stats()[0].is_in)
+    assert waiting.result().text == "160 160 16000"
+    assert client.stats()[0].is_in
+    with pytest.raises(ModelNotReady, match="'nothing'"):
+        connect(server.address, model="nothing").transcribe(ONES, timeout=30)
