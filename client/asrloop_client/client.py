@@ -34,6 +34,7 @@ TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
 _LOOKAHEAD = 4
 """Bulk work is prepared at most this many times `concurrency` ahead of the result that is waited for."""
 _CLOSE_SECONDS = 5.0
+_CORES: weakref.WeakSet[Core] = weakref.WeakSet()
 
 
 class CancelToken:
@@ -125,7 +126,9 @@ class _Client:
             token_header=token_header, tls=tls,
         )  # fmt: skip
         self._prewarm = prewarm
+        _refuse_after_fork()
         self._core = Core(self.settings)
+        _CORES.add(self._core)
         self._loop = asyncio.new_event_loop()
         self._loop.set_debug(False)  # it is ours; development mode is for the program's own
         self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="asrloop-client", daemon=True)
@@ -148,11 +151,7 @@ class _Client:
         self, make: Callable[[], Coroutine[Any, Any, T]], cancel: CancelToken | None = None
     ) -> concurrent.futures.Future[T]:
         """Run what `make` makes in the core's loop."""
-        if os.getpid() != self._core.pid:
-            raise ClientForked(
-                f"the client was made in process {self._core.pid} and is used in its child {os.getpid()}, where its thread "
-                "does not exist. Start workers with the `spawn` method, or make the first client after the fork."
-            )
+        _refuse_after_fork()
         if self._core.closed or not self._finalizer.alive:
             raise ClientClosed("the client is closed. Make a new one.")
         if cancel is not None and cancel.cancelled:
@@ -390,7 +389,8 @@ class AsyncAsrClient(_Client):
                     yield outcome
         finally:
             for future in running:
-                future.cancel()
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # asyncio would log that nobody asked for it
 
 
 def _result(future: concurrent.futures.Future[T]) -> T:
@@ -425,6 +425,16 @@ async def _or_errors(outcomes: AsyncIterator[Outcome], return_errors: bool) -> A
     async with contextlib.aclosing(outcomes):  # type: ignore[type-var]  # it is a generator
         async for outcome in outcomes:
             yield _or_error(outcome, return_errors)
+
+
+def _refuse_after_fork() -> None:
+    """ClientForked in a child of a process that had a client open: its thread is not there, and gRPC would crash."""
+    for core in _CORES:
+        if core.pid != os.getpid() and not core.closed:
+            raise ClientForked(
+                f"a client of process {core.pid} was open when it forked process {os.getpid()}, in which no client works. "
+                "Start workers with the `spawn` method, or make the first client after the fork."
+            )
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

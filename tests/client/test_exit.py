@@ -53,12 +53,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on fork with threads
     child = os.fork()
 if child == 0:
-    try:
-        client.transcribe(ones)
-    except ClientForked as error:
-        assert "spawn" in str(error)
-        sys.exit(7)
-    sys.exit(8)
+    for use in (lambda: client.transcribe(ones), lambda: AsrClient(sys.argv[1])):
+        try:
+            use()
+        except ClientForked as error:
+            assert "spawn" in str(error)
+        else:
+            sys.exit(8)
+    sys.exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 assert client.transcribe(ones).text == "160 160 16000", "the child took the parent's sockets or regions along"
 """
