@@ -330,20 +330,23 @@ class Core:
         try:
             member = await self._acquire(endpoint, job)
             acquired = time.monotonic()
-            remaining = max(0.001, job.deadline - acquired)
-            build = job.request.serialised
-            message = await asyncio.to_thread(build, remaining) if job.request.size > _LARGE else build(remaining)
-            # gRPC's own limit is only a net: ours ends the call and tells the server.
-            call = asyncio.ensure_future(member.connection.call("ModelInfer", message, remaining + 0.5, job.headers))
+            call: asyncio.Future[Any] | None = None
             broken = True
             try:
+                remaining = max(0.001, job.deadline - acquired)
+                build = job.request.serialised
+                message = await asyncio.to_thread(build, remaining) if job.request.size > _LARGE else build(remaining)
+                # gRPC's own limit is only a net: ours ends the call and tells the server.
+                call = asyncio.ensure_future(
+                    member.connection.call("ModelInfer", message, remaining + 0.5, job.headers)
+                )
                 response = await self._answer(endpoint, call, job)
                 broken = False
             except AsrError as error:
                 broken = isinstance(error, ServerGone)
                 raise
             finally:
-                if not call.done():
+                if call is not None and not call.done():
                     call.cancel()
                     endpoint.end_at_server(job.request.cancel_key)
                 endpoint.pool.release(member, broken)

@@ -23,6 +23,7 @@ from asrloop_client import (
     ServerFailure,
     ServerGone,
 )
+from asrloop_client.wire import Request
 
 from tests.client.stub import Stub
 from tests.conftest import eventually
@@ -183,6 +184,18 @@ def test_loading_the_file_counts(connect: Connect, make_stub: MakeStub) -> None:
     with pytest.raises(DeadlineExceeded):
         connect(stub.address).transcribe(Slow(), timeout=0.2)
     assert stub.seen()["infer"] == 0
+
+
+def test_a_deadline_while_the_message_is_made_gives_the_channel_back(
+    connect: Connect, make_stub: MakeStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Request.serialised
+    monkeypatch.setattr(Request, "serialised", lambda self, timeout: time.sleep(1) or real(self, timeout))
+    client = connect(make_stub().address, pool=PoolConfig(min_channels=1, max_channels=1))
+    large = np.ones(3 << 20, np.float32)
+    with pytest.raises(DeadlineExceeded):
+        client.transcribe(large, timeout=0.3)
+    assert client.transcribe(large, timeout=20).text == "hello there"
 
 
 def test_probes_are_rare_and_take_no_channel(connect: Connect, make_stub: MakeStub) -> None:
