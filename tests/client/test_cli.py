@@ -13,10 +13,10 @@ import soundfile
 from tests.client.stand_in import StandIn
 
 
-def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: object, cwd: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-W", "error", "-m", "asrloop_client", *map(str, arguments)]
     variables = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=variables, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture
@@ -59,18 +59,24 @@ def test_no_pooling(stand_in: StandIn, speech: Path) -> None:
 
 
 def test_directories_and_patterns_are_written_once_and_skipped_when_there(stand_in: StandIn, speech: Path) -> None:
-    second = speech.parent / "deep" / "speech.wav"
-    second.parent.mkdir()
-    second.write_bytes(speech.read_bytes())
-    (speech.parent / "notes.txt").write_text("no audio")
-    out = speech.parent / "out"
-    command = ("transcribe", speech.parent, "--format", "srt", "--output-dir", out, "-s", stand_in.address)
-    first = run(*command)
+    here = speech.parent
+    (here / "deep").mkdir()
+    for name in ("speech.wav", "speech.flac"):
+        (here / "deep" / name).write_bytes(speech.read_bytes())
+    (here / "notes.txt").write_text("no audio")
+    command = ("transcribe", ".", "--format", "srt", "--output-dir", "out", "-s", stand_in.address)
+    first = run(*command, cwd=here)
     assert first.returncode == 0, first.stderr
-    assert "2 transcribed, 0 failed, 0 skipped" in first.stderr
-    assert sorted(each.name for each in out.iterdir()) == ["speech.srt", "speech.wav.srt"]
-    assert (out / "speech.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,100\n")
-    assert "0 transcribed, 0 failed, 2 skipped" in run(*command).stderr
+    assert "3 transcribed, 0 failed, 0 skipped" in first.stderr
+    written = {str(each.relative_to(here / "out")) for each in (here / "out").rglob("*.*")}
+    assert written == {"speech.srt", "deep/speech.wav.srt", "deep/speech.flac.srt"}
+    assert (here / "out" / "speech.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,100\n")
+    assert "0 transcribed, 0 failed, 3 skipped" in run(*command, cwd=here).stderr
+    one = run("transcribe", "speech.wav", "--format", "srt", "--output-dir", "out", "-s", stand_in.address, cwd=here)
+    assert "0 transcribed, 0 failed, 1 skipped" in one.stderr
+    away = run("transcribe", speech, "--output-dir", here / "out", "-s", stand_in.address, cwd=here / "deep")
+    assert away.returncode == 0, away.stderr
+    assert (here / "out" / speech.relative_to("/").with_suffix(".txt")).exists()
     pattern = run("transcribe", speech.parent / "*.wav", "--format", "vtt", "-s", stand_in.address)
     assert pattern.stdout.startswith("WEBVTT")
 
