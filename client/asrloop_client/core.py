@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from tritonclient.grpc import service_pb2
 
@@ -84,9 +85,14 @@ class Settings:
 
     def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The headers of a call, the token among them."""
-        own = self.headers() if callable(self.headers) else self.headers
         token = {} if self.token is None else {self.token_header: self.token}
-        return {**own, **token, **(more or {})}
+        try:
+            own = self.headers() if callable(self.headers) else self.headers
+            return {**own, **token, **(more or {})}
+        except Exception as error:  # the caller's own function
+            raise InvalidConfig(
+                f"headers could not be made: {error!r}; give a mapping, or a function for one"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -150,10 +156,10 @@ class Core:
         self.closed = False
         keep_large_blocks()
         pool = settings.pool if settings.pooling else ONE_CALL_PER_CHANNEL
-        dialer, headers = Dialer(settings.tls), settings.all_headers()
+        dialer = Dialer(settings.tls)
         self.endpoints = [
             Endpoint(
-                address, dialer, pool, settings.model, settings.loop_model, headers,
+                address, dialer, pool, settings.model, settings.loop_model, settings.all_headers,
                 settings.probe_interval, settings.probe_timeout, self._tell,
             )
             for address in settings.servers
@@ -198,46 +204,17 @@ class Core:
         gate: asyncio.Semaphore | None = None,
         *,
         request_id: str | None = None,
-        sample_rate: float = 16000,
-        timeout: float | None = None,
-        parameters: Mapping[str, Parameter] | None = None,
-        headers: Mapping[str, str] | None = None,
-        fail_fast: bool | None = None,
+        **options: Unpack[CallOptions],
     ) -> Transcript:
         """One transcription, begun when `gate` lets it. Raises AsrError and nothing else."""
-        if gate is not None:
-            async with gate:
-                return await self.transcribe(
-                    audio, request_id=request_id, sample_rate=sample_rate, timeout=timeout,
-                    parameters=parameters, headers=headers, fail_fast=fail_fast,
-                )  # fmt: skip
-        started = time.monotonic()
-        seconds = self.settings.timeout if timeout is None else timeout
-        if not isinstance(seconds, int | float) or not seconds <= _LONGEST:
-            raise InvalidConfig(f"timeout is {seconds!r}: give seconds, at most {_LONGEST:.0f}")
         task = asyncio.current_task()
-        job: _Job | None = None
         if task is None:
             raise AssertionError("a transcription runs in a task")
         self.watch()
         self._running.add(task)
         try:
-            async with asyncio.timeout(seconds):
-                loaded = (
-                    await asyncio.to_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
-                )
-                name = request_id or uuid.uuid4().hex
-                job = _Job(
-                    request=self._request(loaded, parameters or {}, name), audio=loaded, request_id=name,
-                    headers=self.settings.all_headers(headers), started=started, deadline=started + seconds,
-                    timeout=seconds, fail_fast=self.settings.fail_fast if fail_fast is None else fail_fast,
-                )  # fmt: skip
-                return await self._until_answered(job)
-        except AsrError:
-            raise
-        except TimeoutError:
-            said = f"; the last error: {job.last}" if job and job.last else ""
-            raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
+            async with gate or contextlib.nullcontext():
+                return await self._within_deadline(audio, request_id or uuid.uuid4().hex, **options)
         except asyncio.CancelledError:
             if self.closed:
                 raise ClientClosed("the client was closed during the call.") from None
@@ -280,6 +257,38 @@ class Core:
         if isinstance(loaded, EncodedFile):
             return Request.of_file(loaded.content, self.settings.file_model, parameters, *ids)
         return Request.of_samples(loaded.samples, loaded.sample_rate, self.settings.model, parameters, *ids)
+
+    async def _within_deadline(
+        self,
+        audio: Audio,
+        request_id: str,
+        *,
+        sample_rate: float = 16000,
+        timeout: float | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+        headers: Mapping[str, str] | None = None,
+        fail_fast: bool | None = None,
+    ) -> Transcript:
+        started = time.monotonic()
+        seconds = self.settings.timeout if timeout is None else timeout
+        if not isinstance(seconds, int | float) or not seconds <= _LONGEST:
+            raise InvalidConfig(f"timeout is {seconds!r}: give seconds, at most {_LONGEST:.0f}")
+        job: _Job | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                slow = is_slow(audio)
+                loaded = await asyncio.to_thread(load, audio, sample_rate) if slow else load(audio, sample_rate)
+                job = _Job(
+                    request=self._request(loaded, parameters or {}, request_id), audio=loaded, request_id=request_id,
+                    headers=self.settings.all_headers(headers), started=started, deadline=started + seconds,
+                    timeout=seconds, fail_fast=self.settings.fail_fast if fail_fast is None else fail_fast,
+                )  # fmt: skip
+                return await self._until_answered(job)
+        except AsrError:
+            raise
+        except TimeoutError:
+            said = f"; the last error: {job.last}" if job and job.last else ""
+            raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
 
     async def _until_answered(self, job: _Job) -> Transcript:
         pauses = 0

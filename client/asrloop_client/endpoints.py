@@ -62,7 +62,7 @@ class Endpoint:
         pool: PoolConfig,
         model: str,
         loop_model: str,
-        headers: Mapping[str, str],
+        headers: Callable[[], Mapping[str, str]],
         probe_interval: float,
         probe_timeout: float,
         on_news: Callable[[], None],
@@ -152,7 +152,7 @@ class Endpoint:
     async def ask(self, method: str, request: Any, timeout: float) -> Any:
         """A call of `method` on the channel of the probe. Raises AsrError."""
         self._control = self._control or self._dialer.connection(self.address)
-        return await self._control.call(method, request, timeout, self._headers)
+        return await self._control.call(method, request, timeout, self._headers())
 
     def end_at_server(self, cancel_key: str) -> None:
         """Have the server end the request with this key; nobody waits for it."""
@@ -253,9 +253,11 @@ class Endpoint:
 
     async def _connect(self) -> None:
         """Open channels up to the pool's minimum; what goes wrong with one the call on it will say."""
-        request = service_pb2.ServerLiveRequest()
-        calls = (each.call("ServerLive", request, self._probe_timeout, self._headers) for each in self.pool.refill())
-        await asyncio.gather(*calls, return_exceptions=True)
+
+        async def connect(connection: Connection) -> None:
+            await connection.call("ServerLive", service_pb2.ServerLiveRequest(), self._probe_timeout, self._headers())
+
+        await asyncio.gather(*map(connect, self.pool.refill()), return_exceptions=True)
 
     def _go_out(self, error: AsrError) -> None:
         if isinstance(error, ClientClosed):

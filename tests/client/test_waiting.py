@@ -255,6 +255,33 @@ def test_headers_of_a_call_and_the_servers_variable(make_stub: MakeStub, monkeyp
     assert stub.seen()["header=mine"] == 1
 
 
+def test_headers_are_made_for_each_call_and_what_fails_in_it_is_named(make_stub: MakeStub) -> None:
+    made = iter(range(100))
+    stub = make_stub()
+    with AsrClient(stub.address, headers=lambda: {"x-test": f"number{next(made)}"}) as client:
+        client.transcribe(ONES)
+        client.transcribe(ONES)
+    assert len([each for each in stub.seen() if each.startswith("header=number")]) == 2
+    with (
+        AsrClient(stub.address, headers=lambda: {"x-test": str(1 // 0)}) as client,
+        pytest.raises(InvalidConfig, match="headers could not be made: ZeroDivisionError"),
+    ):
+        client.transcribe(ONES)
+
+
+def test_closing_ends_bulk_work_that_has_not_begun(connect: Connect, make_stub: MakeStub) -> None:
+    stub, found = make_stub(), list[Any]()
+    client = connect(stub.address)
+    options = {"concurrency": 2, "return_errors": True, "parameters": {"sleep_ms": 5000}}
+    thread = threading.Thread(target=lambda: found.extend(client.transcribe_many([ONES] * 8, **options)), daemon=True)
+    thread.start()
+    assert eventually(lambda: stub.seen()["infer"] == 2)
+    client.close()
+    thread.join(20)
+    assert [type(each) for each in found] == [ClientClosed] * 8
+    assert stub.seen()["infer"] == 2
+
+
 def test_two_servers_hurt_in_turn_cost_no_call(make_stub: MakeStub) -> None:
     """`make test-chaos` makes it long."""
     seconds = float(os.environ.get("CHAOS_SECONDS", "10"))
