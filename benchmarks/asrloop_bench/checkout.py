@@ -11,3 +11,6 @@ SAVED_LADDER = ROOT / "benchmarks" / "saved" / "ladder.json"
 """The run that the documents show."""
 
 LADDER_MODELS = ROOT / "benchmarks" / "models"
+
+IDLE_MODELS = ROOT / "benchmarks" / "models_without_work"
+"""Repository of does_nothing, which has asr_ensemble's contract."""

@@ -15,7 +15,7 @@ from rich.table import Table
 from asrloop import config
 from asrloop.audio import Samples
 from asrloop.cli import one_line_errors
-from asrloop_bench.checkout import ROOT
+from asrloop_bench.checkout import IDLE_MODELS, ROOT
 from asrloop_bench.figures import accuracy, client_pool, not_helpful
 from asrloop_bench.figures import confidence as calibration
 from asrloop_bench.figures.engine import EngineFigures
@@ -153,13 +153,12 @@ def not_helpful_page(
 
 
 def pool(
-    running: Running = False,
-    seconds: Annotated[float, typer.Option(help="Time for each of the six comparisons.")] = 20.0,
+    seconds: Annotated[float, typer.Option(help="Time for each of the twelve rows.")] = 20.0,
     write: Annotated[bool, typer.Option("--write", help="Write the table into client/README.md.")] = False,
 ) -> None:
     """The client's pool against one shared channel and a channel per call, as a table in Markdown."""
     with one_line_errors(AsrError):
-        with _server(running) as server:
+        with target.started(config.load(), more_repositories=[IDLE_MODELS]) as server:
             table = client_pool.table(server.grpc, _speech(*client_pool.SECONDS), seconds)
         about = provenance.describe(config.load())
         machine = provenance.in_words(about)

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+from asrloop_bench.checkout import IDLE_MODELS
 from asrloop_bench.figures import client_pool, late_joiner, transducer
 from asrloop_bench.figures.figure import tokens_alone
 from asrloop_bench.figures.server import resident_megabytes
-from asrloop_bench.method import clips
+from asrloop_bench.method import clips, target
 from numpy.typing import NDArray
 
 from asrloop import config
@@ -31,13 +32,15 @@ def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
     assert resident_megabytes(model_processes(server.pid)["decoder_loop"]) > 50
 
 
-def test_the_clients_ways_to_connect_make_a_table(server: TritonServer, beckett: NDArray[np.float32]) -> None:
-    table = client_pool.table(server.grpc_endpoint, {1.0: beckett[:16_000]}, seconds=0, counts=[1, 2])
-    head, _, one, two, _, pool = table.splitlines()
-    assert head == "| clip, callers | the pool | one shared channel | a channel per call |"
-    assert one.startswith("| 1 s, 1 caller | ")
-    assert two.startswith("| 1 s, 2 callers | ")
-    assert two.count(" ms") == 3
+def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) -> None:
+    with target.started(config.load(), more_repositories=[IDLE_MODELS]) as server:
+        table = client_pool.table(server.grpc, {1.0: beckett[:16_000]}, seconds=0, counts=[1, 2])
+    head, _, *rows, _, pool = table.splitlines()
+    assert head == "| server, clip, callers | the pool | one shared channel | a channel per call |"
+    assert [row.split(" | ")[0] for row in rows] == [
+        f"| {server}, 1 s, {callers}" for server in ("no work", "transcribes") for callers in ("1 caller", "2 callers")
+    ]
+    assert all(row.count(" ms") == 3 and row.count(", times ") == 2 for row in rows)
     assert pool.startswith("Acquiring a channel of the pool and releasing it: ")
 
 
