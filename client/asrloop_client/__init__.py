@@ -2,7 +2,6 @@
 
 import logging
 
-from asrloop_client.channel import TlsConfig
 from asrloop_client.client import AsrClient, AsyncAsrClient, CancelToken, Outcome
 from asrloop_client.errors import (
     AccessDenied,
@@ -20,7 +19,7 @@ from asrloop_client.errors import (
     ServerGone,
     UnreadableFile,
 )
-from asrloop_client.pool import PoolConfig
+from asrloop_client.settings import PoolConfig, TlsConfig
 from asrloop_client.transcript import Segment, Timings, Transcript, Word
 
 logging.getLogger("asrloop_client").addHandler(logging.NullHandler())

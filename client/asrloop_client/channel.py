@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from asrloop_client.errors import AsrError, ClientClosed, InvalidConfig, from_status, require
+from asrloop_client.errors import AsrError, ClientClosed, InvalidConfig, from_status
+from asrloop_client.settings import TlsConfig
 
 _UNLIMITED = 2**31 - 1
 
@@ -30,24 +30,6 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.client_idle_timeout_ms", _UNLIMITED),
     ("grpc.enable_retries", 0),
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsConfig:
-    """PEM files for TLS; with private_key and certificate_chain the client proves its identity too (mutual TLS)."""
-
-    root_certificates: Path | str | None = None
-    """Certificates trusted to sign the server's; None for the system's."""
-    private_key: Path | str | None = None
-    certificate_chain: Path | str | None = None
-    server_name: str | None = None
-    """The name to expect in the server's certificate when it differs from the address."""
-
-    def __post_init__(self) -> None:
-        require(
-            (self.private_key is None) == (self.certificate_chain is None),
-            "mutual TLS takes both private_key and certificate_chain: give both or neither",
-        )
 
 
 class Dialer:
@@ -122,12 +104,12 @@ class Connection:
         # Not raised where it is made: with gRPC's error as its context it would hold the call, and by it the socket.
         raise failure
 
-    async def close(self) -> None:
-        """Close the socket, whoever still holds this; calls on it end with ClientClosed. A second time does nothing."""
+    async def close(self, grace: float | None = None) -> None:
+        """Close the socket, whoever still holds this; calls on it end with ClientClosed, after `grace` s if they have not yet."""
         self._closed = True
         channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
-            await channel.close()
+            await channel.close(grace)
 
     def _was_closed(self) -> ClientClosed:
         return ClientClosed(f"{self.address}: the client was closed during the call.")

@@ -9,21 +9,32 @@ import glob
 import inspect
 import json
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from asrloop_client.channel import TlsConfig
-from asrloop_client.client import SERVERS_VARIABLE, TOKEN_HEADER, TOKEN_VARIABLE, AsrClient
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+except ModuleNotFoundError:
+    sys.exit("asr-client needs typer and rich: pip install 'asrloop-client[cli]'")
+
+from asrloop_client.client import AsrClient
 from asrloop_client.errors import AsrError, InvalidConfig, ServerGone
-from asrloop_client.pool import PoolConfig
+from asrloop_client.settings import (
+    DEFAULT_SERVER,
+    SERVERS_VARIABLE,
+    TOKEN_HEADER,
+    TOKEN_VARIABLE,
+    PoolConfig,
+    TlsConfig,
+)
 from asrloop_client.transcript import Transcript
 
 FAILED, UNREACHABLE = 1, 3
@@ -41,7 +52,6 @@ _console = Console(stderr=True, highlight=False, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 Connect = Callable[..., AsrClient]
 
-DEFAULT_SERVERS = ["localhost:8001"]
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3"}
 
 
@@ -58,7 +68,7 @@ def _connect(
     servers: Annotated[
         list[str],
         typer.Option("--server", "-s", help="gRPC address host:port; repeat it for several.", envvar=SERVERS_VARIABLE),
-    ] = DEFAULT_SERVERS,
+    ] = [DEFAULT_SERVER],  # noqa: B006 - nothing changes it
     token: Annotated[str | None, typer.Option(help="Token the server asks for.", envvar=TOKEN_VARIABLE)] = None,
     token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = TOKEN_HEADER,
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS; implied by the three options below.")] = False,
@@ -134,8 +144,17 @@ def transcribe(
     audio_seconds, started = 0.0, time.monotonic()
     if wanted:
         with connect(timeout=timeout, pooling=pooling, pool=pool) as client:
-            results = client.transcribe_many(wanted, concurrency=concurrency, return_errors=True)
-            for file, result in zip(wanted, _with_progress(results, len(wanted)), strict=True):
+            results: Iterable[tuple[Any, Any]]
+            if output_dir is None:
+                in_order = client.transcribe_many(wanted, concurrency=concurrency, return_errors=True)
+                results = zip(wanted, in_order, strict=True)
+            else:  # each as soon as it is done: what is written stays when this process is killed
+                outcomes = client.as_completed(wanted, concurrency=concurrency)
+                results = ((each.audio, each.error or each.transcript) for each in outcomes)
+            hidden = len(wanted) < 2 or not _console.is_terminal
+            for file, result in track(
+                results, "transcribing", len(wanted), console=_console, transient=True, disable=hidden
+            ):
                 if isinstance(result, Transcript):
                     audio_seconds += result.duration or 0.0
                     _write(file, result, form, targets.get(file), alone=len(files) == 1)
@@ -184,40 +203,11 @@ def health(
         raise typer.Exit(FAILED)
 
 
-@app.command()
-@_with_connection_options
-def stats(connect: Connect, as_json: AsJson = False) -> None:
-    """Print each model's counters since its server started; times are means."""
-    with connect() as client:
-        try:
-            found = client.model_statistics()
-        except AsrError as error:
-            raise _exit(error) from None
-    table = Table("server", "model", "ok", "failed", "executions", "request ms", "queue ms", "compute ms")
-    for each in found:
-        if as_json:
-            typer.echo(json.dumps(dataclasses.asdict(each)))
-        counts = (str(count) for count in (each.successes, each.failures, each.executions))
-        means = (f"{1000 * mean:.2f}" for mean in (each.mean_request, each.mean_queue, each.mean_compute))
-        table.add_row(each.address, each.model, *counts, *means)
-    if not as_json:
-        Console(highlight=False).print(table)
-
-
 def _exit(error: AsrError) -> typer.Exit | typer.BadParameter:
     if isinstance(error, InvalidConfig):
         return typer.BadParameter(str(error))
     _console.print(f"error: {error}", style="red", markup=False)
     return typer.Exit(UNREACHABLE if isinstance(error, ServerGone) else FAILED)
-
-
-def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
-    """`results`, with a progress bar on a terminal when there are several."""
-    columns = (TextColumn("transcribing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=_console, transient=True, disable=total < 2 or not _console.is_terminal
-    ) as progress:
-        yield from progress.track(results, total=total)
 
 
 def _expand(paths: list[str]) -> list[str]:
@@ -286,3 +276,7 @@ def _voice() -> Any:
 
 def _yes(value: bool) -> str:
     return "[green]yes[/]" if value else "[red]no[/]"
+
+
+if __name__ == "__main__":
+    app()

@@ -8,29 +8,24 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence, Sized
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from types import TracebackType
+from functools import partial
 from typing import Any, Self, TypeVar, Unpack
 
 from asrloop_client.audio import Audio
-from asrloop_client.channel import TlsConfig
-from asrloop_client.core import CallOptions, Core, Headers, ModelStatistics, ServerHealth, Settings
-from asrloop_client.endpoints import EndpointStats
+from asrloop_client.core import Core, ServerHealth
+from asrloop_client.endpoints import ServerStats
 from asrloop_client.errors import AsrError, Cancelled, ClientClosed, ClientForked, require
-from asrloop_client.pool import PoolConfig
+from asrloop_client.settings import CallOptions, Settings
 from asrloop_client.transcript import Transcript
 
 T = TypeVar("T")
+Future = concurrent.futures.Future
 Progress = Callable[[int, int | None], object]
 """Called with how many are done and how many there are (None if `audios` has no length), before each result is handed out."""
 
-Begun = tuple[int, Audio, concurrent.futures.Future[Transcript]]
-Start = Callable[[], Begun | None]
-
-DEFAULT_SERVER = "localhost:8001"
-SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"
-TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
 _LOOKAHEAD = 4
 """Bulk work is prepared at most this many times `concurrency` ahead of the result that is waited for."""
 _CLOSE_SECONDS = 5.0
@@ -42,7 +37,7 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._futures: set[concurrent.futures.Future[Any]] = set()
+        self._futures: set[Future[Any]] = set()
         self.cancelled = False
         """Whether `cancel()` was called."""
 
@@ -54,16 +49,25 @@ class CancelToken:
         for future in futures:
             future.cancel()
 
-    def _add(self, future: concurrent.futures.Future[Any]) -> None:
+    def _add(self, future: Future[Any]) -> None:
         with self._lock:
             self._futures.add(future)
         future.add_done_callback(self._discard)
         if self.cancelled:
             future.cancel()
 
-    def _discard(self, future: concurrent.futures.Future[Any]) -> None:
+    def _discard(self, future: Future[Any]) -> None:
         with self._lock:
             self._futures.discard(future)
+
+
+class BulkOptions(CallOptions, total=False):
+    """What a call for many audios may set besides; its `timeout` is that of each, from when its turn comes."""
+
+    concurrency: int
+    """At most so many at a time (default 8)."""
+    progress: Progress | None
+    cancel: CancelToken | None
 
 
 @dataclass(frozen=True)
@@ -83,73 +87,30 @@ class Outcome:
         return self.transcript
 
 
-class _Client:
-    """What both clients are made with, and the thread with the loop that their core runs in."""
+class _Client(Settings):
+    """What both faces share: the thread with the loop that the core runs in, and the work that is given to it."""
 
-    def __init__(
-        self,
-        servers: str | Sequence[str] | None = None,
-        *,
-        model: str = "asr_ensemble",
-        file_model: str = "asr_file",
-        loop_model: str = "decoder_loop",
-        timeout: float = 60.0,
-        fail_fast: bool = False,
-        prewarm: bool = True,
-        pooling: bool = True,
-        pool: PoolConfig | None = None,
-        probe_interval: float = 60.0,
-        probe_timeout: float = 2.0,
-        headers: Headers | None = None,
-        token: str | None = None,
-        token_header: str = TOKEN_HEADER,
-        tls: TlsConfig | None = None,
-    ) -> None:
-        """Args:
-        servers: one gRPC address `host:port` or several; default: the variable ASR_CLIENT_SERVERS, else localhost:8001.
-        model: takes samples (WAV). file_model: takes the bytes of a file (AUDIO). loop_model: cancels by key.
-        timeout: seconds for one transcription, everything included.
-        fail_fast: raise the first failure that no other server can mend, instead of waiting until the deadline.
-        prewarm: connect at the start; ServerGone if no server answers. False: the first call connects, and waits.
-        pooling: False opens a channel per request and closes it after.
-        probe_interval: seconds between probes of a server while all is well. probe_timeout: seconds for a probe's answer.
-        headers: gRPC metadata with lower-case names, or a function that gives it for each call (tracing).
-        token: default: the variable ASR_CLIENT_TOKEN. `--grpc-restricted-protocol=inference:KEY=TOKEN` wants the
-            token_header `triton-grpc-protocol-KEY`.
-        """  # fmt: skip
-        given = os.environ.get(SERVERS_VARIABLE, "").replace(",", " ") or DEFAULT_SERVER if servers is None else servers
-        self.settings = Settings(
-            servers=given.split() if isinstance(given, str) else list(given),
-            model=model, file_model=file_model, loop_model=loop_model, timeout=timeout, fail_fast=fail_fast,
-            pooling=pooling, pool=pool or PoolConfig(), probe_interval=probe_interval, probe_timeout=probe_timeout,
-            headers=headers or {}, token=os.environ.get(TOKEN_VARIABLE) if token is None else token,
-            token_header=token_header, tls=tls,
-        )  # fmt: skip
-        self._prewarm = prewarm
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _refuse_after_fork()
-        self._core = Core(self.settings)
+        # With a copy of the settings: whoever holds the client keeps it from being closed when it is dropped.
+        self._core = Core(Settings(**vars(self)))
         _CORES.add(self._core)
         self._loop = asyncio.new_event_loop()
         self._loop.set_debug(False)  # it is ours; development mode is for the program's own
         self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="asrloop-client", daemon=True)
         self._thread.start()
-        # Runs at the latest when the interpreter exits; it must not hold the client.
+        # Runs at the latest when the interpreter exits.
         self._finalizer = weakref.finalize(self, _shut_down, self._core, self._loop, self._thread)
-        self._opened()
 
-    def _opened(self) -> None:
-        """The client is made."""
-
-    def stats(self) -> list[EndpointStats]:
+    def stats(self) -> list[ServerStats]:
         """This client's view of each server: in or out, calls, pool."""
         return [endpoint.stats() for endpoint in self._core.endpoints]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(f'{each.address}: {each.pool!r}' for each in self._core.endpoints)}>"
 
-    def _submit(
-        self, make: Callable[[], Coroutine[Any, Any, T]], cancel: CancelToken | None = None
-    ) -> concurrent.futures.Future[T]:
+    def _submit(self, make: Callable[[], Coroutine[Any, Any, T]], cancel: CancelToken | None = None) -> Future[T]:
         """Run what `make` makes in the core's loop."""
         _refuse_after_fork()
         if self._core.closed or not self._finalizer.alive:
@@ -161,31 +122,95 @@ class _Client:
             cancel._add(future)
         return future
 
-    def _pending(
-        self, audios: Iterable[Audio], concurrency: int, cancel: CancelToken | None, options: CallOptions
-    ) -> tuple[Start, int | None]:
-        """What starts the next transcription (None at the end), and how many there are. InvalidConfig at once."""
+    def _bulk(
+        self,
+        audios: Iterable[Audio],
+        ordered: bool,
+        *,
+        concurrency: int = 8,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[CallOptions],
+    ) -> _Bulk:
         require(
             isinstance(concurrency, int) and concurrency >= 1,
             f"concurrency is {concurrency}: give a whole number of 1 or more",
         )
         require(not isinstance(audios, str | bytes), "audios is a single one: give a list, or use transcribe")
-        gate, items = asyncio.Semaphore(concurrency), enumerate(audios)
+        gate = asyncio.Semaphore(concurrency)
+        begin = lambda audio: self._submit(lambda: self._core.transcribe(audio, gate, **options), cancel)  # noqa: E731
+        return _Bulk(begin, audios, ordered, _LOOKAHEAD * concurrency, progress)
 
-        def start() -> Begun | None:
-            found = next(items, None)
-            if found is None:
-                return None
-            return *found, self._submit(lambda: self._core.transcribe(found[1], gate, **options), cancel)
 
-        return start, len(audios) if isinstance(audios, Sized) else None
+class _Bulk:
+    """Many transcriptions, begun a little ahead of the outcomes that are asked for."""
+
+    def __init__(
+        self,
+        begin: Callable[[Audio], Future[Transcript]],
+        audios: Iterable[Audio],
+        ordered: bool,
+        most: int,
+        progress: Progress | None,
+    ) -> None:
+        self._begin, self._ordered, self._most, self._progress = begin, ordered, most, progress
+        self._audios = enumerate(audios)
+        self._done, self._total = 0, len(audios) if isinstance(audios, Sized) else None
+        self._calls: set[Future[Transcript]] = set()
+        self._unfilled: deque[Future[Outcome]] = deque()
+
+    def outcomes(self) -> Generator[Future[Outcome], None, None]:
+        """To be waited for in turn: each gets the outcome of its own audio if `ordered`, else the next that is there."""
+        ahead: deque[Future[Outcome]] = deque()
+        try:
+            while True:
+                while len(ahead) < self._most and (found := next(self._audios, None)):
+                    ahead.append(self._start(*found))
+                if not ahead:
+                    return
+                yield ahead.popleft()
+        finally:
+            for call in list(self._calls):
+                call.cancel()
+
+    def counted(self, outcome: Outcome) -> Outcome:
+        """The outcome, after its progress was told."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+        return outcome
+
+    def _start(self, index: int, audio: Audio) -> Future[Outcome]:
+        own: Future[Outcome] = Future()
+        own.set_running_or_notify_cancel()  # so that nobody can cancel it but by its call
+        self._unfilled.append(own)
+        call = self._begin(audio)
+        self._calls.add(call)
+        call.add_done_callback(partial(self._settle, own, index, audio))
+        return own
+
+    def _settle(self, own: Future[Outcome], index: int, audio: Audio, call: Future[Transcript]) -> None:
+        self._calls.discard(call)
+        first = self._unfilled.popleft()
+        place = own if self._ordered else first
+        error = Cancelled("the call was cancelled by the caller.") if call.cancelled() else call.exception()
+        if error is None:
+            place.set_result(Outcome(index, audio, call.result(), None))
+        elif isinstance(error, AsrError):
+            place.set_result(Outcome(index, audio, None, error))
+        else:
+            place.set_exception(error)
 
 
 class AsrClient(_Client):
-    """Transcribes through one or several servers; threads may share one. Connects at once unless `prewarm` is off."""
+    """Transcribes through one or several servers; threads may share one. Connects at once unless `prewarm` is off.
 
-    def _opened(self) -> None:
-        if self._prewarm:
+    Its keywords are the fields of Settings.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prewarm:
             try:
                 _result(self._submit(self._core.start))
             except BaseException:
@@ -193,60 +218,35 @@ class AsrClient(_Client):
                 raise
 
     def transcribe(
-        self,
-        audio: Audio,
-        *,
-        request_id: str | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[CallOptions],
+        self, audio: Audio, *, cancel: CancelToken | None = None, **options: Unpack[CallOptions]
     ) -> Transcript:
-        """Transcribe a file, the bytes of one, or samples [N].
+        """Transcribe a file, the bytes of one, or samples [N]. Raises AsrError.
 
         Repeated after a lost connection under the same `request_id`: a transcription changes nothing at the server, so
-        it may be done twice. Raises AsrError.
+        it may be done twice.
         """
-        return _result(self._submit(lambda: self._core.transcribe(audio, request_id=request_id, **options), cancel))
+        return _result(self._submit(lambda: self._core.transcribe(audio, **options), cancel))
 
     def transcribe_many(
-        self,
-        audios: Iterable[Audio],
-        *,
-        concurrency: int = 8,
-        return_errors: bool = False,
-        progress: Progress | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[CallOptions],
+        self, audios: Iterable[Audio], *, return_errors: bool = False, **options: Unpack[BulkOptions]
     ) -> Iterator[Any]:
-        """Transcribe all, at most `concurrency` at a time, and yield the Transcripts in order.
+        """Transcribe all, some at a time, and yield the Transcripts in order.
 
         An error is raised in its place, or yielded with `return_errors`. Ending the iteration cancels what still runs.
         """
-        outcomes = self._outcomes(*self._pending(audios, concurrency, cancel, options), concurrency, True, progress)
-        return (_or_error(each, return_errors) for each in outcomes)
+        return (_value(each, return_errors) for each in self._outcomes(self._bulk(audios, True, **options)))
 
-    def as_completed(
-        self,
-        audios: Iterable[Audio],
-        *,
-        concurrency: int = 8,
-        progress: Progress | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Iterator[Outcome]:
+    def as_completed(self, audios: Iterable[Audio], **options: Unpack[BulkOptions]) -> Iterator[Outcome]:
         """As transcribe_many, but each with its input as soon as it is done; errors are in the outcomes."""
-        return self._outcomes(*self._pending(audios, concurrency, cancel, options), concurrency, False, progress)
+        return self._outcomes(self._bulk(audios, False, **options))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Return when a server and its model answer; raises DeadlineExceeded after `timeout` s."""
+        """Return when a server and a model of it answer; raises DeadlineExceeded after `timeout` s."""
         _result(self._submit(lambda: self._core.wait_until_ready(timeout)))
 
     def health(self, deep: Audio | None = None) -> list[ServerHealth]:
         """Ask every server now; with `deep` also for the transcript of that audio."""
         return _result(self._submit(lambda: self._core.health(deep)))
-
-    def model_statistics(self) -> list[ModelStatistics]:
-        """Triton's counters of all models of all servers. Raises AsrError."""
-        return _result(self._submit(self._core.model_statistics))
 
     def close(self) -> None:
         """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""
@@ -255,99 +255,53 @@ class AsrClient(_Client):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _outcomes(
-        self, start: Start, total: int | None, concurrency: int, ordered: bool, progress: Progress | None
-    ) -> Iterator[Outcome]:
-        running: dict[concurrent.futures.Future[Transcript], tuple[int, Audio]] = {}
-        count, more = 0, True
-        try:
-            while True:
-                while more and len(running) < _LOOKAHEAD * concurrency:
-                    begun = start()
-                    if begun is None:
-                        more = False
-                    else:
-                        running[begun[2]] = begun[:2]
-                if not running:
-                    return
-                first = concurrent.futures.FIRST_COMPLETED
-                done = [next(iter(running))] if ordered else concurrent.futures.wait(running, return_when=first).done
-                for future in done:
-                    outcome = _outcome(*running[future], future)
-                    del running[future]
-                    count += 1
-                    if progress is not None:
-                        progress(count, total)
-                    yield outcome
-        finally:
-            for future in running:
-                future.cancel()
+    def _outcomes(self, bulk: _Bulk) -> Iterator[Outcome]:
+        with contextlib.closing(bulk.outcomes()) as futures:
+            yield from map(bulk.counted, map(_result, futures))
 
 
 class AsyncAsrClient(_Client):
-    """AsrClient for asyncio, with the same settings, errors and behaviour; it works in any loop.
+    """AsrClient for asyncio: the same methods, settings and errors, in any loop.
 
     `async with AsyncAsrClient(...)` connects at once; otherwise the first call does, and waits for a server. Cancelling a
-    task cancels its call at the server.
+    task cancels its call at the server; ending an iteration (`aclose`) cancels what still runs.
     """
 
     async def start(self) -> None:
-        """Connect; raises ServerGone if no server can be reached."""
-        await self._await(self._core.start)
+        """Connect; raises ServerGone if no server can be reached, ModelNotReady if none loads a model in time."""
+        await asyncio.wrap_future(self._submit(self._core.start))
 
-    async def transcribe(
-        self, audio: Audio, *, request_id: str | None = None, **options: Unpack[CallOptions]
-    ) -> Transcript:
+    async def transcribe(self, audio: Audio, **options: Unpack[CallOptions]) -> Transcript:
         """As AsrClient.transcribe."""
-        return await self._await(lambda: self._core.transcribe(audio, request_id=request_id, **options))
+        return await asyncio.wrap_future(self._submit(lambda: self._core.transcribe(audio, **options)))
 
     def transcribe_many(
-        self,
-        audios: Iterable[Audio],
-        *,
-        concurrency: int = 8,
-        return_errors: bool = False,
-        progress: Progress | None = None,
-        **options: Unpack[CallOptions],
+        self, audios: Iterable[Audio], *, return_errors: bool = False, **options: Unpack[BulkOptions]
     ) -> AsyncIterator[Any]:
-        """As AsrClient.transcribe_many. Ending the iteration (`aclose`) cancels what still runs."""
-        outcomes = self._outcomes(*self._pending(audios, concurrency, None, options), concurrency, True, progress)
-        return _or_errors(outcomes, return_errors)
+        """As AsrClient.transcribe_many."""
+        return self._outcomes(self._bulk(audios, True, **options), lambda each: _value(each, return_errors))
 
-    def as_completed(
-        self,
-        audios: Iterable[Audio],
-        *,
-        concurrency: int = 8,
-        progress: Progress | None = None,
-        **options: Unpack[CallOptions],
-    ) -> AsyncIterator[Outcome]:
+    def as_completed(self, audios: Iterable[Audio], **options: Unpack[BulkOptions]) -> AsyncIterator[Outcome]:
         """As AsrClient.as_completed."""
-        return self._outcomes(*self._pending(audios, concurrency, None, options), concurrency, False, progress)
+        return self._outcomes(self._bulk(audios, False, **options), lambda each: each)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """As AsrClient.wait_until_ready."""
-        await self._await(lambda: self._core.wait_until_ready(timeout))
+        await asyncio.wrap_future(self._submit(lambda: self._core.wait_until_ready(timeout)))
 
     async def health(self, deep: Audio | None = None) -> list[ServerHealth]:
         """As AsrClient.health."""
-        return await self._await(lambda: self._core.health(deep))
-
-    async def model_statistics(self) -> list[ModelStatistics]:
-        """As AsrClient.model_statistics."""
-        return await self._await(self._core.model_statistics)
+        return await asyncio.wrap_future(self._submit(lambda: self._core.health(deep)))
 
     async def close(self) -> None:
-        """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""
+        """As AsrClient.close."""
         await asyncio.to_thread(self._finalizer)
 
     async def __aenter__(self) -> Self:
-        if self._prewarm:
+        if self.prewarm:
             try:
                 await self.start()
             except BaseException:
@@ -355,45 +309,16 @@ class AsyncAsrClient(_Client):
                 raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _await(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await asyncio.wrap_future(self._submit(make))
-
-    async def _outcomes(
-        self, start: Start, total: int | None, concurrency: int, ordered: bool, progress: Progress | None
-    ) -> AsyncIterator[Outcome]:
-        running: dict[asyncio.Future[Transcript], tuple[int, Audio]] = {}
-        count, more = 0, True
-        try:
-            while True:
-                while more and len(running) < _LOOKAHEAD * concurrency:
-                    begun = start()
-                    if begun is None:
-                        more = False
-                    else:
-                        running[asyncio.wrap_future(begun[2])] = begun[:2]
-                if not running:
-                    return
-                waited = [next(iter(running))] if ordered else list(running)
-                done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                for future in done:
-                    outcome = _outcome(*running[future], future)
-                    del running[future]
-                    count += 1
-                    if progress is not None:
-                        progress(count, total)
-                    yield outcome
-        finally:
-            for future in running:
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # asyncio would log that nobody asked for it
+    async def _outcomes(self, bulk: _Bulk, value: Callable[[Outcome], T]) -> AsyncIterator[T]:
+        with contextlib.closing(bulk.outcomes()) as futures:
+            for future in futures:
+                yield value(bulk.counted(await asyncio.wrap_future(future)))
 
 
-def _result(future: concurrent.futures.Future[T]) -> T:
+def _result(future: Future[T]) -> T:
     try:
         return future.result()
     except concurrent.futures.CancelledError:
@@ -406,25 +331,8 @@ def _result(future: concurrent.futures.Future[T]) -> T:
         del future
 
 
-def _outcome(index: int, audio: Audio, future: Any) -> Outcome:
-    if future.cancelled():
-        return Outcome(index, audio, None, Cancelled("the call was cancelled by the caller."))
-    error = future.exception()
-    if error is None:
-        return Outcome(index, audio, future.result(), None)
-    if isinstance(error, AsrError):
-        return Outcome(index, audio, None, error)
-    raise error
-
-
-def _or_error(outcome: Outcome, return_errors: bool) -> Transcript | AsrError:
+def _value(outcome: Outcome, return_errors: bool) -> Transcript | AsrError:
     return outcome.error if return_errors and outcome.error is not None else outcome.result()
-
-
-async def _or_errors(outcomes: AsyncIterator[Outcome], return_errors: bool) -> AsyncIterator[Any]:
-    async with contextlib.aclosing(outcomes):  # type: ignore[type-var]  # it is a generator
-        async for outcome in outcomes:
-            yield _or_error(outcome, return_errors)
 
 
 def _refuse_after_fork() -> None:

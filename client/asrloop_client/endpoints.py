@@ -1,7 +1,7 @@
 """One server, which is in or out: out when connecting or a call fails in a way that concerns it, in again when its probe answers.
 
-The probe has a channel of its own and asks for the model's readiness: rarely while all is well, with growing, jittered pauses
-while the server is out, and at once when a call has doubts.
+The probe has a channel of its own and asks whether the models are loaded: rarely while all is well, with growing, jittered
+pauses while the server is out, and at once when a call has doubts.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from tritonclient.grpc import service_pb2
 
 from asrloop_client.channel import Connection, Dialer
-from asrloop_client.errors import AsrError, Cancelled, ClientClosed, DeadlineExceeded, ModelNotReady, ServerGone
-from asrloop_client.pool import Pool, PoolConfig, PoolStats
+from asrloop_client.errors import AsrError, Cancelled, ClientClosed, DeadlineExceeded, ServerGone
+from asrloop_client.pool import Pool, PoolStats
+from asrloop_client.settings import Settings
 from asrloop_client.wire import cancel_request
 
 _RANDOM = random.Random()  # noqa: S311 - it spreads pauses, it keeps no secret
@@ -31,6 +32,7 @@ _OUT_PAUSES = (0.05, 1.0)
 """Seconds before the first probe of a server that is out, doubled up to the second."""
 _LEAST_GROWTH = 16
 """Answers in a row without [overloaded] before a server that sent one may get more calls at a time."""
+_NO_ANSWER = (ServerGone, DeadlineExceeded, Cancelled)
 
 
 def backoff(attempt: int, first: float, most: float) -> float:
@@ -39,15 +41,15 @@ def backoff(attempt: int, first: float, most: float) -> float:
 
 
 @dataclass(frozen=True)
-class EndpointStats:
+class ServerStats:
     """One server as the client sees it."""
 
     address: str
     is_in: bool
     """False while it gets no calls."""
-    in_flight: int
+    not_loaded: frozenset[str]
+    """Models it is known to lack, as of its last probe; calls for them wait."""
     calls: int
-    failures: int
     last_failure: str | None
     pool: PoolStats
 
@@ -55,35 +57,22 @@ class EndpointStats:
 class Endpoint:
     """One server: its address `host:port`, its pool, and whether it is in. Lives in one asyncio loop."""
 
-    def __init__(
-        self,
-        address: str,
-        dialer: Dialer,
-        pool: PoolConfig,
-        model: str,
-        loop_model: str,
-        headers: Callable[[], Mapping[str, str]],
-        probe_interval: float,
-        probe_timeout: float,
-        on_news: Callable[[], None],
-    ) -> None:
+    def __init__(self, address: str, dialer: Dialer, settings: Settings, on_news: Callable[[], None]) -> None:
         self.address = address
         self.pool: Pool[Connection] = Pool(
-            pool, lambda: dialer.connection(address), lambda connection: self._spawn(connection.close(), name="close")
+            settings.channels,
+            lambda: dialer.connection(address),
+            lambda connection: self._spawn(connection.close(), name="close"),
         )
         self.is_in = True
-        self.in_flight = 0
-        self.calls = 0
-        self.failures = 0
+        self.not_loaded: frozenset[str] = frozenset()
+        self.in_flight = self.calls = 0
         self.last_failure: str | None = None
         """The message only: an exception would keep its traceback alive, and with it the failed call and its socket."""
         self.limit = math.inf
         """Most calls of this client at a time, learnt from [overloaded]: more would only carry the audio there and back."""
         self._answers = 0
-        self._dialer = dialer
-        self._model, self._loop_model, self._headers = model, loop_model, headers
-        self._probe_interval, self._probe_timeout = probe_interval, probe_timeout
-        self._on_news = on_news
+        self._dialer, self._settings, self._on_news = dialer, settings, on_news
         self._control: Connection | None = None
         self._probing: asyncio.Task[None] | None = None
         self._went_out = asyncio.Event()
@@ -91,10 +80,27 @@ class Endpoint:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
+    def serves(self, model: str) -> bool:
+        """Whether calls for `model` may be sent, as far as is known. A model that it does not know at all gets an error at once."""
+        return self.is_in and model not in self.not_loaded
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether calls for one of the models may be sent."""
+        return any(map(self.serves, self._settings.models))
+
     @property
     def has_room(self) -> bool:
         """Whether another call is welcome."""
         return self.in_flight < self.limit
+
+    def why_not(self, model: str) -> str:
+        """What keeps calls for `model` away from this server."""
+        if not self.is_in:
+            return self.last_failure or f"{self.address}: it is out."
+        if model in self.not_loaded:
+            return f"{self.address}: model {model!r} is not loaded. Wait, or look at the server's log."
+        return self.last_failure or f"{self.address}: it has as much to do as it takes."
 
     def started(self) -> None:
         """A call was given to this server; ended by `ended`."""
@@ -119,7 +125,6 @@ class Endpoint:
 
     def failed(self, error: AsrError, began: float) -> None:
         """A call that began at time.monotonic() `began` raised `error`; it takes the server out only where that concerns it."""
-        self.failures += 1
         self.last_failure = str(error)
         if error.code is not None and error.code != "closing":
             self._answered_at = time.monotonic()
@@ -140,37 +145,37 @@ class Endpoint:
         return self.is_in
 
     async def probe(self) -> None:
-        """Ask whether the model is ready, and go in or out by it; all who ask at a time share one probe.
-
-        A model that the server does not know leaves it in: calls get an error at once, for no wait would help them.
-        """
+        """Ask which models are loaded, and go in or out by the answer; all who ask at a time share one probe."""
         if self._probing is None:
             self._probing = self._spawn(self._probe())
             self._probing.add_done_callback(lambda _: setattr(self, "_probing", None))
         await asyncio.shield(self._probing)
 
-    async def ask(self, method: str, request: Any, timeout: float) -> Any:
-        """A call of `method` on the channel of the probe. Raises AsrError."""
+    async def ask(self, method: str, request: Any, timeout: float | None = None) -> Any:
+        """A call of `method` on the channel of the probe; `timeout` is by default that of the probe. Raises AsrError."""
         self._control = self._control or self._dialer.connection(self.address)
-        return await self._control.call(method, request, timeout, self._headers())
+        seconds = timeout or self._settings.probe_timeout
+        return await self._control.call(method, request, seconds, self._settings.all_headers())
+
+    async def is_loaded(self, model: str) -> bool:
+        """Whether the server says so. Raises AsrError."""
+        return bool((await self.ask("ModelReady", service_pb2.ModelReadyRequest(name=model))).ready)
 
     def end_at_server(self, cancel_key: str) -> None:
         """Have the server end the request with this key; nobody waits for it."""
 
         async def tell() -> None:
             try:
-                await self.ask("ModelInfer", cancel_request(self._loop_model, cancel_key), CANCEL_TIMEOUT)
+                await self.ask("ModelInfer", cancel_request(self._settings.loop_model, cancel_key), CANCEL_TIMEOUT)
             except AsrError as error:
                 LOG.debug("%s: a request could not be cancelled: %s", self.address, error)
 
         if not self._closed:
             self._spawn(tell(), name="end_at_server")
 
-    def stats(self) -> EndpointStats:
+    def stats(self) -> ServerStats:
         """A snapshot; from any thread."""
-        return EndpointStats(
-            self.address, self.is_in, self.in_flight, self.calls, self.failures, self.last_failure, self.pool.stats()
-        )
+        return ServerStats(self.address, self.is_in, self.not_loaded, self.calls, self.last_failure, self.pool.stats())
 
     async def close(self) -> None:
         """Send the cancellations that are under way, then close all channels."""
@@ -179,12 +184,10 @@ class Endpoint:
         if last:
             await asyncio.wait(last, timeout=CANCEL_TIMEOUT)
         self.pool.close()
-        if self._control is not None:
-            self._spawn(self._control.close(), name="close")
-            self._control = None
-        closing = [task for task in self._tasks if task.get_name() == "close"]
-        for task in self._tasks - set(closing):
-            task.cancel()
+        self._drop_control()
+        for task in self._tasks:
+            if task.get_name() != "close":
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str = "work") -> asyncio.Task[Any]:
@@ -193,12 +196,17 @@ class Endpoint:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _drop_control(self, grace: float | None = None) -> None:
+        if self._control is not None:
+            self._spawn(self._control.close(grace), name="close")
+            self._control = None
+
     async def _watch(self) -> None:
         failed = 0
         while True:
             if self.is_in:
                 failed = 0
-                pause = min(self._probe_interval, self.pool.config.idle_timeout) * _RANDOM.uniform(0.8, 1.2)
+                pause = min(self._settings.probe_interval, self.pool.config.idle_timeout) * _RANDOM.uniform(0.8, 1.2)
             else:
                 pause = backoff(failed, *_OUT_PAUSES) if failed else 0.0
                 failed += 1
@@ -214,25 +222,14 @@ class Endpoint:
                 await self._connect()
 
     async def _probe(self) -> None:
-        if not self.is_in and self._control is not None:
-            # A new channel connects at once; the old one would wait as long as gRPC thinks fit.
-            old, self._control = self._control, None
-            self._spawn(old.close(), name="close")
-        failure: AsrError | None = None
+        if not self.is_in:
+            # A new channel connects at once; the old one would wait as long as gRPC thinks fit. Others may be asking on it.
+            self._drop_control(self._settings.probe_timeout)
         try:
-            if not await self._is_ready() and await self._is_known():
-                failure = ModelNotReady(
-                    f"{self.address}: model {self._model} is not ready. Wait, or look at the server's log."
-                )
-        except (ServerGone, DeadlineExceeded, Cancelled) as error:
-            failure = error
-        except AsrError:
-            pass  # an answer all the same; calls get it too
-        if self._closed:
-            return
-        if failure is not None:
-            self._go_out(failure)
-            self.pool.lose(ServerGone(f"{self.address}: {failure}"))
+            not_loaded = frozenset([each for each in self._settings.models if await self._waits_for(each)])
+        except AsrError as error:
+            self._go_out(error)
+            self.pool.lose(ServerGone(f"{self.address}: {error}"))
             return
         self._answered_at = time.monotonic()
         await self._connect()
@@ -240,27 +237,39 @@ class Endpoint:
             LOG.info("%s answers again", self.address)
             self._in_since, self.is_in = time.monotonic(), True
             self.last_failure = None
+        if not_loaded - self.not_loaded:
+            LOG.warning("%s has not loaded %s; calls for it wait", self.address, sorted(not_loaded))
+        self.not_loaded = not_loaded
         self._on_news()
 
-    async def _is_ready(self) -> bool:
-        request = service_pb2.ModelReadyRequest(name=self._model)
-        return bool((await self.ask("ModelReady", request, self._probe_timeout)).ready)
-
-    async def _is_known(self) -> bool:
-        """Whether the model will be ready some day. To all other questions Triton answers the same as for a wrong name."""
-        index = await self.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest(), self._probe_timeout)
-        return any(each.name == self._model for each in index.models)
+    async def _waits_for(self, model: str) -> bool:
+        """Whether the model is not loaded but may be some day. Raises AsrError when there is no answer."""
+        try:
+            if await self.is_loaded(model):
+                return False
+        except AsrError as error:
+            if isinstance(error, _NO_ANSWER):
+                raise
+            return False  # an answer all the same; calls get it too
+        try:
+            index = await self.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest())
+        except AsrError as error:
+            if isinstance(error, _NO_ANSWER):
+                raise
+            return True  # the index is closed to us: to all other questions Triton answers the same as for a wrong name
+        return any(each.name == model for each in index.models)
 
     async def _connect(self) -> None:
         """Open channels up to the pool's minimum; what goes wrong with one the call on it will say."""
 
         async def connect(connection: Connection) -> None:
-            await connection.call("ServerLive", service_pb2.ServerLiveRequest(), self._probe_timeout, self._headers())
+            request, headers = service_pb2.ServerLiveRequest(), self._settings.all_headers()
+            await connection.call("ServerLive", request, self._settings.probe_timeout, headers)
 
         await asyncio.gather(*map(connect, self.pool.refill()), return_exceptions=True)
 
     def _go_out(self, error: AsrError) -> None:
-        if isinstance(error, ClientClosed):
+        if self._closed or isinstance(error, ClientClosed):
             return
         self.last_failure = str(error)
         if self.is_in:

@@ -6,44 +6,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from asrloop_client.errors import ClientClosed, require
+from asrloop_client.errors import ClientClosed
+from asrloop_client.settings import PoolConfig
 
 ConnectionT = TypeVar("ConnectionT")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolConfig:
-    """Bounds of the channel pool of one server; times are seconds."""
-
-    min_channels: int = 5
-    """Channels opened and connected before the first request, and kept when idle."""
-    max_channels: int = 50
-    calls_per_channel: int = 1
-    """Calls that share a channel at the same time; a further channel is opened first, up to max_channels."""
-    acquire_timeout: float = 0.5
-    """How long a call with `fail_fast` waits for a channel before it raises PoolExhausted; others wait until their deadline."""
-    idle_timeout: float = 300.0
-    """Channels idle for so long are closed, and replaced up to min_channels: what lies between forgets idle connections."""
-    reuse: bool = True
-    """False closes each channel after its one call. Used by `pooling=False`, then min_channels is 0."""
-
-    def __post_init__(self) -> None:
-        lowest = 1 if self.reuse else 0
-        require(
-            lowest <= self.min_channels <= self.max_channels,
-            f"min_channels is {self.min_channels} and max_channels {self.max_channels}: "
-            f"give {lowest} <= min_channels <= max_channels",
-        )
-        require(self.max_channels >= 1, f"max_channels is {self.max_channels}: give 1 or more")
-        require(self.calls_per_channel >= 1, f"calls_per_channel is {self.calls_per_channel}: give 1 or more")
-        require(self.acquire_timeout >= 0, f"acquire_timeout is {self.acquire_timeout} s: give 0 or more")
-        require(self.idle_timeout > 0, f"idle_timeout is {self.idle_timeout} s: give more than 0")
-
-
-ONE_CALL_PER_CHANNEL = PoolConfig(min_channels=0, max_channels=2**31, reuse=False)
 
 
 class Member(Generic[ConnectionT]):
@@ -60,22 +29,26 @@ class Member(Generic[ConnectionT]):
         """Takes no further call, and is closed when its last one ends."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class PoolStats:
     """Counts since the pool was made, and the state now."""
 
-    created: int
-    reused: int
-    evicted: int
+    created: int = 0
+    reused: int = 0
+    evicted: int = 0
     """Closed because idle."""
-    broken: int
+    broken: int = 0
     """Closed because a call on them lost its connection, or the server went out."""
-    acquire_waits: int
-    open: int
-    in_use: int
-    idle: int
-    calls: int
-    waiting: int
+    acquire_waits: int = 0
+    open: int = 0
+    in_use: int = 0
+    calls: int = 0
+    waiting: int = 0
+
+    @property
+    def idle(self) -> int:
+        """Open channels without a call."""
+        return self.open - self.in_use
 
 
 class Pool(Generic[ConnectionT]):
@@ -99,7 +72,7 @@ class Pool(Generic[ConnectionT]):
         self._members: list[Member[ConnectionT]] = []
         self._queue: deque[asyncio.Future[Member[ConnectionT]]] = deque()
         self._closed = False
-        self._created = self._reused = self._evicted = self._broken = self._waits = 0
+        self._counts = PoolStats()
 
     def take(self) -> Member[ConnectionT] | None:
         """A member for one call at once, or None when the call has to wait. Each is ended by one `release`."""
@@ -117,7 +90,7 @@ class Pool(Generic[ConnectionT]):
             least = self._open()
         if least is None or least.in_flight >= self.config.calls_per_channel:
             return None
-        self._reused += least.served > 0
+        self._counts.reused += least.served > 0
         least.in_flight += 1
         least.served += 1
         return least
@@ -127,7 +100,7 @@ class Pool(Generic[ConnectionT]):
         member = self.take()
         if member is not None:
             return member
-        self._waits += 1
+        self._counts.acquire_waits += 1
         place: asyncio.Future[Member[ConnectionT]] = asyncio.get_running_loop().create_future()
         self._queue.append(place)
         try:
@@ -145,14 +118,14 @@ class Pool(Generic[ConnectionT]):
         member.idle_since = self._clock()
         if not member.retired and (broken or not self.config.reuse):
             member.retired = True
-            self._broken += broken
+            self._counts.broken += broken
         self._drop_retired()
         self._serve_queue()
 
     def expire(self) -> None:
         """Close what has been idle too long."""
         until = self._clock() - self.config.idle_timeout
-        self._evicted += self._retire(lambda member: member.in_flight == 0 and member.idle_since <= until)
+        self._counts.evicted += self._retire(lambda member: member.in_flight == 0 and member.idle_since <= until)
 
     def refill(self) -> list[ConnectionT]:
         """Open members up to `min_channels` and return their connections, for the caller to connect."""
@@ -164,7 +137,7 @@ class Pool(Generic[ConnectionT]):
 
     def lose(self, error: Exception) -> None:
         """The server is out: no open channel takes another call, and who waits is told `error`."""
-        self._broken += self._retire(lambda _: True)
+        self._counts.broken += self._retire(lambda _: True)
         while self._queue:
             place = self._queue.popleft()
             if not place.done():
@@ -180,20 +153,9 @@ class Pool(Generic[ConnectionT]):
 
     def stats(self) -> PoolStats:
         """Counts and state; from any thread."""
-        members = list(self._members)
-        idle = sum(member.in_flight == 0 for member in members)
-        return PoolStats(
-            created=self._created,
-            reused=self._reused,
-            evicted=self._evicted,
-            broken=self._broken,
-            acquire_waits=self._waits,
-            open=len(members),
-            in_use=len(members) - idle,
-            idle=idle,
-            calls=sum(member.in_flight for member in members),
-            waiting=len(self._queue),
-        )
+        calls = [member.in_flight for member in list(self._members)]
+        in_use = sum(map(bool, calls))
+        return replace(self._counts, open=len(calls), in_use=in_use, calls=sum(calls), waiting=len(self._queue))
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -203,7 +165,7 @@ class Pool(Generic[ConnectionT]):
     def _open(self) -> Member[ConnectionT]:
         member = Member(self._open_connection(), self._clock())
         self._members.append(member)
-        self._created += 1
+        self._counts.created += 1
         return member
 
     def _retire(self, condition: Callable[[Member[ConnectionT]], bool]) -> int:

@@ -58,11 +58,11 @@ class Transcript:
     tokens: tuple[int, ...]
     token_times: tuple[float, ...]
     """Seconds from the start of the audio, one per token; empty when the model gives no times."""
-    timings: Timings
     endpoint: str
     """`host:port` of the server that answered."""
-    attempts: int
-    request_id: str
+    timings: Timings = Timings(0.0, 0.0, 0.0)
+    attempts: int = 1
+    request_id: str = ""
 
     def __str__(self) -> str:
         return self.text

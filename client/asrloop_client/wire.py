@@ -7,16 +7,16 @@ which would be most of the client's time.
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tritonclient.grpc import service_pb2
 
-from asrloop_client.audio import Samples
+from asrloop_client.audio import EncodedFile, Pcm
 from asrloop_client.errors import InvalidAudio, ServerFailure
-
-Parameter = str | bool | int | float
+from asrloop_client.settings import Parameter
+from asrloop_client.transcript import Transcript, segments_of, words_of
 
 _TOKEN_PADDING = -1
 _LARGE_BLOCK_BYTES = 16 << 20
@@ -40,48 +40,32 @@ class Request:
 
     def __init__(
         self,
+        audio: Pcm | EncodedFile,
         model: str,
         parameters: Mapping[str, Parameter],
         request_id: str,
-        cancel_key: str,
-        *raw: bytes | memoryview,
     ) -> None:
-        """`raw` are the parts of its one input; `cancel_key` is told to nobody but the server: who knows it can end the request."""
-        self.cancel_key = cancel_key
-        self._raw = raw
+        """WAV FP32 [1, N] of samples, which are contiguous; AUDIO STRING [1, 1] of a file."""
+        self.cancel_key = uuid.uuid4().hex
+        """Told to nobody but the server: who knows it can end the request."""
+        own: dict[str, Parameter] = {}
         try:
             self._head = service_pb2.ModelInferRequest(model_name=model, id=request_id)
-            for name, value in {**parameters, "cancel_key": cancel_key}.items():
+            self._raw: tuple[bytes | memoryview, ...]
+            if isinstance(audio, EncodedFile):
+                self._head.inputs.add(name="AUDIO", datatype="BYTES", shape=[1, 1])
+                self._raw = (struct.pack("<I", len(audio.content)), audio.content)
+            else:
+                own["sample_rate"] = audio.sample_rate
+                self._head.inputs.add(name="WAV", datatype="FP32", shape=[1, audio.samples.size])
+                self._raw = (audio.samples.data.cast("B"),)
+            for name, value in {**own, **parameters, "cancel_key": self.cancel_key}.items():
                 _set(self._head.parameters[name], name, value)
         except (TypeError, ValueError) as error:
             # ValueError: an integer of more than 64 bits, or text that is no UTF-8.
             raise InvalidAudio(
                 f"model {model!r}, request_id {request_id!r}, parameters {parameters}: {error}"
             ) from None
-
-    @classmethod
-    def of_samples(
-        cls,
-        samples: Samples,
-        sample_rate: int,
-        model: str,
-        parameters: Mapping[str, Parameter],
-        request_id: str,
-        cancel_key: str,
-    ) -> Request:
-        """WAV FP32 [1, N] from `samples` [N], contiguous, at `sample_rate` Hz."""
-        request = cls(model, {"sample_rate": sample_rate, **parameters}, request_id, cancel_key, samples.data.cast("B"))
-        request._head.inputs.add(name="WAV", datatype="FP32", shape=[1, samples.size])
-        return request
-
-    @classmethod
-    def of_file(
-        cls, content: bytes, model: str, parameters: Mapping[str, Parameter], request_id: str, cancel_key: str
-    ) -> Request:
-        """AUDIO STRING [1, 1]: the bytes of an audio file."""
-        request = cls(model, parameters, request_id, cancel_key, struct.pack("<I", len(content)), content)
-        request._head.inputs.add(name="AUDIO", datatype="BYTES", shape=[1, 1])
-        return request
 
     @property
     def size(self) -> int:
@@ -108,23 +92,8 @@ def cancel_request(model: str, cancel_key: str) -> bytes:
     return bytes(request.SerializeToString())
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A ModelInferResponse's outputs; see Transcript. What the server did not send is empty or None."""
-
-    text: str
-    tokens: tuple[int, ...]
-    token_times: tuple[float, ...]
-    token_pieces: tuple[str, ...]
-    segments: tuple[str, ...]
-    segment_times: tuple[float, ...]
-    """Start and end of each segment in turn."""
-    confidence: float | None
-    complete: bool
-
-
-def read_reply(response: Any, address: str) -> Reply:
-    """The outputs that are known here, without their padding; others are ignored. Raises ServerFailure."""
+def read_reply(response: Any, address: str, duration: float | None = None) -> Transcript:
+    """Of audio of `duration` s: the outputs that are known here, without their padding. Raises ServerFailure."""
     outputs = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=False))
     missing = {"TRANSCRIPTS", "TOKENS"} - outputs.keys()
     if missing:
@@ -138,19 +107,23 @@ def read_reply(response: Any, address: str) -> Reply:
             tokens = tokens[: tokens.index(_TOKEN_PADDING)]
         texts = _strings(outputs.get("SEGMENTS", b""))
         segments = texts[: texts.index("")] if "" in texts else texts
-        confidence = _numbers("f", outputs.get("CONFIDENCE", b""))
-        return Reply(
-            text=_strings(outputs["TRANSCRIPTS"])[0],
-            tokens=tokens,
-            # A model without times sends none, or an empty tensor.
-            token_times=_numbers("f", outputs.get("TOKEN_TIMES", b""))[: len(tokens)],
-            token_pieces=_strings(outputs.get("TOKEN_PIECES", b""))[: len(tokens)],
-            segments=segments,
-            segment_times=_numbers("f", outputs.get("SEGMENT_TIMES", b""))[: 2 * len(segments)],
+        segment_times = _numbers("f", outputs.get("SEGMENT_TIMES", b""))[: 2 * len(segments)]
+        # A model without times sends none, or an empty tensor.
+        times = _numbers("f", outputs.get("TOKEN_TIMES", b""))[: len(tokens)]
+        words = words_of(_strings(outputs.get("TOKEN_PIECES", b""))[: len(tokens)], times)
+        (text, *_), confidence = _strings(outputs["TRANSCRIPTS"]), _numbers("f", outputs.get("CONFIDENCE", b""))
+        return Transcript(
+            text=text,
+            segments=segments_of(segments, segment_times, text, duration, words),
+            words=words,
+            duration=duration,
             confidence=confidence[0] if confidence else None,
             complete=outputs.get("COMPLETE", b"\1") != b"\0",
+            tokens=tokens,
+            token_times=times,
+            endpoint=address,
         )
-    except (struct.error, UnicodeDecodeError, IndexError) as error:
+    except (struct.error, ValueError) as error:
         raise ServerFailure(
             f"{address}: model {response.model_name} sent outputs that cannot be read: {error}. Check `model`."
         ) from None

@@ -34,8 +34,8 @@ def make_stub(tmp_path: Path) -> Iterator[Callable[..., Stub]]:
     """Starts stub servers for one test alone."""
     stubs: list[Stub] = []
 
-    def make(places: int = 1000) -> Stub:
-        stubs.append(Stub(tmp_path / f"stub{len(stubs)}", places))
+    def make(**options: Any) -> Stub:
+        stubs.append(Stub(tmp_path / f"stub{len(stubs)}", **options))
         return stubs[-1].start()
 
     yield make

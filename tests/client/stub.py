@@ -23,15 +23,15 @@ from asrloop.tritonserver.checks import free_ports
 class Stub:
     """Keeps its port over restarts; `seen` says what arrived since the start."""
 
-    def __init__(self, log: Path, places: int = 1000) -> None:
+    def __init__(self, log: Path, places: int = 1000, closing: bool = False) -> None:
         (self.port,) = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
-        self._log, self._places = log, places
+        self._log, self._arguments = log, (str(places), "closing" if closing else "open")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Stub":
         self._log.write_text("")
-        command = [sys.executable, __file__, str(self.port), str(self._log), str(self._places)]
+        command = [sys.executable, __file__, str(self.port), str(self._log), *self._arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"on\n"
@@ -62,7 +62,8 @@ class Stub:
 
 
 class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
-    def __init__(self, log: Path, places: int) -> None:
+    def __init__(self, log: Path, places: int, closing: bool) -> None:
+        self.closing, self.asked = closing, False
         self.log = log.open("a", buffering=1)
         self.places = threading.Semaphore(places)
         self.calls: Counter[str] = Counter()
@@ -75,6 +76,8 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.say("probe")
+        if self.closing and self.asked:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         return service_pb2.ModelReadyResponse(ready=True)
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -83,10 +86,13 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
             self.say(f"cancel={given['cancel']}")
             return service_pb2.ModelInferResponse()
         self.say("infer")
+        if self.closing:
+            self.asked = True
+            context.abort(grpc.StatusCode.UNAVAILABLE, "in ensemble 'asr_ensemble', [closing] the engine closes")
         self.say(f"timeout={given['timeout']}")
         self.say(f"key={given['cancel_key']}")
         for name, value in context.invocation_metadata():
-            if name == "x-test":
+            if name in ("x-test", "traceparent"):
                 self.say(f"header={value}")
         times = given.get("times", 1 << 30)
         self.calls[request.id] += 1
@@ -109,7 +115,9 @@ if __name__ == "__main__":
     server = grpc.server(
         ThreadPoolExecutor(100), options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
     )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Server(Path(sys.argv[2]), int(sys.argv[3])), server)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        _Server(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "closing"), server
+    )
     assert server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}") == int(sys.argv[1])
     server.start()
     print("on", flush=True)

@@ -11,10 +11,11 @@ import pytest
 import soundfile
 
 from tests.client.stand_in import StandIn
+from tests.conftest import eventually
 
 
 def run(*arguments: object, cwd: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-W", "error", "-m", "asrloop_client", *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-m", "asrloop_client.cli", *map(str, arguments)]
     variables = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
     return subprocess.run(command, env=variables, cwd=cwd, capture_output=True, text=True, timeout=60)
 
@@ -81,6 +82,21 @@ def test_directories_and_patterns_are_written_once_and_skipped_when_there(stand_
     assert pattern.stdout.startswith("WEBVTT")
 
 
+def test_what_is_done_is_written_though_an_earlier_file_is_not_and_stays(stand_in: StandIn, speech: Path) -> None:
+    here = speech.parent
+    os.mkfifo(here / "endless.wav")  # whoever reads it waits
+    command = ("transcribe", "endless.wav", "speech.wav", "--output-dir", "out", "-s", stand_in.address)
+    running = subprocess.Popen([sys.executable, "-m", "asrloop_client.cli", *command], cwd=here)
+    try:
+        assert eventually((here / "out" / "speech.txt").exists, 30)
+    finally:
+        running.kill()
+        running.wait()
+    (here / "endless.wav").unlink()
+    (here / "endless.wav").write_bytes(speech.read_bytes())
+    assert "1 transcribed, 0 failed, 1 skipped" in run(*command, cwd=here).stderr
+
+
 def test_deep_health_asks_for_a_transcript(stand_in: StandIn) -> None:
     result = run("health", "--deep", "--json", "-s", stand_in.address)
     assert result.returncode == 0
@@ -97,17 +113,6 @@ def test_health_and_its_exit_codes(stand_in: StandIn) -> None:
     assert run("health", "-s", "127.0.0.1:1").returncode == 3
 
 
-def test_stats_counts_per_model(stand_in: StandIn, speech: Path) -> None:
-    def successes() -> int:
-        lines = run("stats", "--json", "-s", stand_in.address).stdout.splitlines()
-        return {entry["model"]: entry["successes"] for entry in map(json.loads, lines)}["asr_file"]
-
-    before = successes()
-    run("transcribe", speech, "-s", stand_in.address)
-    assert successes() == before + 1
-    assert "queue ms" in run("stats", "-s", stand_in.address).stdout
-
-
 def test_no_server_is_exit_code_3_and_one_line(speech: Path) -> None:
     result = run("transcribe", speech, "-s", "127.0.0.1:1")
     assert result.returncode == 3
@@ -122,7 +127,7 @@ def test_wrong_usage_is_exit_code_2(speech: Path) -> None:
     assert "both or neither" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["transcribe", "health", "stats"])
+@pytest.mark.parametrize("command", ["transcribe", "health"])
 def test_every_command_takes_every_connection_option(command: str) -> None:
     options = {
         "--server",
@@ -138,4 +143,4 @@ def test_every_command_takes_every_connection_option(command: str) -> None:
 
 def test_help_names_the_commands_and_exit_codes() -> None:
     text = run("--help").stdout
-    assert all(word in text for word in ("transcribe", "health", "stats", "Exit codes"))
+    assert all(word in text for word in ("transcribe", "health", "Exit codes"))

@@ -1,5 +1,6 @@
 """Servers killed with SIGKILL under load: no call hangs, none fails that another server could answer, and all recovers."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asrloop_client import DeadlineExceeded, ModelNotReady
+from asrloop_client import DeadlineExceeded, InvalidAudio, ModelNotReady
 
 from tests.client.stand_in import StandIn, connections_to
 from tests.conftest import eventually
@@ -89,17 +90,41 @@ def test_a_server_that_is_down_at_the_start_is_used_later(
     assert {client.transcribe(ONES).endpoint for _ in range(4)} == {late.address, stand_in.address}
 
 
-def test_a_server_whose_model_is_gone_is_set_aside(connect: Connect, make_stand_in: Callable[..., StandIn]) -> None:
-    """The server itself stays live and ready."""
-    server = make_stand_in("--model-control-mode=explicit", "--load-model=*")
+@pytest.mark.parametrize("closed", [False, True], ids=["index", "index_closed"])
+@pytest.mark.parametrize(("model", "audio"), [("asr_ensemble", ONES), ("asr_file", b"RIFF")])
+def test_calls_wait_for_a_model_that_is_not_loaded(
+    connect: Connect, make_stand_in: Callable[..., StandIn], model: str, audio: Any, closed: bool
+) -> None:
+    """Off the loopback `serve` closes the index of models to strangers."""
+    restricted = ["--grpc-restricted-protocol=model-repository:asrloop-administration=x"] if closed else []
+    server = make_stand_in("--model-control-mode=explicit", "--load-model=*", *restricted)
     client = connect(server.address)
-    server.control("unload", "asr_ensemble")
-    with pytest.raises(DeadlineExceeded, match="asr_ensemble"):
-        client.transcribe(ONES, timeout=1)
-    assert not client.stats()[0].is_in
-    waiting = client.submit(ONES, timeout=30)
-    server.control("load", "asr_ensemble")
-    assert waiting.result().text == "160 160 16000"
-    assert client.stats()[0].is_in
+    server.control("unload", model)
+    with pytest.raises(DeadlineExceeded, match=model):
+        client.transcribe(audio, timeout=1)
+    assert client.stats()[0].not_loaded == {model}
+    other = b"RIFF" if model == "asr_ensemble" else ONES
+    with contextlib.suppress(InvalidAudio):  # an answer
+        client.transcribe(other, fail_fast=True)
+    waiting = client.submit(audio, timeout=30)
+    server.control("load", model)
+    with contextlib.suppress(InvalidAudio):
+        waiting.result()
+    assert eventually(lambda: client.stats()[0].not_loaded == frozenset())
+
+
+def test_a_model_without_a_name_at_the_server_is_an_error_at_once(connect: Connect, stand_in: StandIn) -> None:
     with pytest.raises(ModelNotReady, match="'nothing'"):
-        connect(server.address, model="nothing").transcribe(ONES, timeout=30)
+        connect(stand_in.address, model="nothing").transcribe(ONES, timeout=30)
+
+
+def test_connecting_to_a_server_that_still_loads_its_models_waits_for_one(
+    connect: Connect, make_stand_in: Callable[..., StandIn]
+) -> None:
+    server = make_stand_in("--model-control-mode=explicit")
+    with pytest.raises(ModelNotReady, match="asr_ensemble"):
+        connect(server.address, timeout=0.5)
+    with pytest.raises(ModelNotReady, match="asr_ensemble"):
+        connect(server.address, fail_fast=True)
+    threading.Timer(0.5, server.control, ("load", "asr_ensemble")).start()
+    assert connect(server.address).transcribe(ONES).text == "160 160 16000"

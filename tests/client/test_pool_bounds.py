@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 
-from asrloop_client.pool import Member, Pool, PoolConfig
+from asrloop_client.pool import Member, Pool
+from asrloop_client.settings import PoolConfig
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule

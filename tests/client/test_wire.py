@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asrloop_client import wire
+from asrloop_client import Segment, wire
+from asrloop_client.audio import EncodedFile, Pcm
 from asrloop_client.errors import InvalidAudio, ServerFailure
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,11 +20,8 @@ def parse(raw: bytes) -> service_pb2.ModelInferRequest:
     return service_pb2.ModelInferRequest.FromString(raw)
 
 
-KEY = "k" * 32
-
-
 def samples_request(samples: np.ndarray, rate: int = 16000, **parameters: Any) -> bytes:
-    return wire.Request.of_samples(samples, rate, "m", parameters, "id-1", KEY).serialised(2.5)
+    return wire.Request(Pcm(samples, rate), "m", parameters, "id-1").serialised(2.5)
 
 
 @settings(deadline=None)
@@ -59,7 +57,7 @@ def test_a_parameter_of_another_type_is_refused() -> None:
 
 
 def test_a_file_goes_as_one_string() -> None:
-    request = parse(wire.Request.of_file(b"RIFF...", "asr_file", {}, "id", KEY).serialised(1))
+    request = parse(wire.Request(EncodedFile(b"RIFF..."), "asr_file", {}, "id").serialised(1))
     assert [(each.name, each.datatype, list(each.shape)) for each in request.inputs] == [("AUDIO", "BYTES", [1, 1])]
     assert list(request.raw_input_contents) == [struct.pack("<I", 7) + b"RIFF..."]
 
@@ -91,7 +89,7 @@ def test_segments_are_read_when_the_server_sends_them() -> None:
     texts = struct.pack("<I", 1) + b"a" + struct.pack("<I", 1) + b"b" + struct.pack("<I", 0)
     times = np.array([0, 1, 2, 3, -1, -1], np.float32).tobytes()
     reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, SEGMENTS=texts, SEGMENT_TIMES=times), "host:1")
-    assert (reply.segments, reply.segment_times) == (("a", "b"), (0, 1, 2, 3))
+    assert reply.segments == (Segment("a", 0, 1), Segment("b", 2, 3))
 
 
 def test_an_empty_tensor_of_times_is_no_times() -> None:

@@ -1,0 +1,157 @@
+"""What callers may set: on a client, on the pool of a server, on a single call. It is checked here, and used elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+from asrloop_client.errors import InvalidConfig, require
+
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""gRPC metadata with lower-case names, or what gives it for each call (tracing)."""
+
+Parameter = str | bool | int | float
+
+DEFAULT_SERVER = "localhost:8001"
+SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"
+TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
+LONGEST = 7 * 86400.0
+"""Most seconds that a time limit may have."""
+
+
+class CallOptions(TypedDict, total=False):
+    """What a single call may set."""
+
+    sample_rate: float
+    """Of samples, in Hz (default 16000); files say their own."""
+    timeout: float | None
+    """Seconds for everything: loading the audio, waiting, every attempt."""
+    parameters: Mapping[str, Parameter] | None
+    """Request parameters for the server."""
+    headers: Mapping[str, str] | None
+    """gRPC metadata of this call, besides the client's."""
+    fail_fast: bool | None
+    """Raise the first failure that no other server can mend, instead of waiting until the deadline."""
+    request_id: str | None
+    """The request's name in logs, the same in all its attempts; by default a new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsConfig:
+    """PEM files for TLS; with private_key and certificate_chain the client proves its identity too (mutual TLS)."""
+
+    root_certificates: Path | str | None = None
+    """Certificates trusted to sign the server's; None for the system's."""
+    private_key: Path | str | None = None
+    certificate_chain: Path | str | None = None
+    server_name: str | None = None
+    """The name to expect in the server's certificate when it differs from the address."""
+
+    def __post_init__(self) -> None:
+        require(
+            (self.private_key is None) == (self.certificate_chain is None),
+            "mutual TLS takes both private_key and certificate_chain: give both or neither",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Bounds of the channel pool of one server; times are seconds."""
+
+    min_channels: int = 5
+    """Channels opened and connected before the first request, and kept when idle."""
+    max_channels: int = 50
+    calls_per_channel: int = 1
+    """Calls that share a channel at the same time; a further channel is opened first, up to max_channels."""
+    acquire_timeout: float = 0.5
+    """How long a call with `fail_fast` waits for a channel before it raises PoolExhausted; others wait until their deadline."""
+    idle_timeout: float = 300.0
+    """Channels idle for so long are closed, and replaced up to min_channels: what lies between forgets idle connections."""
+    reuse: bool = True
+    """False closes each channel after its one call. Used by `pooling=False`, then min_channels is 0."""
+
+    def __post_init__(self) -> None:
+        lowest = 1 if self.reuse else 0
+        require(
+            lowest <= self.min_channels <= self.max_channels,
+            f"min_channels is {self.min_channels} and max_channels {self.max_channels}: "
+            f"give {lowest} <= min_channels <= max_channels",
+        )
+        require(self.max_channels >= 1, f"max_channels is {self.max_channels}: give 1 or more")
+        require(self.calls_per_channel >= 1, f"calls_per_channel is {self.calls_per_channel}: give 1 or more")
+        require(self.acquire_timeout >= 0, f"acquire_timeout is {self.acquire_timeout} s: give 0 or more")
+        require(self.idle_timeout > 0, f"idle_timeout is {self.idle_timeout} s: give more than 0")
+
+
+@dataclass(eq=False, repr=False)
+class Settings:
+    """What a client is made with. Times are seconds."""
+
+    servers: str | Sequence[str] | None = None
+    """One gRPC address `host:port` or several; default: the variable ASR_CLIENT_SERVERS, else localhost:8001."""
+    _: KW_ONLY
+    model: str = "asr_ensemble"
+    """Takes samples (WAV)."""
+    file_model: str = "asr_file"
+    """Takes the bytes of a file (AUDIO)."""
+    loop_model: str = "decoder_loop"
+    """Cancels by key."""
+    timeout: float = 60.0
+    """For one transcription, everything included."""
+    fail_fast: bool = False
+    """Raise the first failure that no other server can mend, instead of waiting until the deadline."""
+    prewarm: bool = True
+    """Connect at the start: ServerGone if no server answers, ModelNotReady if none has loaded a model within `timeout`.
+    False: the first call connects, and waits."""
+    pooling: bool = True
+    """False opens a channel per request and closes it after."""
+    pool: PoolConfig = PoolConfig()
+    probe_interval: float = 60.0
+    """Between probes of a server while all is well."""
+    probe_timeout: float = 2.0
+    """For a probe's answer."""
+    headers: Headers = field(default_factory=dict)
+    token: str | None = None
+    """Default: the variable ASR_CLIENT_TOKEN."""
+    token_header: str = TOKEN_HEADER
+    """`--grpc-restricted-protocol=inference:KEY=TOKEN` wants `triton-grpc-protocol-KEY`."""
+    tls: TlsConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.servers is None:
+            self.servers = os.environ.get(SERVERS_VARIABLE, "").replace(",", " ") or DEFAULT_SERVER
+        if self.token is None:
+            self.token = os.environ.get(TOKEN_VARIABLE)
+        require(bool(self.addresses), "no server was given: give one address `host:port` or a list of them")
+        for name in ("timeout", "probe_interval", "probe_timeout"):
+            value = getattr(self, name)
+            require(0 < value <= LONGEST, f"{name} is {value} s: give more than 0 and at most {LONGEST:.0f}")
+
+    @property
+    def addresses(self) -> list[str]:
+        """The servers one by one."""
+        return self.servers.split() if isinstance(self.servers, str) else list(self.servers or ())
+
+    @property
+    def models(self) -> list[str]:
+        """Those that transcribe."""
+        return list(dict.fromkeys((self.model, self.file_model)))
+
+    @property
+    def channels(self) -> PoolConfig:
+        """The bounds of each server's pool, `pooling` considered."""
+        return self.pool if self.pooling else PoolConfig(min_channels=0, max_channels=2**31, reuse=False)
+
+    def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The headers of a call, the token among them."""
+        token = {} if self.token is None else {self.token_header: self.token}
+        try:
+            own = self.headers() if callable(self.headers) else self.headers
+            return {**own, **token, **(more or {})}
+        except Exception as error:  # the caller's own function
+            raise InvalidConfig(
+                f"headers could not be made: {error!r}; give a mapping, or a function for one"
+            ) from error
