@@ -2,14 +2,14 @@
 
 import threading
 import traceback
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from asrloop.engine.errors import ERRORS, RequestError
 from asrloop.engine.utterance import Ending, Finished
 
-PUBLISH_SECONDS = 0.1
+PUBLISH_SECONDS = 0.25
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROWS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0)
 
@@ -92,17 +92,20 @@ class EngineMetrics:
         self._finished.append(Finished(error.outcome))
 
     def take(self) -> Iterator[Change]:
-        """The changes since the last call, the gauge's value among them."""
+        """The changes since the last call, the gauge's value among them. A counter is added to once."""
         steps = [self._steps.popleft() for _ in range(len(self._steps))]
+        finished = [self._finished.popleft() for _ in range(len(self._finished))]
+        sums: defaultdict[tuple[MetricSpec, str], float] = defaultdict(float)
+        sums[RESTARTS, ""], self._restarts = self._restarts, 0
+        sums[STEPS, ""] = len(steps)
         yield Change(SLOTS, self._slots_in_use())
-        if self._restarts:
-            restarts, self._restarts = self._restarts, 0
-            yield Change(RESTARTS, restarts)
-        if steps:
-            yield Change(STEPS, len(steps))
-            yield from (Change(ROWS, rows) for rows in steps)
-        for utterance in [self._finished.popleft() for _ in range(len(self._finished))]:
-            yield from _of_utterance(utterance)
+        yield from (Change(ROWS, rows) for rows in steps)
+        for change in (change for utterance in finished for change in _of_utterance(utterance)):
+            if change.spec.kind == "counter":
+                sums[change.spec, change.outcome] += change.value
+            else:
+                yield change
+        yield from (Change(spec, value, outcome) for (spec, outcome), value in sums.items() if value)
 
 
 class Publisher:
@@ -150,9 +153,7 @@ def _of_utterance(utterance: Finished) -> Iterator[Change]:
     yield Change(REQUESTS, 1, utterance.outcome)
     if utterance.ending in _ENDINGS:
         yield Change(_ENDINGS[utterance.ending], 1)
-    for spec, amount in ((TOKENS, utterance.tokens), (AUDIO, utterance.audio_seconds)):
-        if amount:
-            yield Change(spec, amount)
+    yield from (Change(TOKENS, utterance.tokens), Change(AUDIO, utterance.audio_seconds))
     for spec, seconds in (
         (QUEUE, utterance.queue_seconds), (ENCODE, utterance.encode_seconds), (DECODE, utterance.decode_seconds),
     ):  # fmt: skip

@@ -21,6 +21,7 @@ from asrloop.engine.family import Emission
 from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
+from asrloop.engine.utterance import Finished
 from tests.conftest import eventually
 
 WAIT = 20.0
@@ -494,6 +495,23 @@ def test_metrics_are_numbers_taken_when_an_utterance_ends() -> None:
     assert found["asrloop_audio_seconds_total", ""] == [1.0]
     assert len(found["asrloop_decode_seconds", ""]) == 1
     assert [change.spec.name for change in published.take()] == ["asrloop_slots_in_use"]
+
+
+def test_a_counter_is_published_once_however_many_utterances_added_to_it() -> None:
+    published = EngineMetrics(lambda: 0)
+    for _ in range(3):
+        published.stepped(2, 0.001)
+        published.finished(Finished("ok", audio_seconds=0.5, tokens=4, queue_seconds=0.01))
+    changes = list(published.take())
+    counters = [(change.spec.name, change.value) for change in changes if change.spec.kind == "counter"]
+    assert sorted(counters) == [
+        ("asrloop_audio_seconds_total", 1.5),
+        ("asrloop_requests_total", 3),
+        ("asrloop_steps_total", 3),
+        ("asrloop_tokens_total", 12),
+    ]
+    observed = [change.spec.name for change in changes if change.spec.kind == "histogram"]
+    assert sorted(observed) == ["asrloop_queue_seconds"] * 3 + ["asrloop_rows_per_step"] * 3
 
 
 class RepeatingFamily(CountingFamily):
