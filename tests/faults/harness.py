@@ -75,11 +75,17 @@ class Serving:
             "ASRLOOP_SUPERVISOR__MAX_RESTARTS": "50",
             "ASRLOOP_SERVER__STOP_TIMEOUT_SECONDS": "3",
         }
-        with Path(stderr or log).open("wb") as sink:
+        self._command = [*wrapper, sys.executable, "-m", "asrloop.cli", "serve", *options]
+        self._environment = {**os.environ, **quick, **environment}
+        self._stderr = Path(stderr or log)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the ports that it had before if it was stopped."""
+        with self._stderr.open("ab") as sink:
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "asrloop.cli", "serve", *options],
-                cwd=ROOT, env={**os.environ, **quick, **environment}, stderr=sink, start_new_session=True,
-            )  # fmt: skip
+                self._command, cwd=ROOT, env=self._environment, stderr=sink, start_new_session=True
+            )
 
     @property
     def server(self) -> int:

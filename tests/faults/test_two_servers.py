@@ -1,0 +1,95 @@
+"""Two real servers hurt in turn under the callers of one client: no call fails, no text is wrong. `make test-chaos`."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asrloop_client import AsrClient
+
+from tests.conftest import BECKETT, eventually, words
+from tests.faults.harness import Serving, Speech
+
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "0"))
+CALLERS = 16
+
+
+def killed(serving: Serving) -> None:
+    os.kill(serving.server, signal.SIGKILL)
+
+
+def hung(serving: Serving) -> None:
+    stopped = serving.server
+    os.kill(stopped, signal.SIGSTOP)
+    time.sleep(5)
+    if serving.server == stopped:  # what watches it may have replaced it
+        os.kill(stopped, signal.SIGCONT)
+
+
+def restarted(serving: Serving) -> None:
+    serving.stop()
+    serving.start()
+
+
+HURTS: list[Callable[[Serving], None]] = [killed, hung, restarted]
+
+
+def answers_again(client: AsrClient, number: int) -> bool:
+    """Whether that server comes in again and gets some calls."""
+    before = client.stats()[number].calls
+    return eventually(lambda: client.stats()[number].is_in and client.stats()[number].calls > before + 4, 60)
+
+
+@pytest.mark.skipif(not SECONDS, reason="takes minutes: make test-chaos")
+def test_two_servers_hurt_in_turn_cost_no_call(tmp_path: Path, speech: Speech, model_repository: Path) -> None:
+    servers = [Serving(tmp_path / f"serve{number}.log") for number in range(2)]
+    took, wrong, failed, over = list[float](), list[str](), list[BaseException](), threading.Event()
+
+    def ask(client: AsrClient, number: int) -> None:
+        random_ = random.Random(number)
+        while not over.is_set():
+            audio: Any = speech.file if random_.random() < 0.5 else speech.samples
+            began = time.monotonic()
+            try:
+                text = client.transcribe(audio).text
+            except BaseException as error:
+                failed.append(error)
+            else:
+                took.append(time.monotonic() - began)
+                if words(text) != BECKETT:
+                    wrong.append(text)
+
+    try:
+        for server in servers:
+            server.wait(speech)
+        with AsrClient([each.address for each in servers], timeout=30) as client:
+            threads = [threading.Thread(target=ask, args=(client, number)) for number in range(CALLERS)]
+            for thread in threads:
+                thread.start()
+            started, turn = time.monotonic(), 0
+            while time.monotonic() - started < SECONDS:
+                hurt, server = HURTS[turn // 2 % len(HURTS)], servers[turn % 2]
+                hurt(server)
+                # The other is hurt only when this one serves again: with both gone nobody could answer.
+                assert answers_again(client, turn % 2), server.said()
+                turn += 1
+            over.set()
+            for thread in threads:
+                thread.join(60)
+        seconds = time.monotonic() - started
+    finally:
+        over.set()
+        for server in servers:
+            server.stop()
+    print(
+        f"\n{len(took) + len(failed)} calls of {CALLERS} callers in {seconds:.0f} s, a server hurt {turn} times: "
+        f"{len(failed)} failed, slowest {max(took):.1f} s, {len(wrong)} wrong texts"
+    )
+    assert failed == []
+    assert wrong == []
+    assert len(took) > 100
