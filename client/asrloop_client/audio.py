@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import io
+import math
 import os
 import struct
 import sys
@@ -65,13 +66,8 @@ class EncodedFile:
 
 
 def is_slow(audio: Audio) -> bool:
-    """Whether `load` may take long enough to be done in a thread: it reads a file, or converts much."""
-    return (
-        hasattr(audio, "__fspath__")
-        or isinstance(audio, str)
-        or hasattr(audio, "read")
-        or getattr(audio, "size", 0) > 1 << 20
-    )
+    """Whether `load` may take long enough to be done in a thread: it reads a file, or converts a list or much."""
+    return not isinstance(audio, bytes | bytearray | memoryview) and getattr(audio, "size", math.inf) > 1 << 20
 
 
 def load(audio: Audio, sample_rate: float) -> Pcm | EncodedFile:

@@ -37,7 +37,7 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._futures: set[Future[Any]] = set()
+        self._futures: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
         self.cancelled = False
         """Whether `cancel()` was called."""
 
@@ -52,13 +52,8 @@ class CancelToken:
     def _add(self, future: Future[Any]) -> None:
         with self._lock:
             self._futures.add(future)
-        future.add_done_callback(self._discard)
         if self.cancelled:
             future.cancel()
-
-    def _discard(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._futures.discard(future)
 
 
 class BulkOptions(CallOptions, total=False):
@@ -122,8 +117,13 @@ class _Client(Settings):
             cancel._add(future)
         return future
 
-    def _bulk(
+
+class _Bulk:
+    """Many transcriptions, begun a little ahead of the outcomes that are asked for."""
+
+    def __init__(
         self,
+        client: _Client,
         audios: Iterable[Audio],
         ordered: bool,
         *,
@@ -131,29 +131,12 @@ class _Client(Settings):
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[CallOptions],
-    ) -> _Bulk:
-        require(
-            isinstance(concurrency, int) and concurrency >= 1,
-            f"concurrency is {concurrency}: give a whole number of 1 or more",
-        )
-        require(not isinstance(audios, str | bytes), "audios is a single one: give a list, or use transcribe")
-        gate = asyncio.Semaphore(concurrency)
-        begin = lambda audio: self._submit(lambda: self._core.transcribe(audio, gate, **options), cancel)  # noqa: E731
-        return _Bulk(begin, audios, ordered, _LOOKAHEAD * concurrency, progress)
-
-
-class _Bulk:
-    """Many transcriptions, begun a little ahead of the outcomes that are asked for."""
-
-    def __init__(
-        self,
-        begin: Callable[[Audio], Future[Transcript]],
-        audios: Iterable[Audio],
-        ordered: bool,
-        most: int,
-        progress: Progress | None,
     ) -> None:
-        self._begin, self._ordered, self._most, self._progress = begin, ordered, most, progress
+        whole = isinstance(concurrency, int) and concurrency >= 1
+        require(whole, f"concurrency is {concurrency}: give a whole number of 1 or more")
+        require(not isinstance(audios, str | bytes), "audios is a single one: give a list, or use transcribe")
+        self._client, self._gate, self._cancel, self._options = client, asyncio.Semaphore(concurrency), cancel, options
+        self._ordered, self._progress, self._most = ordered, progress, _LOOKAHEAD * concurrency
         self._audios = enumerate(audios)
         self._done, self._total = 0, len(audios) if isinstance(audios, Sized) else None
         self._calls: set[Future[Transcript]] = set()
@@ -184,7 +167,8 @@ class _Bulk:
         own: Future[Outcome] = Future()
         own.set_running_or_notify_cancel()  # so that nobody can cancel it but by its call
         self._unfilled.append(own)
-        call = self._begin(audio)
+        begin = partial(self._client._core.transcribe, audio, self._gate, **self._options)
+        call = self._client._submit(begin, self._cancel)
         self._calls.add(call)
         call.add_done_callback(partial(self._settle, own, index, audio))
         return own
@@ -234,11 +218,11 @@ class AsrClient(_Client):
 
         An error is raised in its place, or yielded with `return_errors`. Ending the iteration cancels what still runs.
         """
-        return (_value(each, return_errors) for each in self._outcomes(self._bulk(audios, True, **options)))
+        return (_value(each, return_errors) for each in self._outcomes(_Bulk(self, audios, True, **options)))
 
     def as_completed(self, audios: Iterable[Audio], **options: Unpack[BulkOptions]) -> Iterator[Outcome]:
         """As transcribe_many, but each with its input as soon as it is done; errors are in the outcomes."""
-        return self._outcomes(self._bulk(audios, False, **options))
+        return self._outcomes(_Bulk(self, audios, False, **options))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return when a server and a model of it answer; raises DeadlineExceeded after `timeout` s."""
@@ -282,11 +266,11 @@ class AsyncAsrClient(_Client):
         self, audios: Iterable[Audio], *, return_errors: bool = False, **options: Unpack[BulkOptions]
     ) -> AsyncIterator[Any]:
         """As AsrClient.transcribe_many."""
-        return self._outcomes(self._bulk(audios, True, **options), lambda each: _value(each, return_errors))
+        return self._outcomes(_Bulk(self, audios, True, **options), lambda each: _value(each, return_errors))
 
     def as_completed(self, audios: Iterable[Audio], **options: Unpack[BulkOptions]) -> AsyncIterator[Outcome]:
         """As AsrClient.as_completed."""
-        return self._outcomes(self._bulk(audios, False, **options), lambda each: each)
+        return self._outcomes(_Bulk(self, audios, False, **options), lambda each: each)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """As AsrClient.wait_until_ready."""

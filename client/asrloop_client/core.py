@@ -67,9 +67,6 @@ class _Job:
     """One transcription to do, the same in all its attempts; times by time.monotonic()."""
 
     request: Request
-    model: str
-    audio: Pcm | EncodedFile
-    request_id: str
     headers: Mapping[str, str]
     fail_fast: bool
     started: float
@@ -184,12 +181,13 @@ class Core:
             async with asyncio.timeout(seconds):
                 slow = is_slow(audio)
                 loaded = await asyncio.to_thread(load, audio, sample_rate) if slow else load(audio, sample_rate)
-                name, model = request_id or uuid.uuid4().hex, self._model(loaded)
                 job = _Job(
-                    request=Request(loaded, model, parameters or {}, name), model=model, audio=loaded, request_id=name,
-                    headers=self.settings.all_headers(headers), started=started, timeout=seconds,
+                    request=Request(loaded, self._model(loaded), parameters or {}, request_id or uuid.uuid4().hex),
+                    headers=self.settings.all_headers(headers),
                     fail_fast=self.settings.fail_fast if fail_fast is None else fail_fast,
-                )  # fmt: skip
+                    started=started,
+                    timeout=seconds,
+                )
                 return await self._until_answered(job)
         except AsrError:
             raise
@@ -208,7 +206,7 @@ class Core:
                     if not await self._may_go_on(error, endpoint, job):
                         raise
                     job.last = str(error)
-                    LOG.info("%s: attempt %d failed and is made again: %s", job.request_id, job.attempts, error)
+                    LOG.info("%s: attempt %d failed and is made again: %s", job.request.request_id, job.attempts, error)
                 continue
             pauses += 1
             if job.tried:
@@ -216,9 +214,9 @@ class Core:
                 await asyncio.sleep(backoff(pauses, *_PAUSES))
                 job.tried.clear()
             elif job.fail_fast:
-                raise self._none_serves(job.model)
+                raise self._none_serves(job.request.model)
             else:
-                job.last = str(self._none_serves(job.model))
+                job.last = str(self._none_serves(job.request.model))
                 await self._wait(pauses)
 
     async def _until_ready(self) -> None:
@@ -240,7 +238,7 @@ class Core:
         if isinstance(error, ModelNotReady):
             # Its probe tells a model that is not loaded from a wrong name, which only another server may know.
             await endpoint.probe()
-            return self._choose(job) is not None or not (endpoint.serves(job.model) or job.fail_fast)
+            return self._choose(job) is not None or not (endpoint.serves(job.request.model) or job.fail_fast)
         return error.retryable and not (job.fail_fast and self._choose(job) is None)
 
     def _model(self, audio: Pcm | EncodedFile) -> str:
@@ -253,7 +251,7 @@ class Core:
         rotated = [self.endpoints[(self._turn + i) % count] for i in range(count)]
         open_to_us = [
             each for each in rotated
-            if each.serves(job.model) and each.address not in job.tried and (each.has_room or job.fail_fast)
+            if each.serves(job.request.model) and each.address not in job.tried and (each.has_room or job.fail_fast)
         ]  # fmt: skip
         return min(open_to_us, key=lambda each: each.in_flight, default=None)
 
@@ -293,9 +291,11 @@ class Core:
         finally:
             endpoint.ended()
         endpoint.answered()
-        transcript, now = read_reply(response, endpoint.address, job.audio.duration), time.monotonic()
+        transcript, now = read_reply(response, endpoint.address, job.request.duration), time.monotonic()
         timings = Timings(total=now - job.started, acquire=acquired - began, call=now - acquired)
-        return dataclasses.replace(transcript, timings=timings, attempts=job.attempts, request_id=job.request_id)
+        return dataclasses.replace(
+            transcript, timings=timings, attempts=job.attempts, request_id=job.request.request_id
+        )
 
     async def _acquire(self, endpoint: Endpoint, job: _Job) -> Any:
         config = endpoint.pool.config

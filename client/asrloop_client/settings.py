@@ -80,10 +80,14 @@ class PoolConfig:
             f"min_channels is {self.min_channels} and max_channels {self.max_channels}: "
             f"give {lowest} <= min_channels <= max_channels",
         )
-        require(self.max_channels >= 1, f"max_channels is {self.max_channels}: give 1 or more")
-        require(self.calls_per_channel >= 1, f"calls_per_channel is {self.calls_per_channel}: give 1 or more")
-        require(self.acquire_timeout >= 0, f"acquire_timeout is {self.acquire_timeout} s: give 0 or more")
-        require(self.idle_timeout > 0, f"idle_timeout is {self.idle_timeout} s: give more than 0")
+        for name, least in {
+            "max_channels": 1,
+            "calls_per_channel": 1,
+            "acquire_timeout": 0,
+            "idle_timeout": 0.001,
+        }.items():
+            value = getattr(self, name)
+            require(value >= least, f"{name} is {value}: give {least} or more")
 
 
 @dataclass(eq=False, repr=False)

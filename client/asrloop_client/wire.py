@@ -46,6 +46,7 @@ class Request:
         request_id: str,
     ) -> None:
         """WAV FP32 [1, N] of samples, which are contiguous; AUDIO STRING [1, 1] of a file."""
+        self.model, self.request_id, self.duration = model, request_id, audio.duration
         self.cancel_key = uuid.uuid4().hex
         """Told to nobody but the server: who knows it can end the request."""
         own: dict[str, Parameter] = {}
