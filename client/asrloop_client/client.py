@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, Self, TypeVar, Unpack
 
 from asrloop_client.audio import Audio
-from asrloop_client.core import Core, ServerHealth
-from asrloop_client.endpoints import ServerStats
+from asrloop_client.core import Core
+from asrloop_client.endpoints import ServerState
 from asrloop_client.errors import AsrError, Cancelled, ClientClosed, ClientForked, require
 from asrloop_client.settings import CallOptions, Settings
 from asrloop_client.transcript import Transcript
@@ -98,9 +98,9 @@ class _Client(Settings):
         # Runs at the latest when the interpreter exits.
         self._finalizer = weakref.finalize(self, _shut_down, self._core, self._loop, self._thread)
 
-    def stats(self) -> list[ServerStats]:
+    def stats(self) -> list[ServerState]:
         """This client's view of each server: in or out, calls, pool."""
-        return [endpoint.stats() for endpoint in self._core.endpoints]
+        return [endpoint.state() for endpoint in self._core.endpoints]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(f'{each.address}: {each.pool!r}' for each in self._core.endpoints)}>"
@@ -228,7 +228,7 @@ class AsrClient(_Client):
         """Return when a server and a model of it answer; raises DeadlineExceeded after `timeout` s."""
         _result(self._submit(lambda: self._core.wait_until_ready(timeout)))
 
-    def health(self, deep: Audio | None = None) -> list[ServerHealth]:
+    def health(self, deep: Audio | None = None) -> list[ServerState]:
         """Ask every server now; with `deep` also for the transcript of that audio."""
         return _result(self._submit(lambda: self._core.health(deep)))
 
@@ -276,7 +276,7 @@ class AsyncAsrClient(_Client):
         """As AsrClient.wait_until_ready."""
         await asyncio.wrap_future(self._submit(lambda: self._core.wait_until_ready(timeout)))
 
-    async def health(self, deep: Audio | None = None) -> list[ServerHealth]:
+    async def health(self, deep: Audio | None = None) -> list[ServerState]:
         """As AsrClient.health."""
         return await asyncio.wrap_future(self._submit(lambda: self._core.health(deep)))
 

@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
-from tritonclient.grpc import service_pb2
-
 from asrloop_client.audio import Audio, EncodedFile, Pcm, is_slow, load
 from asrloop_client.channel import Dialer
-from asrloop_client.endpoints import LOG, Endpoint, backoff
+from asrloop_client.endpoints import LOG, Endpoint, ServerState, backoff
 from asrloop_client.errors import (
     AsrError,
     ClientClosed,
@@ -25,7 +23,6 @@ from asrloop_client.errors import (
     ModelNotReady,
     Overloaded,
     PoolExhausted,
-    ServerFailure,
     ServerGone,
 )
 from asrloop_client.settings import LONGEST, CallOptions, Parameter, Settings
@@ -40,26 +37,6 @@ _ASK_PAUSES = (0.05, 1.0)
 """The same before whoever waits for a model asks again whether it is loaded."""
 _LARGE = 8 << 20
 """Messages of more bytes are put together in a thread."""
-
-
-@dataclass
-class ServerHealth:
-    """One server's answer to a health check now."""
-
-    address: str
-    models: dict[str, bool]
-    """Readiness per model."""
-    live: bool = False
-    """The server process answers."""
-    error: str | None = None
-    """Why it could not be asked, or why a deep check failed."""
-    seconds: float | None = None
-    """How long a transcription took, of a deep check."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether transcriptions can be expected to work."""
-        return self.live and self.error is None and all(self.models.values())
 
 
 @dataclass(kw_only=True)
@@ -148,7 +125,7 @@ class Core:
             self._running.discard(task)
             del task
 
-    async def health(self, deep: Audio | None = None) -> list[ServerHealth]:
+    async def health(self, deep: Audio | None = None) -> list[ServerState]:
         """What every server says now; with `deep` after transcribing that."""
         return await asyncio.gather(*(self._health(endpoint, deep) for endpoint in self.endpoints))
 
@@ -231,7 +208,9 @@ class Core:
             async with asyncio.timeout(backoff(pauses, *_ASK_PAUSES)):
                 await self._news.wait()
         except TimeoutError:
-            await asyncio.gather(*(each.probe() for each in self.endpoints if each.is_in and each.not_loaded))
+            await asyncio.gather(
+                *(each.probe() for each in self.endpoints if each.is_in and False in each.loaded.values())
+            )
 
     async def _may_go_on(self, error: AsrError, endpoint: Endpoint, job: _Job) -> bool:
         """Whether another attempt may succeed after `error` of `endpoint`."""
@@ -259,8 +238,7 @@ class Core:
         job.tried.add(endpoint.address)
         job.attempts += 1
         began = time.monotonic()
-        endpoint.started()
-        try:
+        with endpoint.calling():
             member = await self._acquire(endpoint, job)
             acquired = time.monotonic()
             call: asyncio.Future[Any] | None = None
@@ -282,15 +260,9 @@ class Core:
                 if call is not None and not call.done():
                     call.cancel()
                     endpoint.end_at_server(job.request.cancel_key)
-                endpoint.pool.release(member, broken)
+                endpoint.pool.release(member, broken, reuse=self.settings.pooling)
                 # An error must not keep its call, and by it a socket, alive through this frame.
                 del call, member
-        except AsrError as error:
-            endpoint.failed(error, began)
-            raise
-        finally:
-            endpoint.ended()
-        endpoint.answered()
         transcript, now = read_reply(response, endpoint.address, job.request.duration), time.monotonic()
         timings = Timings(total=now - job.started, acquire=acquired - began, call=now - acquired)
         return dataclasses.replace(
@@ -325,20 +297,20 @@ class Core:
                     f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
                 )
 
-    async def _health(self, endpoint: Endpoint, deep: Audio | None) -> ServerHealth:
-        found = ServerHealth(endpoint.address, dict.fromkeys(self.settings.models, False))
-        try:
-            found.live = (await endpoint.ask("ServerLive", service_pb2.ServerLiveRequest())).live
-            for model in found.models:
-                with contextlib.suppress(ModelNotReady, ServerFailure):
-                    found.models[model] = await endpoint.is_loaded(model)
-            if deep is not None:
-                began, loaded = time.monotonic(), load(deep, 16000)
-                request = Request(loaded, self._model(loaded), {}, "health").serialised(self.settings.timeout)
-                read_reply(await endpoint.ask("ModelInfer", request, self.settings.timeout), endpoint.address)
+    async def _health(self, endpoint: Endpoint, deep: Audio | None) -> ServerState:
+        await endpoint.probe()
+        found = endpoint.state()
+        if found.ready:
+            found.error = None  # of a call before
+        if deep is not None and found.live:
+            began, loaded = time.monotonic(), load(deep, 16000)
+            model, limit = self._model(loaded), self.settings.timeout
+            try:
+                request = Request(loaded, model, {}, "health").serialised(limit)
+                read_reply(await endpoint.ask("ModelInfer", request, limit), endpoint.address)
                 found.seconds = time.monotonic() - began
-        except AsrError as error:
-            found.error = str(error)
+            except AsrError as error:
+                found.models[model], found.error = False, str(error)
         return found
 
     def _none_serves(self, model: str) -> AsrError:

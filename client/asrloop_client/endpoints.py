@@ -7,11 +7,12 @@ pauses while the server is out, and at once when a call has doubts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,18 +41,26 @@ def backoff(attempt: int, first: float, most: float) -> float:
     return _RANDOM.uniform(0.5, 1.0) * min(most, first * 2.0 ** min(attempt - 1, 30))
 
 
-@dataclass(frozen=True)
-class ServerStats:
-    """One server as the client sees it."""
+@dataclass
+class ServerState:
+    """One server as the client sees it; of `health()` as it answered now."""
 
     address: str
-    is_in: bool
-    """False while it gets no calls."""
-    not_loaded: frozenset[str]
-    """Models it is known to lack, as of its last probe; calls for them wait."""
+    live: bool
+    """Whether it is in. Otherwise it gets no calls."""
+    models: dict[str, bool]
+    """Whether each was loaded when last asked."""
+    error: str | None
+    """What the last failure was, of a call or of the health check."""
     calls: int
-    last_failure: str | None
     pool: PoolStats
+    seconds: float | None = None
+    """How long a transcription took, of a deep health check."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether transcriptions can be expected to work."""
+        return self.live and all(self.models.values())
 
 
 class Endpoint:
@@ -65,7 +74,8 @@ class Endpoint:
             lambda connection: self._spawn(connection.close(), name="close"),
         )
         self.is_in = True
-        self.not_loaded: frozenset[str] = frozenset()
+        self.loaded: dict[str, bool | None] = dict.fromkeys(settings.models)
+        """By model, as of the last probe; None where the server does not know it or does not say."""
         self.in_flight = self.calls = 0
         self.last_failure: str | None = None
         """The message only: an exception would keep its traceback alive, and with it the failed call and its socket."""
@@ -81,8 +91,8 @@ class Endpoint:
         self._closed = False
 
     def serves(self, model: str) -> bool:
-        """Whether calls for `model` may be sent, as far as is known. A model that it does not know at all gets an error at once."""
-        return self.is_in and model not in self.not_loaded
+        """Whether calls for `model` may be sent: one that the server does not know gets its error at once, others wait."""
+        return self.is_in and self.loaded[model] is not False
 
     @property
     def is_ready(self) -> bool:
@@ -98,23 +108,28 @@ class Endpoint:
         """What keeps calls for `model` away from this server."""
         if not self.is_in:
             return self.last_failure or f"{self.address}: it is out."
-        if model in self.not_loaded:
+        if self.loaded[model] is False:
             return f"{self.address}: model {model!r} is not loaded. Wait, or look at the server's log."
         return self.last_failure or f"{self.address}: it has as much to do as it takes."
 
-    def started(self) -> None:
-        """A call was given to this server; ended by `ended`."""
-        self.in_flight += 1
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[None]:
+        """Around one call: its AsrError takes the server out only where that concerns it."""
+        began = time.monotonic()
         self.calls += 1
+        self.in_flight += 1
+        try:
+            yield
+            self._answered()
+        except AsrError as error:
+            self._failed(error, began)
+            raise
+        finally:
+            self.in_flight -= 1
+            if self.limit < math.inf:
+                self._on_news()
 
-    def ended(self) -> None:
-        """It is over, whatever came of it."""
-        self.in_flight -= 1
-        if self.limit < math.inf:
-            self._on_news()
-
-    def answered(self) -> None:
-        """A call got its transcript."""
+    def _answered(self) -> None:
         self._answered_at = time.monotonic()
         self._answers += 1
         if self.limit < math.inf and self._answers >= max(_LEAST_GROWTH, 4 * self.limit):
@@ -123,8 +138,7 @@ class Endpoint:
             if self.limit > self.pool.config.max_channels * self.pool.config.calls_per_channel:
                 self.limit = math.inf
 
-    def failed(self, error: AsrError, began: float) -> None:
-        """A call that began at time.monotonic() `began` raised `error`; it takes the server out only where that concerns it."""
+    def _failed(self, error: AsrError, began: float) -> None:
         self.last_failure = str(error)
         if error.code is not None and error.code != "closing":
             self._answered_at = time.monotonic()
@@ -157,10 +171,6 @@ class Endpoint:
         seconds = timeout or self._settings.probe_timeout
         return await self._control.call(method, request, seconds, self._settings.all_headers())
 
-    async def is_loaded(self, model: str) -> bool:
-        """Whether the server says so. Raises AsrError."""
-        return bool((await self.ask("ModelReady", service_pb2.ModelReadyRequest(name=model))).ready)
-
     def end_at_server(self, cancel_key: str) -> None:
         """Have the server end the request with this key; nobody waits for it."""
 
@@ -173,9 +183,10 @@ class Endpoint:
         if not self._closed:
             self._spawn(tell(), name="end_at_server")
 
-    def stats(self) -> ServerStats:
+    def state(self) -> ServerState:
         """A snapshot; from any thread."""
-        return ServerStats(self.address, self.is_in, self.not_loaded, self.calls, self.last_failure, self.pool.stats())
+        models = {model: self.is_in and bool(loaded) for model, loaded in self.loaded.items()}
+        return ServerState(self.address, self.is_in, models, self.last_failure, self.calls, self.pool.stats())
 
     async def close(self) -> None:
         """Send the cancellations that are under way, then close all channels."""
@@ -226,7 +237,7 @@ class Endpoint:
             # A new channel connects at once; the old one would wait as long as gRPC thinks fit. Others may be asking on it.
             self._drop_control(self._settings.probe_timeout)
         try:
-            not_loaded = frozenset([each for each in self._settings.models if await self._waits_for(each)])
+            loaded = {model: await self._is_loaded(model) for model in self.loaded}
         except AsrError as error:
             self._go_out(error)
             self.pool.lose(ServerGone(f"{self.address}: {error}"))
@@ -237,27 +248,31 @@ class Endpoint:
             LOG.info("%s answers again", self.address)
             self._in_since, self.is_in = time.monotonic(), True
             self.last_failure = None
-        if not_loaded - self.not_loaded:
-            LOG.warning("%s has not loaded %s; calls for it wait", self.address, sorted(not_loaded))
-        self.not_loaded = not_loaded
+        for model in loaded:
+            if loaded[model] is False and self.loaded[model] is not False:
+                LOG.warning("%s has not loaded %s; calls for it wait", self.address, model)
+        self.loaded = loaded
         self._on_news()
 
-    async def _waits_for(self, model: str) -> bool:
-        """Whether the model is not loaded but may be some day. Raises AsrError when there is no answer."""
+    async def _is_loaded(self, model: str) -> bool | None:
+        """See `loaded`. Raises AsrError when there is no answer; a refusal is one, and calls get it too."""
         try:
-            if await self.is_loaded(model):
-                return False
+            if (await self.ask("ModelReady", service_pb2.ModelReadyRequest(name=model))).ready:
+                return True
         except AsrError as error:
             if isinstance(error, _NO_ANSWER):
                 raise
-            return False  # an answer all the same; calls get it too
+            self.last_failure = str(error)
+            return None
         try:
             index = await self.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest())
         except AsrError as error:
             if isinstance(error, _NO_ANSWER):
                 raise
-            return True  # the index is closed to us: to all other questions Triton answers the same as for a wrong name
-        return any(each.name == model for each in index.models)
+            return (
+                False  # the index is closed to us: to all other questions Triton answers the same as for a wrong name
+            )
+        return False if any(each.name == model for each in index.models) else None
 
     async def _connect(self) -> None:
         """Open channels up to the pool's minimum; what goes wrong with one the call on it will say."""

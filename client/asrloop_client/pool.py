@@ -112,11 +112,11 @@ class Pool(Generic[ConnectionT]):
                 self.release(place.result())
             raise
 
-    def release(self, member: Member[ConnectionT], broken: bool = False) -> None:
-        """End one call on `member`; whoever has waited longest gets its place."""
+    def release(self, member: Member[ConnectionT], broken: bool = False, reuse: bool = True) -> None:
+        """End one call on `member`, which takes no further one if `broken` or not to `reuse`; who waits longest gets its place."""
         member.in_flight -= 1
         member.idle_since = self._clock()
-        if not member.retired and (broken or not self.config.reuse):
+        if not member.retired and (broken or not reuse):
             member.retired = True
             self._counts.broken += broken
         self._drop_retired()

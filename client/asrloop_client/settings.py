@@ -70,15 +70,12 @@ class PoolConfig:
     """How long a call with `fail_fast` waits for a channel before it raises PoolExhausted; others wait until their deadline."""
     idle_timeout: float = 300.0
     """Channels idle for so long are closed, and replaced up to min_channels: what lies between forgets idle connections."""
-    reuse: bool = True
-    """False closes each channel after its one call. Used by `pooling=False`, then min_channels is 0."""
 
     def __post_init__(self) -> None:
-        lowest = 1 if self.reuse else 0
         require(
-            lowest <= self.min_channels <= self.max_channels,
+            0 <= self.min_channels <= self.max_channels,
             f"min_channels is {self.min_channels} and max_channels {self.max_channels}: "
-            f"give {lowest} <= min_channels <= max_channels",
+            "give 0 <= min_channels <= max_channels",
         )
         for name, least in {
             "max_channels": 1,
@@ -147,7 +144,7 @@ class Settings:
     @property
     def channels(self) -> PoolConfig:
         """The bounds of each server's pool, `pooling` considered."""
-        return self.pool if self.pooling else PoolConfig(min_channels=0, max_channels=2**31, reuse=False)
+        return self.pool if self.pooling else PoolConfig(min_channels=0, max_channels=2**31)
 
     def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The headers of a call, the token among them."""

@@ -65,9 +65,9 @@ def test_with_one_server_of_two_killed_no_call_fails_and_it_is_used_again(
         assert all(each.calls > 10 for each in client.stats()), "one server got almost no calls"
         first.kill()
         load.wait_for(100)
-        assert [each.is_in for each in client.stats()] == [False, True]
+        assert [each.live for each in client.stats()] == [False, True]
         first.start()
-        assert eventually(lambda: all(each.is_in for each in client.stats()) or False)
+        assert eventually(lambda: all(each.live for each in client.stats()) or False)
         before = client.stats()[0].calls
         load.wait_for(60)
         assert client.stats()[0].calls > before + 10
@@ -83,9 +83,9 @@ def test_a_server_that_is_down_at_the_start_is_used_later(
     late.kill()
     client = connect([late.address, stand_in.address], probe_interval=0.1)
     assert client.transcribe(ONES).endpoint == stand_in.address
-    assert eventually(lambda: [each.is_in for each in client.stats()] == [False, True])
+    assert eventually(lambda: [each.live for each in client.stats()] == [False, True])
     late.start()
-    assert eventually(lambda: client.stats()[0].is_in)
+    assert eventually(lambda: client.stats()[0].live)
     assert eventually(lambda: connections_to(late.address) == 5 + 1)
     assert {client.transcribe(ONES).endpoint for _ in range(4)} == {late.address, stand_in.address}
 
@@ -102,7 +102,7 @@ def test_calls_wait_for_a_model_that_is_not_loaded(
     server.control("unload", model)
     with pytest.raises(DeadlineExceeded, match=model):
         client.transcribe(audio, timeout=1)
-    assert client.stats()[0].not_loaded == {model}
+    assert client.stats()[0].models[model] is False
     other = b"RIFF" if model == "asr_ensemble" else ONES
     with contextlib.suppress(InvalidAudio):  # an answer
         client.transcribe(other, fail_fast=True)
@@ -110,7 +110,7 @@ def test_calls_wait_for_a_model_that_is_not_loaded(
     server.control("load", model)
     with contextlib.suppress(InvalidAudio):
         waiting.result()
-    assert eventually(lambda: client.stats()[0].not_loaded == frozenset())
+    assert eventually(lambda: client.stats()[0].ready)
 
 
 def test_a_model_without_a_name_at_the_server_is_an_error_at_once(connect: Connect, stand_in: StandIn) -> None:

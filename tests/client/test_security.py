@@ -117,4 +117,4 @@ def test_no_token_or_a_wrong_one_is_refused_at_once(
     with pytest.raises(AccessDenied, match="Give the token"):
         client.transcribe(ONES)
     assert client.stats()[0].calls == 1, "retried"
-    assert client.stats()[0].is_in
+    assert client.stats()[0].live

@@ -72,7 +72,7 @@ def test_a_server_that_is_down_for_a_moment_costs_no_call(connect: Connect, make
     assert eventually(lambda: load.done > before + 20)
     load.stop()
     assert load.errors == []
-    assert client.stats()[0].is_in
+    assert client.stats()[0].live
 
 
 def test_a_call_leaves_a_hung_server_for_one_that_answers(connect: Connect, make_stub: MakeStub) -> None:
@@ -82,9 +82,9 @@ def test_a_call_leaves_a_hung_server_for_one_that_answers(connect: Connect, make
     hung.stop()
     calls = [client.submit(ONES, timeout=20) for _ in range(4)]
     assert {each.result().endpoint for each in calls} == {good.address}
-    assert eventually(lambda: not client.stats()[0].is_in)
+    assert eventually(lambda: not client.stats()[0].live)
     hung.go_on()
-    assert eventually(lambda: client.stats()[0].is_in)
+    assert eventually(lambda: client.stats()[0].live)
 
 
 def test_a_long_request_is_not_mistaken_for_a_hung_server(connect: Connect, make_stub: MakeStub) -> None:
@@ -120,7 +120,7 @@ def test_a_refused_request_is_sent_once_and_hurts_nobody_else(
             client.transcribe(ONES, timeout=0)
     assert client.transcribe(ONES).text == "hello there"
     assert stub.seen()["infer"] == 7
-    assert client.stats()[0].is_in
+    assert client.stats()[0].live
 
 
 def test_a_deadline_from_the_server_is_final(connect: Connect, make_stub: MakeStub) -> None:
@@ -137,7 +137,7 @@ def test_a_closing_server_is_left_alone_until_its_probe_answers(connect: Connect
     assert {each.endpoint for each in found} == {good.address}
     assert closing.seen()["infer"] == 1, "it got calls though it said that it closes"
     assert sorted(each.attempts for each in found) == [1] * 9 + [2]
-    assert not client.stats()[0].is_in
+    assert not client.stats()[0].live
 
 
 def test_the_timeout_of_each_attempt_is_what_is_left(connect: Connect, make_stub: MakeStub) -> None:
@@ -319,7 +319,7 @@ def test_two_servers_hurt_in_turn_cost_no_call(make_stub: MakeStub) -> None:
                 hurt.go_on()
             turn += 1
             # The other is hurt only when this one serves again: with both gone nobody could answer.
-            assert eventually(lambda: all(each.is_in for each in client.stats()))
+            assert eventually(lambda: all(each.live for each in client.stats()))
         load.stop()
     assert load.errors == []
     assert load.done > 100

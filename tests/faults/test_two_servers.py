@@ -42,7 +42,7 @@ HURTS: list[Callable[[Serving], None]] = [killed, hung, restarted]
 def answers_again(client: AsrClient, number: int) -> bool:
     """Whether that server comes in again and gets some calls."""
     before = client.stats()[number].calls
-    return eventually(lambda: client.stats()[number].is_in and client.stats()[number].calls > before + 4, 60)
+    return eventually(lambda: client.stats()[number].live and client.stats()[number].calls > before + 4, 60)
 
 
 @pytest.mark.skipif(not SECONDS, reason="takes minutes: make test-chaos")
