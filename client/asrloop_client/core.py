@@ -173,7 +173,7 @@ class Core:
             raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
 
     async def _until_answered(self, job: _Job) -> Transcript:
-        pauses = 0
+        pauses = waits = 0
         while True:
             endpoint = self._choose(job)
             if endpoint is not None:
@@ -185,27 +185,28 @@ class Core:
                     job.last = str(error)
                     LOG.info("%s: attempt %d failed and is made again: %s", job.request.request_id, job.attempts, error)
                 continue
-            pauses += 1
             if job.tried:
                 # The pause is for the servers that failed this very call; others wait for theirs.
+                pauses += 1
                 await asyncio.sleep(backoff(pauses, *_PAUSES))
                 job.tried.clear()
             elif job.fail_fast:
                 raise self._none_serves(job.request.model)
             else:
+                waits += 1
                 job.last = str(self._none_serves(job.request.model))
-                await self._wait(pauses)
+                await self._wait(waits)
 
     async def _until_ready(self) -> None:
-        pauses = 0
+        waits = 0
         while not any(endpoint.is_ready for endpoint in self.endpoints):
-            pauses += 1
-            await self._wait(pauses)
+            waits += 1
+            await self._wait(waits)
 
-    async def _wait(self, pauses: int) -> None:
+    async def _wait(self, number: int) -> None:
         """For news of a server. Those that are out tell by themselves; those without a model are asked when a pause is over."""
         try:
-            async with asyncio.timeout(backoff(pauses, *_ASK_PAUSES)):
+            async with asyncio.timeout(backoff(number, *_ASK_PAUSES)):
                 await self._news.wait()
         except TimeoutError:
             await asyncio.gather(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -109,12 +109,12 @@ class Settings:
     False: the first call connects, and waits."""
     pooling: bool = True
     """False opens a channel per request and closes it after."""
-    pool: PoolConfig = PoolConfig()
+    pool: PoolConfig | None = None
     probe_interval: float = 60.0
     """Between probes of a server while all is well."""
     probe_timeout: float = 2.0
     """For a probe's answer."""
-    headers: Headers = field(default_factory=dict)
+    headers: Headers | None = None
     token: str | None = None
     """Default: the variable ASR_CLIENT_TOKEN."""
     token_header: str = TOKEN_HEADER
@@ -144,14 +144,14 @@ class Settings:
     @property
     def channels(self) -> PoolConfig:
         """The bounds of each server's pool, `pooling` considered."""
-        return self.pool if self.pooling else PoolConfig(min_channels=0, max_channels=2**31)
+        return self.pool or PoolConfig() if self.pooling else PoolConfig(min_channels=0, max_channels=2**31)
 
     def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The headers of a call, the token among them."""
         token = {} if self.token is None else {self.token_header: self.token}
         try:
             own = self.headers() if callable(self.headers) else self.headers
-            return {**own, **token, **(more or {})}
+            return {**(own or {}), **token, **(more or {})}
         except Exception as error:  # the caller's own function
             raise InvalidConfig(
                 f"headers could not be made: {error!r}; give a mapping, or a function for one"
