@@ -28,7 +28,7 @@ class Comparison:
     """Both servers with their load generators. ``cells`` has what was measured so far, as plain data."""
 
     def __init__(
-        self, generators: Mapping[tuple[str, str], Generators], clips: Mapping[float, Sequence[speech.Clip]]
+        self, generators: Mapping[tuple[str, str], tuple[Generators, str]], clips: Mapping[float, Sequence[speech.Clip]]
     ) -> None:
         self.cells: Cells = {}
         self.loads: list[dict[str, float]] = []
@@ -65,7 +65,8 @@ class Comparison:
     def _turn(self, cell: Cell, arm: str, seconds: float) -> Turn:
         by_length = [self._clips[length] for length in cell.mix]
         order = [clip.name for clip in speech.mixed(by_length, list(cell.mix.values()))]
-        return self._generators[cell.way, arm].turn(cell.callers, order, seconds)
+        generators, endpoint = self._generators[cell.way, arm]
+        return generators.turn((cell.way, endpoint), cell.callers, order, seconds)
 
     def _keep(self, cell: Cell, arm: str, turn: Turn) -> None:
         kept = self.cells.setdefault(cell.name, {}).setdefault(arm, {"latencies": [], "texts": {}})
@@ -87,12 +88,12 @@ def started(base: Tree, new: Tree, cells: Sequence[Cell], processes: int) -> Ite
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         path = str(write_clips(folder / "clips.npz", [clip for several in clips.values() for clip in several]))
-        generators: dict[tuple[str, str], Generators] = {}
+        generators: dict[tuple[str, str], tuple[Generators, str]] = {}
         for arm, tree in zip(ARMS, (base, new), strict=True):
             endpoint = stack.enter_context(served(tree))
             for way in {cell.way for cell in cells}:
                 # The same load on both servers; a client that is compared is one process, which its callers share.
                 python, count = (tree.python, 1) if way == "client" else (new.python, processes)
-                command = [str(python), script, way, endpoint, path]
-                generators[way, arm] = stack.enter_context(Generators(command, count))
+                command = [str(python), script, path]
+                generators[way, arm] = stack.enter_context(Generators(command, count)), endpoint
         yield Comparison(generators, clips)

@@ -1,85 +1,91 @@
 """The commands of the ladder: measure it, write its results into the documents."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from asrloop_client import AsrError
-from rich.progress import TextColumn
-from tritonclient.utils import InferenceServerException
 
 from asrloop import config
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
+from asrloop_bench.ladder import arms as ladder_arms
 from asrloop_bench.ladder import plan, tables
 from asrloop_bench.ladder.peers import PEERS
 from asrloop_bench.ladder.peers.environment import PeerError
 from asrloop_bench.ladder.rungs import RUNGS
+from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markers, provenance, results
 from asrloop_bench.terminal import console, print_notes, progress_bar
 
-SECONDS, CALLERS = (1.0, 3.0, 10.0), (1, 4, 16)
-# With the start of the servers and a round that overruns, ten minutes on two cores.
-MINUTES = 7.5
-QUICK_SECONDS, QUICK_CALLERS, QUICK_MINUTES = (1.0, 10.0), (1, 4), 2.0
+SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
+QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
 ARMS = (*RUNGS, *PEERS)
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 
 
 def run(
     quick: Annotated[
-        bool, typer.Option(help="Two lengths, one and four callers, no peers: under three minutes.")
+        bool, typer.Option(help="Two lengths, one and four callers, no peers, two rounds: some minutes.")
     ] = False,
-    peers: Annotated[bool, typer.Option(help="Also the vendor's runtime and FastAPI. Default: unless --quick.")] = True,
     arms: Annotated[str, typer.Option(help=f"Only these, with commas: {', '.join(ARMS)}.")] = "",
     audio: Annotated[
         Path | None, typer.Option(help="Directory with WAV or FLAC files. Default: the model's wheel.")
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Time limit of the measuring. Default: 7.5, with --quick 2.")
+    rounds: Annotated[
+        int | None,
+        typer.Option(help=f"Times that every cell is measured. Default: {ROUNDS}.", min=1, show_default=False),
     ] = None,
+    minutes: Annotated[float, typer.Option(help="No round starts after so many minutes of measuring.")] = 15.0,
     output: Annotated[
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-ladder/ladder.json.")
     ] = None,
 ) -> None:
-    """The ladder: every rung on the same clips against the same server, interleaved request by request."""
-    with one_line_errors(AsrError, PeerError, InferenceServerException):
+    """The ladder: every way to serve the same clips, in turns in one run, each in the layout that suits it best.
+
+    About 15 minutes on two cores; an interrupted run reports what it has.
+    """
+    with one_line_errors(PeerError, LoadError):
         settings = config.load()
-        chosen = arms.split(",") if arms else [*RUNGS, *(PEERS if peers and not quick else ())]
+        chosen = arms.split(",") if arms else [*RUNGS, *(() if quick else PEERS)]
         unknown = set(chosen) - set(ARMS)
         if unknown:
             raise ValueError(f"--arms: {', '.join(unknown)} unknown; choose from {', '.join(ARMS)}")
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
         files = clips.speech_files(audio)
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
-        limit = minutes or (QUICK_MINUTES if quick else MINUTES)
+        times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
         path = output or results.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
-        began = machine_load.now()
         cells: plan.Cells = {}
+        tried: plan.Tried = {}
+        loads: list[dict[str, float]] = []
         notes: list[str] = []
 
         def save() -> None:
-            loads = [machine_load.between(began, machine_load.now())]
-            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
+            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "layouts": tried, "cells": cells})
 
+        console.print("Starting the servers of every layout ...")
         try:
-            with progress_bar(TextColumn("{task.fields[left]}")) as bar:
-                task = bar.add_task("starting", total=len(speech) * len(callers), left="")
+            with ladder_arms.opened(settings, chosen, speech, max(callers)) as opened, progress_bar() as bar:
+                layouts = (plan.LAYOUT_ROUNDS + 1) * len(callers)
+                task = bar.add_task("", total=layouts + (times + 1) * len(speech) * len(callers))
 
-                def progress(number: int, total: int, name: str, seconds: float) -> None:
-                    left = f"at most {seconds / 60:.1f} min left"
-                    bar.update(task, completed=number, total=total, description=name, left=left)
+                def progress(name: str) -> None:
+                    bar.update(task, advance=1, description=name)
                     save()
 
-                notes += plan.run(settings, chosen, speech, callers, limit, progress, cells)
-                bar.update(task, completed=len(speech) * len(callers), description="done", left="")
+                middle = speech[len(speech) // 2]
+                plan.try_layouts(opened, middle, callers, progress, tried)
+                until = time.monotonic() + 60 * minutes
+                plan.measure(opened, speech, callers, tried, times, until, progress, cells, loads)
         except KeyboardInterrupt:
-            notes.append("interrupted: the cells that were not finished are missing")
+            notes.append("interrupted: this is what there is")
         save()
         for table in tables.for_terminal(cells):
             console.print(table)
         print_notes(notes)
+        console.print(f"{provenance.in_words(about)}; {machine_load.in_words(about['load_before'], loads)}.")
         console.print(f"Written: {path}")
 
 

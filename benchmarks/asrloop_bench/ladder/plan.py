@@ -1,90 +1,110 @@
-"""Goes over the cells of the ladder within a time limit: fewest callers first, fewer rounds when time runs short."""
+"""Goes over the cells of the ladder, round by round: first which layout suits each arm, then all arms in turns."""
 
-import math
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from asrloop.config import Settings
-from asrloop.families.moonshine.decoding import VOCABULARY
-from asrloop.families.vocabulary import Vocabulary
-from asrloop_bench.ladder.cells import LEAST_ROUNDS, cell_name, measure_cell
-from asrloop_bench.ladder.peers import arms as peer_arms
-from asrloop_bench.ladder.rungs import RUNGS, Caller, open_callers, requests_of
-from asrloop_bench.method import spread, target
+from asrloop_bench.ladder.arms import Arms
+from asrloop_bench.load.turn import Turn
+from asrloop_bench.method import machine_load, spread
 from asrloop_bench.method.clips import Clip
-from asrloop_bench.vendor import files
 
-Progress = Callable[[int, int, str, float], None]
-"""Cells done, all cells, the next one's name, and seconds left at most."""
-CallersOf = Callable[[int], list[Caller]]
 Cells = dict[str, dict[str, Any]]
+"""Plain data by the cell's name."""
+Tried = dict[str, dict[str, dict[str, list[float]]]]
+"""Seconds per request of each round, by arm, layout, and number of callers as a string."""
+Progress = Callable[[str], None]
+"""Is told what comes next, before every cell of every round."""
+
+LAYOUT_ROUNDS = 3
 
 
-def run(
-    settings: Settings,
-    arms: Sequence[str],
+def cell_name(clip_seconds: float, count: int) -> str:
+    """Key of a cell in the saved JSON."""
+    return f"{clip_seconds:g} s, {count} caller{'s' if count > 1 else ''}"
+
+
+def try_layouts(arms: Arms, clip: Clip, counts: Sequence[int], progress: Progress, tried: Tried) -> None:
+    """Measure the arms that have several layouts in all of them, into ``tried``. Raises LoadError."""
+    choices = [(name, layout) for name, layouts in arms.items() if len(layouts) > 1 for layout in layouts]
+    for number in range(-1, LAYOUT_ROUNDS):  # the first is the warm-up
+        for count in counts:
+            progress(f"layouts, {cell_name(clip.seconds, count)}")
+            for name, layout in _rotated(choices, number):
+                turn = arms[name][layout](count, [clip.name], _seconds(clip, count) if number >= 0 else 0.0)
+                if number >= 0:
+                    found = tried.setdefault(name, {}).setdefault(layout, {}).setdefault(str(count), [])
+                    found.append(round(_number(turn), 6))
+
+
+def best(arms: Arms, tried: Tried, count: int) -> dict[str, str]:
+    """The fastest layout of each arm with so many callers."""
+    return {
+        name: min(layouts, key=lambda layout: spread.median(tried[name][layout][str(count)]))
+        if name in tried
+        else next(iter(layouts))
+        for name, layouts in arms.items()
+    }
+
+
+def measure(
+    arms: Arms,
     clips: Sequence[Clip],
-    caller_counts: Sequence[int],
-    minutes: float,
+    counts: Sequence[int],
+    tried: Tried,
+    rounds: int,
+    until: float,
     progress: Progress,
     cells: Cells,
-) -> list[str]:
-    """Start the server and the peers among ``arms``, measure every cell into ``cells``, stop them. Returns notes.
+    loads: list[dict[str, float]],
+) -> None:
+    """``rounds`` times every cell with every arm into ``cells``. Starts no round after ``until`` on the monotonic clock.
 
-    ``minutes`` limits the measuring. Raises TritonError, WheelError, PeerError, and what the clients raise.
+    Raises LoadError.
     """
-    models = files.prepare()
-    vocabulary = Vocabulary.read_binary(files.VENDOR_LOOP / VOCABULARY)
-    # As many callers as wait must fit the inbox, whatever config.yaml says.
-    inbox = {"ASRLOOP_ENGINE__INBOX": str(max(settings.engine.inbox, *caller_counts))}
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(target.started(settings, more_repositories=[models], environment=inbox))
-        peers: dict[str, CallersOf] = {}
-        if "vendor_runtime" in arms:
-            peers["vendor_runtime"] = stack.enter_context(peer_arms.vendor_runtime(scratch))
-        if "fastapi" in arms:
-            peers["fastapi"] = stack.enter_context(peer_arms.fastapi(settings))
-        until = time.monotonic() + 60 * minutes  # the start of the server and of the peers does not count
-        rungs = [name for name in arms if name in RUNGS]
-        notes: list[str] = []
-        order = [(count, clip) for count in sorted(caller_counts) for clip in clips]
-        for number, (count, clip) in enumerate(order):
-            name = cell_name(clip.seconds, count)
-            progress(number, len(order), name, _time_left(until))
-            rounds = _affordable(cells, clip, count, _time_left(until))
-            if rounds == 0:
-                notes.append(f"{name}: left out, the time of the run was over")
-                continue
-            with open_callers(server.grpc, rungs, count, vocabulary) as made:
-                several: Mapping[str, Sequence[Caller]] = {
-                    **made,
-                    **{peer: callers(count) for peer, callers in peers.items()},
-                }
-                # Cells of few and short requests need less time for as many rounds.
-                weights = [math.sqrt(callers * left.seconds) for callers, left in order[number:]]
-                share = _time_left(until) * weights[0] / sum(weights)
-                cells[name] = measure_cell(requests_of(several, clip), clip, share, least_rounds=rounds)
-        return notes
+    order = [(count, clip) for count in sorted(counts) for clip in clips]
+    layouts = {count: best(arms, tried, count) for count in counts}
+    for count, clip in order:
+        progress(f"warm-up, {cell_name(clip.seconds, count)}")
+        for name, layout in layouts[count].items():
+            arms[name][layout](count, [clip.name], 0.0)
+    for number in range(rounds):
+        if time.monotonic() > until:
+            return
+        before = machine_load.now()
+        for count, clip in order:
+            progress(f"round {number + 1}, {cell_name(clip.seconds, count)}")
+            turns = {
+                name: arms[name][layout](count, [clip.name], _seconds(clip, count))
+                for name, layout in _rotated(list(layouts[count].items()), number)
+            }
+            for name, layout in layouts[count].items():
+                _keep(cells, clip, count, name, layout, turns[name])
+        loads.append(machine_load.between(before, machine_load.now()))
 
 
-def _affordable(cells: Cells, clip: Clip, count: int, seconds: float) -> int:
-    """Rounds that are sure to fit: LEAST_ROUNDS, or fewer by what the same clip took with one caller; 0 for none."""
-    alone = next((cell for cell in cells.values() if cell["clip_seconds"] == clip.seconds), None)
-    if alone is None:
-        return LEAST_ROUNDS if seconds > 0 else 0
-    a_round = (
-        count
-        / alone["callers"]
-        * sum(spread.median(arm["rounds"]) * alone["callers"] for arm in alone["arms"].values())
+def _seconds(clip: Clip, count: int) -> float:
+    """How long a turn lasts: some requests of the faster arms. Every caller makes one at least."""
+    return max(0.5, 0.1 * clip.seconds) if count == 1 else max(1.0, 0.4 * clip.seconds)
+
+
+def _number(turn: Turn) -> float:
+    """Seconds per request: latency of one caller, the inverse of the throughput of several."""
+    return spread.median(turn.latencies) if turn.callers == 1 else turn.seconds_per_request()
+
+
+def _keep(cells: Cells, clip: Clip, count: int, name: str, layout: str, turn: Turn) -> None:
+    cell = cells.setdefault(
+        cell_name(clip.seconds, count), {"clip_seconds": clip.seconds, "callers": count, "arms": {}}
     )
-    return min(LEAST_ROUNDS, int(seconds / a_round))
+    arm = cell["arms"].setdefault(name, {"layout": layout, "rounds": [], "latencies": [], "texts": []})
+    arm["rounds"].append(round(_number(turn), 6))
+    arm["latencies"] += [round(seconds, 5) for seconds in turn.latencies]
+    arm["texts"] = sorted({*arm["texts"], *(text for texts in turn.texts.values() for text in texts)})
 
 
-def _time_left(until: float) -> float:
-    """Seconds until a moment of the monotonic clock, at least 0."""
-    return max(0.0, until - time.monotonic())
+def _rotated(items: Sequence[tuple[str, str]], number: int) -> Iterator[tuple[str, str]]:
+    """Each arm is first in turns: what follows another load is a little different."""
+    start = number % len(items) if items else 0
+    yield from items[start:]
+    yield from items[:start]

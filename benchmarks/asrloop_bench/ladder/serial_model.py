@@ -3,7 +3,7 @@
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,12 @@ class SerialModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the files in the model's own folder."""
         self.settings = config.load()
-        parameters = json.loads(args["model_config"]).get("parameters", {})
-        mode = parameters.get("execution_mode", {}).get("string_value", "in_process")
-        self.transcribe = self.open(Path(args["model_repository"], args["model_version"]), mode)
+        given = json.loads(args["model_config"])["parameters"]
+        parameters = {name: value["string_value"] for name, value in given.items()}
+        self.transcribe = self.open(Path(args["model_repository"], args["model_version"]), parameters)
 
-    def open(self, directory: Path, mode: str) -> Transcribe:
-        """What makes transcripts; ``mode`` is ``in_process`` or ``bls``."""
+    def open(self, directory: Path, parameters: Mapping[str, str]) -> Transcribe:
+        """What makes transcripts; ``parameters`` are those of config.pbtxt."""
         raise NotImplementedError
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
@@ -58,12 +58,12 @@ class SerialModel:
 class VendorModel(SerialModel):
     """The vendor's graphs, as sessions of this process or called through Triton."""
 
-    def open(self, directory: Path, mode: str) -> Transcribe:
+    def open(self, directory: Path, parameters: Mapping[str, str]) -> Transcribe:
         """The greedy loop and the vocabulary."""
-        if mode == "bls":
+        if parameters["execution_mode"] == "bls":
             loop = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder"))
         else:
-            loop = open_loop(directory, self.settings.engine.decoder_threads or usable_cores())
+            loop = open_loop(directory, threads_of(parameters))
         vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
 
         def transcribe(samples: Samples) -> Transcript:
@@ -76,16 +76,24 @@ class VendorModel(SerialModel):
 class CleanModel(SerialModel):
     """The project's graphs, one slot."""
 
-    def open(self, directory: Path, mode: str) -> Transcribe:
+    def open(self, directory: Path, parameters: Mapping[str, str]) -> Transcribe:
         """The family with a single row."""
-        alone = self.settings.engine.model_copy(update={"slots": 1})
+        threads = threads_of(parameters)
+        alone = self.settings.engine.model_copy(
+            update={"slots": 1, "encoder_threads": threads, "decoder_threads": threads}
+        )
         family = open_family(directory, self.settings.model_copy(update={"engine": alone}))
 
         def transcribe(samples: Samples) -> Transcript:
-            ((tokens, times),) = offline.decode(family, [family.encode(samples)])
+            ((tokens, times),) = offline.decode(family, [family.encode(samples, alone=True)])
             return Transcript(family.text(tokens), tokens, times, [family.piece(token) for token in tokens if times])
 
         return transcribe
+
+
+def threads_of(parameters: Mapping[str, str]) -> int:
+    """Threads of each session; 0 in config.pbtxt means as many as the machine has cores."""
+    return int(parameters["intra_op_thread_count"]) or usable_cores()
 
 
 def bls_graph(model_name: str) -> Graph:

@@ -6,19 +6,22 @@ from typing import Any
 from rich.table import Table
 
 from asrloop_bench.figures.accuracy import normalised
+from asrloop_bench.ladder.layouts import LAYOUTS
 from asrloop_bench.ladder.peers import PEERS
 from asrloop_bench.ladder.rungs import RUNGS
-from asrloop_bench.method import provenance, spread
+from asrloop_bench.method import machine_load, provenance, spread
 
 NAMES = {name: f"{number}. {text}" for number, (name, text) in enumerate(RUNGS.items(), 1)} | PEERS
 
 BACKEND = (
-    "Rows 1 to 3 reach the vendor's graphs\nthrough this project's Python ONNX backend; "
-    "a stock Triton has one in C++, which may be faster."
+    "Rows 1 to 3 call the vendor's\ngraphs through this project's ONNX backend in Python; a stock Triton has one in C++, "
+    "about which they say nothing."
 )
+BEST = "Every way has the thread layout that suits it best. "
 SHOWN = {
     "1 s, 1 caller": "1 s of speech, alone",
     "10 s, 1 caller": "10 s, alone",
+    "1 s, 16 callers": "1 s, 16 callers at once",
     "10 s, 16 callers": "10 s, 16 callers at once",
 }
 """Cells of the README's table, and what heads their columns."""
@@ -26,14 +29,16 @@ SHOWN = {
 
 def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
     """A table a cell: medians, spread, and ratios to the first arm (with 95 % intervals) and to the arm before."""
-    headings = ("arm", "ms/request", "spread", "p50 ms", "p99 ms", "x first", "x before", "text")
+    headings = ("arm", "layout", "ms/request", "spread", "p50 ms", "p99 ms", "x first", "x before", "text")
     for cell, result in cells.items():
         made = Table(*headings, title=cell, title_justify="left")
+        most = max(len(arm["latencies"]) for arm in result["arms"].values())
         first = before = next(iter(result["arms"].values()))
         for name, arm in result["arms"].items():
             gain = spread.ratio(first["rounds"], arm["rounds"])
             made.add_row(
                 NAMES.get(name, name),
+                arm["layout"],
                 f"{1000 * spread.median(arm['rounds']):.1f}",
                 f"±{spread.half_range(arm['rounds']):.0%}",
                 f"{1000 * spread.median(arm['latencies']):.1f}",
@@ -43,7 +48,7 @@ def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
                 agreement(set(arm["texts"]), set(first["texts"])),
             )
             before = arm
-        made.caption = f"{len(first['rounds'])} rounds"
+        made.caption = f"{len(first['rounds'])} rounds, {len(first['latencies'])} to {most} requests an arm"
         yield made
 
 
@@ -61,36 +66,62 @@ def short_section(run: Mapping[str, Any], source: str) -> str:
         raise ValueError(f"{source}: none of the cells {', '.join(SHOWN)}; give a longer run")
     return "\n".join(
         [
-            "Milliseconds per request, and how many times faster than the first row. With 16 callers: elapsed time over requests,",
-            "the inverse of throughput. All ways are measured in turns in one run, by `make bench`, on",
+            "Milliseconds per request, and how many times faster than the first row. With 16 callers: the inverse of throughput.",
+            f"{BEST if run.get('layouts') else ''}All are measured in turns in one run, by `make bench`, on",
             f"{provenance.in_words(run['about'])}. {BACKEND}",
             "",
-            *_rows(cells),
+            *_rows(cells, with_interval=False),
         ]
     )
 
 
 def full_section(run: Mapping[str, Any], source: str) -> str:
-    """All cells of the run."""
+    """All cells of the run, and the layouts that were tried."""
+    about, loads = run["about"], run.get("loads", [])
+    rounds = sorted({len(arm["rounds"]) for cell in run["cells"].values() for arm in cell["arms"].values()})
     return "\n".join(
         [
-            "Milliseconds per request (median; with several callers: elapsed time over requests), and how many times faster than",
-            f"the first row. Measured by `make bench` on {provenance.in_words(run['about'])}. Data: `{source}`. {BACKEND}",
+            "Milliseconds per request (median of the rounds; with several callers the inverse of throughput), and how many times",
+            "faster than the first row, with an interval of 95 %.",
             "",
-            *_rows(run["cells"]),
+            *_rows(run["cells"], with_interval=True),
+            "",
+            f"`make bench`, {' or '.join(map(str, rounds))} rounds: {provenance.in_words(about)}; commit "
+            f"{about['git_commit'][:7]}{' with changes' if about['git_changed'] else ''}; "
+            f"{machine_load.in_words(about.get('load_before', about['machine']), loads)}. Data: `{source}`.",
+            "",
+            *(_layouts(run["layouts"]) if run.get("layouts") else ()),
         ]
     )
 
 
-def _rows(cells: Mapping[str, Any]) -> Iterator[str]:
+def _layouts(tried: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Iterator[str]:
+    yield "The layouts, tried before with clips of the middle length: time per request as a multiple of the best layout's, which"
+    yield "is the one that is measured above."
+    yield ""
+    counts = sorted({int(count) for layouts in tried.values() for one in layouts.values() for count in one})
+    heads = [f"{word}, {count} caller{'s' if count > 1 else ''}" for word in LAYOUTS.values() for count in counts]
+    yield "| | " + " | ".join(heads) + " |"
+    yield "| --- |" + " ---: |" * len(heads)
+    for name, layouts in tried.items():
+        entries = []
+        for layout in LAYOUTS:
+            for count in map(str, counts):
+                least = min(spread.median(one[count]) for one in layouts.values())
+                entries.append(f"{spread.median(layouts[layout][count]) / least:.2f}" if layout in layouts else "")
+        yield f"| {NAMES[name]} | {' | '.join(entries)} |"
+
+
+def _rows(cells: Mapping[str, Any], with_interval: bool) -> Iterator[str]:
     yield "| | " + " | ".join(cells) + " |"
     yield "| --- |" + " ---: |" * len(cells)
     for name, text in NAMES.items():
         if any(name in cell["arms"] for cell in cells.values()):
-            yield f"| {text} | " + " | ".join(_entry(cell["arms"], name) for cell in cells.values()) + " |"
+            entries = (_entry(cell["arms"], name, with_interval) for cell in cells.values())
+            yield f"| {text} | {' | '.join(entries)} |"
 
 
-def _entry(arms: Mapping[str, Mapping[str, Sequence[float]]], name: str) -> str:
+def _entry(arms: Mapping[str, Mapping[str, Sequence[float]]], name: str, with_interval: bool) -> str:
     if name not in arms:
         return ""
     first = next(iter(arms))
@@ -98,4 +129,8 @@ def _entry(arms: Mapping[str, Mapping[str, Sequence[float]]], name: str) -> str:
     if name == first:
         return f"{milliseconds:.0f}"
     gain = spread.ratio(arms[first]["rounds"], arms[name]["rounds"])
-    return f"{milliseconds:.0f} ({'too few rounds' if gain.is_too_few else f'{gain.estimate:.1f}x'})"
+    if gain.is_too_few:
+        return f"{milliseconds:.0f} (too few rounds)"
+    if with_interval and gain.low is not None:
+        return f"{milliseconds:.0f} ({gain.estimate:.1f}x, {gain.low:.1f}-{gain.high:.1f})"
+    return f"{milliseconds:.0f} ({gain.estimate:.1f}x)"

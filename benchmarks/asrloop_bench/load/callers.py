@@ -1,9 +1,10 @@
 """A process of callers in a closed loop: turns of load come in as lines of JSON, the times of every request go out.
 
-Run as a file by the Python of any commit's environment, so it imports nothing of this project but, for the way `client`, the
-client that is installed there. Arguments: the way to ask, the server's address, an .npz file with clips f32 [N], 16 kHz.
+Run as a file by the Python of any commit's environment, or of a peer's, so it imports nothing of this project but, for the way
+`client`, the client that is installed there. Argument: an .npz file with clips f32 [N], 16 kHz.
 """
 
+import http.client
 import json
 import os
 import sys
@@ -24,15 +25,23 @@ LONG_MESSAGES = [
 Ask = Callable[[Any], str]
 """Sends one clip and returns its text."""
 
+Ways = Mapping[str, Callable[..., Callable[[], Ask]]]
+"""By name: takes what comes behind the name in a turn's ``way``, such as an address, and gives what makes a caller."""
 
-def serve(connect: Callable[[], Ask], clips: Mapping[str, Any]) -> None:
-    """Take turns until standard input ends. ``connect`` is called once for every caller, outside of what is timed."""
-    callers: list[Ask] = []
+
+def serve(ways: Ways, clips: Mapping[str, Any]) -> None:
+    """Take turns until standard input ends. Callers are made once for each way, outside of what is timed."""
+    connects: dict[tuple[str, ...], Callable[[], Ask]] = {}
+    made: dict[tuple[str, ...], list[Ask]] = {}
     for line in sys.stdin:
         turn = json.loads(line)
         try:
+            way = tuple(turn["way"])
+            if way not in connects:
+                connects[way] = ways[way[0]](*way[1:])
+            callers = made.setdefault(way, [])
             while len(callers) < turn["callers"]:
-                callers.append(connect())
+                callers.append(connects[way]())
             if turn["core"] is not None:
                 os.sched_setaffinity(0, {turn["core"]})
             answer = run(callers[: turn["callers"]], clips, turn)
@@ -78,19 +87,22 @@ def run(callers: list[Ask], clips: Mapping[str, Any], turn: Mapping[str, Any]) -
     return {"requests": requests, "texts": {name: sorted(found) for name, found in texts.items()}}
 
 
-def triton(endpoint: str, model: str = "asr_ensemble") -> Ask:
-    """A connection of NVIDIA's own client; every output is asked for."""
+def triton(endpoint: str, model: str = "asr_ensemble") -> Callable[[], Ask]:
+    """A connection of NVIDIA's own client for each caller; every output is asked for."""
     import tritonclient.grpc as grpc
 
-    client = grpc.InferenceServerClient(endpoint, channel_args=LONG_MESSAGES)
+    def connect() -> Ask:
+        client = grpc.InferenceServerClient(endpoint, channel_args=LONG_MESSAGES)
 
-    def ask(samples: Any) -> str:
-        audio = grpc.InferInput("WAV", [1, len(samples)], "FP32")
-        audio.set_data_from_numpy(samples[None])
-        result = client.infer(model, [audio], client_timeout=REQUEST_SECONDS)
-        return str(result.as_numpy("TRANSCRIPTS").ravel()[0].decode("utf-8"))
+        def ask(samples: Any) -> str:
+            audio = grpc.InferInput("WAV", [1, len(samples)], "FP32")
+            audio.set_data_from_numpy(samples[None])
+            result = client.infer(model, [audio], client_timeout=REQUEST_SECONDS)
+            return str(result.as_numpy("TRANSCRIPTS").ravel()[0].decode("utf-8"))
 
-    return ask
+        return ask
+
+    return connect
 
 
 def project_client(endpoint: str) -> Callable[[], Ask]:
@@ -101,12 +113,49 @@ def project_client(endpoint: str) -> Callable[[], Ask]:
     return lambda: lambda samples: str(client.transcribe(samples).text)
 
 
-def main() -> None:
-    """Serve one of the two ways."""
-    way, endpoint, path = sys.argv[1:]
-    clips = dict(np.load(path))
-    serve(project_client(endpoint) if way == "client" else lambda: triton(endpoint), clips)
+def http_service(port: str) -> Callable[[], Ask]:
+    """A kept connection for each caller to a service on this machine: samples f32 in, text out."""
 
+    def connect() -> Ask:
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=REQUEST_SECONDS)
+
+        def ask(samples: Any) -> str:
+            connection.request("POST", "/transcribe", samples.tobytes(), {"Content-Type": "application/octet-stream"})
+            response = connection.getresponse()
+            body = response.read().decode("utf-8")
+            if response.status != http.client.OK:
+                raise RuntimeError(f"the service answered {response.status}: {body[:200]}")
+            return body
+
+        return ask
+
+    return connect
+
+
+def vendor_runtime(directory: str) -> Callable[[], Ask]:
+    """The vendor's Transcriber in this very process: one, which holds one utterance at a time, so that callers queue.
+
+    Every clip is one utterance, and nothing but its text is asked for: the task is the same as the others'. What it takes
+    is a list, which is made of each clip once; its own conversion of that is timed.
+    """
+    from moonshine_voice import ModelArch, Transcriber  # type: ignore[import-not-found]
+
+    options = {"vad_threshold": "0.0", "identify_speakers": "false", "return_audio_data": "false"}
+    transcriber = Transcriber(directory, ModelArch.TINY, options=options).__enter__()  # until the process ends
+    lists: dict[int, list[float]] = {}
+    lock = threading.Lock()
+
+    def ask(samples: Any) -> str:
+        with lock:
+            if id(samples) not in lists:
+                lists[id(samples)] = samples.tolist()
+            transcript = transcriber.transcribe_without_streaming(lists[id(samples)])
+        return " ".join(part.text.strip() for part in transcript.lines)
+
+    return lambda: ask
+
+
+WAYS: Ways = {"triton": triton, "client": project_client, "http": http_service, "vendor": vendor_runtime}
 
 if __name__ == "__main__":
-    main()
+    serve(WAYS, dict(np.load(sys.argv[1])))

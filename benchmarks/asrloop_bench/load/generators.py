@@ -65,8 +65,8 @@ class Generators:
                 process.stdout.close()
         self._log.close()
 
-    def turn(self, callers: int, order: Sequence[str], seconds: float) -> Turn:
-        """``callers`` closed loops over the clips of ``order`` for ``seconds``. Raises LoadError."""
+    def turn(self, way: Sequence[str], callers: int, order: Sequence[str], seconds: float) -> Turn:
+        """``callers`` closed loops over the clips of ``order`` for ``seconds``, by one of the program's ways. Raises LoadError."""
         start = time.monotonic() + LEAD_SECONDS
         self._turns += 1
         busy = []
@@ -75,7 +75,7 @@ class Generators:
             mine = callers // self._count + (number < callers % self._count)
             if mine:
                 core = self._cores[number % len(self._cores)] if self._cores else None
-                told = {"callers": mine, "first": first, "order": list(order), "start": start,
+                told = {"way": list(way), "callers": mine, "first": first, "order": list(order), "start": start,
                         "until": start + seconds, "core": core}  # fmt: skip
                 self._tell(process, told)
                 busy.append(process)

@@ -41,11 +41,13 @@ class Turn:
         """The inverse of throughput while every caller has a request under way.
 
         Counted from the moment when every caller has had its first answer. A request counts by the share of its time that lies
-        within, so that answers that come in bunches do not make it jump.
+        within, so that answers that come in bunches do not make it jump. Where that moment lies behind the turn: elapsed time over
+        requests.
         """
         begin = self._all_begun()
-        if begin >= self.until:  # the requests are longer than the turn: what is left is the mean by Little's law
-            return sum(one.seconds for one in self.requests) / len(self.requests) / self.callers
+        if begin >= self.until:  # the requests are longer than the turn
+            elapsed = max(one.ended for one in self.requests) - min(one.began for one in self.requests)
+            return elapsed / len(self.requests)
         done = sum(max(0.0, min(one.ended, self.until) - max(one.began, begin)) / one.seconds for one in self.requests)
         return (self.until - begin) / done
 

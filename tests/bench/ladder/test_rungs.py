@@ -1,43 +1,103 @@
-"""Every rung of the ladder serves the same speech on one real server."""
+"""Every rung of the ladder serves the same speech, in each of its layouts, and a run that is cut short keeps what it has."""
 
 import json
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from asrloop_bench.ladder import cells as ladder_cells
-from asrloop_bench.ladder import plan, tables
+from asrloop_bench.ladder import arms, layouts, plan, tables
 from asrloop_bench.ladder.rungs import RUNGS
+from asrloop_bench.load.turn import Request, Turn
 from asrloop_bench.method.clips import Clip
 from numpy.typing import NDArray
 
 from asrloop import config
 from tests.conftest import words
 
-LEAST_ROUNDS = ladder_cells.LEAST_ROUNDS
 HEARD = "ever tried ever failed"
 
 
-def test_all_rungs_transcribe_on_one_server(beckett: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder_cells, "MOST_ROUNDS", LEAST_ROUNDS)
+def test_all_rungs_transcribe_in_every_layout(beckett: NDArray[np.float32]) -> None:
     clip = Clip("start", beckett[:48_000])
     cells: plan.Cells = {}
-    notes = plan.run(config.load(), list(RUNGS), [clip], [1, 2], 10.0, lambda *told: None, cells)
-    assert notes == []
-    assert list(cells) == ["3 s, 1 caller", "3 s, 2 callers"]
-    for cell in cells.values():
-        assert list(cell["arms"]) == list(RUNGS)
-        assert {words(text) for arm in cell["arms"].values() for text in arm["texts"]} == {HEARD}
-        assert [len(arm["rounds"]) for arm in cell["arms"].values()] == [LEAST_ROUNDS] * len(RUNGS)
-        assert all(min(arm["rounds"]) > 0 for arm in cell["arms"].values())
-    saved = json.loads(json.dumps({"cells": cells}))
-    for table in tables.for_terminal(saved["cells"]):
+    tried: plan.Tried = {}
+    loads: list[dict[str, float]] = []
+    with arms.opened(config.load(), list(RUNGS), [clip], 2) as opened:
+        assert {name: list(found) for name, found in opened.items()} == {
+            **{name: [layouts.TOGETHER, layouts.APART] for name in RUNGS},
+            "continuous": [arms.OWN],
+        }
+        heard = {
+            (name, layout, words(text))
+            for name, found in opened.items()
+            for layout, ask in found.items()
+            for text in ask(2, ["start"], 0.0).texts["start"]
+        }
+        assert heard == {(name, layout, HEARD) for name, found in opened.items() for layout in found}
+        plan.try_layouts(opened, clip, [1], lambda told: None, tried)
+        plan.measure(opened, [clip], [1], tried, 2, time.monotonic() + 60, lambda told: None, cells, loads)
+    saved = json.loads(json.dumps(cells))
+    assert list(saved) == ["3 s, 1 caller"]
+    assert list(saved["3 s, 1 caller"]["arms"]) == list(RUNGS)
+    assert [len(arm["rounds"]) for arm in saved["3 s, 1 caller"]["arms"].values()] == [2] * len(RUNGS)
+    assert len(loads) == 2
+    for table in tables.for_terminal(saved):
         assert table.row_count == len(RUNGS)
-        assert table.caption == f"{LEAST_ROUNDS} rounds"
 
 
-def test_no_cell_starts_after_the_time_is_over(beckett: NDArray[np.float32]) -> None:
-    clip = Clip("start", beckett[:16_000])
-    cells: plan.Cells = {}
-    notes = plan.run(config.load(), ["continuous"], [clip], [1], 0.0, lambda *told: None, cells)
-    assert cells == {}
-    assert notes == ["1 s, 1 caller: left out, the time of the run was over"]
+def slow_and_fast(asked: list[tuple[str, int]]) -> arms.Arms:
+    """Two arms that answer in no time; one has two layouts, the second of which is twice as fast for one caller only."""
+
+    def ask(name: str, alone: float, many: float) -> arms.Ask:
+        def turn(count: int, order: object, seconds: float) -> Turn:
+            asked.append((name, count))
+            took = alone if count == 1 else many
+            return Turn(count, 0.0, [Request(one, "a", 0.0, took) for one in range(count)], {"a": {"Hi."}})
+
+        return turn
+
+    return {
+        "channel_per_call": {"together": ask("together", 1.0, 1.0), "apart": ask("apart", 0.5, 2.0)},
+        "continuous": {arms.OWN: ask("own", 0.1, 0.1)},
+    }
+
+
+def test_each_arm_is_measured_in_the_layout_that_is_faster_with_so_many_callers() -> None:
+    asked: list[tuple[str, int]] = []
+    clip = Clip("a", np.zeros(16_000, np.float32))
+    opened, tried, cells = slow_and_fast(asked), plan.Tried(), plan.Cells()
+    plan.try_layouts(opened, clip, [1, 4], lambda told: None, tried)
+    assert {name for name, _ in asked} == {"together", "apart"}, "an arm with one layout has nothing to choose"
+    plan.measure(opened, [clip], [1, 4], tried, 1, time.monotonic() + 60, lambda told: None, cells, [])
+    chosen = {name: cell["arms"]["channel_per_call"]["layout"] for name, cell in cells.items()}
+    assert chosen == {"1 s, 1 caller": "apart", "1 s, 4 callers": "together"}
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_no_round_starts_after_the_time_is_over() -> None:
+    clip = Clip("a", np.zeros(16_000, np.float32))
+    opened = slow_and_fast([])
+    tried, cells = plan.Tried(), plan.Cells()
+
+    def progress(told: str) -> None:
+        if told.startswith("round 2"):
+            raise KeyboardInterrupt
+
+    plan.try_layouts(opened, clip, [1], progress, tried)
+    with pytest.raises(KeyboardInterrupt):
+        plan.measure(opened, [clip], [1], tried, 5, time.monotonic() + 60, progress, cells, [])
+    assert [len(arm["rounds"]) for arm in cells["1 s, 1 caller"]["arms"].values()] == [1, 1]
+    plan.measure(opened, [clip], [1], tried, 5, time.monotonic() - 1, progress, cells, [])
+    assert [len(arm["rounds"]) for arm in cells["1 s, 1 caller"]["arms"].values()] == [1, 1]
+
+
+def test_a_layout_apart_has_an_instance_a_core_and_one_thread_each(tmp_path: Path) -> None:
+    folder = layouts.repository(layouts.APART, tmp_path / "models")
+    configs = {path.parent.name: path.read_text(encoding="utf-8") for path in folder.glob("*/config.pbtxt")}
+    threaded = {name for name, text in configs.items() if "intra_op_thread_count" in text}
+    assert threaded == {"vendor_encoder", "vendor_decoder", "vendor_loop", "clean_loop"}
+    for name, text in configs.items():
+        assert ("instance_group" in text) == (f"count: {layouts.cores()} }}" in text), name
+        assert ("intra_op_thread_count" in text) == ('"intra_op_thread_count" value { string_value: "1" }' in text), (
+            name
+        )

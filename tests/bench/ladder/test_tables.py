@@ -11,22 +11,28 @@ from typer.testing import CliRunner
 
 ABOUT = {
     "time": "2026-01-02 03:04:05 +0000",
+    "git_commit": "0123456789",
+    "git_changed": True,
+    "load_before": {"load_average": 0.25},
     "machine": {"processor": "A fast one", "usable_cores": 2, "instructions": ["avx2"]},
 }
 
 
-def run(*cells: str) -> dict[str, Any]:
-    arms = {"channel_per_call": {"rounds": [0.1] * 5}, "continuous": {"rounds": [0.02] * 5}}
-    return {"about": ABOUT, "cells": {cell: {"arms": arms} for cell in cells}}
+def run(*cells: str, rounds: int = 5) -> dict[str, Any]:
+    arms = {"channel_per_call": {"rounds": [0.1] * rounds}, "continuous": {"rounds": [0.02] * rounds}}
+    layouts = {"channel_per_call": {"together": {"1": [0.2] * 3}, "apart": {"1": [0.1] * 3}}}
+    return {"about": ABOUT, "loads": [], "layouts": layouts, "cells": {cell: {"arms": arms} for cell in cells}}
 
 
-def test_the_short_section_has_three_columns_and_the_full_one_all() -> None:
-    saved = run("1 s, 1 caller", "3 s, 1 caller", "10 s, 1 caller", "10 s, 4 callers", "10 s, 16 callers")
+def test_the_short_section_has_four_columns_and_the_full_one_all() -> None:
+    saved = run("1 s, 1 caller", "3 s, 1 caller", "10 s, 1 caller", "1 s, 16 callers", "10 s, 16 callers")
     short, full = tables.short_section(saved, "run.json"), tables.full_section(saved, "run.json")
-    assert "| 1. a channel per call, loop in the client, vendor graphs | 100 | 100 | 100 |" in short
-    assert "| 6. continuous batching (asr_ensemble) | 20 (5.0x) | 20 (5.0x) | 20 (5.0x) |" in short
+    assert "| 1. a channel per call, loop in the client, vendor graphs | 100 | 100 | 100 | 100 |" in short
+    assert "| 6. continuous batching (asr_ensemble) | 20 (5.0x) | 20 (5.0x) | 20 (5.0x) | 20 (5.0x) |" in short
     assert full.count("20 (5.0x)") == 5
     assert "A fast one (avx2), 2 cores, 2026-01-02" in short
+    assert "5 rounds: A fast one (avx2), 2 cores, 2026-01-02; commit 0123456 with changes; load 0.25 before" in full
+    assert "| 1. a channel per call, loop in the client, vendor graphs | 2.00 | 1.00 |  |" in full
 
 
 def test_a_run_without_the_readmes_cells_is_named() -> None:
@@ -66,8 +72,7 @@ def test_a_document_that_is_out_of_date_fails_the_check_and_is_written_without_i
     assert "continuous batching" in page.read_text()
 
 
-def test_few_rounds_are_said_instead_of_a_factor() -> None:
-    saved = run("10 s, 16 callers")
-    for arm in saved["cells"]["10 s, 16 callers"]["arms"].values():
-        arm["rounds"] = arm["rounds"][:2]
-    assert "| 20 (too few rounds) |" in tables.short_section(saved, "run.json")
+@pytest.mark.parametrize(("rounds", "entry"), [(2, "(too few rounds)"), (5, "(5.0x)"), (6, "(5.0x, 5.0-5.0)")])
+def test_few_rounds_are_said_instead_of_a_factor_and_intervals_need_six(rounds: int, entry: str) -> None:
+    saved = run("10 s, 16 callers", rounds=rounds)
+    assert f"| 20 {entry} |" in tables.full_section(saved, "run.json")

@@ -20,18 +20,18 @@ def test_callers_are_spread_over_processes_and_hear_speech(
     way: str, server: TritonServer, beckett: NDArray[np.float32], tmp_path: Path
 ) -> None:
     path = write_clips(tmp_path / "clips.npz", [Clip("a", beckett[:48_000])])
-    command = [sys.executable, callers.__file__, way, server.grpc_endpoint, str(path)]
+    command = [sys.executable, callers.__file__, str(path)]
     with Generators(command, count=2) as generators:
-        turn = generators.turn(3, ["a"], 0.3)
+        turn = generators.turn((way, server.grpc_endpoint), 3, ["a"], 0.3)
     assert {one.caller for one in turn.requests} == {0, 1, 2}
     assert {words(text) for text in turn.texts["a"]} == {"ever tried ever failed"}
 
 
 def test_a_request_that_fails_ends_the_run(server: TritonServer, tmp_path: Path) -> None:
     path = write_clips(tmp_path / "clips.npz", [Clip("nan", np.full(16_000, np.nan, np.float32))])
-    command = [sys.executable, callers.__file__, "triton", server.grpc_endpoint, str(path)]
+    command = [sys.executable, callers.__file__, str(path)]
     with Generators(command) as generators, pytest.raises(LoadError, match="invalid_audio"):
-        generators.turn(1, ["nan"], 0.1)
+        generators.turn(("triton", server.grpc_endpoint), 1, ["nan"], 0.1)
 
 
 def test_answers_in_bunches_do_not_make_the_rate_jump() -> None:
@@ -48,3 +48,8 @@ def test_only_requests_among_all_callers_count_as_latencies() -> None:
         Request(0, "a", 1.0, 1.5),
     ]
     assert Turn(2, 1.5, requests, {}).latencies == [0.5]
+
+
+def test_requests_longer_than_the_turn_are_counted_over_the_time_they_took() -> None:
+    one_after_another = [Request(caller, "a", 0.0, float(caller + 1)) for caller in range(16)]
+    assert Turn(16, 2.0, one_after_another, {}).seconds_per_request() == 1.0

@@ -1,0 +1,71 @@
+"""The arms of the ladder, running: servers, services and load generators, each arm in each of its layouts."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from asrloop import paths
+from asrloop.config import Settings
+from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
+from asrloop_bench.ladder import client_loops
+from asrloop_bench.ladder.layouts import APART, SHARED, TOGETHER, cores, repository
+from asrloop_bench.ladder.peers import service
+from asrloop_bench.ladder.peers.environment import python_of
+from asrloop_bench.ladder.rungs import MODELS, RUNGS
+from asrloop_bench.load import callers
+from asrloop_bench.load.generators import Generators, write_clips
+from asrloop_bench.load.turn import Turn
+from asrloop_bench.method import target
+from asrloop_bench.method.clips import Clip
+from asrloop_bench.vendor import files
+
+PROCESSES = 4
+"""Load generators of all arms but the vendor's runtime, whose own processes are its load generators."""
+
+OWN = "own"
+"""The layout of this project's server: as its settings are where nobody changed them, for all lengths and numbers of callers."""
+
+Ask = Callable[[int, Sequence[str], float], Turn]
+"""A turn of so many callers over clips of these names for so many seconds."""
+Arms = dict[str, dict[str, Ask]]
+"""By arm and layout."""
+
+
+@contextmanager
+def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most_callers: int) -> Iterator[Arms]:
+    """Start what the arms ``names`` need; all ends with the context. Raises TritonError, WheelError, PeerError."""
+    made: Arms = {name: {} for name in names}
+    files.prepare()
+    # As many callers as wait must fit the inbox, whatever config.yaml says.
+    inbox = {"ASRLOOP_ENGINE__INBOX": str(max(settings.engine.inbox, most_callers))}
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=paths.cache())))
+        clip_file = str(write_clips(scratch / "clips.npz", clips))
+        generators = stack.enter_context(Generators([sys.executable, client_loops.__file__, clip_file], PROCESSES))
+
+        def told(*way: str) -> Ask:
+            return lambda count, order, seconds: generators.turn(way, count, order, seconds)
+
+        for layout in (TOGETHER, APART):
+            rungs = [name for name in names if name in RUNGS and (layout == TOGETHER or name != "continuous")]
+            if rungs:
+                more = repository(layout, scratch / "models")
+                server = stack.enter_context(target.started(settings, more_repositories=[more], environment=inbox))
+                for rung in rungs:
+                    way = ("triton", server.grpc, MODELS[rung]) if rung in MODELS else (rung, server.grpc)
+                    made[rung][OWN if rung == "continuous" else layout] = told(*way)
+        if "fastapi" in names:
+            for layout, (processes, threads) in {TOGETHER: (1, cores()), SHARED: (1, 1), APART: (cores(), 1)}.items():
+                port = stack.enter_context(service.started(settings, processes, threads))
+                made["fastapi"][layout] = told("http", str(port))
+        if "vendor_runtime" in names:
+            python = str(python_of("vendor_runtime", paths.cache()))
+            way = ("vendor", str(moonshine_assets(paths.cache()) / MOONSHINE_MODEL))
+            for layout, processes in {TOGETHER: 1, APART: cores()}.items():
+                own = stack.enter_context(Generators([python, callers.__file__, clip_file], processes))
+                made["vendor_runtime"][layout] = lambda count, order, seconds, own=own: own.turn(  # type: ignore[misc]
+                    way, count, order, seconds
+                )
+        yield made
