@@ -17,7 +17,6 @@ BACKEND = (
     "Rows 1 to 3 call the vendor's\ngraphs through this project's ONNX backend in Python; a stock Triton has one in C++, "
     "about which they say nothing."
 )
-BEST = "Every way has the thread layout that suits it best. "
 SHOWN = {
     "1 s, 1 caller": "1 s of speech, alone",
     "10 s, 1 caller": "10 s, alone",
@@ -67,7 +66,7 @@ def short_section(run: Mapping[str, Any], source: str) -> str:
     return "\n".join(
         [
             "Milliseconds per request, and how many times faster than the first row. With 16 callers: the inverse of throughput.",
-            f"{BEST if run.get('layouts') else ''}All are measured in turns in one run, by `make bench`, on",
+            "Every way has the thread layout that suits it best. All are measured in turns in one run, by `make bench`, on",
             f"{provenance.in_words(run['about'])}. {BACKEND}",
             "",
             *_rows(cells, with_interval=False),
@@ -77,7 +76,7 @@ def short_section(run: Mapping[str, Any], source: str) -> str:
 
 def full_section(run: Mapping[str, Any], source: str) -> str:
     """All cells of the run, and the layouts that were tried."""
-    about, loads = run["about"], run.get("loads", [])
+    about, loads = run["about"], run["loads"]
     rounds = sorted({len(arm["rounds"]) for cell in run["cells"].values() for arm in cell["arms"].values()})
     return "\n".join(
         [
@@ -88,19 +87,31 @@ def full_section(run: Mapping[str, Any], source: str) -> str:
             "",
             f"`make bench`, {' or '.join(map(str, rounds))} rounds: {provenance.in_words(about)}; commit "
             f"{about['git_commit'][:7]}{' with changes' if about['git_changed'] else ''}; "
-            f"{machine_load.in_words(about.get('load_before', about['machine']), loads)}. Data: `{source}`.",
+            f"{machine_load.in_words(about['load_before'], loads)}. Data: `{source}`.",
             "",
-            *(_layouts(run["layouts"]) if run.get("layouts") else ()),
+            *_against_fastapi(run["cells"]),
+            *_layouts(run["layouts"]),
         ]
     )
 
 
+def _against_fastapi(cells: Mapping[str, Any]) -> Iterator[str]:
+    found = [
+        f"{cell} {spread.ratio(result['arms']['fastapi']['rounds'], result['arms']['continuous']['rounds'])}"
+        for cell, result in cells.items()
+        if {"fastapi", "continuous"} <= result["arms"].keys()
+    ]
+    if found:
+        yield f"How many times faster `asr_ensemble` is than FastAPI: {'; '.join(found)}."
+        yield ""
+
+
 def _layouts(tried: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Iterator[str]:
     yield "The layouts, tried before with clips of the middle length: time per request as a multiple of the best layout's, which"
-    yield "is the one that is measured above."
+    yield f"is the one that is measured above. {'; '.join(f'{name}: {text}' for name, text in LAYOUTS.items()).capitalize()}."
     yield ""
     counts = sorted({int(count) for layouts in tried.values() for one in layouts.values() for count in one})
-    heads = [f"{word}, {count} caller{'s' if count > 1 else ''}" for word in LAYOUTS.values() for count in counts]
+    heads = [f"{word}, {count} caller{'s' if count > 1 else ''}" for word in LAYOUTS for count in counts]
     yield "| | " + " | ".join(heads) + " |"
     yield "| --- |" + " ---: |" * len(heads)
     for name, layouts in tried.items():
@@ -126,11 +137,12 @@ def _entry(arms: Mapping[str, Mapping[str, Sequence[float]]], name: str, with_in
         return ""
     first = next(iter(arms))
     milliseconds = 1000 * spread.median(arms[name]["rounds"])
+    shown = f"{milliseconds:.0f}" if milliseconds >= 20 else f"{milliseconds:.1f}"
     if name == first:
-        return f"{milliseconds:.0f}"
+        return shown
     gain = spread.ratio(arms[first]["rounds"], arms[name]["rounds"])
     if gain.is_too_few:
-        return f"{milliseconds:.0f} (too few rounds)"
+        return f"{shown} (too few rounds)"
     if with_interval and gain.low is not None:
-        return f"{milliseconds:.0f} ({gain.estimate:.1f}x, {gain.low:.1f}-{gain.high:.1f})"
-    return f"{milliseconds:.0f} ({gain.estimate:.1f}x)"
+        return f"{shown} ({gain.estimate:.1f}x, {gain.low:.1f}-{gain.high:.1f})"
+    return f"{shown} ({gain.estimate:.1f}x)"

@@ -18,8 +18,10 @@ ABOUT = {
 }
 
 
-def run(*cells: str, rounds: int = 5) -> dict[str, Any]:
+def run(*cells: str, rounds: int = 5, peers: bool = False) -> dict[str, Any]:
     arms = {"channel_per_call": {"rounds": [0.1] * rounds}, "continuous": {"rounds": [0.02] * rounds}}
+    if peers:
+        arms["fastapi"] = {"rounds": [0.04] * rounds}
     layouts = {"channel_per_call": {"together": {"1": [0.2] * 3}, "apart": {"1": [0.1] * 3}}}
     return {"about": ABOUT, "loads": [], "layouts": layouts, "cells": {cell: {"arms": arms} for cell in cells}}
 
@@ -32,6 +34,7 @@ def test_the_short_section_has_four_columns_and_the_full_one_all() -> None:
     assert full.count("20 (5.0x)") == 5
     assert "A fast one (avx2), 2 cores, 2026-01-02" in short
     assert "5 rounds: A fast one (avx2), 2 cores, 2026-01-02; commit 0123456 with changes; load 0.25 before" in full
+    assert "| | together, 1 caller | apart, 1 caller | shared, 1 caller |" in full
     assert "| 1. a channel per call, loop in the client, vendor graphs | 2.00 | 1.00 |  |" in full
 
 
@@ -76,3 +79,8 @@ def test_a_document_that_is_out_of_date_fails_the_check_and_is_written_without_i
 def test_few_rounds_are_said_instead_of_a_factor_and_intervals_need_six(rounds: int, entry: str) -> None:
     saved = run("10 s, 16 callers", rounds=rounds)
     assert f"| 20 {entry} |" in tables.full_section(saved, "run.json")
+
+
+def test_the_service_of_a_user_is_compared_with_the_server() -> None:
+    full = tables.full_section(run("1 s, 1 caller", "10 s, 16 callers", peers=True), "run.json")
+    assert "How many times faster `asr_ensemble` is than FastAPI: 1 s, 1 caller 2.00; 10 s, 16 callers 2.00." in full
