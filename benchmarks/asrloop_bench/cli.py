@@ -4,6 +4,7 @@ import typer
 
 from asrloop_bench.compare.command import compare
 from asrloop_bench.figures import command as figures
+from asrloop_bench.figures import performance_page
 from asrloop_bench.ladder import command as ladder
 from asrloop_bench.sweep.command import sweep
 
@@ -21,6 +22,8 @@ app.command()(figures.wer)
 app.command()(figures.confidence)
 app.command("not-helpful")(figures.not_helpful_page)
 app.command("client-pool")(figures.pool)
+app.command()(performance_page.layers)
+app.command()(performance_page.scale)
 app.command()(figures.transducer)
 
 if __name__ == "__main__":
