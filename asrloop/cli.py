@@ -11,13 +11,15 @@ from typing import Annotated
 import soundfile
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from asrloop import audio, config, paths
 from asrloop.engine.engine import Engine
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families import registry
-from asrloop.speech.gate import open_gate
+from asrloop.speech.detector import open_detector
+from asrloop.speech.gate import speech_gate
 from asrloop.tritonserver import canary, checks
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
@@ -26,6 +28,8 @@ from asrloop.wheels import MOONSHINE_MODEL, MOONSHINE_SPEECH, WheelError, moonsh
 
 STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
 OFFLINE_LIMIT_SECONDS = 3600.0
+FILES_AT_ONCE = 16
+WHOLE_SECONDS = 30
 
 app = typer.Typer(
     help="Speech recognition on NVIDIA Triton with the decode loop inside the server.",
@@ -183,23 +187,42 @@ def transcribe(
     """Transcribe files side by side with the same engine and no server."""
     with one_line_errors():
         settings = config.load()
-        rows = [audio.from_file(path.read_bytes(), settings.audio.max_seconds) for path in files]
         directory = repository(model_repository) / checks.LOOP / "1"
         family = registry.open_family(directory, settings)
-        scheduler = Scheduler(settings.engine.slots, len(rows), OFFLINE_LIMIT_SECONDS, registry.encoders(settings))
-        engine = Engine(family, scheduler, has_speech=open_gate(directory, settings))
-        ended = threading.Semaphore(0)
-        requests = [Request([row], on_done=lambda _: ended.release()) for row in rows]
+        detector = open_detector(directory)
+        scheduler = Scheduler(settings.engine.slots, FILES_AT_ONCE, OFFLINE_LIMIT_SECONDS, registry.encoders(settings))
+        engine = Engine(
+            family,
+            scheduler,
+            has_speech=speech_gate(detector, settings),
+            cutting=registry.cutting(detector, registry.family_in(directory), settings)._replace(most=FILES_AT_ONCE),
+        )
+        room = threading.Semaphore(FILES_AT_ONCE)
+        requests: list[Request] = []
         started = time.perf_counter()
-        for request in requests:
-            engine.submit(request)
-        if not all(ended.acquire(timeout=OFFLINE_LIMIT_SECONDS) for _ in requests):
-            raise TimeoutError(f"not done after {OFFLINE_LIMIT_SECONDS:g} s; the engine hangs")
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("transcribing", total=None)
+
+            def wait() -> None:
+                until = time.monotonic() + OFFLINE_LIMIT_SECONDS
+                while not room.acquire(timeout=0.2):
+                    if time.monotonic() > until:
+                        raise TimeoutError(f"no file was done for {OFFLINE_LIMIT_SECONDS:g} s; the engine hangs")
+                    done, known = zip(*(each.progress for one in requests for each in one.recordings), strict=True)
+                    bar.update(task, completed=sum(done), total=sum(known))
+
+            for path in files:
+                wait()
+                sound = audio.opened(path.read_bytes(), settings.audio.max_seconds, WHOLE_SECONDS)
+                requests.append(Request([sound], on_done=lambda _: room.release()))
+                engine.submit(requests[-1])
+            for _ in range(FILES_AT_ONCE):
+                wait()
         took = time.perf_counter() - started
         engine.close()
         for path, request in zip(files, requests, strict=True):
             typer.echo(f"{path}: {request.error or request.transcripts(family)[0].text}")
-        seconds = sum(row.size for row in rows) / audio.SAMPLE_RATE
+        seconds = sum(recording.audio_seconds for request in requests for recording in request.recordings)
         console.print(f"{seconds:.1f} s of audio in {took:.2f} s, real-time factor {took / seconds:.3f}")
     if any(request.error for request in requests):
         raise typer.Exit(1)

@@ -26,6 +26,13 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message names the key, the value and how to fix it."""
 
 
+class Lengths(NamedTuple):
+    """Of a window, in seconds."""
+
+    target: Annotated[float, Field(ge=4, le=600)]
+    longest: Annotated[float, Field(ge=4, le=600)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,7 +40,8 @@ class _Section(BaseModel):
 class AudioSettings(_Section):
     """What audio is accepted."""
 
-    max_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
+    max_seconds: Annotated[float, Field(gt=0, le=86_400)] = 14_400.0
+    max_pcm_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     decode_inbox: Annotated[int, Field(ge=1, le=100_000)] = 64
     decode_seconds: Seconds = 20.0
     speech_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.35
@@ -48,6 +56,15 @@ class EngineSettings(_Section):
     encoders: Threads = 0
     encoder_threads: Threads = 0
     decoder_threads: Threads = 0
+
+
+class WindowSettings(_Section):
+    """How recordings are cut that are too long to be decoded whole."""
+
+    moonshine: Lengths = Lengths(10.0, 15.0)
+    transducer: Lengths = Lengths(20.0, 30.0)
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    recordings: Annotated[int, Field(ge=1, le=1000)] = 16
 
 
 class ServerSettings(_Section):
@@ -96,6 +113,7 @@ class Settings(BaseSettings):
 
     audio: AudioSettings = AudioSettings()
     engine: EngineSettings = EngineSettings()
+    windows: WindowSettings = WindowSettings()
     server: ServerSettings = ServerSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_file_holds_exactly_the_defaults() -> None:
-    assert yaml.safe_load((ROOT / "config.yaml").read_text()) == Settings().model_dump()
+    assert yaml.safe_load((ROOT / "config.yaml").read_text()) == Settings().model_dump(mode="json")
 
 
 def test_every_key_has_a_comment_above_it() -> None:

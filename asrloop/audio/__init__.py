@@ -1,6 +1,17 @@
 """Turns what callers send into clean samples: f32 [N], mono, 16 kHz, finite. Everything else is InvalidAudio."""
 
-from asrloop.audio.files import blocks, from_file
-from asrloop.audio.pcm import SAMPLE_RATE, Samples, checked_rate, from_pcm, resampled
+from asrloop.audio.files import blocks, from_file, opened
+from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Samples, checked_rate, from_pcm, long_audio, resampled
 
-__all__ = ["SAMPLE_RATE", "Samples", "blocks", "checked_rate", "from_file", "from_pcm", "resampled"]
+__all__ = [
+    "SAMPLE_RATE",
+    "LongAudio",
+    "Samples",
+    "blocks",
+    "checked_rate",
+    "from_file",
+    "from_pcm",
+    "long_audio",
+    "opened",
+    "resampled",
+]

@@ -1,18 +1,43 @@
-"""Decodes files on a few threads (libsndfile and soxr let go of the interpreter): bounded, and each request answered once."""
+"""Decodes files on a few threads (libsndfile and soxr let go of the interpreter): bounded, and each request answered once.
+
+What is longer than a window or two is answered with its beginning; the rest follows through a relay as it is asked for.
+"""
 
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
-from asrloop.audio.files import from_file
-from asrloop.audio.pcm import Samples
+from asrloop.audio.files import blocks, head_and_rest
+from asrloop.audio.pcm import SAMPLE_RATE, Samples
+from asrloop.audio.relay import Outlet
 from asrloop.config import AudioSettings
 from asrloop.cores import usable_cores
 from asrloop.engine.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 
-OnDone = Callable[[list[Samples] | RequestError], None]
+HEAD_SECONDS = 30
+"""A file is handed over whole up to this length: one hand-over is the fastest for what is short."""
+
+BUDGET_SECONDS = 600
+"""``audio.decode_seconds`` is for each stretch of audio of this length."""
+
+
+class Decoded(NamedTuple):
+    """What is known of one file when its request goes on."""
+
+    samples: Samples
+    """Its beginning or all of it, f32 [N], 16 kHz."""
+
+    rest: str = ""
+    """Handle of the outlet that sends what follows; "" where nothing does."""
+
+    seconds: float = 0.0
+    """How long all of it is as far as its header says, where there is a rest."""
+
+
+OnDone = Callable[[list[Decoded] | RequestError], None]
 
 
 class FileDecoder:
@@ -30,6 +55,7 @@ class FileDecoder:
         self._settings = settings
         self._lock = threading.Lock()
         self._taken = 0
+        """Requests that are not answered yet, and files of which a rest is still being sent."""
         self._closing = False
         self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asrloop-decode")
 
@@ -56,29 +82,88 @@ class FileDecoder:
             traceback.print_exc()
             self._on_bug()
         finally:
-            with self._lock:
-                self._taken -= 1
+            self._give_back()
 
-    def _decoded(self, files: Sequence[bytes], deadline: float | None) -> list[Samples] | RequestError:
-        limit, started = self._settings.decode_seconds, self.clock()
-
-        def check() -> None:
-            """Between blocks."""
-            now = self.clock()
-            if self._closing:
-                raise EngineClosed("the server is closing: send the request again")
-            if deadline is not None and now > deadline:
-                raise DeadlineExceeded("the request's timeout passed before its file was decoded; give it more time")
-            if now - started > limit:
-                raise InvalidAudio(
-                    f"AUDIO takes over {limit:g} s to decode (audio.decode_seconds); send it as 16 kHz mono"
-                )
-
+    def _decoded(self, files: Sequence[bytes], deadline: float | None) -> list[Decoded] | RequestError:
         try:
-            check()
-            return [from_file(file, self._settings.max_seconds, check) for file in files]
+            return [self._begun(file, deadline) for file in files]
         except RequestError as error:
             return error
         except Exception as error:  # a bug of ours concerns this file alone
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
+
+    def _begun(self, content: bytes, deadline: float | None) -> Decoded:
+        """All of a short file; of a long one the beginning, while a thread of its own sends the rest."""
+        work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
+        head, rest = head_and_rest(iter(work), HEAD_SECONDS)
+        if rest is None:
+            return Decoded(head)
+        outlet = Outlet()
+        with self._lock:
+            self._taken += 1
+        threading.Thread(target=self._send, args=(outlet, rest), name="asrloop-relay", daemon=True).start()
+        return Decoded(head, outlet.handle, work.announced)
+
+    def _send(self, outlet: Outlet, rest: Iterator[Samples]) -> None:
+        try:
+            outlet.send(rest)
+        except Exception:  # a bug of ours concerns this file alone: its reader sees the connection end
+            traceback.print_exc()
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._taken -= 1
+
+
+class _Work:
+    """Blocks of one file; the time that goes into each is counted, not the time until the next is asked for."""
+
+    def __init__(
+        self,
+        content: bytes,
+        settings: AudioSettings,
+        clock: Callable[[], float],
+        deadline: float | None,
+        is_closing: Callable[[], bool],
+    ) -> None:
+        self.seconds = 0.0
+        """Of audio so far."""
+        self.announced = 0.0
+        self._limit = settings.decode_seconds
+        self._clock = clock
+        self._deadline = deadline
+        self._is_closing = is_closing
+        self._spent = 0.0
+        self._resumed_at = clock()
+        self._blocks = blocks(content, settings.max_seconds, self._check, self._announce)
+
+    def __iter__(self) -> Iterator[Samples]:
+        while True:
+            self._resumed_at = self._clock()
+            self._check()
+            block = next(self._blocks, None)
+            self._spent += self._clock() - self._resumed_at
+            if block is None:
+                return
+            self.seconds += block.size / SAMPLE_RATE
+            yield block
+
+    def _announce(self, seconds: float) -> None:
+        self.announced = seconds
+
+    def _check(self) -> None:
+        """Between blocks."""
+        now = self._clock()
+        if self._is_closing():
+            raise EngineClosed("the server is closing: send the request again")
+        if self._deadline is not None and now > self._deadline:
+            raise DeadlineExceeded("the request's timeout passed before its file was decoded; give it more time")
+        limit = self._limit * (1 + self.seconds // BUDGET_SECONDS)
+        if self._spent + now - self._resumed_at > limit:
+            raise InvalidAudio(
+                f"AUDIO takes over {self._limit:g} s to decode for {BUDGET_SECONDS} s of sound (audio.decode_seconds); "
+                "send it as 16 kHz mono"
+            )

@@ -3,14 +3,15 @@
 Each container's module finds what is to be decoded; libsndfile decodes it. Known by their first bytes: WAV, FLAC, OGG, MP3.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 import soundfile
 import soxr
 
 from asrloop.audio import flac, mp3, ogg, wav
-from asrloop.audio.pcm import SAMPLE_RATE, Samples, check_duration, check_finite
+from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Samples, check_duration, check_finite
 from asrloop.audio.stream import Check, Stream, cut_short
 from asrloop.engine.errors import InvalidAudio
 
@@ -28,18 +29,23 @@ def from_file(content: bytes, max_seconds: float, check: Check = lambda: None) -
     return np.concatenate([*blocks(content, max_seconds, check)])
 
 
-def blocks(content: bytes, max_seconds: float, check: Check = lambda: None) -> Iterator[Samples]:
+def blocks(
+    content: bytes,
+    max_seconds: float,
+    check: Check = lambda: None,
+    announce: Callable[[float], None] = lambda _: None,
+) -> Iterator[Samples]:
     """Decode a WAV, FLAC, OGG or MP3 file to blocks of mono 16 kHz, f32 [N], at least one sample in all.
 
     ``check`` is called between blocks; what it raises ends the work. Raises InvalidAudio, TooLong at the first block beyond
-    ``max_seconds``: whoever has taken blocks by then must drop them.
+    ``max_seconds``: whoever has taken blocks by then must drop them. ``announce`` hears how long a header says all is so far.
     """
     if not content:
         raise InvalidAudio("AUDIO has 0 bytes: send the bytes of a WAV, FLAC, OGG or MP3 file")
     before = seconds = 0.0
     given = 0
     for stream in _streams(content, check):
-        for block, until in _decoded(stream, before, max_seconds, check):
+        for block, until in _decoded(stream, before, max_seconds, check, announce):
             seconds = until
             if block.size:
                 given += block.size
@@ -49,6 +55,24 @@ def blocks(content: bytes, max_seconds: float, check: Check = lambda: None) -> I
         raise InvalidAudio("AUDIO has 0 samples: send at least 1")
     if not given:
         yield np.zeros(1, np.float32)
+
+
+def head_and_rest(blocks: Iterator[Samples], seconds: float) -> tuple[Samples, Iterator[Samples] | None]:
+    """The first blocks, f32 [N], until they are longer than ``seconds``, and what follows; None where nothing is left."""
+    head, size = [], 0
+    for block in blocks:
+        head.append(block)
+        size += block.size
+        if size > seconds * SAMPLE_RATE:
+            return np.concatenate(head), blocks
+    return np.concatenate(head), None
+
+
+def opened(content: bytes, max_seconds: float, whole_seconds: float) -> Samples | LongAudio:
+    """Decode a file up to ``whole_seconds`` at once, a longer one bit by bit; see :func:`blocks`."""
+    announced = [0.0]
+    head, rest = head_and_rest(blocks(content, max_seconds, announce=announced.append), whole_seconds)
+    return head if rest is None else LongAudio(chain([head], rest), announced[-1])
 
 
 def _streams(content: bytes, check: Check) -> list[Stream]:
@@ -77,13 +101,16 @@ def _behind_id3(view: memoryview) -> int:
     return start
 
 
-def _decoded(stream: Stream, before: float, max_seconds: float, check: Check) -> Iterator[tuple[Samples, float]]:
+def _decoded(
+    stream: Stream, before: float, max_seconds: float, check: Check, announce: Callable[[float], None]
+) -> Iterator[tuple[Samples, float]]:
     """Blocks at 16 kHz with the seconds so far, ``before`` among them."""
     with _opened(stream) as file:
         rate, channels = int(file.samplerate), int(file.channels)
         _check_format(rate, channels)
         announced = int(file.frames) if stream.frames is None else stream.frames
         check_duration(before + announced / rate, max_seconds)
+        announce(before + announced / rate)
         resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
         got, size = 0, min(BLOCK_FRAMES, BLOCK_SECONDS * rate)
         while True:

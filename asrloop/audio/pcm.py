@@ -1,6 +1,8 @@
 """Samples that callers send: checked, copied, and brought to 16 kHz."""
 
 import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -13,6 +15,21 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 
 Samples = NDArray[np.float32]
 
+BLOCK_SECONDS = 1
+
+
+class LongAudio(NamedTuple):
+    """Audio of any length that comes bit by bit."""
+
+    blocks: Iterator[Samples]
+    """f32 [N], 16 kHz. A RequestError on the way says why there is no more."""
+
+    seconds: float = 0.0
+    """How long it will be; 0 when that is not known."""
+
+    close: Callable[[], None] = lambda: None
+    """Says that no more will be read. May be called at any time, on any thread."""
+
 
 def from_pcm(
     wav: NDArray[np.float32],
@@ -20,6 +37,7 @@ def from_pcm(
     sample_rate: int,
     max_seconds: float,
     names: tuple[str, str] = ("WAV", "WAV_LENS"),
+    setting: str = "audio.max_pcm_seconds",
 ) -> list[Samples]:
     """Check a batch of PCM and copy the valid part of each row; see :func:`resampled` for the rest.
 
@@ -37,7 +55,7 @@ def from_pcm(
     for row, length in zip(wav, [row.size for row in wav] if lengths is None else lengths.reshape(-1), strict=True):
         if not 1 <= length <= row.size:
             raise InvalidAudio(f"{lengths_name} is {length}: it must be between 1 and the {row.size} samples in {name}")
-        check_duration(length / sample_rate, max_seconds)
+        check_duration(length / sample_rate, max_seconds, setting)
         check_finite(row[:length], name)
         rows.append(row[:length].copy())
     return rows
@@ -64,11 +82,24 @@ def resampled(samples: Samples, rate: int) -> Samples:
     return at_16k if at_16k.size else np.zeros(1, np.float32)
 
 
-def check_duration(seconds: float, max_seconds: float) -> None:
-    """Raise TooLong for more than ``max_seconds``."""
+def long_audio(samples: Samples, rate: int) -> LongAudio:
+    """``samples`` f32 [N] at ``rate`` Hz, bit by bit at 16 kHz."""
+    return LongAudio(_blocks(samples, rate), samples.size / rate)
+
+
+def _blocks(samples: Samples, rate: int) -> Iterator[Samples]:
+    resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+    size = BLOCK_SECONDS * rate
+    for start in range(0, samples.size, size):
+        block = samples[start : start + size]
+        yield block if resampler is None else resampler.resample_chunk(block, last=start + size >= samples.size)
+
+
+def check_duration(seconds: float, max_seconds: float, setting: str = "audio.max_seconds") -> None:
+    """Raise TooLong for more than ``max_seconds``, which ``setting`` says."""
     if seconds > max_seconds:
         raise TooLong(
-            f"audio is {seconds:.2f} s long: the limit is {max_seconds:g} s (audio.max_seconds); send it in shorter pieces"
+            f"audio is {seconds:.2f} s long: the limit is {max_seconds:g} s ({setting}); send it in shorter pieces"
         )
 
 

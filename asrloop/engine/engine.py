@@ -3,6 +3,7 @@
     submit -> waiting -> [encode thread: resample, encode, then listen for speech] -> encoded
            -> [step thread: admit, step, step ...] -> decoded -> [reply thread]
 
+A recording that is longer than a window has a thread of its own that cuts it: its windows wait with everybody else's utterances.
 A watch thread looks for callers that went away and for deadlines.
 """
 
@@ -15,12 +16,15 @@ from math import inf
 from typing import Any, Protocol
 
 from asrloop.audio import Samples, resampled
+from asrloop.engine.cutting import Cutting, Queue, Recordings
 from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.engine.family import Emission, Family
+from asrloop.engine.recording import Answered, Recording
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Ending, Finished, State, Utterance
 from asrloop.speech import repetition
+from asrloop.speech.windows import Window
 
 # How often deadlines are looked at; rows leave at the step after.
 WATCH_SECONDS = 0.02
@@ -42,7 +46,10 @@ class EngineObserver(Protocol):
         """One step of ``rows`` rows was made."""
 
     def finished(self, utterance: Finished) -> None:
-        """An utterance ended, well or not; called before its request's ``on_done``."""
+        """An utterance ended, well or not."""
+
+    def answered(self, recording: Answered) -> None:
+        """A row of a request is about to be answered, well or not."""
 
 
 class Engine:
@@ -56,10 +63,12 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         on_bug: Callable[[], None] | None = None,
         has_speech: Callable[[Samples], bool] | None = None,
+        cutting: Cutting | None = None,
     ) -> None:
         """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered.
 
         ``has_speech`` is asked about 16 kHz samples while their first steps are made; those without are answered with no text.
+        Without ``cutting`` every row is decoded whole.
         """
         self.scheduler = scheduler
         self.clock = clock
@@ -69,9 +78,18 @@ class Engine:
         self._cancelled: dict[str, float] = {}
         """Keys that were cancelled lately, and when; oldest first."""
         self._has_speech = has_speech
+        self._requests: set[Request] = set()
+        """Those that are not answered, nor their answer under way."""
         self._lock = threading.Lock()
         self._work_for_encoder = threading.Condition(self._lock)
         self._work_for_steps = threading.Condition(self._lock)
+        self._recordings = cutting and Recordings(
+            cutting,
+            scheduler.slots,
+            self._lock,
+            Queue(self._add_window, self._answer_if_finished, self._fail),
+            self._guarded,
+        )
         self._closed = threading.Event()
         self._why_closed = ""
         self._replies: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -106,9 +124,17 @@ class Engine:
             now = self.clock()
             if request.key and now - self._cancelled.get(request.key, -inf) < CANCEL_MEMORY_SECONDS:
                 raise Cancelled(_CANCELLED)
-            for utterance in request.utterances:
+            request.arrived_at = now
+            if self._recordings is not None:
+                self._recordings.check(request)
+            utterances = request.utterances
+            for utterance in utterances:
                 utterance.arrived_at = now
-            self.scheduler.submit(*request.utterances)
+            self.scheduler.check_room(len(request.recordings))
+            self.scheduler.submit(*utterances)
+            self._requests.add(request)
+            if self._recordings is not None:
+                self._recordings.start(request)
             self._work_for_encoder.notify_all()
 
     def cancel(self, key: object) -> int:
@@ -123,25 +149,34 @@ class Engine:
             self._cancelled[key] = self.clock()
             while len(self._cancelled) > CANCEL_MEMORY:
                 del self._cancelled[next(iter(self._cancelled))]
-            found = {one.request for one in self.scheduler.everyone() if one.request.key == key}
+            found = [request for request in self._requests if request.key == key]
             for request in found:
                 self._fail(request, Cancelled(_CANCELLED))
             return len(found)
+
+    def progress(self, key: object) -> tuple[float, float]:
+        """Of the request with this key: seconds of audio that are done, and of all as far as that is known. 0, 0 without one."""
+        with self._lock:
+            for request in self._requests:
+                if key and request.key == key:
+                    done, known = zip(*(recording.progress for recording in request.recordings), strict=True)
+                    return sum(done), sum(known)
+        return 0.0, 0.0
 
     def close(self, timeout: float = 10.0) -> None:
         """End every request that is left with EngineClosed, answer them, and end the threads."""
         self._shut("the engine is closed: the model is being unloaded; send the request again")
         deadline = time.monotonic() + timeout
         self._replies.put(None)  # behind the last request
-        for thread in self._threads:
+        for thread in [*self._threads, *(self._recordings.threads.values() if self._recordings else ())]:
             thread.join(max(0.1, deadline - time.monotonic()))
 
     def _shut(self, reason: str) -> None:
         with self._lock:
             self._why_closed = reason
             self._closed.set()
-            for utterance in self.scheduler.everyone():
-                self._fail(utterance.request, EngineClosed(reason))
+            for request in list(self._requests):
+                self._fail(request, EngineClosed(reason))
             self._work_for_encoder.notify_all()
             self._work_for_steps.notify_all()
 
@@ -161,6 +196,12 @@ class Engine:
 
     # The lock is held around every change of the scheduler and never around a call of the family.
 
+    def _add_window(self, recording: Recording, window: Window) -> None:
+        utterance = recording.add(window)
+        utterance.arrived_at = self.clock()
+        self.scheduler.add(utterance)
+        self._work_for_encoder.notify_all()
+
     def _encode_loop(self) -> None:
         while not self._closed.is_set():
             with self._lock:
@@ -178,7 +219,7 @@ class Engine:
             encoded = self._family.encode(samples, alone=alone)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._lock:
-                self._fail_row(utterance, DecodeFailed(f"encoding failed: {error}"))
+                self._fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))
             return
         with self._lock:
             if utterance.is_finished:
@@ -187,7 +228,8 @@ class Engine:
             utterance.encoded_at = self.clock()
             self.scheduler.encode_done(utterance)
             self._work_for_steps.notify()
-        self._listen(utterance, samples)
+        if utterance.has_speech is None:
+            self._listen(utterance, samples)
 
     def _listen(self, utterance: Utterance, samples: Samples) -> None:
         """After its encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""
@@ -218,7 +260,7 @@ class Engine:
             for utterance in admitted:
                 self._admit(utterance)
             with self._lock:
-                running = sorted(self.scheduler.running.items())
+                running = self.scheduler.next_to_step()
             if not running:
                 continue
             started = self.clock()
@@ -242,7 +284,7 @@ class Engine:
             utterance.admitted_at = self.clock()
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._lock:
-                self._fail_row(utterance, DecodeFailed(f"admission failed: {error}"))
+                self._fail_row(utterance, DecodeFailed(f"{utterance.place}admission failed: {error}"))
         finally:
             utterance.encoded = None
 
@@ -257,7 +299,7 @@ class Engine:
 
     def _take(self, utterance: Utterance, emission: Emission | DecodeFailed) -> None:
         if isinstance(emission, DecodeFailed):
-            self._fail_row(utterance, emission)
+            self._fail_row(utterance, DecodeFailed(f"{utterance.place}{emission.args[0]}"))
             return
         utterance.tokens.extend(emission.tokens)
         utterance.times.extend(emission.times)
@@ -289,16 +331,31 @@ class Engine:
             for utterance in request.utterances:
                 if not utterance.is_finished:
                     utterance.error = error
-                    self._finish(utterance)
+                    self._leave(utterance)
+            for recording in request.recordings:
+                recording.is_cut = True
+            if self._recordings is not None:
+                self._recordings.wake()
+            self._answer_if_finished(request)
 
     def _finish(self, utterance: Utterance) -> None:
-        """Free what the utterance holds; the last row of a request hands it to the reply thread."""
+        """Free what the utterance holds; the last one of a request hands it to the reply thread."""
+        self._leave(utterance)
+        self._answer_if_finished(utterance.request)
+
+    def _leave(self, utterance: Utterance) -> None:
         self.scheduler.finish(utterance)
         utterance.take_samples()
         utterance.finished_at = self.clock()
-        if utterance.request.is_finished:
-            self._replies.put(utterance.request)
+        utterance.recording.under_way -= 1
         self._work_for_encoder.notify()
+        if self._recordings is not None:
+            self._recordings.wake()
+
+    def _answer_if_finished(self, request: Request) -> None:
+        if request.is_finished and request in self._requests:
+            self._requests.discard(request)
+            self._replies.put(request)
 
     def _reply_loop(self) -> None:
         while True:
@@ -311,6 +368,8 @@ class Engine:
             if self._observer is not None:
                 for utterance in request.utterances:
                     self._observer.finished(utterance.numbers())
+                for recording in request.recordings:
+                    self._observer.answered(recording.numbers())
             request.on_done(request)
             request.release()
 
@@ -323,12 +382,14 @@ class Engine:
                 for utterance in self.scheduler.waited_too_long(now):
                     self._fail(
                         utterance.request,
-                        Overloaded(f"waited {limit:g} s for a slot (engine.queue_timeout_seconds); retry later"),
+                        Overloaded(
+                            f"{utterance.place}waited {limit:g} s for a slot (engine.queue_timeout_seconds); retry later"
+                        ),
                     )
-                requests = {utterance.request: utterance.arrived_at for utterance in self.scheduler.everyone()}
-                for request, arrived_at in requests.items():
+                requests = list(self._requests)
+                for request in requests:
                     if request.deadline is not None and now > request.deadline:
-                        waited = now - arrived_at
+                        waited = now - request.arrived_at
                         self._fail(
                             request,
                             DeadlineExceeded(f"the request's timeout passed after {waited:.3f} s; give it more time"),

@@ -6,27 +6,47 @@ from typing import Any
 from numpy.typing import NDArray
 
 from asrloop import audio
-from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
+from asrloop.audio.relay import incoming
+from asrloop.config import AudioSettings
 from asrloop.engine.errors import InvalidAudio
 
 SHORTEST_CANCEL_KEY = 16
 
 
 def rows_of(
-    tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any], max_seconds: float
-) -> tuple[list[Samples], int]:
-    """Checked copies of a request's rows, f32 [N] each, and their rate in Hz. Raises InvalidAudio.
+    tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any], settings: AudioSettings
+) -> tuple[list[Samples | LongAudio], int]:
+    """Checked copies of a request's rows, f32 [N] each, and their rate in Hz. Raises InvalidAudio, DecodeFailed.
 
-    The rate of WAV is the parameter ``sample_rate``; SAMPLES are 16 kHz, whatever parameters came with the file.
+    The rate of WAV is the parameter ``sample_rate``; SAMPLES are 16 kHz, whatever parameters came with the file. Of a long file
+    they are the beginning, and what follows comes bit by bit from where REST says.
     """
     if "SAMPLES" in tensors:
-        names, rate = ("SAMPLES", "SAMPLE_LENS"), SAMPLE_RATE
-    elif "WAV" in tensors:
-        names, rate = ("WAV", "WAV_LENS"), audio.checked_rate(parameters.get("sample_rate", SAMPLE_RATE))
-    else:
-        raise InvalidAudio(f"inputs are {sorted(tensors)}: send WAV, and WAV_LENS where rows are padded")
-    name, lengths_name = names
-    return audio.from_pcm(tensors[name], tensors.get(lengths_name), rate, max_seconds, names), rate
+        heads = audio.from_pcm(
+            tensors["SAMPLES"],
+            tensors.get("SAMPLE_LENS"),
+            SAMPLE_RATE,
+            settings.max_seconds,
+            ("SAMPLES", "SAMPLE_LENS"),
+        )
+        handles, seconds = (_column(tensors, name, len(heads)) for name in ("REST", "REST_SECONDS"))
+        return [
+            incoming(bytes(handle).decode("ascii", "replace"), head, float(length)) if handle else head
+            for head, handle, length in zip(heads, handles, seconds, strict=True)
+        ], SAMPLE_RATE
+    if "WAV" in tensors:
+        rate = audio.checked_rate(parameters.get("sample_rate", SAMPLE_RATE))
+        return [*audio.from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), rate, settings.max_pcm_seconds)], rate
+    raise InvalidAudio(f"inputs are {sorted(tensors)}: send WAV, and WAV_LENS where rows are padded")
+
+
+def _column(tensors: Mapping[str, NDArray[Any]], name: str, rows: int) -> list[Any]:
+    """A value a row; nothing where the tensor is not there."""
+    values: list[Any] = tensors[name].reshape(-1).tolist() if name in tensors else [0] * rows
+    if len(values) != rows:
+        raise InvalidAudio(f"{name} has {len(values)} rows, SAMPLES {rows}: send one a row")
+    return values
 
 
 def deadline_of(tensors: Mapping[str, NDArray[Any]], timeout: int, now: float) -> float | None:

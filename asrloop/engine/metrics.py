@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from asrloop.engine.errors import ERRORS, RequestError
+from asrloop.engine.recording import Answered
 from asrloop.engine.utterance import Ending, Finished
 
 PUBLISH_SECONDS = 0.25
@@ -26,7 +27,7 @@ class MetricSpec(NamedTuple):
 
 
 REQUESTS = MetricSpec(
-    "asrloop_requests_total", "counter", "Utterances answered, by outcome",
+    "asrloop_requests_total", "counter", "Recordings answered, by outcome",
     outcomes=("ok", *(error.outcome for error in ERRORS)),
 )  # fmt: skip
 TOKENS = MetricSpec("asrloop_tokens_total", "counter", "Tokens decoded")
@@ -40,7 +41,10 @@ QUEUE = MetricSpec(
 ENCODE = MetricSpec("asrloop_encode_seconds", "histogram", "Encoding of one utterance", _SECONDS)
 RESTARTS = MetricSpec("asrloop_restarts_total", "counter", "How often `asrloop serve` started the server anew")
 DECODE = MetricSpec("asrloop_decode_seconds", "histogram", "Admission to the last step of one utterance", _SECONDS)
-NO_SPEECH = MetricSpec("asrloop_no_speech_total", "counter", "Utterances without speech, which got an empty transcript")
+UTTERANCES = MetricSpec(
+    "asrloop_utterances_total", "counter", "Utterances decoded: a short recording is one, a long one a window each"
+)
+NO_SPEECH = MetricSpec("asrloop_no_speech_total", "counter", "Recordings without speech, which got an empty transcript")
 LIMIT = MetricSpec("asrloop_token_limit_total", "counter", "Transcripts that were cut at their token limit")
 REPETITION = MetricSpec("asrloop_repetition_total", "counter", "Transcripts that were cut at an endless repetition")
 ENGINE_METRICS = (
@@ -53,12 +57,13 @@ ENGINE_METRICS = (
     QUEUE,
     ENCODE,
     DECODE,
+    UTTERANCES,
     NO_SPEECH,
     LIMIT,
     REPETITION,
     RESTARTS,
 )
-_ENDINGS = {Ending.NO_SPEECH: NO_SPEECH, Ending.LIMIT: LIMIT, Ending.REPETITION: REPETITION}
+_ENDINGS = {Ending.LIMIT: LIMIT, Ending.REPETITION: REPETITION}
 
 
 class Change(NamedTuple):
@@ -77,7 +82,7 @@ class EngineMetrics:
         self._slots_in_use = slots_in_use
         self._restarts = restarts
         self._steps: deque[int] = deque(maxlen=100_000)
-        self._finished: deque[Finished] = deque(maxlen=100_000)
+        self._finished: deque[Finished | Answered] = deque(maxlen=100_000)
 
     def stepped(self, rows: int, seconds: float) -> None:
         """Note a step."""
@@ -87,9 +92,13 @@ class EngineMetrics:
         """Note the end of an utterance."""
         self._finished.append(utterance)
 
+    def answered(self, recording: Answered) -> None:
+        """Note the answer to a row."""
+        self._finished.append(recording)
+
     def refused(self, error: RequestError) -> None:
         """Note a request that was refused on arrival."""
-        self._finished.append(Finished(error.outcome))
+        self._finished.append(Answered(error.outcome))
 
     def take(self) -> Iterator[Change]:
         """The changes since the last call, the gauge's value among them. A counter is added to once."""
@@ -100,7 +109,7 @@ class EngineMetrics:
         sums[STEPS, ""] = len(steps)
         yield Change(SLOTS, self._slots_in_use())
         yield from (Change(ROWS, rows) for rows in steps)
-        for change in (change for utterance in finished for change in _of_utterance(utterance)):
+        for change in (change for one in finished for change in _changes(one)):
             if change.spec.kind == "counter":
                 sums[change.spec, change.outcome] += change.value
             else:
@@ -149,13 +158,17 @@ class Publisher:
             )
 
 
-def _of_utterance(utterance: Finished) -> Iterator[Change]:
-    yield Change(REQUESTS, 1, utterance.outcome)
-    if utterance.ending in _ENDINGS:
-        yield Change(_ENDINGS[utterance.ending], 1)
-    yield from (Change(TOKENS, utterance.tokens), Change(AUDIO, utterance.audio_seconds))
+def _changes(one: Finished | Answered) -> Iterator[Change]:
+    if isinstance(one, Answered):
+        yield Change(REQUESTS, 1, one.outcome)
+        yield Change(AUDIO, one.audio_seconds)
+        yield Change(NO_SPEECH, not one.has_speech)
+        return
+    yield from (Change(UTTERANCES, 1), Change(TOKENS, one.tokens))
+    if one.ending in _ENDINGS:
+        yield Change(_ENDINGS[one.ending], 1)
     for spec, seconds in (
-        (QUEUE, utterance.queue_seconds), (ENCODE, utterance.encode_seconds), (DECODE, utterance.decode_seconds),
+        (QUEUE, one.queue_seconds), (ENCODE, one.encode_seconds), (DECODE, one.decode_seconds),
     ):  # fmt: skip
         if seconds is not None:
             yield Change(spec, seconds)

@@ -7,8 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class Segment(NamedTuple):
+    """A stretch of speech without a cut."""
+
+    text: str
+    start: float
+    """As ``end`` in seconds from the start of the audio."""
+
+    end: float
+
+
 class Transcript(NamedTuple):
-    """What was heard in one utterance."""
+    """What was heard in one recording."""
 
     text: str
     tokens: Sequence[int]
@@ -26,15 +36,18 @@ class Transcript(NamedTuple):
     complete: bool = True
     """False when decoding was ended by a limit or by endless repetition, so that words may be missing."""
 
+    segments: Sequence[Segment] = ()
+    """In order. Their texts, joined by a space, are ``text``."""
+
 
 class Output(NamedTuple):
-    """One output tensor, [B, 1] or padded to the longest row [B, -1]."""
+    """One output tensor, [B, 1] or padded to the longest row [B, -1], where it may have a second dimension."""
 
     name: str
     dtype: type[np.generic]
     triton_type: str
-    size: int
-    """1, or -1 for as many as the longest row has."""
+    dims: tuple[int, ...]
+    """Without the batch; -1 is as many as the longest row has."""
 
     padding: object
     values: Callable[[Transcript], Sequence[object]]
@@ -42,19 +55,33 @@ class Output(NamedTuple):
 
 
 OUTPUTS = (
-    Output("TRANSCRIPTS", np.object_, "TYPE_STRING", 1, b"", lambda heard: [heard.text.encode()]),
-    Output("TOKENS", np.int32, "TYPE_INT32", -1, -1, lambda heard: heard.tokens),
-    Output("TOKEN_TIMES", np.float32, "TYPE_FP32", -1, -1, lambda heard: heard.times),
+    Output("TRANSCRIPTS", np.object_, "TYPE_STRING", (1,), b"", lambda heard: [heard.text.encode()]),
+    Output("TOKENS", np.int32, "TYPE_INT32", (-1,), -1, lambda heard: heard.tokens),
+    Output("TOKEN_TIMES", np.float32, "TYPE_FP32", (-1,), -1, lambda heard: heard.times),
     Output(
-        "TOKEN_PIECES", np.object_, "TYPE_STRING", -1, b"", lambda heard: [piece.encode() for piece in heard.pieces]
+        "TOKEN_PIECES", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: [piece.encode() for piece in heard.pieces]
     ),
-    Output("CONFIDENCE", np.float32, "TYPE_FP32", 1, 0.0, lambda heard: [heard.confidence]),
-    Output("COMPLETE", np.bool_, "TYPE_BOOL", 1, True, lambda heard: [heard.complete]),
+    Output(
+        "SEGMENTS", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: [one.text.encode() for one in heard.segments]
+    ),
+    Output(
+        "SEGMENT_TIMES",
+        np.float32,
+        "TYPE_FP32",
+        (-1, 2),
+        -1,
+        lambda heard: [[one.start, one.end] for one in heard.segments],
+    ),
+    Output("CONFIDENCE", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.confidence]),
+    Output("COMPLETE", np.bool_, "TYPE_BOOL", (1,), True, lambda heard: [heard.complete]),
 )
 
 
-CANCELLED = Output("CANCELLED", np.int32, "TYPE_INT32", 1, 0, lambda _: [])
+CANCELLED = Output("CANCELLED", np.int32, "TYPE_INT32", (1,), 0, lambda _: [])
 """The only output of a request to ``decoder_loop`` that cancels others: how many it ended."""
+
+PROGRESS = Output("PROGRESS", np.float32, "TYPE_FP32", (2,), 0, lambda _: [])
+"""The only output of a request to ``decoder_loop`` that asks how far another is: seconds done, seconds in all; 0, 0 for none."""
 
 
 def tensors_of(transcripts: Sequence[Transcript]) -> Mapping[str, NDArray[Any]]:
@@ -63,7 +90,8 @@ def tensors_of(transcripts: Sequence[Transcript]) -> Mapping[str, NDArray[Any]]:
 
 
 def _padded(rows: Sequence[Sequence[object]], output: Output) -> NDArray[Any]:
-    array = np.full((len(rows), max(map(len, rows))), output.padding, output.dtype)
+    array = np.full((len(rows), max(map(len, rows)), *output.dims[1:]), output.padding, output.dtype)
     for target, row in zip(array, rows, strict=True):
-        target[: len(row)] = row
+        if row:
+            target[: len(row)] = row
     return array

@@ -5,11 +5,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.engine.errors import DecodeFailed, RequestError
 from asrloop.engine.family import Family
 from asrloop.engine.outputs import Transcript, tensors_of
-from asrloop.engine.utterance import Ending, Utterance
+from asrloop.engine.recording import Recording
+from asrloop.engine.utterance import Utterance
 
 
 class Request:
@@ -20,7 +21,7 @@ class Request:
 
     def __init__(
         self,
-        rows: Sequence[Samples],
+        rows: Sequence[Samples | LongAudio],
         on_done: Callable[["Request"], None],
         *,
         sample_rate: int = SAMPLE_RATE,
@@ -28,30 +29,43 @@ class Request:
         is_cancelled: Callable[[], bool] | None = None,
         key: str = "",
     ) -> None:
-        """``rows`` are f32 [N] at ``sample_rate`` Hz; ``deadline`` is a moment on the engine's clock, in seconds.
+        """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
+        engine's clock, in seconds.
 
         ``is_cancelled`` is asked now and then on a thread of the engine's own; it may be slow.
         ``key`` is what the caller names it by to cancel it; "" cannot be named.
         """
-        self.utterances = [Utterance(self, row, sample_rate) for row in rows]
+        self.recordings = [Recording(self, row, sample_rate) for row in rows]
         self.on_done = on_done
         self.deadline = deadline
         self.is_cancelled = is_cancelled
         self.key = key
         self.error: RequestError | None = None
+        self.arrived_at = 0.0
+        self.seconds_under_way = 0.0
+        """Of audio in utterances that are not finished: the more, the later comes the turn of the next."""
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        """Those that are there by now, of all rows in order."""
+        return [utterance for recording in self.recordings for utterance in recording.utterances]
 
     @property
     def is_finished(self) -> bool:
         """Whether every row has its transcript or its error."""
-        return all(utterance.is_finished for utterance in self.utterances)
+        return all(recording.is_finished for recording in self.recordings)
 
     def release(self) -> None:
-        """Let go of the rows' way back here, once it is answered or refused.
+        """Let go of the rows' way back here, and of what was still to be heard, once it is answered or refused.
 
         A circle of references would keep it and its audio until Python's collector runs, which is ever rarer.
         """
-        for utterance in self.utterances:
-            del utterance.request
+        for recording in self.recordings:
+            for utterance in recording.utterances:
+                del utterance.recording
+            del recording.request
+            if recording.long is not None:
+                recording.long.close()
 
     def result(self, family: Family[Any]) -> Mapping[str, NDArray[Any]] | RequestError:
         """The answer: all outputs, a row each, or why there are none."""
@@ -61,15 +75,5 @@ class Request:
             return DecodeFailed(f"the tokens could not be turned into text: {error!r}")
 
     def transcripts(self, family: Family[Any]) -> list[Transcript]:
-        """What was heard, a row each. Pieces only where the family gives times."""
-        return [
-            Transcript(
-                family.text(utterance.tokens),
-                utterance.tokens,
-                utterance.times,
-                [family.piece(token) for token in utterance.tokens] if utterance.times else [],
-                family.confidence(utterance.log_probs),
-                utterance.ending in (Ending.ITSELF, Ending.NO_SPEECH),
-            )
-            for utterance in self.utterances
-        ]
+        """What was heard, a row each."""
+        return [recording.transcript(family) for recording in self.recordings]

@@ -15,16 +15,22 @@ from asrloop.engine.utterance import State, Utterance
 ENCODED_AHEAD = 2
 # While rows are stepped one core is left to them, unless so many wait that getting them into the batch comes first.
 QUEUE = 3
+# Windows take part in one of so many steps while there is a whole recording.
+WINDOWS_EVERY = 3
 # How many seconds earlier an utterance would have had to come for each second of its audio that it is longer than another.
 LENGTH_WEIGHT = 0.1
+
+
+_Turn = tuple[float, int, Utterance]
+"""When it comes, in seconds; a number that keeps equals in order of arrival; whose."""
 
 
 class Scheduler:
     """Slots and the queue before them.
 
-    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` wait; at most ``encoders``
-    are encoded side by side; at most ``slots`` run, each in a slot of its own; at most ``slots + ENCODED_AHEAD`` are between
-    the start of their encoding and their end.
+    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` wait, windows apart; at most
+    ``encoders`` are encoded side by side; at most ``slots`` run, each in a slot of its own; at most ``slots + ENCODED_AHEAD``
+    are between the start of their encoding and their end.
     """
 
     def __init__(self, slots: int, inbox: int, queue_timeout: float, encoders: int = 1) -> None:
@@ -34,13 +40,15 @@ class Scheduler:
         self.encoders = encoders
         self.waiting: dict[Utterance, None] = {}
         """In order of arrival."""
-        self._turns: list[tuple[float, int, Utterance]] = []
-        """A heap of those that wait, by their turn; who left is passed over. The number keeps equals in order of arrival."""
+        self._turns: dict[bool, list[_Turn]] = {False: [], True: []}
+        """Heaps of those that wait, by their turn: whole recordings, and windows of longer ones. Who left is passed over."""
         self._arrivals = count()
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
         self.running: dict[int, Utterance] = {}
         self.decoded: set[Utterance] = set()
+        self._without_windows = 0
+        """Steps since the last one with windows."""
         self._free_slots = list(range(slots))  # a heap: low slots first, so that rows seldom change places
 
     def __repr__(self) -> str:
@@ -59,34 +67,57 @@ class Scheduler:
 
         Raises Overloaded when the inbox has no room for them now, InvalidAudio when it never will.
         """
-        if len(utterances) > self.inbox:
+        self.check_room(len(utterances))
+        for utterance in utterances:
+            self.add(utterance)
+
+    def check_room(self, rows: int) -> None:
+        """Raise what ``submit`` would for so many rows."""
+        if rows > self.inbox:
             raise InvalidAudio(
-                f"a batch of {len(utterances)} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
+                f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
             )
-        if len(self.waiting) + len(utterances) > self.inbox:
+        if len(self.waiting) + rows > self.inbox:
             raise Overloaded(
-                f"{len(self.waiting)} utterances wait already, {len(utterances)} more do not fit: "
+                f"{len(self.waiting)} utterances wait already, {rows} more do not fit: "
                 f"the inbox holds {self.inbox} (engine.inbox); retry later"
             )
-        for utterance in utterances:
-            self.waiting[utterance] = None
-            turn = utterance.arrived_at + LENGTH_WEIGHT * utterance.audio_seconds
-            heapq.heappush(self._turns, (turn, next(self._arrivals), utterance))
+
+    def add(self, utterance: Utterance) -> None:
+        """Queue an utterance of a request that was taken on already. Its turn is the later the more of that request is under way,
+        so that requests take turns, however many rows and windows they have."""
+        self.waiting[utterance] = None
+        request = utterance.request
+        request.seconds_under_way += utterance.audio_seconds
+        turn = utterance.arrived_at + LENGTH_WEIGHT * request.seconds_under_way
+        heapq.heappush(self._turns[utterance.is_window], (turn, next(self._arrivals), utterance))
 
     def next_to_encode(self) -> Utterance | None:
         """Move the utterance whose turn it is to encoding, unless enough are being encoded or are encoded ahead."""
         under_way = len(self.encoding) + len(self.encoded) + len(self.running)
-        side_by_side = self.encoders
-        if self.running and len(self.waiting) < QUEUE:
-            side_by_side = max(1, self.encoders - 1)
-        if not self.waiting or under_way >= self.slots + ENCODED_AHEAD or len(self.encoding) >= side_by_side:
+        if not self.waiting or under_way >= self.slots + ENCODED_AHEAD or len(self.encoding) >= self.encoders:
             return None
-        while (utterance := heapq.heappop(self._turns)[2]) not in self.waiting:
-            pass
+        utterance = self._next_turn()
+        if utterance is None:
+            return None
         del self.waiting[utterance]
         utterance.state = State.ENCODING
         self.encoding.add(utterance)
         return utterance
+
+    def _next_turn(self) -> Utterance | None:
+        """While rows are stepped, one encoder is idle unless a queue has formed. Windows do not count: they hold an encoder for
+        long, hence one is always left to whole recordings, which are short."""
+        most = max(1, self.encoders - 1)
+        windows = sum(utterance.is_window for utterance in self.encoding)
+        at_once = most if self.running and len(self.waiting) < QUEUE else self.encoders
+        heads = []
+        for is_window, turns in self._turns.items():
+            while turns and turns[0][2] not in self.waiting:
+                heapq.heappop(turns)
+            if turns and (windows < most if is_window else len(self.encoding) - windows < at_once):
+                heads.append(turns)
+        return heapq.heappop(min(heads, key=lambda turns: turns[0]))[2] if heads else None
 
     def encode_done(self, utterance: Utterance) -> None:
         """The utterance's encoding ended well: it may be admitted."""
@@ -105,6 +136,14 @@ class Scheduler:
             admitted.append(utterance)
         return admitted
 
+    def next_to_step(self) -> list[tuple[int, Utterance]]:
+        """The running by their slots. While whole recordings are among them, windows of longer ones seldom take part: somebody
+        waits for the former, and steps of a few short rows are much faster."""
+        rows = sorted(self.running.items())
+        whole = [row for row in rows if not row[1].is_window]
+        self._without_windows = (self._without_windows + 1) % WINDOWS_EVERY if whole else 0
+        return whole if self._without_windows else rows
+
     def decode_done(self, utterance: Utterance) -> None:
         """A running utterance has all its tokens: its slot is free again, it is not finished yet."""
         self._leave_slot(utterance)
@@ -117,7 +156,8 @@ class Scheduler:
             case State.WAITING:
                 del self.waiting[utterance]
                 if not self.waiting:
-                    self._turns.clear()
+                    for turns in self._turns.values():
+                        turns.clear()
             case State.ENCODING:
                 self.encoding.discard(utterance)
             case State.ENCODED:
@@ -126,7 +166,10 @@ class Scheduler:
                 self._leave_slot(utterance)
             case State.DECODED:
                 self.decoded.discard(utterance)
+            case State.FINISHED:
+                return
         utterance.state = State.FINISHED
+        utterance.request.seconds_under_way -= utterance.audio_seconds
 
     def waited_too_long(self, now: float) -> list[Utterance]:
         """Waiting utterances over the queue's time limit. Arrival order makes them a prefix of the queue."""

@@ -1,4 +1,4 @@
-"""State of one row of audio on its way through the engine. Holds no policy and no tensors of a model."""
+"""State of one piece of audio on its way through the engine. Holds no policy and no tensors of a model."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from asrloop.engine.errors import RequestError
 
 if TYPE_CHECKING:
+    from asrloop.engine.recording import Recording
     from asrloop.engine.request import Request
 
 
@@ -38,11 +39,7 @@ class Ending(Enum):
 class Finished(NamedTuple):
     """What became of an utterance, in numbers; times in seconds, None for a part it did not reach."""
 
-    outcome: str
-    """``ok``, or the error's."""
-
-    audio_seconds: float = 0.0
-    tokens: int = 0
+    tokens: int
     queue_seconds: float | None = None
     encode_seconds: float | None = None
     decode_seconds: float | None = None
@@ -51,14 +48,23 @@ class Finished(NamedTuple):
 
 @dataclass(eq=False)
 class Utterance:
-    """One row of a request. Compared by identity. The engine's lock guards it until its request is answered."""
+    """A row of a request, or a window of one. Compared by identity. The engine's lock guards it until its request is answered."""
 
-    request: "Request"
+    recording: "Recording"
     samples: NDArray[np.float32]
     """f32 [N], mono, -1..1; none are left once they are being encoded."""
 
     sample_rate: int
     """Of ``samples``, in Hz."""
+
+    start: float = 0.0
+    """Where it begins in its recording, in seconds."""
+
+    is_window: bool = False
+    """Whether it is a part of a longer recording."""
+
+    overlap_seconds: float = 0.0
+    """How much of its beginning the window before has as well."""
 
     state: State = State.WAITING
     slot: int | None = None
@@ -96,16 +102,23 @@ class Utterance:
         del self.tokens[kept:], self.times[kept:], self.log_probs[kept:]
 
     @property
+    def request(self) -> "Request":
+        """Whose answer it is a part of."""
+        return self.recording.request
+
+    @property
+    def place(self) -> str:
+        """Where in a long recording, as an error's message begins; "" for a recording that is not cut."""
+        return f"{self.start:.1f} to {self.start + self.audio_seconds:.1f} s: " if self.is_window else ""
+
+    @property
     def is_finished(self) -> bool:
         """Whether the utterance has its transcript or its error."""
         return self.state is State.FINISHED
 
     def numbers(self) -> Finished:
         """What the metrics need to know of a finished utterance."""
-        ok = self.error is None
-        audio_seconds = self.audio_seconds if ok else 0.0
-        outcome = "ok" if self.error is None else self.error.outcome
-        finished = Finished(outcome, audio_seconds, len(self.tokens), ending=self.ending)
+        finished = Finished(len(self.tokens), ending=self.ending)
         started, encoded, admitted, ended = (
             self.encode_started_at, self.encoded_at, self.admitted_at, self.finished_at,
         )  # fmt: skip

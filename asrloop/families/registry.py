@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from asrloop import paths, wheels
-from asrloop.config import Settings
+from asrloop.config import Lengths, Settings
 from asrloop.cores import usable_cores
+from asrloop.engine.cutting import Cutting
 from asrloop.engine.family import Family
 from asrloop.families.graphs import Graphs
 from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.transducer.opening import open_transducer
-from asrloop.speech.detector import DETECTOR
+from asrloop.speech.detector import DETECTOR, SpeechDetector
+from asrloop.speech.windows import Cutter
 
 DESCRIPTION = "family.json"
 """The file of a prepared model that names its family; every family writes it last."""
@@ -94,11 +96,25 @@ def open_family(directory: Path, settings: Settings, graphs: Graphs | None = Non
     return FAMILIES[name].open(
         directory,
         slots=settings.engine.slots,
-        max_audio_seconds=settings.audio.max_seconds,
+        max_audio_seconds=window_lengths(name, settings).longest,
         encoder_threads=settings.engine.encoder_threads or min(usable_cores(), MOST_THREADS),
         # Half the cores: steps are short, and the other half encodes newcomers meanwhile.
         decoder_threads=settings.engine.decoder_threads or max(1, min(usable_cores() // 2, MOST_THREADS)),
         graphs=graphs,
+    )
+
+
+def window_lengths(family: str, settings: Settings) -> Lengths:
+    """How long the windows of this family's recordings are."""
+    lengths: Lengths = getattr(settings.windows, family)
+    return lengths
+
+
+def cutting(detector: SpeechDetector, family: str | None, settings: Settings) -> Cutting:
+    """How the engine cuts recordings for this family."""
+    target, longest = window_lengths(family or DEFAULT, settings)
+    return Cutting(
+        lambda: Cutter(detector, target, longest), longest, settings.windows.share, settings.windows.recordings
     )
 
 

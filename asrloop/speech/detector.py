@@ -52,3 +52,8 @@ class SpeechDetector:
         windows = np.lib.stride_tricks.sliding_window_view(audio, _CONTEXT + WINDOW)[::WINDOW]
         outputs = self._graph({"input": np.ascontiguousarray(windows), "h": before.h, "c": before.c})
         return outputs["speech_probs"], Heard(audio[-_CONTEXT:], outputs["hn"], outputs["cn"])
+
+
+def open_detector(directory: Path) -> SpeechDetector:
+    """Of the prepared model in ``directory``. Raises FileNotFoundError for one made before there was a detector."""
+    return SpeechDetector(directory / DETECTOR)

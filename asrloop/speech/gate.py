@@ -1,13 +1,12 @@
 """Decides whether there is speech in a recording at all: models make words of silence and noise."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from asrloop.audio import Samples
 from asrloop.config import Settings
-from asrloop.speech.detector import DETECTOR, NOTHING, WINDOW, Heard, SpeechDetector
+from asrloop.speech.detector import NOTHING, WINDOW, Heard
 
 Detector = Callable[[Samples, Heard], tuple[Samples, Heard]]
 
@@ -54,7 +53,7 @@ class SpeechGate:
         start = max(0, peak // WINDOW - BEFORE_LOUDEST) * WINDOW
         first = centred[start : start + FIRST * WINDOW]
         around = centred[max(0, start - HALF_SECOND) : start + HALF_SECOND]
-        if _is_hum(around) and _is_hum(centred):
+        if is_hum(around) and is_hum(centred):
             return False
         return (
             self._heard_in(first, PEAK / loudest)
@@ -78,7 +77,7 @@ class SpeechGate:
         return False
 
 
-def _is_hum(samples: Samples) -> bool:
+def is_hum(samples: Samples) -> bool:
     """Whether ``samples``, f32 [N], are the same again after a period of mains: with its harmonics it sounds like a voice."""
     energy = float(np.dot(samples, samples))
     for lag in MAINS_LAGS:
@@ -89,10 +88,7 @@ def _is_hum(samples: Samples) -> bool:
     return False
 
 
-def open_gate(directory: Path, settings: Settings) -> SpeechGate | None:
-    """The gate of the prepared model in ``directory``; None when the settings say that everything is decoded.
-
-    Raises FileNotFoundError for a model made before there was a gate.
-    """
+def speech_gate(detector: Detector, settings: Settings) -> SpeechGate | None:
+    """The gate; None when the settings say that everything is decoded."""
     threshold = settings.audio.speech_threshold
-    return SpeechGate(SpeechDetector(directory / DETECTOR), threshold) if threshold else None
+    return SpeechGate(detector, threshold) if threshold else None

@@ -29,6 +29,8 @@ Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | np
 
 _WORKS = "give a path, the bytes of a file, a binary file object, or mono samples as floats in -1..1 or as int16"
 _HIGHEST_RATE = 2**31 - 1
+_MOST_BYTES = 2**31 - 2**20
+"""A message of gRPC holds no 2 GiB."""
 _STREAMED = (0, 0x7FFFF000)
 """A data chunk of no size or of at least this many bytes was written by a recorder that did not know its length."""
 
@@ -51,6 +53,10 @@ class EncodedFile:
     """The bytes of a WAV, FLAC, OGG or MP3 file."""
 
     content: bytes
+
+    def __post_init__(self) -> None:
+        """Raises InvalidAudio when it fits into no request."""
+        _check_size(len(self.content))
 
     @property
     def duration(self) -> float | None:
@@ -90,11 +96,19 @@ def _read_path(path: str | os.PathLike[str]) -> bytes:
     if path == "-":
         return _read(sys.stdin.buffer, "standard input")
     try:
+        _check_size(Path(path).stat().st_size)
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         # ValueError: a name with a null character in it.
         why = getattr(error, "strerror", None) or error
         raise UnreadableFile(f"{path} cannot be read: {why}. Check the path and its permissions.") from None
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        raise InvalidAudio(
+            f"the file has {size} bytes: one request holds {_MOST_BYTES}. Send it as FLAC, OGG or MP3, or in shorter pieces."
+        )
 
 
 def _read(file: Any, name: str) -> bytes:

@@ -20,7 +20,7 @@ import numpy as np
 try:
     import typer
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
     from rich.table import Table
 except ModuleNotFoundError:
     sys.exit("asr-client needs typer and rich: pip install 'asrloop-client[cli]'")
@@ -143,26 +143,35 @@ def transcribe(
     failures: list[AsrError] = []
     audio_seconds, started = 0.0, time.monotonic()
     if wanted:
-        with connect(timeout=timeout, pooling=pooling, pool=pool) as client:
+        bar = Progress(console=_console, transient=True, disable=not _console.is_terminal)
+        task = bar.add_task("transcribing", total=len(wanted))
+        shares: dict[str, float] = {}
+        """How much of each file is done."""
+
+        def heard(name: str, done: float, known: float) -> None:
+            shares[name] = done / known
+            bar.update(task, completed=sum(shares.values()))
+
+        with bar, connect(timeout=timeout, pooling=pooling, pool=pool) as client:
+            options: dict[str, Any] = {"concurrency": concurrency, "on_progress": heard}
             results: Iterable[tuple[Any, Any]]
             if output_dir is None:
-                in_order = client.transcribe_many(wanted, concurrency=concurrency, return_errors=True)
-                results = zip(wanted, in_order, strict=True)
+                results = zip(wanted, client.transcribe_many(wanted, return_errors=True, **options), strict=True)
             else:  # each as soon as it is done: what is written stays when this process is killed
-                outcomes = client.as_completed(wanted, concurrency=concurrency)
-                results = ((each.audio, each.error or each.transcript) for each in outcomes)
-            hidden = len(wanted) < 2 or not _console.is_terminal
-            for file, result in track(
-                results, "transcribing", len(wanted), console=_console, transient=True, disable=hidden
-            ):
+                results = (
+                    (each.audio, each.error or each.transcript) for each in client.as_completed(wanted, **options)
+                )
+            for file, result in results:
                 if isinstance(result, Transcript):
+                    heard(result.request_id, 1, 1)
                     audio_seconds += result.duration or 0.0
                     _write(file, result, form, targets.get(file), alone=len(files) == 1)
-                    continue
-                failures.append(result)
-                if form is Form.JSON and output_dir is None:
-                    typer.echo(json.dumps({"file": file, "error": type(result).__name__, "message": str(result)}))
-                _console.print(f"error: {file}: {result}", style="red", markup=False)
+                else:
+                    heard(file, 1, 1)
+                    failures.append(result)
+                    if form is Form.JSON and output_dir is None:
+                        typer.echo(json.dumps({"file": file, "error": type(result).__name__, "message": str(result)}))
+                    _console.print(f"error: {file}: {result}", style="red", markup=False)
     took = time.monotonic() - started
     factor = f", real-time factor {took / audio_seconds:.3f}" if audio_seconds else ""
     _console.print(

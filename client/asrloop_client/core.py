@@ -25,7 +25,7 @@ from asrloop_client.errors import (
     PoolExhausted,
     ServerGone,
 )
-from asrloop_client.settings import LONGEST, CallOptions, Parameter, Settings
+from asrloop_client.settings import LONGEST, CallOptions, OnProgress, Parameter, Settings
 from asrloop_client.transcript import Timings, Transcript
 from asrloop_client.wire import Request, keep_large_blocks, read_reply
 
@@ -35,6 +35,7 @@ _PAUSES = (0.05, 5.0)
 """Seconds before a call tries the same servers again, doubled up to the second."""
 _ASK_PAUSES = (0.05, 1.0)
 """The same before whoever waits for a model asks again whether it is loaded."""
+_REPORT_SECONDS = 0.5
 _LARGE = 8 << 20
 """Messages of more bytes are put together in a thread."""
 
@@ -48,6 +49,7 @@ class _Job:
     fail_fast: bool
     started: float
     timeout: float
+    on_progress: OnProgress | None = None
     attempts: int = 0
     tried: set[str] = field(default_factory=set)
     """Servers asked since the last pause."""
@@ -148,6 +150,7 @@ class Core:
         headers: Mapping[str, str] | None = None,
         fail_fast: bool | None = None,
         request_id: str | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Transcript:
         started = time.monotonic()
         seconds = self.settings.timeout if timeout is None else timeout
@@ -164,6 +167,7 @@ class Core:
                     fail_fast=self.settings.fail_fast if fail_fast is None else fail_fast,
                     started=started,
                     timeout=seconds,
+                    on_progress=on_progress,
                 )
                 return await self._until_answered(job)
         except AsrError:
@@ -243,6 +247,7 @@ class Core:
             member = await self._acquire(endpoint, job)
             acquired = time.monotonic()
             call: asyncio.Future[Any] | None = None
+            reports = asyncio.ensure_future(self._report(endpoint, job)) if job.on_progress else None
             broken = True
             try:
                 remaining = max(0.001, job.started + job.timeout - acquired)
@@ -258,6 +263,8 @@ class Core:
                 broken = isinstance(error, ServerGone)
                 raise
             finally:
+                if reports is not None:
+                    reports.cancel()
                 if call is not None and not call.done():
                     call.cancel()
                     endpoint.end_at_server(job.request.cancel_key)
@@ -297,6 +304,20 @@ class Core:
                 raise ServerGone(
                     f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
                 )
+
+    async def _report(self, endpoint: Endpoint, job: _Job) -> None:
+        """Ask how far the request is and tell the caller, until it is cancelled."""
+        while job.on_progress is not None:
+            await asyncio.sleep(_REPORT_SECONDS)
+            try:
+                done, known = await endpoint.progress(job.request.cancel_key)
+                if known:
+                    job.on_progress(job.request.request_id, done, known)
+            except AsrError as error:
+                LOG.debug("%s: no progress to be had: %s", endpoint.address, error)
+            except Exception:  # the caller's own function
+                LOG.exception("on_progress failed, and is not called again")
+                return
 
     async def _health(self, endpoint: Endpoint, deep: Audio | None) -> ServerState:
         await endpoint.probe()

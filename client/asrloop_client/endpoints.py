@@ -22,7 +22,7 @@ from asrloop_client.channel import Connection, Dialer
 from asrloop_client.errors import AsrError, Cancelled, ClientClosed, DeadlineExceeded, ServerGone
 from asrloop_client.pool import Pool, PoolStats
 from asrloop_client.settings import Settings
-from asrloop_client.wire import cancel_request
+from asrloop_client.wire import control_request, read_progress
 
 _RANDOM = random.Random()  # noqa: S311 - it spreads pauses, it keeps no secret
 LOG = logging.getLogger("asrloop_client")
@@ -176,12 +176,20 @@ class Endpoint:
 
         async def tell() -> None:
             try:
-                await self.ask("ModelInfer", cancel_request(self._settings.loop_model, cancel_key), CANCEL_TIMEOUT)
+                await self.ask(
+                    "ModelInfer", control_request(self._settings.loop_model, "cancel", cancel_key), CANCEL_TIMEOUT
+                )
             except AsrError as error:
                 LOG.debug("%s: a request could not be cancelled: %s", self.address, error)
 
         if not self._closed:
             self._spawn(tell(), name="end_at_server")
+
+    async def progress(self, cancel_key: str) -> tuple[float, float]:
+        """How far the request with this key is: seconds done, and in all as far as known. Raises AsrError."""
+        return read_progress(
+            await self.ask("ModelInfer", control_request(self._settings.loop_model, "progress", cancel_key))
+        )
 
     def state(self) -> ServerState:
         """A snapshot; from any thread."""

@@ -15,6 +15,9 @@ Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 Parameter = str | bool | int | float
 
+OnProgress = Callable[[str, float, float], object]
+"""Called on the client's thread with a request_id, the seconds of audio that are done, and those in all as far as known."""
+
 DEFAULT_SERVER = "localhost:8001"
 SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"
 TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
@@ -35,6 +38,8 @@ class CallOptions(TypedDict, total=False):
     """gRPC metadata of this call, besides the client's."""
     fail_fast: bool | None
     """Raise the first failure that no other server can mend, instead of waiting until the deadline."""
+    on_progress: OnProgress | None
+    """Told about once a second how far the server is, which is of use for long recordings."""
     request_id: str | None
     """The request's name in logs, the same in all its attempts; by default a new one."""
 

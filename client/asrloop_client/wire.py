@@ -83,14 +83,24 @@ class Request:
         return b"".join((self._head.SerializeToString(), _RAW_INPUT_TAG, _varint(self.size), *self._raw))
 
 
-def cancel_request(model: str, cancel_key: str) -> bytes:
-    """A ModelInferRequest that has the decode loop end the requests with this key. The one sample is not transcribed."""
+def control_request(model: str, order: str, cancel_key: str) -> bytes:
+    """A ModelInferRequest that has the decode loop `cancel` the requests with this key, or tell their `progress`.
+
+    The one sample is not transcribed.
+    """
     request = service_pb2.ModelInferRequest(model_name=model)
-    request.parameters["cancel"].string_param = cancel_key
+    request.parameters[order].string_param = cancel_key
     request.inputs.add(name="SAMPLES", datatype="FP32", shape=[1, 1])
     request.inputs.add(name="SAMPLE_LENS", datatype="INT32", shape=[1, 1])
     request.raw_input_contents.extend((struct.pack("<f", 0.0), struct.pack("<i", 1)))
     return bytes(request.SerializeToString())
+
+
+def read_progress(response: Any) -> tuple[float, float]:
+    """Seconds of audio that are done, and in all as far as known; 0, 0 when the server knows no such request."""
+    outputs = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=False))
+    done, known = (*_numbers("f", outputs.get("PROGRESS", b"")), 0.0, 0.0)[:2]
+    return done, known
 
 
 def read_reply(response: Any, address: str, duration: float | None = None) -> Transcript:

@@ -4,16 +4,17 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from asrloop.audio import decoding
-from asrloop.audio.decoding import FileDecoder
+from asrloop.audio.decoding import Decoded, FileDecoder
 from asrloop.audio.pcm import Samples
 from asrloop.config import AudioSettings
 from asrloop.engine.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 from tests.conftest import eventually
 
-Results = list[list[Samples] | RequestError]
+Results = list[list[Decoded] | RequestError]
 
 
 @pytest.fixture
@@ -21,14 +22,16 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Holds every decoding back until it is set; decoding asks its check all the while."""
     opened = threading.Event()
 
-    def from_file(content: bytes, max_seconds: float, check: decoding.Callable[[], None]) -> list[bytes]:
+    def blocks(
+        content: bytes, max_seconds: float, check: decoding.Callable[[], None], announce: object
+    ) -> Iterator[Samples]:
         while not opened.wait(0.01):
             check()
         if content == b"bug":
             raise KeyError("bug")
-        return [content]
+        yield np.frombuffer(content, np.uint8).astype(np.float32)
 
-    monkeypatch.setattr(decoding, "from_file", from_file)
+    monkeypatch.setattr(decoding, "blocks", blocks)
     yield opened
     opened.set()
 
@@ -42,7 +45,9 @@ def test_a_full_inbox_refuses_and_everyone_else_is_answered_once(gate: threading
     gate.set()
     assert eventually(lambda: len(results) == 3)
     decoder.submit([b"file", b"other"], None, results.append)
-    assert eventually(lambda: results[3:] == [[[b"file"], [b"other"]]])
+    assert eventually(lambda: len(results) == 4)
+    assert isinstance(results[3], list)
+    assert [bytes(one.samples.astype(np.uint8)) for one in results[3]] == [b"file", b"other"]
     decoder.close()
     assert len(results) == 4
 
@@ -56,7 +61,7 @@ def test_the_callers_time_and_the_decoders_own_limit_end_the_work(gate: threadin
     decoder.close()
     assert isinstance(results[0], DeadlineExceeded)
     assert isinstance(results[1], InvalidAudio)
-    assert "takes over 0.2 s to decode (audio.decode_seconds)" in str(results[1])
+    assert "takes over 0.2 s to decode for 600 s of sound (audio.decode_seconds)" in str(results[1])
 
 
 def test_a_bug_concerns_one_file_and_a_reply_that_fails_is_told(gate: threading.Event) -> None:

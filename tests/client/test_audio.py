@@ -102,3 +102,11 @@ def test_lists_and_whole_float_rates_work() -> None:
 def test_what_does_not_work_is_an_asr_error_that_says_what_does(given: Any, rate: Any, message: str) -> None:
     with pytest.raises(InvalidAudio, match=message):
         audio.load(given, rate)
+
+
+def test_a_file_that_fits_into_no_request_is_told_how_to_be_sent(tmp_path: Path) -> None:
+    path = tmp_path / "eight hours.wav"
+    with path.open("wb") as file:
+        file.truncate(5 << 30)  # takes no room on the disk
+    with pytest.raises(InvalidAudio, match="the file has 5368709120 bytes: .* Send it as FLAC, OGG or MP3"):
+        audio.load(path, 16_000)

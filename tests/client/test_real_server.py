@@ -1,7 +1,13 @@
 """The clients against the project's own models: real speech, real text."""
 
 import asyncio
+import contextlib
+import io
+import os
+import pty
 import re
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -10,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, DeadlineExceeded, InvalidAudio
 from numpy.typing import NDArray
 
@@ -55,7 +62,7 @@ def test_a_file_its_bytes_and_its_samples_give_the_text(
         (np.full(1600, np.nan, np.float32), 16_000),
         (np.full(1600, np.inf, np.float32), 16_000),
         (np.zeros(1600, np.float32), 7),
-        (np.zeros(16_000 * 3600, np.float32), 16_000),
+        (np.zeros(8_000 * 3601, np.float32), 8_000),
     ],
     ids=["empty", "nan", "infinity", "rate", "length"],
 )
@@ -110,3 +117,49 @@ def test_cancelling_a_task_raises_the_servers_cancelled_counter(
     for _ in range(3):
         asyncio.run(cancel_a_task(server.grpc_endpoint, samples, seconds))
     assert eventually(lambda: counted(server, "cancelled") > before)
+
+
+def long_file(beckett: NDArray[np.float32], count: int) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.tile(np.pad(beckett, (0, 24_000)), count), 16_000, format="FLAC")
+    return buffer.getvalue()
+
+
+def test_a_long_file_has_segments_and_tells_how_far_it_is(
+    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    told: list[tuple[str, float, float]] = []
+    count = 40
+    heard = connect(server.grpc_endpoint).transcribe(
+        long_file(beckett, count), request_id="mine", timeout=120, on_progress=lambda *each: told.append(each)
+    )
+    assert heard.text.lower().count("no matter") == count
+    assert len(heard.segments) >= count
+    assert heard.text == " ".join(segment.text for segment in heard.segments)
+    assert heard.to_srt().count(" --> ") == len(heard.segments)
+    assert told
+    seconds = count * (beckett.size + 24_000) / 16_000
+    assert {(name, round(known)) for name, _, known in told} == {("mine", round(seconds))}
+    assert 0 < told[-1][1] < seconds
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_the_bar_moves_while_one_file_is_transcribed(
+    server: TritonServer, beckett: NDArray[np.float32], tmp_path: Path
+) -> None:
+    path = tmp_path / "long.flac"
+    path.write_bytes(long_file(beckett, 60))
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "asrloop_client.cli", "transcribe", path, "--server", server.grpc_endpoint]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=end, env={**os.environ, "TERM": "xterm"}
+    ) as process:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # what a terminal gives when nobody writes to it any more
+            while chunk := os.read(terminal, 4096):
+                shown += chunk
+        assert process.wait(60) == 0
+    os.close(terminal)
+    shares = {int(share) for share in re.findall(rb"(\d+)%", shown)}
+    assert any(0 < share < 100 for share in shares), shown[-2000:]

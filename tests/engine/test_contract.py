@@ -9,11 +9,11 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from asrloop.config import Settings
+from asrloop.config import AudioSettings, Settings
 from asrloop.engine.errors import ERRORS, RequestError
 from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
-from asrloop.engine.outputs import CANCELLED, OUTPUTS, Transcript, tensors_of
+from asrloop.engine.outputs import CANCELLED, OUTPUTS, PROGRESS, Segment, Transcript, tensors_of
 from tests.conftest import ROOT
 
 MODELS = ROOT / "model_repository"
@@ -30,8 +30,8 @@ def test_every_config_declares_the_outputs(model: str) -> None:
         (output.name, model_config_pb2.DataType.Name(output.data_type), list(output.dims))
         for output in config(model).output
     ]
-    expected = [*OUTPUTS, CANCELLED] if model == "decoder_loop" else OUTPUTS
-    assert declared == [(output.name, output.triton_type, [output.size]) for output in expected]
+    expected = [*OUTPUTS, CANCELLED, PROGRESS] if model == "decoder_loop" else OUTPUTS
+    assert declared == [(output.name, output.triton_type, list(output.dims)) for output in expected]
 
 
 @pytest.mark.parametrize("model", ["asr_ensemble", "asr_file"])
@@ -47,11 +47,14 @@ def test_a_full_batch_fits_into_the_inbox() -> None:
 
 
 def test_rows_are_padded_to_the_longest() -> None:
-    found = tensors_of([Transcript("a b", [5, 6], [0.5, 1.0], [" a", " b"], 0.5, False), Transcript("", [], [], [])])
+    heard = Transcript("a b", [5, 6], [0.5, 1.0], [" a", " b"], 0.5, False, [Segment("a", 0, 1), Segment("b", 2, 3)])
+    found = tensors_of([heard, Transcript("", [], [], [])])
     assert found["TRANSCRIPTS"].tolist() == [[b"a b"], [b""]]
     assert found["TOKENS"].tolist() == [[5, 6], [-1, -1]]
     assert found["TOKEN_TIMES"].tolist() == [[0.5, 1.0], [-1.0, -1.0]]
     assert found["TOKEN_PIECES"].tolist() == [[b" a", b" b"], [b"", b""]]
+    assert found["SEGMENTS"].tolist() == [[b"a", b"b"], [b"", b""]]
+    assert found["SEGMENT_TIMES"].tolist() == [[[0, 1], [2, 3]], [[-1, -1], [-1, -1]]]
     assert found["CONFIDENCE"].tolist() == [[0.5], [0.0]]
     assert found["COMPLETE"].tolist() == [[False], [True]]
     assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in OUTPUTS}
@@ -78,13 +81,13 @@ def test_every_outcome_is_counted_and_every_metric_named_well() -> None:
 @pytest.mark.parametrize("sent", [{}, {"WAV_LENS": np.array([[1]], np.int32)}])
 def test_a_request_without_audio_is_refused(sent: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=r"\[invalid_audio\] inputs are .*: send WAV"):
-        rows_of(sent, {}, max_seconds=1.0)
+        rows_of(sent, {}, AudioSettings())
 
 
 def test_samples_are_16_khz_whatever_rate_the_caller_of_a_file_names() -> None:
     wav = np.zeros((2, 8_000), np.float32)
-    assert rows_of({"WAV": wav}, {"sample_rate": 8_000}, max_seconds=1.0)[1] == 8_000
-    assert rows_of({"SAMPLES": wav}, {"sample_rate": 8_000}, max_seconds=1.0)[1] == 16_000
+    assert rows_of({"WAV": wav}, {"sample_rate": 8_000}, AudioSettings())[1] == 8_000
+    assert rows_of({"SAMPLES": wav}, {"sample_rate": 8_000}, AudioSettings())[1] == 16_000
 
 
 @pytest.mark.parametrize("key", ["short", 17, True, ["a" * 16]])

@@ -19,6 +19,7 @@ from asrloop.engine.engine import Engine
 from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded
 from asrloop.engine.family import Emission
 from asrloop.engine.metrics import EngineMetrics, Publisher
+from asrloop.engine.recording import Answered
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Finished
@@ -501,7 +502,8 @@ def test_a_counter_is_published_once_however_many_utterances_added_to_it() -> No
     published = EngineMetrics(lambda: 0)
     for _ in range(3):
         published.stepped(2, 0.001)
-        published.finished(Finished("ok", audio_seconds=0.5, tokens=4, queue_seconds=0.01))
+        published.finished(Finished(tokens=4, queue_seconds=0.01))
+        published.answered(Answered("ok", audio_seconds=0.5))
     changes = list(published.take())
     counters = [(change.spec.name, change.value) for change in changes if change.spec.kind == "counter"]
     assert sorted(counters) == [
@@ -509,6 +511,7 @@ def test_a_counter_is_published_once_however_many_utterances_added_to_it() -> No
         ("asrloop_requests_total", 3),
         ("asrloop_steps_total", 3),
         ("asrloop_tokens_total", 12),
+        ("asrloop_utterances_total", 3),
     ]
     observed = [change.spec.name for change in changes if change.spec.kind == "histogram"]
     assert sorted(observed) == ["asrloop_queue_seconds"] * 3 + ["asrloop_rows_per_step"] * 3

@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from asrloop import config
 from asrloop.cli import app
 from asrloop.families import registry
-from asrloop.speech.detector import DETECTOR
-from asrloop.speech.gate import open_gate
+from asrloop.speech.detector import DETECTOR, open_detector
 from tests.conftest import ROOT
 
 TINY_TDT = ROOT / "training" / "tiny-tdt"
@@ -90,12 +90,10 @@ def test_a_model_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path)
 
 def test_a_prepared_model_holds_the_speech_detector(tmp_path: Path) -> None:
     registry.build("transducer", TINY_TDT, tmp_path)
-    assert open_gate(tmp_path, config.load()) is not None
+    assert open_detector(tmp_path)(np.zeros(512, np.float32))[0].shape == (1,)
     (tmp_path / DETECTOR).unlink()
     with pytest.raises(FileNotFoundError, match=r"speech_detector\.onnx is missing; make the models again"):
-        open_gate(tmp_path, config.load())
-    deaf = config.load().model_copy(update={"audio": config.AudioSettings(speech_threshold=0)})
-    assert open_gate(tmp_path, deaf) is None
+        open_detector(tmp_path)
 
 
 def test_opening_needs_no_onnx() -> None:

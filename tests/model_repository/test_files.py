@@ -38,10 +38,10 @@ def test_an_odd_file_loses_no_word(name: str, grpc: triton_grpc.InferenceServerC
     assert transcribe(grpc, zoo.ZOO[name](beckett)) == BECKETT
 
 
-def slow_file(samples: Samples) -> bytes:
-    """As much to decode as fits into 30 s of audio: eight channels at 192 kHz."""
+def slow_file(samples: Samples, seconds: int = 29) -> bytes:
+    """Much to decode: eight channels at 192 kHz."""
     buffer = io.BytesIO()
-    at_192k = soxr.resample(np.tile(samples, 3)[: 29 * 16_000], 16_000, 192_000)
+    at_192k = soxr.resample(np.tile(samples, 3)[: seconds * 16_000], 16_000, 192_000)
     soundfile.write(buffer, np.column_stack([at_192k] * 8), 192_000, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
@@ -58,10 +58,9 @@ def test_the_loop_goes_on_with_the_time_that_the_file_left(
     server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
 ) -> None:
     """It used to give the whole timeout anew. Here all slots are taken for longer than the caller waits."""
-    content, timeout = slow_file(beckett), 2.0
+    content, timeout = slow_file(beckett, seconds=10), 2.0
     key = "the time that the file left"
-    rows = np.tile(np.tile(beckett, 3)[: 30 * 16_000], (32, 1))
-    start_calls(grpc, "asr_ensemble", {"WAV": rows}, count=1, cancel_key=key)
+    start_calls(grpc, "asr_ensemble", {"WAV": np.tile(beckett, 2)[None, : 15 * 16_000]}, count=60, cancel_key=key)
     try:
         assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
         with pytest.raises(InferenceServerException, match=r"\[deadline\]") as refused:

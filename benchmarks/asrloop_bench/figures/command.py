@@ -20,6 +20,7 @@ from asrloop_bench.figures import accuracy, client_pool, not_helpful
 from asrloop_bench.figures import confidence as calibration
 from asrloop_bench.figures.engine import EngineFigures
 from asrloop_bench.figures.figure import Figure, markdown
+from asrloop_bench.figures.long_recordings import RecordingFigures
 from asrloop_bench.figures.server import ServerFigures
 from asrloop_bench.method import clips, markers, provenance, results, spread, target
 from asrloop_bench.terminal import console
@@ -120,6 +121,38 @@ def confidence(
         written = calibration.section(heard, machine, manifest)
         file.write_text(markers.replaced(file.read_text(encoding="utf-8"), written), encoding="utf-8")
         console.print(written, markup=False)
+
+
+def recordings(
+    manifest: Annotated[
+        Path, typer.Option(help='JSON lines: {"audio": PATH, "text": WORDS}; paths are relative to the file.')
+    ],
+    rounds: Annotated[int, typer.Option(help="Rounds of what is timed.", min=1)] = 5,
+    write: Annotated[bool, typer.Option("--write", help="Also write the table of docs/long-recordings.md.")] = False,
+) -> None:
+    """Long recordings, joined of the manifest's clips: words, segments, speed, fairness, memory."""
+    with one_line_errors(AsrError):
+        settings = config.load()
+        about = provenance.describe(settings)
+        figures: list[Figure] = []
+        with console.status("") as status, target.started(settings) as server:
+            measured = RecordingFigures(settings, server, accuracy.read_manifest(manifest), rounds)
+            for name, make in (
+                ("words", measured.words),
+                ("speed", measured.speed),
+                ("fairness", lambda: measured.fairness(_speech(1.0)[1.0])),
+                ("memory", measured.memory),
+            ):
+                status.update(name)
+                figures += make()
+        text = (
+            f"{markdown(figures)}\n\nMeasured by `asrloop-bench recordings --manifest {manifest.name} --write` on "
+            f"{provenance.in_words(about)}, commit {str(about['git_commit'])[:7]}."
+        )
+        console.print(text, markup=False)
+        if write:
+            page = ROOT / "docs" / "long-recordings.md"
+            page.write_text(markers.replaced(page.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 def not_helpful_page(

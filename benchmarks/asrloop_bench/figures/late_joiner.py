@@ -8,6 +8,7 @@ from asrloop.audio import Samples
 from asrloop.config import Settings
 from asrloop.engine.engine import Engine
 from asrloop.engine.family import Family
+from asrloop.engine.recording import Answered
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Finished
@@ -69,6 +70,9 @@ class _StepTimes:
 
     def finished(self, utterance: Finished) -> None:
         """Of no interest here."""
+
+    def answered(self, recording: Answered) -> None:
+        """Nor is this."""
 
     def around(self, moment: float, count: int = 10) -> list[float]:
         """Durations of the ``count`` steps nearest to ``moment``, in seconds."""

@@ -12,7 +12,8 @@ from asrloop.engine.engine import Engine
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.registry import encoders, open_family
-from asrloop.speech.gate import open_gate
+from asrloop.speech.detector import open_detector
+from asrloop.speech.gate import speech_gate
 from asrloop_bench.checkout import PREPARED
 from asrloop_bench.figures.figure import SLOTS, compared, tokens_alone
 from asrloop_bench.load import callers
@@ -80,7 +81,7 @@ def _engine(settings: Settings) -> Iterator[Callable[[Samples], None]]:
     family = open_family(PREPARED, settings)
     limits = settings.engine
     scheduler = Scheduler(SLOTS, limits.inbox, limits.queue_timeout_seconds, encoders(settings))
-    engine = Engine(family, scheduler, has_speech=open_gate(PREPARED, settings))
+    engine = Engine(family, scheduler, has_speech=speech_gate(open_detector(PREPARED), settings))
 
     def decode(samples: Samples) -> None:
         ended = threading.Event()

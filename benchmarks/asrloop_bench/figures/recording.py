@@ -18,7 +18,8 @@ from asrloop.engine.family import Emission
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.registry import open_family
-from asrloop.speech.gate import open_gate
+from asrloop.speech.detector import open_detector
+from asrloop.speech.gate import speech_gate
 from asrloop_bench.checkout import PREPARED
 from asrloop_bench.figures.figure import tokens_alone
 from asrloop_bench.figures.scaling import SLOTS, Recorded
@@ -45,7 +46,7 @@ def record(
     nothing, answered = _throughputs(speech, server)
     one_thread = settings.engine.model_copy(update={"encoder_threads": 1, "decoder_threads": 1, "slots": SLOTS})
     family = open_family(PREPARED, settings.model_copy(update={"engine": one_thread}))
-    has_speech = open_gate(PREPARED, settings)
+    has_speech = speech_gate(open_detector(PREPARED), settings)
 
     def heard(samples: Samples) -> None:
         family.encode(samples)

@@ -10,10 +10,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from asrloop import config
-from asrloop.audio import Samples, resampled
+from asrloop.audio import SAMPLE_RATE, Samples, checked_rate, from_pcm, resampled
 from asrloop.cores import usable_cores
 from asrloop.engine.errors import InvalidAudio
-from asrloop.engine.inputs import rows_of
 from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.families import offline
 from asrloop.families.graphs import Graph, Tensors
@@ -48,7 +47,9 @@ class SerialModel:
         """The response to one request."""
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
-            rows, rate = rows_of(tensors, json.loads(request.parameters() or "{}"), self.settings.audio.max_seconds)
+            rate = checked_rate(json.loads(request.parameters() or "{}").get("sample_rate", SAMPLE_RATE))
+            longest = self.settings.windows.moonshine.longest
+            rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), rate, longest)
         except InvalidAudio as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
         outputs = tensors_of([self.transcribe(resampled(row, rate)) for row in rows])

@@ -12,8 +12,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from asrloop import config
-from asrloop.audio.decoding import FileDecoder
-from asrloop.audio.pcm import Samples
+from asrloop.audio.decoding import Decoded, FileDecoder
 from asrloop.engine.errors import RequestError
 
 
@@ -42,24 +41,34 @@ class TritonPythonModel:
 
 
 class Reply:
-    """The one response to a request: SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1]."""
+    """The one response to a request: SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1].
+
+    Of a long file SAMPLES has the beginning; REST string [B, 1] says where the rest is to be had, REST_SECONDS f32 [B, 1] how
+    long all of it is.
+    """
 
     def __init__(self, sender: pb_utils.ResponseSender, deadline: float | None) -> None:
         self.sender = sender
         self.deadline = deadline
 
-    def send(self, result: list[Samples] | RequestError) -> None:
+    def send(self, result: list[Decoded] | RequestError) -> None:
         """Send the tensors, or the error with Triton's code for it."""
         if isinstance(result, RequestError):
             code = getattr(pb_utils.TritonError, result.triton_code)
             response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))
         else:
-            lengths = np.array([[row.size] for row in result], np.int32)
+            lengths = np.array([[row.samples.size] for row in result], np.int32)
             samples = np.zeros((len(result), lengths.max()), np.float32)
             for target, row in zip(samples, result, strict=True):
-                target[: row.size] = row
+                target[: row.samples.size] = row.samples
             deadline = np.full((len(result), 1), -1 if self.deadline is None else round(self.deadline * 1e6), np.int64)
-            tensors: dict[str, NDArray[Any]] = {"SAMPLES": samples, "SAMPLE_LENS": lengths, "DEADLINE": deadline}
+            tensors: dict[str, NDArray[Any]] = {
+                "SAMPLES": samples,
+                "SAMPLE_LENS": lengths,
+                "DEADLINE": deadline,
+                "REST": np.array([[row.rest.encode()] for row in result], np.object_),
+                "REST_SECONDS": np.array([[row.seconds] for row in result], np.float32),
+            }
             response = pb_utils.InferenceResponse([pb_utils.Tensor(*tensor) for tensor in tensors.items()])
         self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         del self.sender  # its destructor needs a server that is still there

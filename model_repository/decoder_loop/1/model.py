@@ -16,12 +16,13 @@ from asrloop.engine.engine import Engine
 from asrloop.engine.errors import RequestError
 from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
 from asrloop.engine.metrics import EngineMetrics, MetricSpec, Publisher
-from asrloop.engine.outputs import CANCELLED
+from asrloop.engine.outputs import CANCELLED, PROGRESS
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.graphs import Graph, Tensors
-from asrloop.families.registry import encoders, open_family
-from asrloop.speech.gate import open_gate
+from asrloop.families.registry import cutting, encoders, family_in, open_family
+from asrloop.speech.detector import open_detector
+from asrloop.speech.gate import speech_gate
 from asrloop.tritonserver.supervisor import restarts_so_far
 
 
@@ -40,15 +41,21 @@ class TritonPythonModel:
                 raise ValueError(f"execution_mode is {mode!r}: it must be in_process or bls")
             graphs = {name: bls_graph(name) for name in ("encoder", "decoder")} if mode == "bls" else None
             self.family = open_family(directory, self.settings, graphs)
-            has_speech = open_gate(directory, self.settings)
+            detector = open_detector(directory)
         except (OSError, ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         engine = self.settings.engine
         scheduler = Scheduler(engine.slots, engine.inbox, engine.queue_timeout_seconds, encoders(self.settings))
         self.metrics = EngineMetrics(lambda: len(scheduler.running), restarts_so_far())
         self.publisher = Publisher(self.metrics, metric_family)
-        # A bug ends the process, so that the supervisor notices and starts the server anew.
-        self.engine = Engine(self.family, scheduler, self.metrics, on_bug=lambda: os._exit(70), has_speech=has_speech)
+        self.engine = Engine(
+            self.family,
+            scheduler,
+            self.metrics,
+            on_bug=lambda: os._exit(70),  # so that the supervisor notices and starts the server anew
+            has_speech=speech_gate(detector, self.settings),
+            cutting=cutting(detector, family_in(directory), self.settings),
+        )
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its rows are copied, for inputs die when this returns."""
@@ -61,16 +68,20 @@ class TritonPythonModel:
                 reply.send(error)
 
     def submit(self, request: pb_utils.InferenceRequest, reply: Reply) -> None:
-        """Hand the rows to the engine, or end the requests with the key that ``cancel`` names. Raises RequestError.
+        """Hand the rows to the engine; or end the requests with the key that ``cancel`` names, or say how far that is which
+        ``progress`` names. Raises RequestError.
 
-        Triton does not pass a caller's cancellation on to an ensemble's step that runs already; hence the parameter.
+        Triton does not pass a caller's cancellation on to an ensemble's step that runs already, and a step answers once; hence
+        the parameters.
         """
         parameters = json.loads(request.parameters() or "{}")
         if "cancel" in parameters:
             ended = self.engine.cancel(parameters["cancel"])
             return reply.send({CANCELLED.name: np.array([[ended]], CANCELLED.dtype)})
+        if "progress" in parameters:
+            return reply.send({PROGRESS.name: np.array([self.engine.progress(parameters["progress"])], PROGRESS.dtype)})
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        rows, rate = rows_of(tensors, parameters, self.settings.audio.max_seconds)
+        rows, rate = rows_of(tensors, parameters, self.settings.audio)
         return self.engine.submit(
             Request(
                 rows,

@@ -1,0 +1,119 @@
+"""Hands the rest of a long file from the process that parses files to the one that recognises speech, bit by bit.
+
+It goes through a socket of this machine whose name nobody can guess, so neither process holds more than a few blocks: whoever reads
+sets the pace. Each message is one of: samples, an error with its code, the end. A reader that sees none of the last two knows
+that the other process ended.
+"""
+
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import numpy as np
+
+from asrloop.audio.pcm import LongAudio, Samples
+from asrloop.engine.errors import ERRORS, DecodeFailed, RequestError
+
+ACCEPT_SECONDS = 10.0
+"""A reader comes at once or never: its request was refused or ended before."""
+
+STALL_SECONDS = 60.0
+"""Longest wait for the other side to take or to send a block."""
+
+_BLOCK = 16_000
+_SAMPLES, _ERROR, _END = b"s", b"!", b"."
+_HANDLE = frozenset("0123456789abcdef")
+
+
+class Outlet:
+    """The side that parses. ``handle`` is what the other side finds it by."""
+
+    def __init__(self) -> None:
+        self.handle = secrets.token_hex(16)
+        self._listener = _socket()
+        self._listener.bind(_address(self.handle))
+        self._listener.listen(1)
+
+    def send(self, blocks: Iterable[Samples]) -> None:
+        """Send all ``blocks`` and the error that ends them, if one does. Returns early when the reader does not come or goes."""
+        try:
+            with self._listener:
+                self._listener.settimeout(ACCEPT_SECONDS)
+                connection, _ = self._listener.accept()
+            with connection:
+                connection.settimeout(STALL_SECONDS)
+                if not _is_ours(connection):
+                    return
+                try:
+                    for block in blocks:
+                        for start in range(0, block.size, _BLOCK):
+                            connection.sendall(_SAMPLES + block[start : start + _BLOCK].tobytes())
+                    connection.sendall(_END)
+                except RequestError as error:
+                    connection.sendall(_ERROR + f"{error.code} {error.args[0]}".encode())
+        except OSError:  # nobody is there to be told; what remains is not decoded
+            return
+
+
+def incoming(handle: str, head: Samples, seconds: float) -> LongAudio:
+    """``head`` f32 [N], 16 kHz, and what the outlet with this ``handle`` sends; ``seconds`` is how long it says it is in all.
+
+    Raises DecodeFailed when there is no such outlet.
+    """
+    connection = _socket()
+    connection.settimeout(STALL_SECONDS)
+    try:
+        if len(handle) != 32 or not _HANDLE.issuperset(handle):
+            raise OSError("no such name")
+        connection.connect(_address(handle))
+        if not _is_ours(connection):
+            raise OSError("it belongs to another user")
+    except OSError as error:
+        connection.close()
+        raise DecodeFailed(f"the rest of the file cannot be read ({error}); send it again") from None
+
+    def close() -> None:
+        """Wakes whoever reads on another thread; the socket goes with the last who holds it."""
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    return LongAudio(_received(connection, head), seconds, close)
+
+
+def _received(connection: socket.socket, head: Samples) -> Iterator[Samples]:
+    for start in range(0, head.size, _BLOCK):
+        yield head[start : start + _BLOCK]
+    with connection:
+        while True:
+            try:
+                message = connection.recv(1 + 4 * _BLOCK)
+            except OSError as error:
+                raise DecodeFailed(f"the rest of the file did not come ({error}); send it again") from None
+            kind, content = message[:1], message[1:]
+            if kind == _SAMPLES:
+                yield np.frombuffer(content, np.float32)
+            elif kind == _ERROR:
+                code, _, text = content.decode().partition(" ")
+                raise next((error for error in ERRORS if error.code == code), DecodeFailed)(text)
+            elif kind == _END:
+                return
+            else:
+                raise DecodeFailed("the process that parses files ended; send it again")
+
+
+def _socket() -> socket.socket:
+    """Messages stay whole, and both sides notice when the other goes."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+
+
+def _address(handle: str) -> str:
+    return f"\0asrloop-{handle}"  # no file, hence nothing to clean up
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return bool(user == os.getuid())

@@ -1,0 +1,135 @@
+"""One row of a request: audio of any length, as utterances in the order in which they are heard. Holds no policy.
+
+Audio that fits one window is one utterance. What is longer is cut while it comes in, and its utterances are joined again here.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asrloop.audio import SAMPLE_RATE, LongAudio, Samples, long_audio
+from asrloop.engine.family import Family
+from asrloop.engine.outputs import Segment, Transcript
+from asrloop.engine.utterance import Ending, Utterance
+from asrloop.speech.joining import seam
+from asrloop.speech.windows import Window
+
+if TYPE_CHECKING:
+    from asrloop.engine.request import Request
+
+
+class Answered(NamedTuple):
+    """What became of a recording, in numbers."""
+
+    outcome: str
+    """``ok``, or the error's."""
+
+    audio_seconds: float = 0.0
+    has_speech: bool = True
+
+
+class Recording:
+    """Owns its utterances. The engine's lock guards it until its request is answered."""
+
+    def __init__(self, request: "Request", audio: Samples | LongAudio, sample_rate: int) -> None:
+        self.request = request
+        self.utterances: list[Utterance] = []
+        self.audio_seconds = 0.0
+        """As far as it was heard."""
+        self.is_cut = False
+        """Whether all its utterances are there."""
+        self.under_way = 0
+        """Utterances that are not finished."""
+        self.long: LongAudio | None = None
+        if isinstance(audio, LongAudio):
+            self.long = audio
+        else:
+            self.audio_seconds = audio.size / sample_rate
+            self._add(Utterance(self, audio, sample_rate))
+            self.is_cut = True
+
+    def make_long(self) -> None:
+        """Cut it, although all of it is there already."""
+        (whole,) = self.utterances
+        self.utterances.clear()
+        self.under_way, self.is_cut, self.audio_seconds = 0, False, 0.0
+        self.long = long_audio(whole.take_samples(), whole.sample_rate)
+
+    def add(self, window: Window) -> Utterance:
+        """The next window as an utterance. That it has speech is known."""
+        utterance = Utterance(self, window.samples, SAMPLE_RATE, window.start / SAMPLE_RATE, is_window=True)
+        utterance.overlap_seconds = window.overlap / SAMPLE_RATE
+        utterance.has_speech = True
+        self._add(utterance)
+        return utterance
+
+    def _add(self, utterance: Utterance) -> None:
+        self.utterances.append(utterance)
+        self.under_way += 1
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every utterance has its tokens or its error, and no more will come."""
+        return self.is_cut and not self.under_way
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether any was found."""
+        return any(utterance.ending is not Ending.NO_SPEECH for utterance in self.utterances)
+
+    def numbers(self) -> Answered:
+        """What the metrics need to know when it is answered."""
+        error = self.request.error
+        return Answered(error.outcome) if error else Answered("ok", self.audio_seconds, has_speech=self.has_speech)
+
+    @property
+    def progress(self) -> tuple[float, float]:
+        """Seconds of audio that are done, and of all as far as that is known."""
+        open_from = next((one.start for one in self.utterances if not one.is_finished), self.audio_seconds)
+        return open_from, max(self.audio_seconds, self.long.seconds if self.long else 0.0)
+
+    def transcript(self, family: Family[Any]) -> Transcript:
+        """What was heard. Pieces only where the family gives times."""
+        parts = _joined(self.utterances, family)
+        tokens = [token for part in parts for token in part.tokens]
+        times = [time for part in parts for time in part.times]
+        segments = [Segment(text, part.start, part.end) for part in parts if (text := family.text(part.tokens))]
+        return Transcript(
+            " ".join(segment.text for segment in segments),
+            tokens,
+            times,
+            [family.piece(token) for token in tokens] if times else [],
+            family.confidence([value for part in parts for value in part.log_probs]),
+            all(one.ending in (Ending.ITSELF, Ending.NO_SPEECH) for one in self.utterances),
+            segments,
+        )
+
+
+class _Part(NamedTuple):
+    """What stays of an utterance; times in seconds from the start of the recording."""
+
+    start: float
+    end: float
+    tokens: Sequence[int]
+    times: Sequence[float]
+    log_probs: Sequence[float]
+
+    def between(self, first: int, end: int) -> "_Part":
+        """Some of its tokens."""
+        kept = slice(first, end)
+        return self._replace(tokens=self.tokens[kept], times=self.times[kept], log_probs=self.log_probs[kept])
+
+
+def _joined(utterances: Sequence[Utterance], family: Family[Any]) -> list[_Part]:
+    """What two of them heard of the same audio is in one part only."""
+    parts: list[_Part] = []
+    for utterance in utterances:
+        start, end = utterance.start, utterance.start + utterance.audio_seconds
+        times = [start + time for time in utterance.times]
+        part = _Part(start, end, utterance.tokens, times, utterance.log_probs)
+        if utterance.overlap_seconds and parts:
+            before, middle = parts[-1], start + utterance.overlap_seconds / 2
+            kept, dropped = seam([*map(family.piece, before.tokens)], [*map(family.piece, part.tokens)])
+            parts[-1] = before.between(0, kept)._replace(end=middle)
+            part = part.between(dropped, len(part.tokens))._replace(start=middle)
+        parts.append(part)
+    return parts
