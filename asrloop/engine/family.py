@@ -14,7 +14,7 @@ Encoded = TypeVar("Encoded")
 
 
 class Emission(NamedTuple):
-    """What one step decided for one row."""
+    """What one step, or the check of a draft, decided for one row."""
 
     tokens: Sequence[int]
     """Newly decided token ids, without BOS, EOS and blank. Often one, for transducers none or several."""
@@ -32,6 +32,10 @@ class Emission(NamedTuple):
     """True when the row is done because of a limit, although the model would have gone on."""
 
 
+NOTHING = Emission((), (), done=False)
+"""Nothing was decided yet."""
+
+
 class Family(Protocol[Encoded]):
     """A model family as the engine sees it.
 
@@ -46,8 +50,13 @@ class Family(Protocol[Encoded]):
         ``alone`` says that there is nothing else to do: then several threads may work on it.
         """
 
-    def admit(self, slot: int, encoded: Encoded) -> None:
-        """Put an encoded utterance into ``slot``, replacing what was there, so that the next step decides its first token."""
+    def admit(self, slot: int, encoded: Encoded, draft: Sequence[int] = ()) -> Emission:
+        """Put an encoded utterance into ``slot``, replacing what was there, and return what is decided of it already.
+
+        ``draft`` are token ids that decoding is likely to give, such as those of nearly the same audio. A family may check
+        them all at once and decide as many of the first as it would decide itself; steps go on behind those. Whatever is in
+        a draft, it changes how long decoding takes and never what is decided. Without one nothing is decided.
+        """
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """Advance the given slots (ascending, no duplicates) by one step; one emission a slot, in the same order.

@@ -1,12 +1,13 @@
-"""Moonshine: an encoder over the whole utterance, then one token a step by greedy search.
+"""Moonshine: an encoder over the whole utterance, then one token a step by greedy search, but a draft's tokens at once.
 
 K/V of all utterances live in rows of buffers that are bound to the decoder once for every number of rows; a step moves only
-token ids and lengths. The rows that are stepped are always the first ones.
+token ids and lengths. The rows that are stepped are always the first ones. The tokens of a draft are rows, too: of the same K/V.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE
-from asrloop.engine.family import Emission
+from asrloop.engine.family import NOTHING, Emission
 from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.graphs import Graph, Graphs, Tensors, open_graph, open_session
+from asrloop.families.moonshine.repeated import capacity, repeated_zeros
 from asrloop.families.vocabulary import Vocabulary
 
 FAMILY = "moonshine"
@@ -30,6 +32,9 @@ endless repetition; it cuts fast speech, but very short clips do repeat themselv
 
 ALONE_SAMPLES = 3 * SAMPLE_RATE // 2
 """Shorter audio is encoded as fast by one thread as by several that must be woken."""
+
+CHECKED_AT_ONCE = 16
+"""Most tokens of a draft that are checked together: what is behind a wrong one is checked in vain."""
 
 CALIBRATION = Calibration(offset=-0.4, slope=1.43)
 """Fitted with tiny-en by `asrloop-bench confidence`; see docs/confidence.md."""
@@ -102,15 +107,17 @@ class Moonshine:
         )
         if "encoder" not in graphs and encoder_threads > 1:
             self._encode_alone = open_graph(directory / ENCODER, threads=encoder_threads, memory_arena=False)
-        self._rows = _Rows(
-            self.numbers, slots, self._token_limit(self._max_samples), self._frame_bound(self._max_samples)
-        )
+        bounds = self._token_limit(self._max_samples), self._frame_bound(self._max_samples)
+        self._rows = _Rows(self.numbers, slots, *bounds)
+        self._checked: _CheckedRow | None = None
         self._row_of = list(range(slots))
         """The row that each slot has now."""
         if "decoder" in graphs:
             self._step: Callable[[int], Decided] = _CalledStep(graphs["decoder"], self._rows)
         else:
-            self._step = _BoundStep(open_session(directory / DECODER, threads=decoder_threads), self._rows)
+            session = open_session(directory / DECODER, threads=decoder_threads)
+            self._step = _BoundStep(session, self._rows)
+            self._checked = _CheckedRow(session, self.numbers, *bounds)
 
     def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> EncodedAudio:
         """Run the encoder over ``samples`` f32 [N]. Too few for one frame are filled up with silence."""
@@ -125,9 +132,27 @@ class Moonshine:
         frames = cross["cross_key_0"].shape[2]
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
 
-    def admit(self, slot: int, encoded: EncodedAudio) -> None:
-        """Copy the cross K/V into the row of ``slot`` and start it from BOS."""
-        self._rows.start(self._row_of[slot], encoded)
+    def admit(self, slot: int, encoded: EncodedAudio, draft: Sequence[int] = ()) -> Emission:
+        """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``.
+
+        A checked draft gives one token more than is right of it: the one that the model decides in place of the first wrong
+        one, or behind the last. Where the decoder runs elsewhere drafts are ignored.
+        """
+        row = self._row_of[slot]
+        self._rows.start(row, encoded)
+        likely = list(takewhile(lambda token: 0 <= token < self.vocabulary_size, draft[: encoded.token_limit]))
+        if not likely or self._checked is None:
+            return NOTHING
+        decided = self._checked.decide(encoded, likely)
+        if not decided[-1].done:
+            self._rows.take_over(row, self._checked.rows)
+        return Emission(
+            [token for one in decided for token in one.tokens],
+            (),
+            done=decided[-1].done,
+            log_probs=[log_prob for one in decided for log_prob in one.log_probs],
+            cut=decided[-1].cut,
+        )
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """Decide one token for each of ``slots``. A row ends with EOS, or where it goes on beyond its token limit."""
@@ -170,14 +195,22 @@ class Moonshine:
 class _Rows:
     """The tensors of all rows. Everything is zero at first, so untouched rows take no memory."""
 
-    def __init__(self, numbers: MoonshineNumbers, count: int, token_capacity: int, frame_capacity: int) -> None:
+    def __init__(
+        self,
+        numbers: MoonshineNumbers,
+        count: int,
+        token_capacity: int,
+        frame_capacity: int,
+        zeros: Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]] = np.zeros,
+    ) -> None:
+        """``zeros`` makes the K/V."""
         cache = (count, numbers.heads, token_capacity + 1, numbers.cache_head_size)  # BOS and the tokens
         cross = (count, numbers.heads, frame_capacity, numbers.cross_head_size)
         names = [f"{part}_{layer}" for layer in range(numbers.decoder_layers) for part in ("key", "value")]
         self.bos, self.eos = numbers.bos, numbers.eos
         self.count = count
-        self.cache = {name: np.zeros(cache, np.float32) for name in names}
-        self.cross = {f"cross_{name}": np.zeros(cross, np.dtype(numbers.cross_type)) for name in names}
+        self.cache = {name: zeros(cache, np.dtype(np.float32)) for name in names}
+        self.cross = {f"cross_{name}": zeros(cross, np.dtype(numbers.cross_type)) for name in names}
         self.kept = {f"kept_{name}": buffer for name, buffer in self.cross.items() if buffer.dtype == np.int8}
         self.tokens = np.full((count, 1), numbers.bos, np.int64)
         self.lengths = np.zeros(count, np.int32)
@@ -203,6 +236,13 @@ class _Rows:
         self.tokens[row] = token
         self.lengths[row] += 1
         return Emission((token,), (), done=False, log_probs=(log_prob,))
+
+    def take_over(self, row: int, other: "_Rows") -> None:
+        """Let ``row``, which has the same cross K/V as the first row of ``other``, go on where that one is."""
+        length = int(other.lengths[0])
+        for name, buffer in self.cache.items():
+            buffer[row, :, :length] = other.cache[name][0, :, :length]
+        self.tokens[row], self.lengths[row] = other.tokens[0], length
 
     def exchange(self, one: int, other: int) -> None:
         """Let two rows change places. Only what is used is copied: of a row that has ended next to nothing."""
@@ -253,6 +293,49 @@ class _BoundStep:
             for name, tensor in tensors.items():
                 bind(name, "cpu", 0, tensor.dtype.type, (rows, *tensor.shape[1:]), tensor.ctypes.data)
         return binding
+
+
+class _CheckedRow:
+    """Decides the first tokens of an utterance many at once, by a guess of what they are.
+
+    Each token is a row of a step, and all rows have the same K/V: the decoder writes those of all rows before it attends to
+    any, and each row attends to as many as its length says. So the numbers are the same bits as those of single steps, which
+    they would not be if the tokens were columns of one row: attention to several tokens at once adds up in another order.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, numbers: MoonshineNumbers, token_capacity: int, frame_capacity: int
+    ) -> None:
+        tokens = capacity(token_capacity + 1, numbers.heads * numbers.cache_head_size * np.dtype(np.float32).itemsize)
+        frames = capacity(
+            frame_capacity, numbers.heads * numbers.cross_head_size * np.dtype(numbers.cross_type).itemsize
+        )
+        self.rows = _Rows(numbers, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
+        self._step = _BoundStep(session, self.rows)
+
+    def decide(self, encoded: EncodedAudio, likely: Sequence[int]) -> list[Emission]:
+        """What steps would give as long as it is ``likely``, and the first that is not, or is behind it. Left in the first row."""
+        rows = self.rows
+        rows.start(0, encoded)
+        decided: list[Emission] = []
+        while True:
+            guesses = likely[len(decided) :][: CHECKED_AT_ONCE - 1]
+            tokens, log_probs = self._decide([int(rows.tokens[0, 0]), *guesses])
+            for token, log_prob in zip(tokens, log_probs, strict=True):
+                expected = likely[len(decided) :][:1]
+                decided.append(rows.advance(0, token, log_prob))
+                if decided[-1].done or expected != [token]:
+                    return decided
+
+    def _decide(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
+        """What follows each of ``tokens``, which follow what is in the cache."""
+        rows, count = self.rows, len(tokens)
+        length, frames = int(rows.lengths[0]), rows.frames[0]
+        rows.tokens[:count, 0] = tokens
+        rows.lengths[:count] = np.arange(length, length + count)
+        rows.frames[:count] = frames
+        next_tokens, log_probs = self._step(count)
+        return next_tokens[:, 0].tolist(), log_probs[:, 0].tolist()
 
 
 class _CalledStep:

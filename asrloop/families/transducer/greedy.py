@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.engine.family import Emission
+from asrloop.engine.family import NOTHING, Emission
 from asrloop.families.confidence import confidence
 from asrloop.families.graphs import Graph
 from asrloop.families.transducer.decoders import Floats, TransducerDecoder
@@ -89,12 +89,13 @@ class Transducer:
         outputs = np.asarray(encoded["outputs"][:, :, : int(encoded["encoded_lengths"][0])], np.float32)
         return EncodedSpeech(self.decoder.frames(outputs))
 
-    def admit(self, slot: int, encoded: EncodedSpeech) -> None:
-        """See :class:`asrloop.engine.family.Family`."""
+    def admit(self, slot: int, encoded: EncodedSpeech, draft: Sequence[int] = ()) -> Emission:
+        """See :class:`asrloop.engine.family.Family`. Drafts are not used: a step of a transducer is cheap beside its encoder."""
         self.decoder.begin(slot)
         self._frames[slot] = encoded.frames
         self._at[slot] = 0
         self._tokens_here[slot] = 0
+        return NOTHING
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """See :class:`asrloop.engine.family.Family`: at most one token a row."""
