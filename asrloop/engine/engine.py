@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from itertools import takewhile
 from math import inf
 from typing import Any, Protocol
 
@@ -279,14 +280,24 @@ class Engine:
     def _admit(self, utterance: Utterance) -> None:
         if utterance.slot is None:
             raise AssertionError("admitted without a slot")
+        admitted_at = self.clock()
         try:
-            self._family.admit(utterance.slot, utterance.encoded)
-            utterance.admitted_at = self.clock()
+            emission = self._family.admit(utterance.slot, utterance.encoded, utterance.draft)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._lock:
                 self._fail_row(utterance, DecodeFailed(f"{utterance.place}admission failed: {error}"))
+            return
         finally:
             utterance.encoded = None
+        with self._lock:
+            if utterance.is_finished:  # cancelled meanwhile
+                return
+            utterance.admitted_at = admitted_at
+            if emission.tokens or emission.done:
+                utterance.first_step_at = self.clock()
+                agreed = takewhile(lambda pair: pair[0] == pair[1], zip(utterance.draft, emission.tokens, strict=False))
+                utterance.draft_accepted = sum(1 for _ in agreed)
+                self._take(utterance, emission)
 
     def _step(self, slots: list[int]) -> list[Emission | DecodeFailed]:
         """Step all rows at once; when that fails, one by one, so that only the row at fault fails."""
@@ -301,10 +312,13 @@ class Engine:
         if isinstance(emission, DecodeFailed):
             self._fail_row(utterance, DecodeFailed(f"{utterance.place}{emission.args[0]}"))
             return
+        known = len(utterance.tokens)
         utterance.tokens.extend(emission.tokens)
         utterance.times.extend(emission.times)
         utterance.log_probs.extend(emission.log_probs)
-        kept = repetition.kept(utterance.tokens) if emission.tokens else None
+        # As if the tokens had come one by one.
+        ends = (repetition.kept(utterance.tokens[:end]) for end in range(known + 1, len(utterance.tokens) + 1))
+        kept = next((kept for kept in ends if kept is not None), None)
         if kept is not None:
             utterance.ending = Ending.REPETITION
             utterance.drop_tokens(kept)

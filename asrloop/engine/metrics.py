@@ -47,6 +47,10 @@ UTTERANCES = MetricSpec(
 NO_SPEECH = MetricSpec("asrloop_no_speech_total", "counter", "Recordings without speech, which got an empty transcript")
 LIMIT = MetricSpec("asrloop_token_limit_total", "counter", "Transcripts that were cut at their token limit")
 REPETITION = MetricSpec("asrloop_repetition_total", "counter", "Transcripts that were cut at an endless repetition")
+DRAFTED = MetricSpec("asrloop_draft_tokens_total", "counter", "Tokens that were offered as drafts of utterances")
+ACCEPTED = MetricSpec(
+    "asrloop_draft_tokens_accepted_total", "counter", "Tokens of drafts that needed no step of their own"
+)
 ENGINE_METRICS = (
     REQUESTS,
     TOKENS,
@@ -61,6 +65,8 @@ ENGINE_METRICS = (
     NO_SPEECH,
     LIMIT,
     REPETITION,
+    DRAFTED,
+    ACCEPTED,
     RESTARTS,
 )
 _ENDINGS = {Ending.LIMIT: LIMIT, Ending.REPETITION: REPETITION}
@@ -165,6 +171,7 @@ def _changes(one: Finished | Answered) -> Iterator[Change]:
         yield Change(NO_SPEECH, not one.has_speech)
         return
     yield from (Change(UTTERANCES, 1), Change(TOKENS, one.tokens))
+    yield from (Change(DRAFTED, one.draft), Change(ACCEPTED, one.draft_accepted))
     if one.ending in _ENDINGS:
         yield Change(_ENDINGS[one.ending], 1)
     for spec, seconds in (

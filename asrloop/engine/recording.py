@@ -30,7 +30,9 @@ class Answered(NamedTuple):
 class Recording:
     """Owns its utterances. The engine's lock guards it until its request is answered."""
 
-    def __init__(self, request: "Request", audio: Samples | LongAudio, sample_rate: int) -> None:
+    def __init__(
+        self, request: "Request", audio: Samples | LongAudio, sample_rate: int, draft: Sequence[int] = ()
+    ) -> None:
         self.request = request
         self.utterances: list[Utterance] = []
         self.audio_seconds = 0.0
@@ -44,7 +46,7 @@ class Recording:
             self.long = audio
         else:
             self.audio_seconds = audio.size / sample_rate
-            self._add(Utterance(self, audio, sample_rate))
+            self._add(Utterance(self, audio, sample_rate, draft=draft))
             self.is_cut = True
 
     def make_long(self) -> None:

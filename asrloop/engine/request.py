@@ -28,14 +28,20 @@ class Request:
         deadline: float | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         key: str = "",
+        drafts: Sequence[Sequence[int]] = (),
     ) -> None:
         """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
         engine's clock, in seconds.
 
         ``is_cancelled`` is asked now and then on a thread of the engine's own; it may be slow.
         ``key`` is what the caller names it by to cancel it; "" cannot be named.
+        ``drafts``, one a row or none at all, are token ids that decoding is likely to give: see ``Family.admit``. Those of
+        audio that is longer than a window are not used.
         """
-        self.recordings = [Recording(self, row, sample_rate) for row in rows]
+        self.recordings = [
+            Recording(self, row, sample_rate, draft)
+            for row, draft in zip(rows, drafts or [()] * len(rows), strict=True)
+        ]
         self.on_done = on_done
         self.deadline = deadline
         self.is_cancelled = is_cancelled

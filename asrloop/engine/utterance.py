@@ -1,5 +1,6 @@
 """State of one piece of audio on its way through the engine. Holds no policy and no tensors of a model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
@@ -44,6 +45,10 @@ class Finished(NamedTuple):
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     ending: Ending = Ending.ITSELF
+    draft: int = 0
+    """Tokens that were offered as its draft."""
+
+    draft_accepted: int = 0
 
 
 @dataclass(eq=False)
@@ -65,6 +70,12 @@ class Utterance:
 
     overlap_seconds: float = 0.0
     """How much of its beginning the window before has as well."""
+
+    draft: Sequence[int] = ()
+    """Token ids that decoding is likely to give."""
+
+    draft_accepted: int = 0
+    """How many of them the family decided itself when it checked them."""
 
     state: State = State.WAITING
     slot: int | None = None
@@ -118,7 +129,9 @@ class Utterance:
 
     def numbers(self) -> Finished:
         """What the metrics need to know of a finished utterance."""
-        finished = Finished(len(self.tokens), ending=self.ending)
+        finished = Finished(
+            len(self.tokens), ending=self.ending, draft=len(self.draft), draft_accepted=self.draft_accepted
+        )
         started, encoded, admitted, ended = (
             self.encode_started_at, self.encoded_at, self.admitted_at, self.finished_at,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asrloop.engine.engine import Engine
 from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded
-from asrloop.engine.family import Emission
+from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.recording import Answered
 from asrloop.engine.request import Request
@@ -46,15 +46,18 @@ class CountingFamily:
         self.gate.set()
         self.rows: dict[int, list[int]] = {}
         self.steps: list[list[int]] = []
+        self.drafts: list[Sequence[int]] = []
 
     def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> tuple[int, int]:
         if samples[0] == -1:
             raise ValueError("poisoned audio")
         return len(samples), int(samples[0])
 
-    def admit(self, slot: int, encoded: tuple[int, int]) -> None:
+    def admit(self, slot: int, encoded: tuple[int, int], draft: Sequence[int] = ()) -> Emission:
         length, count = encoded
         self.rows[slot] = [length, count, 0]
+        self.drafts.append(draft)
+        return NOTHING
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         assert self.gate.wait(WAIT)
