@@ -149,7 +149,9 @@ def test_one_recording_too_many_is_refused_and_told_the_limit(engine: Engine, fa
     caller = Caller(engine)
     family.gate.clear()
     for _ in range(2):
-        start(caller, LongAudio(blocks((1_000, 1), (1_001, 1))))
+        start(
+            caller, LongAudio(blocks(*[(1_000, 1)] * SLOTS))
+        )  # more windows than have room, so that it is still being cut
     closed = threading.Event()
     with pytest.raises(Overloaded, match=r"2 recordings longer than 2 s .* \(windows.recordings\); retry later"):
         start(caller, LongAudio(blocks((1_000, 1)), close=closed.set))
