@@ -1,6 +1,7 @@
 """Drafts change how long decoding takes and never what is decided: alone, in company, and whatever is in them."""
 
 import dataclasses
+import queue
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asrloop.engine.engine import Engine
 from asrloop.engine.family import NOTHING, Emission
+from asrloop.engine.request import Request
+from asrloop.engine.scheduler import Scheduler
 from asrloop.families.graphs import session_graph
 from asrloop.families.moonshine.decoding import EncodedAudio, Moonshine
 from asrloop.families.offline import decode
@@ -152,3 +156,17 @@ def test_a_decoder_elsewhere_ignores_drafts(directory: Path, family: Moonshine, 
     plain = tokens(emissions(family, encoded))
     assert remote.admit(0, encoded, plain) == NOTHING
     assert decode(remote, [encoded], drafts=[plain])[0].tokens == plain
+
+
+def test_through_the_engine(family: Moonshine, beckett: Array) -> None:
+    answered: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    engine = Engine(family, Scheduler(slots=ROWS, inbox=8, queue_timeout=20))
+    try:
+        engine.submit(Request([beckett[:48_000]], answered.put))
+        earlier = answered.get(timeout=20).utterances[0].tokens
+        engine.submit(Request([beckett[:60_800]] * 2, answered.put, drafts=[earlier, []]))
+        drafted, plain = answered.get(timeout=20).utterances
+    finally:
+        engine.close()
+    assert (drafted.tokens, drafted.log_probs) == (plain.tokens, plain.log_probs)
+    assert drafted.draft_accepted > 0

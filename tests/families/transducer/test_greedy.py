@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from asrloop.engine.family import Emission
+from asrloop.families import offline
 from asrloop.families.graphs import Graph, Tensors, session_graph
 from asrloop.families.transducer.decoders import SplitDecoder, WholeDecoder
 from tests.families.transducer.conftest import SLOTS, Open, Samples
@@ -35,6 +36,13 @@ def test_in_company_as_alone(
     expected = [decode_by_the_book(directory, family, samples) for samples in utterances]
     assert sum(len(one.tokens) for one in expected) > 50
     assert decode(family, utterances, SLOTS, arrivals_per_step) == expected
+
+
+def test_drafts_change_nothing(directory: Path, open_directory: Open, utterances: list[Samples]) -> None:
+    family = open_directory(directory)
+    plain = decode(family, utterances, SLOTS)
+    encoded = [family.encode(samples) for samples in utterances]
+    assert offline.decode(family, encoded, drafts=[one.tokens for one in plain], slots=SLOTS) == plain
 
 
 @pytest.mark.parametrize("window", [1, 3, 50])
