@@ -17,7 +17,8 @@ from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.graphs import session_graph
-from asrloop.families.moonshine.decoding import EncodedAudio, Moonshine
+from asrloop.families.moonshine.decoding import Moonshine
+from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
 
 Array = NDArray[np.float32]

@@ -1,0 +1,60 @@
+"""Checks drafts: decides the tokens of an utterance many at once, as long as a guess of them is right. Knows no slots."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+
+from asrloop.engine.family import Emission
+from asrloop.families.moonshine.repeated import capacity, repeated_zeros
+from asrloop.families.moonshine.rows import BoundStep, EncodedAudio, Rows
+
+if TYPE_CHECKING:
+    from asrloop.families.moonshine.decoding import MoonshineNumbers
+
+CHECKED_AT_ONCE = 16
+"""Most tokens of a draft that are checked together: what is behind a wrong one is checked in vain."""
+
+
+class CheckedRow:
+    """Decides the first tokens of an utterance many at once, by a guess of what they are.
+
+    Each token is a row of a step, and all rows have the same K/V: the decoder writes those of all rows before it attends to
+    any, and each row attends to as many as its length says. So the numbers are the same bits as those of single steps, which
+    they would not be if the tokens were columns of one row: attention to several tokens at once adds up in another order.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, numbers: "MoonshineNumbers", token_capacity: int, frame_capacity: int
+    ) -> None:
+        tokens = capacity(token_capacity + 1, numbers.heads * numbers.cache_head_size * np.dtype(np.float32).itemsize)
+        frames = capacity(
+            frame_capacity, numbers.heads * numbers.cross_head_size * np.dtype(numbers.cross_type).itemsize
+        )
+        self.rows = Rows(numbers, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
+        self._step = BoundStep(session, self.rows)
+
+    def decide(self, encoded: EncodedAudio, likely: Sequence[int]) -> list[Emission]:
+        """What steps would give as long as it is ``likely``, and the first that is not, or is behind it. Left in the first row."""
+        rows = self.rows
+        rows.start(0, encoded)
+        decided: list[Emission] = []
+        while True:
+            guesses = likely[len(decided) :][: CHECKED_AT_ONCE - 1]
+            tokens, log_probs = self._decide([int(rows.tokens[0, 0]), *guesses])
+            for token, log_prob in zip(tokens, log_probs, strict=True):
+                expected = likely[len(decided) :][:1]
+                decided.append(rows.advance(0, token, log_prob))
+                if decided[-1].done or expected != [token]:
+                    return decided
+
+    def _decide(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
+        """What follows each of ``tokens``, which follow what is in the cache."""
+        rows, count = self.rows, len(tokens)
+        length, frames = int(rows.lengths[0]), rows.frames[0]
+        rows.tokens[:count, 0] = tokens
+        rows.lengths[:count] = np.arange(length, length + count)
+        rows.frames[:count] = frames
+        next_tokens, log_probs = self._step(count)
+        return next_tokens[:, 0].tolist(), log_probs[:, 0].tolist()
