@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from rich.table import Table
 from asrloop import config, paths
 from asrloop.cli import one_line_errors
 from asrloop_bench.method import clips as speech
-from asrloop_bench.method import provenance, results, target
+from asrloop_bench.method import machine_load, provenance, results, target
 from asrloop_bench.sweep import perf_analyzer, points, report
 from asrloop_bench.sweep.run import Row, Sweep
 from asrloop_bench.terminal import console, print_notes, progress_bar
@@ -43,14 +43,26 @@ def sweep(
         clip_sets = _clip_sets(settings.benchmark, audio, quick)
         console.print("Starting tritonserver ..." if not running else "Using the running server.")
         about = provenance.describe(
-            settings, perf_analyzer=analyzer.version, quick=quick,
+            settings, perf_analyzer=analyzer.version, quick=quick, load_before=machine_load.sample(),
             clips={name: [clip.name for clip in clips] for name, clips in clip_sets.items()},
         )  # fmt: skip
-        with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
-            rows, notes = _measure(settings.benchmark, analyzer, measured, clip_sets, quick)
-            about |= {"server": measured.origin, "notes": notes}
         directory = output or results.folder("sweep")
-        _write(directory, rows, about)
+        rows: list[Row] = []
+        notes: list[str] = []
+        began = machine_load.now()
+
+        def save() -> None:
+            during = machine_load.between(began, machine_load.now())
+            load = machine_load.in_words(about["load_before"], [during])
+            _write(directory, rows, {**about, "load": load, "notes": notes})
+
+        with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
+            about["server"] = measured.origin
+            try:
+                _measure(settings.benchmark, analyzer, measured, clip_sets, quick, rows, notes, save)
+            except KeyboardInterrupt:
+                notes.append("interrupted: this is what there is")
+        save()
         _show(rows)
         print_notes(notes)
         console.print(f"Written: {directory}/report.html, sweep.json, sweep.csv")
@@ -73,7 +85,10 @@ def _measure(
     measured: target.Target,
     clip_sets: Mapping[str, Sequence[speech.Clip]],
     quick: bool,
-) -> tuple[list[Row], list[str]]:
+    rows: list[Row],
+    notes: list[str],
+    save: Callable[[], None],
+) -> None:
     until = time.monotonic() + 60 * (QUICK_MINUTES if quick else benchmark.max_minutes)
     seconds = min(QUICK_POINT_SECONDS, benchmark.point_seconds) if quick else benchmark.point_seconds
     make_plan = points.quick_plan if quick else points.plan
@@ -83,11 +98,14 @@ def _measure(
         run = Sweep(analyzer, measured, clip_sets, seconds)
         run.prepare(lambda name: bar.update(task, description=f"texts and warm-up: {name}"))
         bar.reset(task)
-        rows, notes = run.measure(
-            plan, until, lambda number, point: bar.update(task, completed=number, description=point.name)
-        )
+
+        def progress(number: int, point: points.Point) -> None:
+            bar.update(task, completed=number, description=point.name)
+            if rows:
+                save()
+
+        run.measure(plan, until, progress, rows, notes)
         bar.update(task, completed=len(plan), description="done")
-    return rows, notes
 
 
 def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:

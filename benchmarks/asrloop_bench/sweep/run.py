@@ -45,11 +45,17 @@ class Sweep:
                     self._alone[name] = (time.perf_counter() - started) / len(clips)
 
     def measure(
-        self, points: Sequence[Point], until: float, progress: Callable[[int, Point], None]
-    ) -> tuple[list[Row], list[str]]:
-        """Rows of the points, and notes on what could not be measured. Starts no point after ``until`` on the monotonic clock."""
-        rows: list[Row] = []
-        notes: list[str] = []
+        self,
+        points: Sequence[Point],
+        until: float,
+        progress: Callable[[int, Point], None],
+        rows: list[Row],
+        notes: list[str],
+    ) -> None:
+        """Add the points to ``rows`` as they come, and what could not be measured to ``notes``.
+
+        Starts no point after ``until`` on the monotonic clock.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             for number, point in enumerate(points):
                 progress(number, point)
@@ -60,7 +66,6 @@ class Sweep:
                     rows.append(self._point(point, Path(scratch)))
                 except PerfAnalyzerError as error:
                     notes.append(f"{point.name}: {error}")
-        return rows, notes
 
     def _point(self, point: Point, scratch: Path) -> Row:
         clips = self._clip_sets[point.clips]

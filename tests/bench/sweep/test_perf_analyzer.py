@@ -9,7 +9,7 @@ from asrloop_bench.method.target import Target
 from asrloop_bench.sweep import input_data, perf_analyzer, server_metrics
 from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, TextDiffers, load_arguments
 from asrloop_bench.sweep.points import Point
-from asrloop_bench.sweep.run import Sweep
+from asrloop_bench.sweep.run import Row, Sweep
 from numpy.typing import NDArray
 
 from asrloop import paths
@@ -40,7 +40,11 @@ def test_points_over_every_transport(analyzer: PerfAnalyzer, target: Target, cli
         Point("short", "http", callers=1),
         Point("short", "shm", callers=1),
     ]
-    rows, notes = sweep.measure(points, float("inf"), lambda number, point: None)
+    rows: list[Row] = []
+    notes: list[str] = []
+    known: list[int] = []
+    sweep.measure(points, float("inf"), lambda number, point: known.append(len(rows)), rows, notes)
+    assert known == [0, 1, 2, 3], "each row is there before the next point, so that an interrupted run has it"
     assert notes == []
     assert [row["text"] for row in rows] == ["equal", "equal", "not compared", "not compared"]
     for row in rows:
@@ -64,13 +68,16 @@ def test_a_point_that_differs_is_measured_and_marked(analyzer: PerfAnalyzer, tar
     sweep = Sweep(analyzer, target, {"short": clips}, point_seconds=0.1)
     sweep.prepare(lambda name: None)
     sweep.texts["a"] = "planted"
-    rows, _ = sweep.measure([Point("short", "grpc", callers=1)], float("inf"), lambda number, point: None)
+    rows: list[Row] = []
+    sweep.measure([Point("short", "grpc", callers=1)], float("inf"), lambda number, point: None, rows, [])
     assert [row["text"] for row in rows] == ["differs"]
 
 
 def test_no_point_starts_after_the_time_is_over(analyzer: PerfAnalyzer, target: Target, clips: list[Clip]) -> None:
     sweep = Sweep(analyzer, target, {"short": clips}, point_seconds=0.1)
-    rows, notes = sweep.measure([Point("short", "grpc", callers=1)] * 3, 0.0, lambda number, point: None)
+    rows: list[Row] = []
+    notes: list[str] = []
+    sweep.measure([Point("short", "grpc", callers=1)] * 3, 0.0, lambda number, point: None, rows, notes)
     assert rows == []
     assert notes == ["3 points left out: the time of the run was over"]
 
