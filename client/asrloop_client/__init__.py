@@ -20,7 +20,8 @@ from asrloop_client.errors import (
     UnreadableFile,
 )
 from asrloop_client.settings import PoolConfig, TlsConfig
-from asrloop_client.transcript import Segment, Timings, Transcript, Word
+from asrloop_client.stream import AsyncStream, Stream
+from asrloop_client.transcript import Segment, StreamEvent, Timings, Transcript, Word
 
 logging.getLogger("asrloop_client").addHandler(logging.NullHandler())
 
@@ -29,6 +30,7 @@ __all__ = [
     "AsrClient",
     "AsrError",
     "AsyncAsrClient",
+    "AsyncStream",
     "CancelToken",
     "Cancelled",
     "ClientClosed",
@@ -44,6 +46,8 @@ __all__ = [
     "Segment",
     "ServerFailure",
     "ServerGone",
+    "Stream",
+    "StreamEvent",
     "Timings",
     "TlsConfig",
     "Transcript",

@@ -88,8 +88,20 @@ def load(audio: Audio, sample_rate: float) -> Pcm | EncodedFile:
     if hasattr(audio, "read"):
         return EncodedFile(_read(audio, "the file object"))
     if isinstance(audio, list | tuple | array.array) or hasattr(audio, "__array__"):
-        return Pcm(_as_mono_float(audio), _as_rate(sample_rate))
+        return Pcm(_as_mono_float(audio), as_rate(sample_rate))
     raise InvalidAudio(f"audio is of the type {type(audio).__name__}: {_WORKS}")
+
+
+def as_chunk(given: Any) -> npt.NDArray[Any]:
+    """A chunk of live audio [N]: int16 as it is, also from bytes of 16-bit PCM, and all else as float32. Raises InvalidAudio."""
+    if isinstance(given, bytes | bytearray | memoryview):
+        if len(given) % 2:
+            raise InvalidAudio(f"a chunk has {len(given)} bytes: give 16-bit PCM, two bytes a sample")
+        return np.frombuffer(bytes(given), "<i2")
+    # Copies: a recorder may fill the same array again before the chunk is sent.
+    if getattr(given, "dtype", None) == np.int16 and given.ndim == 1:
+        return np.array(given, np.int16)
+    return np.array(_as_mono_float(given))
 
 
 def _read_path(path: str | os.PathLike[str]) -> bytes:
@@ -137,7 +149,8 @@ def _as_mono_float(given: Any) -> Samples:
     return np.ascontiguousarray(samples, np.float32)
 
 
-def _as_rate(rate: Any) -> int:
+def as_rate(rate: Any) -> int:
+    """A sample rate in Hz. Raises InvalidAudio."""
     try:
         whole = int(rate)
     except (TypeError, ValueError, OverflowError):

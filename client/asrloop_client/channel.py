@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,16 @@ def _credentials(tls: TlsConfig) -> Any:
     )
 
 
+_FAILURES = (
+    grpc.RpcError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    grpc.aio.UsageError,
+    asyncio.CancelledError,
+)
+
+
 class Connection:
     """One channel to one server, for the asyncio loop it was made in."""
 
@@ -87,22 +98,34 @@ class Connection:
         failure: AsrError
         try:
             return await getattr(self._stub, method)(request, timeout=timeout, metadata=tuple(headers.items()))
-        except grpc.RpcError as error:
-            failure = from_status(error.code(), error.details() or "", self.address)
-        except (TypeError, ValueError, AttributeError) as error:
-            failure = InvalidConfig(
-                f"headers {sorted(map(str, headers))}: {error}; give lower-case names and values of text"
-            )
-        except grpc.aio.UsageError:
-            failure = self._was_closed()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            # Closing the channel cancels its calls as if their tasks had been cancelled.
-            if not self._closed or task is None or task.cancelling():
-                raise
-            failure = self._was_closed()
+        except _FAILURES as error:
+            failure = self._failure(error, headers)
         # Not raised where it is made: with gRPC's error as its context it would hold the call, and by it the socket.
         raise failure
+
+    def stream(self, headers: Mapping[str, str]) -> StreamCall:
+        """A call of ModelStreamInfer. Raises AsrError."""
+        if self._closed:
+            raise self._was_closed()
+        try:
+            return StreamCall(self, self._stub.ModelStreamInfer(metadata=tuple(headers.items())))
+        except _FAILURES as error:
+            failure = self._failure(error, headers)
+        raise failure
+
+    def _failure(self, error: BaseException, headers: Mapping[str, str]) -> AsrError:
+        """What `error` of gRPC means to a caller. A cancelled task stays one."""
+        if isinstance(error, grpc.RpcError):
+            return from_status(error.code(), error.details() or "", self.address)
+        if isinstance(error, TypeError | ValueError | AttributeError):
+            return InvalidConfig(
+                f"headers {sorted(map(str, headers))}: {error}; give lower-case names and values of text"
+            )
+        task = asyncio.current_task()
+        # Closing the channel cancels its calls as if their tasks had been cancelled.
+        if isinstance(error, asyncio.CancelledError) and (not self._closed or task is None or task.cancelling()):
+            raise error
+        return self._was_closed()
 
     async def close(self, grace: float | None = None) -> None:
         """Close the socket, whoever still holds this; calls on it end with ClientClosed, after `grace` s if they have not yet."""
@@ -113,3 +136,43 @@ class Connection:
 
     def _was_closed(self) -> ClientClosed:
         return ClientClosed(f"{self.address}: the client was closed during the call.")
+
+
+class StreamCall:
+    """A running call of ModelStreamInfer: requests and responses side by side."""
+
+    def __init__(self, connection: Connection, call: Any) -> None:
+        self._connection = connection
+        self._call = call
+
+    async def write(self, request: Any) -> bool:
+        """Send one; False when the call has ended, and `read` says how."""
+        try:
+            await self._call.write(request)
+        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            return False
+        return True
+
+    async def finish(self) -> None:
+        """Say that no further request comes."""
+        with contextlib.suppress(grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            await self._call.done_writing()
+
+    async def read(self) -> Any:
+        """The next response, or None at the end. Raises AsrError. Cancelling it cancels the call."""
+        try:
+            response = await self._call.read()
+            if response is grpc.aio.EOF:
+                return None
+            if not response.error_message:
+                return response.infer_response
+            # Errors of a stream's requests are texts without a status; with its header `triton_grpc_error` Triton 24.10
+            # sends a status, but loses the text.
+            failure = from_status(grpc.StatusCode.UNKNOWN, response.error_message, self._connection.address)
+        except _FAILURES as error:
+            failure = self._connection._failure(error, {})
+        raise failure
+
+    def cancel(self) -> None:
+        """End it, if it has not ended."""
+        self._call.cancel()

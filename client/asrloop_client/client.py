@@ -17,8 +17,10 @@ from typing import Any, Self, TypeVar, Unpack
 from asrloop_client.audio import Audio
 from asrloop_client.core import Core
 from asrloop_client.endpoints import ServerState
-from asrloop_client.errors import AsrError, Cancelled, ClientClosed, ClientForked, require
-from asrloop_client.settings import CallOptions, Settings
+from asrloop_client.errors import AsrError, Cancelled, ClientClosed, ClientForked, require, result_of
+from asrloop_client.live import Live
+from asrloop_client.settings import CallOptions, Settings, StreamOptions
+from asrloop_client.stream import AnySource, AsyncStream, Source, Stream
 from asrloop_client.transcript import Transcript
 
 T = TypeVar("T")
@@ -196,7 +198,7 @@ class AsrClient(_Client):
         super().__post_init__()
         if self.prewarm:
             try:
-                _result(self._submit(self._core.start))
+                result_of(self._submit(self._core.start))
             except BaseException:
                 self.close()
                 raise
@@ -209,7 +211,7 @@ class AsrClient(_Client):
         Repeated after a lost connection under the same `request_id`: a transcription changes nothing at the server, so
         it may be done twice.
         """
-        return _result(self._submit(lambda: self._core.transcribe(audio, **options), cancel))
+        return result_of(self._submit(lambda: self._core.transcribe(audio, **options), cancel))
 
     def transcribe_many(
         self, audios: Iterable[Audio], *, return_errors: bool = False, **options: Unpack[BulkOptions]
@@ -224,13 +226,21 @@ class AsrClient(_Client):
         """As transcribe_many, but each with its input as soon as it is done; errors are in the outcomes."""
         return self._outcomes(_Bulk(self, audios, False, **options))
 
+    def stream(self, source: Source | None = None, **options: Unpack[StreamOptions]) -> Stream:
+        """Live audio: a context manager and an iterator of StreamEvents. Raises AsrError while it runs.
+
+        `source` gives the chunks, mono: samples (float in -1..1 or int16) or bytes of 16-bit PCM, of any length, and is read by a
+        thread; without one, call `send` and `finish`. Leaving the block early cancels the stream at the server.
+        """
+        return Stream(self._submit, Live(self._core, **options), source)
+
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return when a server and a model of it answer; raises DeadlineExceeded after `timeout` s."""
-        _result(self._submit(lambda: self._core.wait_until_ready(timeout)))
+        result_of(self._submit(lambda: self._core.wait_until_ready(timeout)))
 
     def health(self, deep: Audio | None = None) -> list[ServerState]:
         """Ask every server now; with `deep` also for the transcript of that audio."""
-        return _result(self._submit(lambda: self._core.health(deep)))
+        return result_of(self._submit(lambda: self._core.health(deep)))
 
     def close(self) -> None:
         """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""
@@ -244,7 +254,7 @@ class AsrClient(_Client):
 
     def _outcomes(self, bulk: _Bulk) -> Iterator[Outcome]:
         with contextlib.closing(bulk.outcomes()) as futures:
-            yield from map(bulk.counted, map(_result, futures))
+            yield from map(bulk.counted, map(result_of, futures))
 
 
 class AsyncAsrClient(_Client):
@@ -271,6 +281,10 @@ class AsyncAsrClient(_Client):
     def as_completed(self, audios: Iterable[Audio], **options: Unpack[BulkOptions]) -> AsyncIterator[Outcome]:
         """As AsrClient.as_completed."""
         return self._outcomes(_Bulk(self, audios, False, **options), lambda each: each)
+
+    def stream(self, source: AnySource | None = None, **options: Unpack[StreamOptions]) -> AsyncStream:
+        """As AsrClient.stream; `source` may be an async iterable, too."""
+        return AsyncStream(self._submit, Live(self._core, **options), source)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """As AsrClient.wait_until_ready."""
@@ -300,19 +314,6 @@ class AsyncAsrClient(_Client):
         with contextlib.closing(bulk.outcomes()) as futures:
             for future in futures:
                 yield value(bulk.counted(await asyncio.wrap_future(future)))
-
-
-def _result(future: Future[T]) -> T:
-    try:
-        return future.result()
-    except concurrent.futures.CancelledError:
-        raise Cancelled("the call was cancelled by the caller.") from None
-    except BaseException:
-        future.cancel()
-        raise
-    finally:
-        # An error must not keep itself alive through this frame.
-        del future
 
 
 def _value(outcome: Outcome, return_errors: bool) -> Transcript | AsrError:

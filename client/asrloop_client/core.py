@@ -8,7 +8,7 @@ import dataclasses
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -19,13 +19,12 @@ from asrloop_client.errors import (
     AsrError,
     ClientClosed,
     DeadlineExceeded,
-    InvalidConfig,
     ModelNotReady,
     Overloaded,
     PoolExhausted,
     ServerGone,
 )
-from asrloop_client.settings import LONGEST, CallOptions, OnProgress, Parameter, Settings
+from asrloop_client.settings import CallOptions, OnProgress, Parameter, Settings
 from asrloop_client.transcript import Timings, Transcript
 from asrloop_client.wire import Request, keep_large_blocks, read_reply
 
@@ -41,20 +40,29 @@ _LARGE = 8 << 20
 
 
 @dataclass(kw_only=True)
-class _Job:
-    """One transcription to do, the same in all its attempts; times by time.monotonic()."""
+class Search:
+    """A call's way from server to server."""
 
-    request: Request
-    headers: Mapping[str, str]
+    model: str
     fail_fast: bool
-    started: float
-    timeout: float
-    on_progress: OnProgress | None = None
-    attempts: int = 0
     tried: set[str] = field(default_factory=set)
     """Servers asked since the last pause."""
     last: str | None = None
     """What the last attempt failed with, or why there was none."""
+    pauses: int = 0
+    waits: int = 0
+
+
+@dataclass(kw_only=True)
+class _Job(Search):
+    """One transcription to do, the same in all its attempts; times by time.monotonic()."""
+
+    request: Request
+    headers: Mapping[str, str]
+    started: float
+    timeout: float
+    on_progress: OnProgress | None = None
+    attempts: int = 0
 
 
 class Core:
@@ -111,14 +119,20 @@ class Core:
         self, audio: Audio, gate: asyncio.Semaphore | None = None, **options: Unpack[CallOptions]
     ) -> Transcript:
         """One transcription, begun when `gate` lets it. Raises AsrError and nothing else."""
+        with self.running():
+            async with gate or contextlib.nullcontext():
+                return await self._within_deadline(audio, **options)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Around what the task does for a caller: closing the client ends it with ClientClosed."""
         task = asyncio.current_task()
         if task is None:
-            raise AssertionError("a transcription runs in a task")
+            raise AssertionError("a call runs in a task")
         self.watch()
         self._running.add(task)
         try:
-            async with gate or contextlib.nullcontext():
-                return await self._within_deadline(audio, **options)
+            yield
         except asyncio.CancelledError:
             if self.closed:
                 raise ClientClosed("the client was closed during the call.") from None
@@ -153,16 +167,16 @@ class Core:
         on_progress: OnProgress | None = None,
     ) -> Transcript:
         started = time.monotonic()
-        seconds = self.settings.timeout if timeout is None else timeout
-        if not isinstance(seconds, int | float) or not seconds <= LONGEST:
-            raise InvalidConfig(f"timeout is {seconds!r}: give seconds, at most {LONGEST:.0f}")
+        seconds = self.settings.seconds(timeout)
         job: _Job | None = None
         try:
             async with asyncio.timeout(seconds):
                 slow = is_slow(audio)
                 loaded = await asyncio.to_thread(load, audio, sample_rate) if slow else load(audio, sample_rate)
+                model = self._model(loaded)
                 job = _Job(
-                    request=Request(loaded, self._model(loaded), parameters or {}, request_id or uuid.uuid4().hex),
+                    model=model,
+                    request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
                     headers=self.settings.all_headers(headers),
                     fail_fast=self.settings.fail_fast if fail_fast is None else fail_fast,
                     started=started,
@@ -177,29 +191,34 @@ class Core:
             raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
 
     async def _until_answered(self, job: _Job) -> Transcript:
-        pauses = waits = 0
         while True:
-            endpoint = self._choose(job)
+            endpoint = await self.next_server(job)
+            try:
+                return await self._attempt(endpoint, job)
+            except AsrError as error:
+                if not await self.may_go_on(error, endpoint, job):
+                    raise
+                job.last = str(error)
+                LOG.info("%s: attempt %d failed and is made again: %s", job.request.request_id, job.attempts, error)
+
+    async def next_server(self, search: Search) -> Endpoint:
+        """The server to ask now, as soon as there is one; with `fail_fast` an AsrError if there is none."""
+        while True:
+            endpoint = self._choose(search)
             if endpoint is not None:
-                try:
-                    return await self._attempt(endpoint, job)
-                except AsrError as error:
-                    if not await self._may_go_on(error, endpoint, job):
-                        raise
-                    job.last = str(error)
-                    LOG.info("%s: attempt %d failed and is made again: %s", job.request.request_id, job.attempts, error)
-                continue
-            if job.tried:
+                search.tried.add(endpoint.address)
+                return endpoint
+            if search.tried:
                 # The pause is for the servers that failed this very call; others wait for theirs.
-                pauses += 1
-                await asyncio.sleep(backoff(pauses, *_PAUSES))
-                job.tried.clear()
-            elif job.fail_fast:
-                raise self._none_serves(job.request.model)
+                search.pauses += 1
+                await asyncio.sleep(backoff(search.pauses, *_PAUSES))
+                search.tried.clear()
+            elif search.fail_fast:
+                raise self._none_serves(search.model)
             else:
-                waits += 1
-                job.last = str(self._none_serves(job.request.model))
-                await self._wait(waits)
+                search.waits += 1
+                search.last = str(self._none_serves(search.model))
+                await self._wait(search.waits)
 
     async def _until_ready(self) -> None:
         waits = 0
@@ -217,34 +236,33 @@ class Core:
                 *(each.probe() for each in self.endpoints if each.is_in and False in each.loaded.values())
             )
 
-    async def _may_go_on(self, error: AsrError, endpoint: Endpoint, job: _Job) -> bool:
+    async def may_go_on(self, error: AsrError, endpoint: Endpoint, search: Search) -> bool:
         """Whether another attempt may succeed after `error` of `endpoint`."""
         if isinstance(error, ModelNotReady):
             # Its probe tells a model that is not loaded from a wrong name, which only another server may know.
             await endpoint.probe()
-            return self._choose(job) is not None or not (endpoint.serves(job.request.model) or job.fail_fast)
-        return error.retryable and not (job.fail_fast and self._choose(job) is None)
+            return self._choose(search) is not None or not (endpoint.serves(search.model) or search.fail_fast)
+        return error.retryable and not (search.fail_fast and self._choose(search) is None)
 
     def _model(self, audio: Pcm | EncodedFile) -> str:
         return self.settings.file_model if isinstance(audio, EncodedFile) else self.settings.model
 
-    def _choose(self, job: _Job) -> Endpoint | None:
+    def _choose(self, search: Search) -> Endpoint | None:
         """The least busy of the servers that have the model and that this call has not just tried; ties go round."""
         self._turn += 1
         count = len(self.endpoints)
         rotated = [self.endpoints[(self._turn + i) % count] for i in range(count)]
         open_to_us = [
             each for each in rotated
-            if each.serves(job.request.model) and each.address not in job.tried and (each.has_room or job.fail_fast)
+            if each.serves(search.model) and each.address not in search.tried and (each.has_room or search.fail_fast)
         ]  # fmt: skip
-        return min(open_to_us, key=lambda each: each.in_flight, default=None)
+        return min(open_to_us, key=lambda each: each.in_flight + each.streams, default=None)
 
     async def _attempt(self, endpoint: Endpoint, job: _Job) -> Transcript:
-        job.tried.add(endpoint.address)
         job.attempts += 1
         began = time.monotonic()
         with endpoint.calling():
-            member = await self._acquire(endpoint, job)
+            member = await self.acquire(endpoint, job.fail_fast)
             acquired = time.monotonic()
             call: asyncio.Future[Any] | None = None
             reports = asyncio.ensure_future(self._report(endpoint, job)) if job.on_progress else None
@@ -277,10 +295,11 @@ class Core:
             transcript, timings=timings, attempts=job.attempts, request_id=job.request.request_id
         )
 
-    async def _acquire(self, endpoint: Endpoint, job: _Job) -> Any:
+    async def acquire(self, endpoint: Endpoint, fail_fast: bool) -> Any:
+        """A channel for one call."""
         config = endpoint.pool.config
         try:
-            async with asyncio.timeout(config.acquire_timeout if job.fail_fast else None):
+            async with asyncio.timeout(config.acquire_timeout if fail_fast else None):
                 return await endpoint.pool.acquire()
         except TimeoutError:
             raise PoolExhausted(

@@ -75,8 +75,9 @@ class Endpoint:
         )
         self.is_in = True
         self.loaded: dict[str, bool | None] = dict.fromkeys(settings.models)
-        """By model, as of the last probe; None where the server does not know it or does not say."""
+        """By model that is probed, as of the last time; None where the server does not know it or does not say."""
         self.in_flight = self.calls = 0
+        self.streams = 0
         self.last_failure: str | None = None
         """The message only: an exception would keep its traceback alive, and with it the failed call and its socket."""
         self.limit = math.inf
@@ -92,7 +93,7 @@ class Endpoint:
 
     def serves(self, model: str) -> bool:
         """Whether calls for `model` may be sent: one that the server does not know gets its error at once, others wait."""
-        return self.is_in and self.loaded[model] is not False
+        return self.is_in and self.loaded.get(model) is not False
 
     @property
     def is_ready(self) -> bool:
@@ -108,7 +109,7 @@ class Endpoint:
         """What keeps calls for `model` away from this server."""
         if not self.is_in:
             return self.last_failure or f"{self.address}: it is out."
-        if self.loaded[model] is False:
+        if self.loaded.get(model) is False:
             return f"{self.address}: model {model!r} is not loaded. Wait, or look at the server's log."
         return self.last_failure or f"{self.address}: it has as much to do as it takes."
 
@@ -122,7 +123,7 @@ class Endpoint:
             yield
             self._answered()
         except AsrError as error:
-            self._failed(error, began)
+            self.failed(error, began)
             raise
         finally:
             self.in_flight -= 1
@@ -138,7 +139,8 @@ class Endpoint:
             if self.limit > self.pool.config.max_channels * self.pool.config.calls_per_channel:
                 self.limit = math.inf
 
-    def _failed(self, error: AsrError, began: float) -> None:
+    def failed(self, error: AsrError, began: float) -> None:
+        """What a call that began then failed with; takes the server out only where that concerns it."""
         self.last_failure = str(error)
         if error.code is not None and error.code != "closing":
             self._answered_at = time.monotonic()
@@ -245,7 +247,7 @@ class Endpoint:
             # A new channel connects at once; the old one would wait as long as gRPC thinks fit. Others may be asking on it.
             self._drop_control(self._settings.probe_timeout)
         try:
-            loaded = {model: await self._is_loaded(model) for model in self.loaded}
+            loaded = {model: await self.is_loaded(model) for model in self.loaded}
         except AsrError as error:
             self._go_out(error)
             self.pool.lose(ServerGone(f"{self.address}: {error}"))
@@ -262,7 +264,7 @@ class Endpoint:
         self.loaded = loaded
         self._on_news()
 
-    async def _is_loaded(self, model: str) -> bool | None:
+    async def is_loaded(self, model: str) -> bool | None:
         """See `loaded`. Raises AsrError when there is no answer; a refusal is one, and calls get it too."""
         try:
             if (await self.ask("ModelReady", service_pb2.ModelReadyRequest(name=model))).ready:

@@ -7,10 +7,13 @@ subclasses it too.
 
 from __future__ import annotations
 
+import concurrent.futures
 import re
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import grpc
+
+T = TypeVar("T")
 
 
 class AsrError(Exception):
@@ -125,6 +128,20 @@ def from_status(status: grpc.StatusCode, details: str, address: str) -> AsrError
     error = kind(f"{address}: {(details or 'no details').rstrip('.')}{status_name}. {fix}")
     error.code = code
     return error
+
+
+def result_of(future: concurrent.futures.Future[T]) -> T:
+    """Wait for it in a thread; Cancelled if it was cancelled. Whoever stops waiting cancels it."""
+    try:
+        return future.result()
+    except concurrent.futures.CancelledError:
+        raise Cancelled("the call was cancelled by the caller.") from None
+    except BaseException:
+        future.cancel()
+        raise
+    finally:
+        # An error must not keep itself alive through this frame.
+        del future
 
 
 def require(holds: bool, message: str) -> None:

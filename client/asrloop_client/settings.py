@@ -44,6 +44,20 @@ class CallOptions(TypedDict, total=False):
     """The request's name in logs, the same in all its attempts; by default a new one."""
 
 
+class StreamOptions(TypedDict, total=False):
+    """What a stream of live audio may set."""
+
+    sample_rate: float
+    """Of the chunks, in Hz (default 16000)."""
+    timeout: float | None
+    """Seconds to find a server, and to wait for its next word once all audio is sent; the stream itself may take for ever."""
+    resume: bool
+    """When the server is lost, begin a new stream with the audio of the open segment, of which at most 30 s are kept."""
+    parameters: Mapping[str, Parameter] | None
+    headers: Mapping[str, str] | None
+    fail_fast: bool | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TlsConfig:
     """PEM files for TLS; with private_key and certificate_chain the client proves its identity too (mutual TLS)."""
@@ -103,6 +117,8 @@ class Settings:
     """Takes samples (WAV)."""
     file_model: str = "asr_file"
     """Takes the bytes of a file (AUDIO)."""
+    stream_model: str = "asr_stream"
+    """Takes live audio, chunk by chunk."""
     loop_model: str = "decoder_loop"
     """Cancels by key."""
     timeout: float = 60.0
@@ -161,3 +177,10 @@ class Settings:
             raise InvalidConfig(
                 f"headers could not be made: {error!r}; give a mapping, or a function for one"
             ) from error
+
+    def seconds(self, timeout: float | None) -> float:
+        """A call's time limit, which may be its own. Raises InvalidConfig."""
+        seconds = self.timeout if timeout is None else timeout
+        if not isinstance(seconds, int | float) or not seconds <= LONGEST:
+            raise InvalidConfig(f"timeout is {seconds!r}: give seconds, at most {LONGEST:.0f}")
+        return seconds

@@ -40,6 +40,29 @@ class Segment:
     end: float
 
 
+@dataclass(frozen=True)
+class StreamEvent:
+    """What is known of one segment of live audio now. Times are seconds from the start of the stream."""
+
+    segment: int
+    """0, 1, ..."""
+    stable: str
+    """Its text that will not change any more; each event's begins with that of the segment's event before."""
+    tail: str
+    """Its text after that, which may still change."""
+    final: bool
+    """The segment is done: `stable` is its text, `tail` is empty."""
+    start: float
+    """Where it begins."""
+    heard: float
+    """How much audio the server had heard."""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return " ".join(filter(None, (self.stable.strip(), self.tail.strip())))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
     """One transcription's text, and how it came."""

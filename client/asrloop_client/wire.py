@@ -11,12 +11,13 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from tritonclient.grpc import service_pb2
 
 from asrloop_client.audio import EncodedFile, Pcm
 from asrloop_client.errors import InvalidAudio, ServerFailure
 from asrloop_client.settings import Parameter
-from asrloop_client.transcript import Transcript, segments_of, words_of
+from asrloop_client.transcript import StreamEvent, Transcript, segments_of, words_of
 
 _TOKEN_PADDING = -1
 _LARGE_BLOCK_BYTES = 16 << 20
@@ -94,6 +95,42 @@ def control_request(model: str, order: str, cancel_key: str) -> bytes:
     request.inputs.add(name="SAMPLE_LENS", datatype="INT32", shape=[1, 1])
     request.raw_input_contents.extend((struct.pack("<f", 0.0), struct.pack("<i", 1)))
     return bytes(request.SerializeToString())
+
+
+def chunk_request(
+    model: str, sequence: str, samples: Any, *, start: Mapping[str, Parameter] | None = None, end: bool = False
+) -> Any:
+    """The ModelInferRequest of a chunk float32 or int16 [N] of live audio: START with parameters of its own, END, or between.
+
+    START's id is that of the sequence. Raises InvalidAudio.
+    """
+    request = service_pb2.ModelInferRequest(model_name=model, id="" if start is None else sequence)
+    own: dict[str, Parameter] = {"sequence_id": sequence, "sequence_start": start is not None, "sequence_end": end}
+    try:
+        for key, value in {**(start or {}), **own, "triton_enable_empty_final_response": True}.items():
+            _set(request.parameters[key], key, value)
+    except (TypeError, ValueError) as error:
+        raise InvalidAudio(f"model {model!r}, parameters {start}: {error}") from None
+    name, datatype = ("PCM", "INT16") if samples.dtype == np.int16 else ("WAV", "FP32")
+    request.inputs.add(name=name, datatype=datatype, shape=[samples.size])
+    request.raw_input_contents.append(samples.tobytes())
+    return request
+
+
+def read_event(response: Any, address: str) -> tuple[StreamEvent | None, bool]:
+    """What a response to START says, and whether it is the last one. Raises ServerFailure."""
+    last = "triton_final_response" in response.parameters and response.parameters["triton_final_response"].bool_param
+    if not response.outputs:
+        return None, last
+    outputs = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=False))
+    try:
+        (segment,), (start, heard) = _numbers("i", outputs["SEGMENT"]), _numbers("f", outputs["TIMES"])
+        (stable,), (tail,) = _strings(outputs["STABLE"]), _strings(outputs["TAIL"])
+        return StreamEvent(segment, stable, tail, outputs["FINAL"] != b"\0", start, heard), last
+    except (KeyError, ValueError, struct.error) as error:
+        raise ServerFailure(
+            f"{address}: model {response.model_name} sent an event that cannot be read: {error!r}. Check `stream_model`."
+        ) from None
 
 
 def read_progress(response: Any) -> tuple[float, float]:

@@ -1,0 +1,270 @@
+"""Live audio over one ModelStreamInfer call at a time: chunks go in, events come out, and a lost server is replaced.
+
+All of it runs in the core's loop; `stream` has its two faces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asrloop_client.audio import as_chunk, as_rate
+from asrloop_client.channel import StreamCall
+from asrloop_client.core import Core, Search
+from asrloop_client.endpoints import LOG, Endpoint
+from asrloop_client.errors import (
+    AsrError,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidConfig,
+    ModelNotReady,
+    Overloaded,
+    ServerFailure,
+    ServerGone,
+)
+from asrloop_client.settings import Parameter
+from asrloop_client.transcript import StreamEvent
+from asrloop_client.wire import chunk_request, read_event
+
+_MOST_WAITING = 256
+"""Chunks that wait to be sent; `send` waits while there are more."""
+_KEPT_SECONDS = 30.0
+"""Of audio, for a new stream when the server is lost."""
+_PATIENCE = 2.0
+"""Seconds without a word of the server, which answers every chunk, before its probe is asked."""
+_CLOSE_SECONDS = 5.0
+_NOTHING = np.empty(0, np.int16)
+
+
+class Live:
+    """One stream of live audio. All times are seconds, positions are samples from its start."""
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        sample_rate: float = 16000,
+        timeout: float | None = None,
+        resume: bool = False,
+        parameters: Mapping[str, Parameter] | None = None,
+        headers: Mapping[str, str] | None = None,
+        fail_fast: bool | None = None,
+    ) -> None:
+        self._core, self._rate, self._timeout = core, as_rate(sample_rate), core.settings.seconds(timeout)
+        self._resume, self._parameters, self._headers = resume, parameters or {}, core.settings.all_headers(headers)
+        fast = core.settings.fail_fast if fail_fast is None else fail_fast
+        self._search = Search(model=core.settings.stream_model, fail_fast=fast)
+        self._waiting: deque[npt.NDArray[Any]] = deque()
+        """To be sent."""
+        self._kept: deque[npt.NDArray[Any]] = deque()
+        """What was sent last."""
+        self._sent = self._kept_from = 0
+        self._open_from = 0.0
+        """Where the audio of the open segment begins."""
+        self._first = self._open = 0
+        """The number of this attempt's first segment, and of the open one."""
+        self._offset = 0.0
+        """Where this attempt's audio begins."""
+        self._events: deque[StreamEvent] = deque()
+        """Not yet read: finals, and after them at most one partial."""
+        self._finished = self._heard = self._answered = self._over = False
+        """Whether all audio was given, an event came, this attempt's server said something, the stream has ended."""
+        self._ended_at = math.inf
+        """When this attempt had sent all audio."""
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Look for a server and send what comes."""
+        self._task = self._task or asyncio.create_task(self._run())
+
+    async def send(self, given: Any) -> None:
+        """Take a chunk; waits while many wait. Raises InvalidAudio, and what the stream ended with."""
+        chunk = as_chunk(given)
+        while len(self._waiting) >= _MOST_WAITING and not self._over:
+            await self._changed.wait()
+        if self._over or self._finished:
+            raise self._error or InvalidConfig("the stream has its end: make a new one for more audio")
+        self._waiting.append(chunk)
+        self._tell()
+
+    async def finish(self) -> None:
+        """Say that there is no more audio. A second time does nothing."""
+        if not self._finished:
+            self._finished = True
+            self._tell()
+
+    async def next(self) -> StreamEvent | None:
+        """The next event, or None after the last. Raises what the stream ended with."""
+        if self._task is None:
+            raise InvalidConfig("the stream has not begun: use it in a `with` block")
+        while not self._events and not self._over:
+            await self._changed.wait()
+        if self._events:
+            return self._events.popleft()
+        if self._error is not None:
+            raise self._error
+        return None
+
+    async def fail(self, error: Exception | None = None) -> None:
+        """End at once, for the reader with `error`. Does nothing when it has ended."""
+        if self._task is not None and not self._over:
+            self._error = self._error or error
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _run(self) -> None:
+        try:
+            with self._core.running():
+                await self._until_ended()
+        except asyncio.CancelledError:
+            self._error = self._error or Cancelled("the stream was closed by the caller.")
+        except Exception as error:  # told to the reader
+            self._error = self._error or error
+        finally:
+            self._over = True
+            self._tell()
+
+    async def _until_ended(self) -> None:
+        by = time.monotonic() + self._timeout
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, by - time.monotonic())):
+                    endpoint = await self._core.next_server(self._search)
+            except TimeoutError:
+                said = f"; the last error: {self._search.last}" if self._search.last else ""
+                raise DeadlineExceeded(f"no server took the stream in {self._timeout:.3g} s{said}") from None
+            try:
+                return await self._attempt(endpoint)
+            except AsrError as error:
+                nothing_lost = not self._heard and not self._kept_from
+                if not (self._resume or nothing_lost):
+                    raise
+                if not await self._core.may_go_on(error, endpoint, self._search):
+                    raise
+                if self._answered:
+                    by, self._search.pauses = time.monotonic() + self._timeout, 0
+                self._search.last = str(error)
+                LOG.info("a live stream begins anew: %s", error)
+
+    async def _attempt(self, endpoint: Endpoint) -> None:
+        began, broken, self._answered, self._ended_at = time.monotonic(), False, False, math.inf
+        member: Any = None
+        call: StreamCall | None = None
+        writer: asyncio.Task[None] | None = None
+        endpoint.streams += 1
+        try:
+            # A channel that others keep is not worth waiting for: streams last.
+            member = await self._core.acquire(endpoint, fail_fast=True)
+            call, sequence = member.connection.stream(self._headers), uuid.uuid4().hex
+            writer = asyncio.create_task(self._write(call, sequence))
+            await self._read(call, sequence, endpoint, writer)
+        except AsrError as error:
+            if (
+                isinstance(error, ServerFailure)
+                and error.code is None
+                and await endpoint.is_loaded(self._search.model) is not True
+            ):
+                # Errors in a stream have no status, so that Triton's own are known by asking.
+                raise ModelNotReady(str(error)) from None
+            broken = isinstance(error, ServerGone)
+            if not isinstance(error, Overloaded):  # that is about streams; files may still be welcome
+                endpoint.failed(error, began)
+            raise
+        finally:
+            endpoint.streams -= 1
+            if writer is not None:
+                writer.cancel()
+            if call is not None:
+                call.cancel()
+            if member is not None:
+                endpoint.pool.release(member, broken, reuse=self._core.settings.pooling)
+            # An error must not keep its call, and by it a socket, alive through this frame.
+            del call, member, writer
+
+    async def _write(self, call: StreamCall, sequence: str) -> None:
+        """START, the kept audio of the open segment if this is not the first server, chunk after chunk, END."""
+        request = partial(chunk_request, self._core.settings.stream_model, sequence)
+        wanted, at = round(self._open_from * self._rate), self._kept_from
+        begin = max(wanted, at)
+        if begin > wanted:
+            LOG.warning("%.1f s of live audio were lost with their server", (begin - wanted) / self._rate)
+        self._first, self._offset = self._open, begin / self._rate
+        again = []
+        for chunk in self._kept:
+            again.append(chunk[max(0, begin - at) :])
+            at += chunk.size
+        going = await call.write(request(_NOTHING, start={**self._parameters, "sample_rate": self._rate}))
+        while again and going:
+            going = await call.write(request(again.pop(0)))
+        while going:
+            while not self._waiting and not self._finished:
+                await self._changed.wait()
+            if not self._waiting:
+                self._ended_at = time.monotonic()
+                await call.write(request(_NOTHING, end=True))
+                return await call.finish()
+            self._keep(chunk := self._waiting.popleft())
+            self._tell()
+            going = await call.write(request(chunk))
+        return None
+
+    def _keep(self, chunk: npt.NDArray[Any]) -> None:
+        self._kept.append(chunk)
+        self._sent += chunk.size
+        while self._kept and self._sent - self._kept_from - self._kept[0].size >= _KEPT_SECONDS * self._rate:
+            self._kept_from += self._kept.popleft().size
+
+    async def _read(self, call: StreamCall, sequence: str, endpoint: Endpoint, writer: asyncio.Task[None]) -> None:
+        """Take events until the last response to START."""
+        patience = min(_PATIENCE, self._timeout)
+        reading, last_word = asyncio.ensure_future(call.read()), 0.0
+        while True:
+            tasks = {reading} if writer.done() else {reading, writer}
+            done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if writer.done() and not writer.cancelled():
+                writer.result()
+            if reading in done:
+                response = reading.result()
+                if response is None:
+                    raise ServerGone(f"{endpoint.address}: it ended the stream before the audio's end.")
+                self._answered, last_word = True, time.monotonic()
+                if response.id == sequence and self._take(*read_event(response, endpoint.address)):
+                    return
+                reading = asyncio.ensure_future(call.read())
+            elif not done and time.monotonic() - max(last_word, self._ended_at) > self._timeout:
+                raise DeadlineExceeded(
+                    f"{endpoint.address}: no event within {self._timeout:.3g} s after the audio's end. Raise `timeout`."
+                )
+            elif not done and not await endpoint.answers(patience) and not reading.done():
+                raise ServerGone(f"{endpoint.address}: it does not answer its probe. It hangs or was cut off.")
+
+    def _take(self, event: StreamEvent | None, last: bool) -> bool:
+        """Put an event of this attempt where the reader finds it; whether it was the last."""
+        if event is not None:
+            start, heard = event.start + self._offset, event.heard + self._offset
+            event = dataclasses.replace(event, segment=event.segment + self._first, start=start, heard=heard)
+            self._heard = True
+            self._open = event.segment + event.final
+            self._open_from = heard if event.final else min(start, self._open_from)
+            # A reader that is slow gets only the latest partial.
+            if self._events and not self._events[-1].final:
+                self._events.pop()
+            self._events.append(event)
+            self._tell()
+        return last

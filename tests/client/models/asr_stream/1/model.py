@@ -1,0 +1,118 @@
+"""A word for each quarter of a second of audio, a segment for each second; the parameters of START choose its faults.
+
+A word is the mean of its samples, so that audio which is lost, doubled or out of order shows.
+"""
+
+import json
+import threading
+import time
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+START, END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+WORDS = 4
+
+
+class Stream:
+    def __init__(self, sender, parameters):
+        self.sender = sender
+        self.parameters = parameters
+        self.rate = parameters["sample_rate"]
+        self.samples = np.empty(0, np.float32)
+        self.said = 0
+
+    def events(self, is_last):
+        size = self.rate // WORDS
+        count = len(self.samples) // size
+        words = [f"{self.samples[i * size : (i + 1) * size].mean():.2f}" for i in range(count)]
+        while self.said < count:
+            self.said += 1
+            yield self.event(words, self.said % WORDS == 0)
+        if is_last and self.said % WORDS:
+            yield self.event(words, True)
+
+    def event(self, words, final):
+        segment = (self.said - 1) // WORDS
+        done = words[segment * WORDS : self.said]
+        stable, tail = (done, []) if final else (done[:-1], done[-1:])
+        return segment, " ".join(stable), " ".join(tail), final, self.said / WORDS
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        # The backend's calls are not safe from several threads at once: they crash the server.
+        self.lock = threading.Lock()
+        self.streams = {}
+        family = pb_utils.MetricFamily(
+            name="stand_in_streams", description="Streams open", kind=pb_utils.MetricFamily.GAUGE
+        )
+        self.family, self.open = family, family.Metric(labels={})
+        family = pb_utils.MetricFamily(
+            name="stand_in_ended", description="Streams that got END", kind=pb_utils.MetricFamily.COUNTER
+        )
+        self.ended_family, self.ended = family, family.Metric(labels={})
+        threading.Thread(target=self.reap, daemon=True).start()
+
+    def execute(self, requests):
+        for request in requests:
+            with self.lock:
+                self.take(request, request.get_response_sender())
+
+    def take(self, request, sender):
+        identity, flags = request.correlation_id(), request.flags()
+        if flags & START:
+            parameters = json.loads(request.parameters() or "{}")
+            if "refuse" in parameters:
+                self.answer(sender, error=f"[{parameters['refuse']}] as asked")
+                return
+            self.streams[identity] = Stream(sender, parameters)
+        stream = self.streams.get(identity)
+        if stream is None:
+            self.answer(sender, error="[bad_sequence] a chunk without START")
+            return
+        if "sleep_ms" in stream.parameters:
+            time.sleep(stream.parameters["sleep_ms"] / 1000)
+        given = [pb_utils.get_input_tensor_by_name(request, name) for name in ("WAV", "PCM")]
+        (chunk,) = [each.as_numpy() for each in given if each is not None]
+        chunk = chunk / np.float32(32768) if chunk.dtype == np.int16 else chunk
+        stream.samples = np.concatenate([stream.samples, chunk.astype(np.float32)])
+        for segment, stable, tail, final, heard in stream.events(bool(flags & END)):
+            stream.sender.send(
+                pb_utils.InferenceResponse(
+                    [
+                        pb_utils.Tensor("SEGMENT", np.array([segment], np.int32)),
+                        pb_utils.Tensor("STABLE", np.array([stable.encode()], np.object_)),
+                        pb_utils.Tensor("TAIL", np.array([tail.encode()], np.object_)),
+                        pb_utils.Tensor("FINAL", np.array([final])),
+                        pb_utils.Tensor("TIMES", np.array([segment, heard], np.float32)),
+                    ]
+                )
+            )
+        if stream.parameters.get("break_after", 1e9) <= len(stream.samples) / stream.rate:
+            error = pb_utils.TritonError("[failed] as asked", pb_utils.TritonError.INTERNAL)
+            stream.sender.send(pb_utils.InferenceResponse(error=error), flags=FINAL)
+            del self.streams[identity]
+        elif flags & END:
+            self.ended.increment(1)
+            if "silent_end" not in stream.parameters:
+                stream.sender.send(flags=FINAL)
+                del self.streams[identity]
+        if not flags & START:
+            sender.send(flags=FINAL)
+        self.open.set(len(self.streams))
+
+    def answer(self, sender, error):
+        code = pb_utils.TritonError.INVALID_ARG if "[bad" in error else pb_utils.TritonError.UNAVAILABLE
+        sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(error, code)), flags=FINAL)
+
+    def reap(self):
+        while True:
+            time.sleep(0.05)
+            with self.lock:
+                for identity, stream in list(self.streams.items()):
+                    if stream.sender.is_cancelled():
+                        stream.sender.send(flags=FINAL)
+                        del self.streams[identity]
+                        self.open.set(len(self.streams))
