@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -9,7 +10,9 @@ import glob
 import inspect
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,8 +23,10 @@ import numpy as np
 try:
     import typer
     from rich.console import Console
+    from rich.live import Live
     from rich.progress import Progress
     from rich.table import Table
+    from rich.text import Text
 except ModuleNotFoundError:
     sys.exit("asr-client needs typer and rich: pip install 'asrloop-client[cli]'")
 
@@ -35,13 +40,14 @@ from asrloop_client.settings import (
     PoolConfig,
     TlsConfig,
 )
+from asrloop_client.sources import played, recorded
 from asrloop_client.transcript import Transcript
 
 FAILED, UNREACHABLE = 1, 3
 
 app = typer.Typer(
     name="asr-client",
-    help="Transcribe audio files with asrloop servers, and look at the servers.",
+    help="Transcribe audio files and live audio with asrloop servers, and look at the servers.",
     epilog="Exit codes: 0 all went well, 1 a file failed or a model is not ready, 2 wrong usage, 3 no server reachable.",
     no_args_is_help=True,
     add_completion=False,
@@ -53,6 +59,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a li
 Connect = Callable[..., AsrClient]
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3"}
+
+
+class LiveForm(enum.StrEnum):
+    """What is printed of live audio: the text of each segment, or every event."""
+
+    TXT = "txt"
+    JSON = "json"
 
 
 class Form(enum.StrEnum):
@@ -181,6 +194,59 @@ def transcribe(
     )
     if failures:
         raise typer.Exit(UNREACHABLE if all(isinstance(each, ServerGone) for each in failures) else FAILED)
+
+
+@app.command()
+@_with_connection_options
+def stream(
+    audio: Annotated[
+        str,
+        typer.Argument(
+            help="An audio file, which is played, or - for raw 16-bit mono PCM on standard input.", show_default=False
+        ),
+    ],
+    connect: Connect,
+    form: Annotated[LiveForm, typer.Option("--format", help="What to print.")] = LiveForm.TXT,
+    rate: Annotated[int, typer.Option(help="Samples a second of standard input.", min=1)] = 16000,
+    speed: Annotated[float, typer.Option(help="How many times faster than its sound a file is sent.", min=0.01)] = 1.0,
+    timeout: Annotated[
+        float, typer.Option(help="To find a server, and to wait for the last words, in seconds.", min=0.001)
+    ] = 60.0,
+    resume: Annotated[bool, typer.Option(help="Go on with another stream when the server is lost.")] = True,
+) -> None:
+    """Print the words of live audio while they are spoken, a line for each segment.
+
+    On a terminal the open segment stands below, dim where it may still change. Ctrl-C ends the audio and waits for the last words.
+
+    arecord -f S16_LE -r 16000 -t raw | asr-client stream -
+    """
+    stop, out = threading.Event(), Console(highlight=False, soft_wrap=True)
+    view = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal and form is LiveForm.TXT else None
+
+    def end_audio(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        source: Any
+        rate, source = (rate, recorded(rate, stop)) if audio == "-" else played(audio, speed, stop)
+        with connect(timeout=timeout) as client, view or contextlib.nullcontext():
+            before = signal.signal(signal.SIGINT, end_audio)
+            try:
+                with client.stream(source, sample_rate=rate, resume=resume) as events:
+                    for event in events:
+                        if form is LiveForm.JSON:
+                            typer.echo(json.dumps(dataclasses.asdict(event), ensure_ascii=False))
+                        elif event.final and event.stable:
+                            out.print(event.stable, markup=False)
+                        if view is not None:
+                            gap = " " if event.stable and event.tail else ""
+                            stable = "" if event.final else event.stable
+                            view.update(Text.assemble(stable, gap, (event.tail, "dim")), refresh=True)
+            finally:
+                signal.signal(signal.SIGINT, before)
+    except AsrError as error:
+        raise _exit(error) from None
 
 
 @app.command()

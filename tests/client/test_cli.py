@@ -127,7 +127,7 @@ def test_wrong_usage_is_exit_code_2(speech: Path) -> None:
     assert "both or neither" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["transcribe", "health"])
+@pytest.mark.parametrize("command", ["transcribe", "stream", "health"])
 def test_every_command_takes_every_connection_option(command: str) -> None:
     options = {
         "--server",

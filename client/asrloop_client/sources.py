@@ -1,0 +1,84 @@
+"""Live audio for `asr-client stream`: a file played at its speed, or what a recorder writes to standard input.
+
+Both end early when `stop` is set, within a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asrloop_client.errors import InvalidAudio, UnreadableFile
+
+_SECONDS = 0.1
+"""Of audio in a chunk, each sent when its last sample is due."""
+
+
+def played(path: str, speed: float, stop: threading.Event) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
+    """The rate of a file and its chunks float32 [N], mono, at `speed` times their pace. Raises UnreadableFile, InvalidAudio."""
+    rate, blocks = _opened(path)
+
+    def chunks() -> Iterator[npt.NDArray[np.float32]]:
+        began, sent = time.monotonic(), 0
+        for block in blocks:
+            sent += len(block)
+            if stop.wait(max(0.0, began + sent / rate / speed - time.monotonic())):
+                return
+            yield block.mean(axis=1, dtype=np.float32)
+
+    return rate, chunks()
+
+
+def recorded(rate: int, stop: threading.Event) -> Iterator[bytes]:
+    """Raw 16-bit mono PCM from standard input as it comes, until its end."""
+    # By its number: a thread that waits in `sys.stdin` would hold a lock that the interpreter wants when it ends.
+    descriptor, left = sys.stdin.fileno(), b""
+    while not stop.is_set():
+        if select.select([descriptor], [], [], _SECONDS)[0]:
+            read = os.read(descriptor, 2 * max(1, int(rate * _SECONDS)))
+            if not read:
+                return
+            left += read
+            whole = len(left) // 2 * 2
+            yield left[:whole]
+            left = left[whole:]
+
+
+def _opened(path: str) -> tuple[int, Iterator[Any]]:
+    """The rate of a file and its blocks [N, channels], floats in -1..1."""
+    try:
+        import soundfile
+    except ImportError:
+        return _opened_wav(path)
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise UnreadableFile(f"{path} cannot be played: {error}. Give a WAV, FLAC, OGG or MP3 file.") from None
+    return file.samplerate, file.blocks(max(1, int(file.samplerate * _SECONDS)), dtype="float32", always_2d=True)
+
+
+def _opened_wav(path: str) -> tuple[int, Iterator[Any]]:
+    try:
+        file = wave.open(path, "rb")  # noqa: SIM115 - it is read later
+    except (OSError, EOFError, wave.Error) as error:
+        raise UnreadableFile(f"{path} cannot be played: {error}. Without soundfile only WAV files can.") from None
+    if file.getsampwidth() != 2:
+        raise InvalidAudio(
+            f"{path} has {8 * file.getsampwidth()} bits a sample: only 16 can be played without soundfile"
+        )
+    rate, channels = file.getframerate(), file.getnchannels()
+
+    def blocks() -> Iterator[Any]:
+        while frames := file.readframes(max(1, int(rate * _SECONDS))):
+            yield np.frombuffer(frames, "<i2").reshape(-1, channels) / np.float32(32768)
+
+    return rate, blocks()
