@@ -5,6 +5,7 @@ import typer
 from asrloop_bench.compare.command import compare
 from asrloop_bench.figures import command as figures
 from asrloop_bench.figures import performance_page
+from asrloop_bench.figures.live.command import live
 from asrloop_bench.ladder import command as ladder
 from asrloop_bench.sweep.command import sweep
 
@@ -21,6 +22,7 @@ app.command()(figures.engine)
 app.command()(figures.wer)
 app.command()(figures.confidence)
 app.command()(figures.recordings)
+app.command()(live)
 app.command("not-helpful")(figures.not_helpful_page)
 app.command("client-pool")(figures.pool)
 app.command()(performance_page.layers)
