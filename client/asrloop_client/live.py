@@ -90,10 +90,17 @@ class Live:
         self._task = self._task or asyncio.create_task(self._run())
 
     async def send(self, given: Any) -> None:
-        """Take a chunk; waits while many wait. Raises InvalidAudio, and what the stream ended with."""
+        """Take a chunk; waits while many wait. Raises InvalidAudio, DeadlineExceeded, and what the stream ended with."""
         chunk = as_chunk(given)
-        while len(self._waiting) >= _MOST_WAITING and not self._over:
-            await self._changed.wait()
+        try:
+            with self._core.running():
+                async with asyncio.timeout(self._timeout):
+                    while len(self._waiting) >= _MOST_WAITING and not self._over:
+                        await self._changed.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{_MOST_WAITING} chunks wait to be sent, and none was in {self._timeout:.3g} s. Look at the server's load."
+            ) from None
         if self._over or self._finished:
             raise self._error or InvalidConfig("the stream has its end: make a new one for more audio")
         self._waiting.append(chunk)
@@ -109,8 +116,9 @@ class Live:
         """The next event, or None after the last. Raises what the stream ended with."""
         if self._task is None:
             raise InvalidConfig("the stream has not begun: use it in a `with` block")
-        while not self._events and not self._over:
-            await self._changed.wait()
+        with self._core.running():
+            while not self._events and not self._over:
+                await self._changed.wait()
         if self._events:
             return self._events.popleft()
         if self._error is not None:

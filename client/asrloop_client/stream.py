@@ -86,6 +86,7 @@ class AsyncStream(_Face):
     """Stream for asyncio, in any loop."""
 
     _feeding: asyncio.Task[None] | None = None
+    _asked: concurrent.futures.Future[StreamEvent | None] | None = None
 
     async def send(self, chunk: Chunk) -> None:
         """As Stream.send."""
@@ -97,7 +98,7 @@ class AsyncStream(_Face):
 
     async def close(self) -> None:
         """As Stream.close."""
-        if self._feeding is not None:
+        if self._feeding is not None and self._feeding is not asyncio.current_task():
             self._feeding.cancel()
         with contextlib.suppress(ClientClosed):
             await asyncio.wrap_future(self._submit(self._live.fail))
@@ -117,7 +118,10 @@ class AsyncStream(_Face):
         return self
 
     async def __anext__(self) -> StreamEvent:
-        event: StreamEvent | None = await asyncio.wrap_future(self._submit(self._live.next))
+        # Shielded and asked for once: who stops waiting, for instance by wait_for, gets the event the next time.
+        self._asked = self._asked or self._submit(self._live.next)
+        event = await asyncio.shield(asyncio.wrap_future(self._asked))
+        self._asked = None
         if event is None:
             raise StopAsyncIteration
         return event

@@ -27,6 +27,7 @@ from asrloop_client import (
     ServerGone,
     StreamEvent,
 )
+from asrloop_client.live import Live
 from numpy.typing import NDArray
 
 from tests.client.stand_in import StandIn
@@ -348,6 +349,31 @@ def test_a_cancelled_task_ends_its_stream_at_the_server(stand_in: StandIn) -> No
         assert client.stats()[0].pool.in_use == 0
 
     run_async(stand_in, use)
+
+
+def test_who_stops_waiting_for_an_event_gets_it_the_next_time(stand_in: StandIn) -> None:
+    async def use(client: AsyncAsrClient) -> list[StreamEvent]:
+        events: list[StreamEvent] = []
+        async with client.stream(chunks(10)) as stream:
+            while True:
+                try:
+                    events.append(await asyncio.wait_for(anext(stream), 0.0002))
+                except TimeoutError:
+                    continue
+                except StopAsyncIteration:
+                    return events
+
+    for _ in range(20):
+        assert finals(run_async(stand_in, use)) == TEN_WORDS
+
+
+def test_sending_to_a_server_that_does_not_read_has_a_limit(client: AsrClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Live, "_write", lambda *_: asyncio.sleep(60))
+    with client.stream(timeout=0.5) as stream:
+        for _ in range(256):
+            stream.send(audio(1))
+        with pytest.raises(DeadlineExceeded, match="256 chunks wait"):
+            stream.send(audio(1))
 
 
 def test_an_error_of_an_async_source_reaches_the_reader(stand_in: StandIn) -> None:

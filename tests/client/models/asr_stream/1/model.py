@@ -72,8 +72,6 @@ class TritonPythonModel:
         if stream is None:
             self.answer(sender, error="[bad_sequence] a chunk without START")
             return
-        if "sleep_ms" in stream.parameters:
-            time.sleep(stream.parameters["sleep_ms"] / 1000)
         given = [pb_utils.get_input_tensor_by_name(request, name) for name in ("WAV", "PCM")]
         (chunk,) = [each.as_numpy() for each in given if each is not None]
         chunk = chunk / np.float32(32768) if chunk.dtype == np.int16 else chunk
