@@ -79,8 +79,9 @@ class Live:
         """Not yet read: finals, and after them at most one partial."""
         self._finished = self._heard = self._answered = self._over = False
         """Whether all audio was given, an event came, this attempt's server said something, the stream has ended."""
-        self._ended_at = math.inf
-        """When this attempt had sent all audio."""
+        self._all_sent = False
+        self._owed_since = math.inf
+        """Whether this attempt has sent END, and since when the server owes it an answer."""
         self._error: Exception | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -171,7 +172,8 @@ class Live:
                 LOG.info("a live stream begins anew: %s", error)
 
     async def _attempt(self, endpoint: Endpoint) -> None:
-        began, broken, self._answered, self._ended_at = time.monotonic(), False, False, math.inf
+        began, broken = time.monotonic(), False
+        self._answered, self._all_sent, self._owed_since = False, False, math.inf
         member: Any = None
         call: StreamCall | None = None
         writer: asyncio.Task[None] | None = None
@@ -183,13 +185,12 @@ class Live:
             writer = asyncio.create_task(self._write(call, sequence))
             await self._read(call, sequence, endpoint, writer)
         except AsrError as error:
-            if (
-                isinstance(error, ServerFailure)
-                and error.code is None
-                and await endpoint.is_loaded(self._search.model) is not True
-            ):
-                # Errors in a stream have no status, so that Triton's own are known by asking.
-                raise ModelNotReady(str(error)) from None
+            if isinstance(error, ServerFailure) and error.code is None:
+                # Triton's own: a wrong model, or its process has died. In a stream they have no status to tell.
+                if await endpoint.is_loaded(self._search.model) is not True:
+                    raise ModelNotReady(str(error)) from None
+                if self._answered or self._heard:
+                    raise ServerGone(str(error)) from None
             broken = isinstance(error, ServerGone)
             if not isinstance(error, Overloaded):  # that is about streams; files may still be welcome
                 endpoint.failed(error, began)
@@ -224,11 +225,12 @@ class Live:
             while not self._waiting and not self._finished:
                 await self._changed.wait()
             if not self._waiting:
-                self._ended_at = time.monotonic()
+                self._owed_since, self._all_sent = time.monotonic(), True
                 await call.write(request(_NOTHING, end=True))
                 return await call.finish()
             self._keep(chunk := self._waiting.popleft())
             self._tell()
+            self._owed_since = min(self._owed_since, time.monotonic())
             going = await call.write(request(chunk))
         return None
 
@@ -241,7 +243,7 @@ class Live:
     async def _read(self, call: StreamCall, sequence: str, endpoint: Endpoint, writer: asyncio.Task[None]) -> None:
         """Take events until the last response to START."""
         patience = min(_PATIENCE, self._timeout)
-        reading, last_word = asyncio.ensure_future(call.read()), 0.0
+        reading = asyncio.ensure_future(call.read())
         while True:
             tasks = {reading} if writer.done() else {reading, writer}
             done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -251,11 +253,13 @@ class Live:
                 response = reading.result()
                 if response is None:
                     raise ServerGone(f"{endpoint.address}: it ended the stream before the audio's end.")
-                self._answered, last_word = True, time.monotonic()
+                self._answered, self._owed_since = True, time.monotonic() if self._all_sent else math.inf
                 if response.id == sequence and self._take(*read_event(response, endpoint.address)):
                     return
                 reading = asyncio.ensure_future(call.read())
-            elif not done and time.monotonic() - max(last_word, self._ended_at) > self._timeout:
+            elif not done and time.monotonic() - self._owed_since > self._timeout:
+                if not self._all_sent:
+                    raise ServerGone(f"{endpoint.address}: it answered no chunk for {self._timeout:.3g} s.")
                 raise DeadlineExceeded(
                     f"{endpoint.address}: no event within {self._timeout:.3g} s after the audio's end. Raise `timeout`."
                 )

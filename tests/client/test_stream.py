@@ -290,6 +290,20 @@ def test_with_resume_another_server_gets_the_open_segment(make_stand_in: Callabl
     assert (events[-1].start, events[-1].heard) == (2.0, 2.5)
 
 
+def test_with_resume_a_stream_leaves_a_model_whose_process_died(make_stand_in: Callable[..., StandIn]) -> None:
+    servers = [make_stand_in(), make_stand_in()]
+    with (
+        AsrClient([each.address for each in servers], timeout=3) as client,
+        # What the second server gets is shorter than that: it begins with the open segment.
+        client.stream(resume=True, parameters={"die_after": 1.75}) as stream,
+    ):
+        for chunk in chunks(10):
+            stream.send(chunk)
+            time.sleep(0.05)
+        stream.finish()
+        assert finals(list(stream)) == TEN_WORDS
+
+
 def test_with_resume_a_restarted_server_goes_on(make_stand_in: Callable[..., StandIn]) -> None:
     server = make_stand_in()
     with AsrClient(server.address) as client, client.stream(resume=True) as stream:
@@ -400,3 +414,27 @@ def test_streams_hold_a_channel_each_and_give_it_back(stand_in: StandIn) -> None
                 next(third)
         with client.stream(chunks(10)) as stream:
             assert finals(list(stream)) == TEN_WORDS
+
+
+def test_eight_streams_survive_their_server_and_eight_others_are_told(make_stand_in: Callable[..., StandIn]) -> None:
+    servers = [make_stand_in(), make_stand_in()]
+
+    async def listen(client: AsyncAsrClient, resume: bool) -> list[str]:
+        async def source() -> Any:
+            for chunk in chunks(10):
+                yield chunk
+                await asyncio.sleep(0.1)
+
+        async with client.stream(source(), resume=resume) as stream:
+            return finals([each async for each in stream])
+
+    async def main() -> list[Any]:
+        async with AsyncAsrClient([each.address for each in servers]) as client:
+            running = [asyncio.create_task(listen(client, number < 8)) for number in range(16)]
+            await asyncio.sleep(1.2)
+            servers[0].kill()
+            return await asyncio.wait_for(asyncio.gather(*running, return_exceptions=True), 30)
+
+    results = asyncio.run(main())
+    assert results[:8] == [TEN_WORDS] * 8
+    assert {type(each) for each in results[8:]} == {list, ServerGone}

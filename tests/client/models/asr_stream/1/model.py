@@ -4,6 +4,7 @@ A word is the mean of its samples, so that audio which is lost, doubled or out o
 """
 
 import json
+import os
 import threading
 import time
 
@@ -88,6 +89,8 @@ class TritonPythonModel:
                     ]
                 )
             )
+        if stream.parameters.get("die_after", 1e9) <= len(stream.samples) / stream.rate:
+            os._exit(1)
         if stream.parameters.get("break_after", 1e9) <= len(stream.samples) / stream.rate:
             error = pb_utils.TritonError("[failed] as asked", pb_utils.TritonError.INTERNAL)
             stream.sender.send(pb_utils.InferenceResponse(error=error), flags=FINAL)
