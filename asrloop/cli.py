@@ -168,10 +168,12 @@ def models(
         # Without a wish whatever is there is right: `make serve` must not replace a model of one's own.
         wish = (name if family or precision else None, recipe if precision else None)
         if source is None and not force and registry.holds(directory, *wish):
+            registry.provide_detector(directory, target / checks.STREAM / "1")
             console.print(f"Models are ready in {target} (--force makes them again).")
             return
         weights = source or moonshine_assets(paths.cache()) / MOONSHINE_MODEL
         registry.build(name, weights, directory, recipe, progress=lambda stage: console.print(f"  {stage}"))
+        registry.provide_detector(directory, target / checks.STREAM / "1")
         # Here, because it needs onnx, which takes long to import.
         from asrloop.onnx_files import bls_repository
 

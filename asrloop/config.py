@@ -67,6 +67,16 @@ class WindowSettings(_Section):
     recordings: Annotated[int, Field(ge=1, le=1000)] = 16
 
 
+class LiveSettings(_Section):
+    """Streams of live audio."""
+
+    streams: Annotated[int, Field(ge=1, le=10_000)] = 64
+    interval_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.4
+    segment: Lengths = Lengths(10.0, 15.0)
+    idle_seconds: Seconds = 30.0
+    backlog_seconds: Seconds = 300.0
+
+
 class ServerSettings(_Section):
     """Where tritonserver listens and how long it is waited for."""
 
@@ -114,6 +124,7 @@ class Settings(BaseSettings):
     audio: AudioSettings = AudioSettings()
     engine: EngineSettings = EngineSettings()
     windows: WindowSettings = WindowSettings()
+    live: LiveSettings = LiveSettings()
     server: ServerSettings = ServerSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()

@@ -10,6 +10,7 @@ import typer
 
 from asrloop.engine.errors import ERRORS
 from asrloop.engine.metrics import ENGINE_METRICS
+from asrloop.live.metrics import LIVE_METRICS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 COMMANDS = {"asrloop": "asrloop.cli", "asr-client": "asrloop_client.cli", "asrloop-bench": "asrloop_bench.cli"}
@@ -32,10 +33,11 @@ def metrics() -> str:
 
     def lines() -> Iterator[str]:
         yield "# Metrics and errors\n"
-        yield "Written by `make docs` from `asrloop/engine/metrics.py` and `asrloop/engine/errors.py`. Triton serves them with its"
+        yield "Written by `make docs` from `asrloop/engine/metrics.py`, `asrloop/live/metrics.py` and `asrloop/engine/errors.py`."
+        yield "Triton serves them with its"
         yield "own on `/metrics`. Names do not change.\n"
         yield "| metric | kind | what |\n| --- | --- | --- |"
-        for spec in ENGINE_METRICS:
+        for spec in (*ENGINE_METRICS, *LIVE_METRICS):
             label = "{outcome}" if spec.outcomes else ""
             buckets = f"; buckets {', '.join(f'{bound:g}' for bound in spec.buckets)}" if spec.buckets else ""
             yield f"| `{spec.name}{label}` | {spec.kind} | {spec.description}{buckets} |"

@@ -282,7 +282,7 @@ class Engine:
             raise AssertionError("admitted without a slot")
         admitted_at = self.clock()
         try:
-            emission = self._family.admit(utterance.slot, utterance.encoded, utterance.draft)
+            emission = self._family.admit(utterance.slot, utterance.encoded, utterance.draft, utterance.given)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._lock:
                 self._fail_row(utterance, DecodeFailed(f"{utterance.place}admission failed: {error}"))
@@ -312,7 +312,7 @@ class Engine:
         if isinstance(emission, DecodeFailed):
             self._fail_row(utterance, DecodeFailed(f"{utterance.place}{emission.args[0]}"))
             return
-        known = len(utterance.tokens)
+        known = max(len(utterance.tokens), utterance.given)
         utterance.tokens.extend(emission.tokens)
         utterance.times.extend(emission.times)
         utterance.log_probs.extend(emission.log_probs)

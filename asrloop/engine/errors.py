@@ -31,6 +31,12 @@ class TooLong(InvalidAudio):
     code, outcome = "too_long", "too_long"
 
 
+class BadSequence(RequestError, ValueError):
+    """Requests of a stream that do not follow one another: audio before its start, two starts, nothing for too long."""
+
+    code, triton_code, outcome = "bad_sequence", "INVALID_ARG", "bad_sequence"
+
+
 class Overloaded(RequestError):
     """The inbox was full on arrival, or no slot came free in time."""
 
@@ -64,6 +70,7 @@ class EngineClosed(RequestError):
 ERRORS: tuple[type[RequestError], ...] = (
     InvalidAudio,
     TooLong,
+    BadSequence,
     Overloaded,
     DeadlineExceeded,
     Cancelled,
@@ -71,3 +78,11 @@ ERRORS: tuple[type[RequestError], ...] = (
     EngineClosed,
 )
 """All of them, for the metrics, the docs and the tests."""
+
+
+def error_of(message: str) -> RequestError:
+    """The error of another model's ``message``, which has its code in brackets."""
+    _, _, rest = message.partition("[")
+    code, _, text = rest.partition("] ")
+    found = next((kind for kind in ERRORS if kind.code == code), None)
+    return DecodeFailed(message) if found is None else found(text)

@@ -43,6 +43,8 @@ class Family(Protocol[Encoded]):
     """
 
     vocabulary_size: int
+    takes_drafts: bool
+    """Whether ``admit`` makes use of a draft, and takes tokens as given."""
 
     def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> Encoded:
         """Turn ``samples`` (f32 [N], 16 kHz mono, -1..1, N >= 1) into whatever ``admit`` needs. Touches no slot.
@@ -50,12 +52,13 @@ class Family(Protocol[Encoded]):
         ``alone`` says that there is nothing else to do: then several threads may work on it.
         """
 
-    def admit(self, slot: int, encoded: Encoded, draft: Sequence[int] = ()) -> Emission:
+    def admit(self, slot: int, encoded: Encoded, draft: Sequence[int] = (), given: int = 0) -> Emission:
         """Put an encoded utterance into ``slot``, replacing what was there, and return what is decided of it already.
 
         ``draft`` are token ids that decoding is likely to give, such as those of nearly the same audio. A family may check
         them all at once and decide as many of the first as it would decide itself; steps go on behind those. Whatever is in
         a draft, it changes how long decoding takes and never what is decided. Without one nothing is decided.
+        The first ``given`` of them are no guess: they stand, and what follows is decided behind them.
         """
 
     def step(self, slots: Sequence[int]) -> list[Emission]:

@@ -1,7 +1,7 @@
 """The door of the engine: PCM of any rate in WAV, or 16 kHz from ``audio_frontend`` in SAMPLES, checked once for every family."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -10,6 +10,7 @@ from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.engine.errors import InvalidAudio
+from asrloop.engine.family import Family
 
 SHORTEST_CANCEL_KEY = 16
 
@@ -47,6 +48,42 @@ def _column(tensors: Mapping[str, NDArray[Any]], name: str, rows: int) -> list[A
     if len(values) != rows:
         raise InvalidAudio(f"{name} has {len(values)} rows, SAMPLES {rows}: send one a row")
     return values
+
+
+class Hint(NamedTuple):
+    """What is known of a row already; see ``Request``."""
+
+    draft: Sequence[int] = ()
+    given: int = 0
+    said_before: int = 0
+
+
+def hint_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio], family: Family[Any]) -> Hint:
+    """Of the only row of a request for live audio. Raises InvalidAudio.
+
+    PREFIX i32 [1, P] are tokens of what was said in its first PREFIX_SAMPLES samples; DRAFT i32 [1, D] are tokens that decoding
+    behind them is likely to give, of which the first FORCED words stand. Where a family takes none the first samples go instead.
+    """
+    prefix, draft = (
+        [int(token) for token in tensors[name].reshape(-1)] if name in tensors else [] for name in ("PREFIX", "DRAFT")
+    )
+    if not prefix and not draft:
+        return Hint()
+    row = rows[0]
+    if len(rows) != 1 or isinstance(row, LongAudio):
+        raise InvalidAudio(f"PREFIX and DRAFT came with {len(rows)} rows: send one row of 16 kHz samples")
+    wrong = next((token for token in prefix + draft if not 0 <= token < family.vocabulary_size), None)
+    if wrong is not None:
+        raise InvalidAudio(f"PREFIX or DRAFT has token {wrong}: ids are between 0 and {family.vocabulary_size - 1}")
+    words, before = (
+        int(tensors[name].reshape(-1)[0]) if name in tensors else 0 for name in ("FORCED", "PREFIX_SAMPLES")
+    )
+    if not family.takes_drafts:
+        rows[0] = row[min(max(0, before), row.size - 1) :]
+        return Hint()
+    starts = [at for at, token in enumerate(draft) if at == 0 or family.piece(token).startswith(" ")]
+    forced = starts[words] if words < len(starts) else len(draft)
+    return Hint([*prefix, *draft], len(prefix) + forced, len(prefix))
 
 
 def deadline_of(tensors: Mapping[str, NDArray[Any]], timeout: int, now: float) -> float | None:

@@ -3,8 +3,8 @@
 import threading
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 from asrloop.engine.errors import ERRORS, RequestError
 from asrloop.engine.recording import Answered
@@ -123,15 +123,30 @@ class EngineMetrics:
         yield from (Change(spec, value, outcome) for (spec, outcome), value in sums.items() if value)
 
 
+class Source(Protocol):
+    """What is published."""
+
+    def take(self) -> Iterator[Change]:
+        """The changes since the last call."""
+
+
 class Publisher:
     """Publishes the changes from a thread of its own: with Triton each is a trip to the server process."""
 
-    def __init__(self, source: EngineMetrics, open_family: Callable[[MetricSpec], Any]) -> None:
-        """``open_family`` gives what Triton calls a MetricFamily: its ``Metric(labels, buckets)`` takes the changes."""
+    def __init__(
+        self,
+        source: Source,
+        open_family: Callable[[MetricSpec], Any],
+        specs: Sequence[MetricSpec] = ENGINE_METRICS,
+    ) -> None:
+        """``specs`` are all that ``source`` has changes of.
+
+        ``open_family`` gives what Triton calls a MetricFamily: its ``Metric(labels, buckets)`` takes the changes.
+        """
         self._source = source
         self._families: list[Any] = []  # held, because a metric vanishes with its family
         self._metrics: dict[tuple[str, str], Any] = {}
-        for spec in ENGINE_METRICS:
+        for spec in specs:
             self._families.append(open_family(spec))
             options = {"buckets": list(spec.buckets)} if spec.buckets else {}
             for outcome in spec.outcomes or ("",):

@@ -128,6 +128,8 @@ def _joined(utterances: Sequence[Utterance], family: Family[Any]) -> list[_Part]
         start, end = utterance.start, utterance.start + utterance.audio_seconds
         times = [start + time for time in utterance.times]
         part = _Part(start, end, utterance.tokens, times, utterance.log_probs)
+        if utterance.said_before:
+            part = part.between(utterance.said_before, len(part.tokens))
         if utterance.overlap_seconds and parts:
             before, middle = parts[-1], start + utterance.overlap_seconds / 2
             kept, dropped = seam([*map(family.piece, before.tokens)], [*map(family.piece, part.tokens)])

@@ -29,6 +29,8 @@ class Request:
         is_cancelled: Callable[[], bool] | None = None,
         key: str = "",
         drafts: Sequence[Sequence[int]] = (),
+        given: int = 0,
+        said_before: int = 0,
     ) -> None:
         """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
         engine's clock, in seconds.
@@ -36,12 +38,15 @@ class Request:
         ``is_cancelled`` is asked now and then on a thread of the engine's own; it may be slow.
         ``key`` is what the caller names it by to cancel it; "" cannot be named.
         ``drafts``, one a row or none at all, are token ids that decoding is likely to give: see ``Family.admit``. Those of
-        audio that is longer than a window are not used.
+        audio that is longer than a window are not used. The first ``given`` tokens of each stand, and the first ``said_before``
+        of these are no part of the answer.
         """
         self.recordings = [
             Recording(self, row, sample_rate, draft)
             for row, draft in zip(rows, drafts or [()] * len(rows), strict=True)
         ]
+        for utterance in self.utterances:
+            utterance.given, utterance.said_before = given, said_before
         self.on_done = on_done
         self.deadline = deadline
         self.is_cancelled = is_cancelled

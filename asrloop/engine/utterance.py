@@ -74,6 +74,12 @@ class Utterance:
     draft: Sequence[int] = ()
     """Token ids that decoding is likely to give."""
 
+    given: int = 0
+    """How many of them are no guess but stand."""
+
+    said_before: int = 0
+    """How many of its first tokens are of what was said before, and no part of the answer."""
+
     draft_accepted: int = 0
     """How many of them the family decided itself when it checked them."""
 

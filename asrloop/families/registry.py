@@ -118,6 +118,12 @@ def cutting(detector: SpeechDetector, family: str | None, settings: Settings) ->
     )
 
 
+def provide_detector(loop: Path, stream: Path) -> None:
+    """Give the model of live audio, where there is one, a copy of the detector: each model needs its own folder only."""
+    if stream.is_dir() and (loop / DETECTOR).is_file():
+        shutil.copyfile(loop / DETECTOR, stream / DETECTOR)
+
+
 def encoders(settings: Settings) -> int:
     """How many utterances the engine encodes side by side."""
     return settings.engine.encoders or min(usable_cores(), MOST_THREADS)

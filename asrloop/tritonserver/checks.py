@@ -11,7 +11,7 @@ from asrloop.tritonserver.install import TritonError
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the Python backend keeps its segments, not a temporary file
 LEAST_SHARED_MEMORY = 48 << 20
-LOOP = "decoder_loop"
+LOOP, STREAM = "decoder_loop", "asr_stream"
 BLS_REPOSITORY = "bls_repository"
 """Folder beside the model repository with the models that execution_mode bls calls."""
 

@@ -43,7 +43,7 @@ def test_every_ensemble_passes_all_outputs_of_the_loop_on(model: str) -> None:
 
 def test_a_full_batch_fits_into_the_inbox() -> None:
     limits = {path.parent.name: config(path.parent.name).max_batch_size for path in MODELS.glob("*/config.pbtxt")}
-    assert set(limits.values()) == {Settings().engine.inbox}, limits
+    assert set(limits.values()) - {0} == {Settings().engine.inbox}, limits
 
 
 def test_rows_are_padded_to_the_longest() -> None:

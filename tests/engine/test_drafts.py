@@ -1,12 +1,14 @@
 """What the engine does with drafts: each row's reaches the family, and what that decides at once counts as if it was stepped."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from asrloop.engine.engine import Engine
 from asrloop.engine.family import Emission
+from asrloop.engine.inputs import Hint, hint_of
 from asrloop.engine.metrics import EngineMetrics
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
@@ -19,12 +21,12 @@ class CheckingFamily(CountingFamily):
     A draft that begins with -1 makes admit raise.
     """
 
-    def admit(self, slot: int, encoded: tuple[int, int], draft: Sequence[int] = ()) -> Emission:
+    def admit(self, slot: int, encoded: tuple[int, int], draft: Sequence[int] = (), given: int = 0) -> Emission:
         super().admit(slot, encoded, draft)
         if list(draft[:1]) == [-1]:
             raise ValueError("poisoned draft")
         length, count = encoded
-        right = 0
+        right = given
         while right < min(count, len(draft)) and draft[right] in (length + right, 1000):
             right += 1
         self.rows[slot][2] = right
@@ -84,6 +86,47 @@ def test_endless_repetition_in_a_draft_is_cut_where_steps_would_be(engine: Engin
     caller.wait(1)
     assert tokens(request) == [10, 1000]
     assert not request.transcripts(CountingFamily())[0].complete
+
+
+def test_what_is_given_stands_and_what_was_said_before_is_no_part_of_the_answer(
+    engine: Engine, family: CheckingFamily
+) -> None:
+    caller = Caller(engine)
+    request = Request(
+        [np.full(10, 6, np.float32)], on_done=caller._done, drafts=[[7, 7, 500, 13]], given=3, said_before=2
+    )
+    engine.submit(request)
+    caller.wait(1)
+    assert tokens(request) == [7, 7, 500, 13, 14, 15]
+    (heard,) = request.transcripts(family)
+    assert (heard.tokens, heard.text) == ([500, 13, 14, 15], "500 13 14 15")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "hint"),
+    [
+        ({}, Hint()),
+        ({"DRAFT": [5, 6]}, Hint([5, 6], 0, 0)),
+        ({"DRAFT": [5, 6, 7], "FORCED": [2]}, Hint([5, 6, 7], 2, 0)),
+        ({"PREFIX": [1, 2], "DRAFT": [5, 6], "FORCED": [1], "PREFIX_SAMPLES": [4]}, Hint([1, 2, 5, 6], 3, 2)),
+        ({"PREFIX": [1, 2]}, Hint([1, 2], 2, 2)),
+        ({"DRAFT": [5, 6], "FORCED": [9]}, Hint([5, 6], 2, 0)),
+    ],
+)
+def test_hints_of_a_request(tensors: dict[str, list[int]], hint: Hint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CheckingFamily, "piece", lambda _, token: f" {token}")
+    rows: list[Any] = [np.arange(10, dtype=np.float32)]
+    sent = {name: np.array([values], np.int32) for name, values in tensors.items()}
+    assert hint_of(sent, rows, CheckingFamily()) == hint
+    assert rows[0].size == 10
+
+
+def test_a_family_that_takes_no_drafts_does_not_hear_what_was_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CheckingFamily, "takes_drafts", False)
+    rows: list[Any] = [np.arange(10, dtype=np.float32)]
+    sent = {"PREFIX": np.array([[1]], np.int32), "PREFIX_SAMPLES": np.array([[4]], np.int32)}
+    assert hint_of(sent, rows, CheckingFamily()) == Hint()
+    assert rows[0].tolist() == [4, 5, 6, 7, 8, 9]
 
 
 def test_a_draft_that_fails_fails_its_request_alone(engine: Engine) -> None:

@@ -40,6 +40,7 @@ class CountingFamily:
     """
 
     vocabulary_size = 1000
+    takes_drafts = True
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -53,7 +54,7 @@ class CountingFamily:
             raise ValueError("poisoned audio")
         return len(samples), int(samples[0])
 
-    def admit(self, slot: int, encoded: tuple[int, int], draft: Sequence[int] = ()) -> Emission:
+    def admit(self, slot: int, encoded: tuple[int, int], draft: Sequence[int] = (), given: int = 0) -> Emission:
         length, count = encoded
         self.rows[slot] = [length, count, 0]
         self.drafts.append(draft)

@@ -106,6 +106,8 @@ class Moonshine:
             session = open_session(directory / DECODER, threads=decoder_threads)
             self._step = BoundStep(session, self._rows)
             self._checked = CheckedRow(session, self.numbers, *bounds)
+        # Not where the decoder runs elsewhere: its K/V would travel for it.
+        self.takes_drafts = self._checked is not None
 
     def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> EncodedAudio:
         """Run the encoder over ``samples`` f32 [N]. Too few for one frame are filled up with silence."""
@@ -120,18 +122,18 @@ class Moonshine:
         frames = cross["cross_key_0"].shape[2]
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
 
-    def admit(self, slot: int, encoded: EncodedAudio, draft: Sequence[int] = ()) -> Emission:
+    def admit(self, slot: int, encoded: EncodedAudio, draft: Sequence[int] = (), given: int = 0) -> Emission:
         """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``.
 
         A checked draft gives one token more than is right of it: the one that the model decides in place of the first wrong
-        one, or behind the last. Where the decoder runs elsewhere drafts are ignored.
+        one, or behind the last. Where the decoder runs elsewhere drafts are ignored: see ``takes_drafts``.
         """
         row = self._row_of[slot]
         self._rows.start(row, encoded)
-        likely = list(takewhile(lambda token: 0 <= token < self.vocabulary_size, draft[: encoded.token_limit]))
+        likely = list(takewhile(self._is_text, draft[: encoded.token_limit]))
         if not likely or self._checked is None:
             return NOTHING
-        decided = self._checked.decide(encoded, likely)
+        decided = self._checked.decide(encoded, likely, given)
         if not decided[-1].done:
             self._rows.take_over(row, self._checked.rows)
         return Emission(
@@ -141,6 +143,9 @@ class Moonshine:
             log_probs=[log_prob for one in decided for log_prob in one.log_probs],
             cut=decided[-1].cut,
         )
+
+    def _is_text(self, token: int) -> bool:
+        return 0 <= token < self.vocabulary_size and token not in (self.numbers.bos, self.numbers.eos)
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """Decide one token for each of ``slots``. A row ends with EOS, or where it goes on beyond its token limit."""

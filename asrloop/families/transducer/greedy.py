@@ -54,6 +54,8 @@ class Transducer:
     Sources: Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, for RNN-T; Xu et al., ICML 2023, for TDT.
     """
 
+    takes_drafts = False
+
     def __init__(
         self,
         rules: TransducerRules,
@@ -89,7 +91,7 @@ class Transducer:
         outputs = np.asarray(encoded["outputs"][:, :, : int(encoded["encoded_lengths"][0])], np.float32)
         return EncodedSpeech(self.decoder.frames(outputs))
 
-    def admit(self, slot: int, encoded: EncodedSpeech, draft: Sequence[int] = ()) -> Emission:
+    def admit(self, slot: int, encoded: EncodedSpeech, draft: Sequence[int] = (), given: int = 0) -> Emission:
         """See :class:`asrloop.engine.family.Family`. Drafts are not used: a step of a transducer is cheap beside its encoder."""
         self.decoder.begin(slot)
         self._frames[slot] = encoded.frames

@@ -48,7 +48,7 @@ class _EncodedBefore:
     """A family that has encoded one recording already, so that many of it can start to decode at once."""
 
     def __init__(self, family: Family[Any], samples: Samples) -> None:
-        self.vocabulary_size = family.vocabulary_size
+        self.vocabulary_size, self.takes_drafts = family.vocabulary_size, family.takes_drafts
         self.admit, self.step = family.admit, family.step
         self.text, self.piece, self.confidence = family.text, family.piece, family.confidence
         self._family = family

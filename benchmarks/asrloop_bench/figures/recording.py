@@ -14,7 +14,7 @@ from asrloop.audio import Samples
 from asrloop.config import Settings
 from asrloop.cores import usable_cores
 from asrloop.engine.engine import Engine
-from asrloop.engine.family import Emission
+from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.registry import open_family
@@ -91,6 +91,7 @@ class _NoModel:
     """A family that takes no time: what is left is the engine."""
 
     vocabulary_size = 1
+    takes_drafts = False
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
@@ -99,8 +100,9 @@ class _NoModel:
     def encode(self, samples: Samples, *, alone: bool = False) -> None:
         """Nothing."""
 
-    def admit(self, slot: int, encoded: None) -> None:
+    def admit(self, slot: int, encoded: None, draft: Sequence[int] = (), given: int = 0) -> Emission:
         self._left[slot] = self._tokens
+        return NOTHING
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         for slot in slots:

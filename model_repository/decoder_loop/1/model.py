@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 from asrloop import config
 from asrloop.engine.engine import Engine
 from asrloop.engine.errors import RequestError
-from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
+from asrloop.engine.inputs import cancel_key_of, deadline_of, hint_of, rows_of
 from asrloop.engine.metrics import EngineMetrics, MetricSpec, Publisher
 from asrloop.engine.outputs import CANCELLED, PROGRESS
 from asrloop.engine.request import Request
@@ -82,6 +82,7 @@ class TritonPythonModel:
             return reply.send({PROGRESS.name: np.array([self.engine.progress(parameters["progress"])], PROGRESS.dtype)})
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         rows, rate = rows_of(tensors, parameters, self.settings.audio)
+        hint = hint_of(tensors, rows, self.family)
         return self.engine.submit(
             Request(
                 rows,
@@ -91,6 +92,9 @@ class TritonPythonModel:
                 # Asking costs, and in a step of an ensemble the answer is always no: ensembles never ask for this output.
                 is_cancelled=reply.is_cancelled if CANCELLED.name in request.requested_output_names() else None,
                 key=cancel_key_of(parameters),
+                drafts=[hint.draft] * len(rows),
+                given=hint.given,
+                said_before=hint.said_before,
             )
         )
 

@@ -171,3 +171,20 @@ def test_through_the_engine(family: Moonshine, beckett: Array) -> None:
         engine.close()
     assert (drafted.tokens, drafted.log_probs) == (plain.tokens, plain.log_probs)
     assert drafted.draft_accepted > 0
+
+
+def test_given_tokens_stand_and_decoding_goes_on_behind_them(
+    family: Moonshine, growing: list[list[EncodedAudio]]
+) -> None:
+    encoded = growing[0][-1]
+    plain = tokens(emissions(family, encoded))
+    given = [plain[0], 500, *plain[2:6]]  # another second token
+    found = [family.admit(0, encoded, [*given, 501], given=len(given))]
+    while not found[-1].done:
+        found += family.step([0])
+    assert tokens(found)[: len(given)] == given
+    assert tokens(found)[len(given) :]
+    right = [family.admit(0, encoded, plain[:8], given=8)]
+    while not right[-1].done:
+        right += family.step([0])
+    assert tokens(right) == plain

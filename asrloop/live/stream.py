@@ -1,0 +1,305 @@
+"""The policy of one stream: where its segments begin and end, what is decoded when, what is told. No thread, no clock, no model.
+
+    hear(samples) -> frames, voice -> [open segment] -> decoding() -> somebody decodes -> decoded(...) -> events
+
+Decisions about segments depend on the audio and on what final decodings give, never on time, so that audio that comes faster or in
+larger chunks is cut alike. Partials depend on time: they are made as often as decoding keeps up.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.live.agreement import Agreement
+from asrloop.speech.detector import WINDOW as FRAME
+from asrloop.speech.windows import OFF, ON
+
+
+def _frames(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE / FRAME)
+
+
+PAD = _frames(0.32)
+"""Audio before the speech that belongs to a segment."""
+
+SPECULATE = _frames(0.1)
+"""After so much silence the segment is decoded as if it were over."""
+
+ENDS = _frames(0.25)
+"""After so much silence it is over."""
+
+BELONGS_TO = _frames(1.0)
+"""What was said so shortly before is decoded with it, its words being given. A model that hears pieces between pauses of a
+quarter of a second only gets half as many words again wrong; with what was said before, it is as good as on the whole recording."""
+
+LEAST_PAUSE = 2
+"""Frames of silence that end a segment shortly before it is too long; the silence that is waited for shrinks to it slowly."""
+
+
+class Event(NamedTuple):
+    """What is told of a segment."""
+
+    segment: int
+    stable: str
+    tail: str
+    final: bool
+    start: float
+    """Of the segment, in seconds of the stream."""
+
+    heard: float
+    """Seconds of the stream that the text is of."""
+
+    speech: tuple[float, float] = (0.0, 0.0)
+    """First and last sound of the segment so far, in seconds of the stream."""
+
+
+class Decoding(NamedTuple):
+    """Something to be decoded."""
+
+    samples: Samples
+    """f32 [N], 16 kHz."""
+
+    prefix: Sequence[int]
+    """Tokens of what is said in it before the segment; decoding goes on behind them."""
+
+    prefix_samples: int
+    """How many of the samples that is."""
+
+    draft: Sequence[int]
+    """Tokens that the decoding of the segment before gave."""
+
+    forced: int
+    """Words of the draft that must stay."""
+
+    segment: int
+    end: int
+    """Frame of the stream behind its audio."""
+
+    over_at: int | None = None
+    """Where the segment ends if this is its last decoding; None for a partial."""
+
+
+class Decoded(NamedTuple):
+    """What a decoding gave, behind its prefix."""
+
+    text: str
+    tokens: Sequence[int] = ()
+    complete: bool = True
+    """False where a limit or endless repetition ended it."""
+
+
+class _Said(NamedTuple):
+    """A segment that is over."""
+
+    begin: int
+    end: int
+    tokens: Sequence[int]
+
+
+class _Segment:
+    """The open one; frames count from the start of the stream."""
+
+    def __init__(self, number: int, begin: int, at: int) -> None:
+        self.number = number
+        self.begin = begin
+        self.speech_begin = at - 1
+        self.speech_end = at
+        """Behind the last frame with speech."""
+        self.agreement = Agreement()
+        self.draft: Sequence[int] = ()
+        self.decoded_to = at
+        """Behind the audio of the last decoding that was begun."""
+        self.last: tuple[int, Decoded] | None = None
+        """The latest decoding that may be its last, and where it would end by it."""
+        self.told = ("", "")
+        """Stable text and tail of its last event."""
+
+
+class Stream:
+    """One stream of 16 kHz samples. Not safe for threads."""
+
+    def __init__(
+        self, voice: Callable[[Samples], Samples], target_seconds: float, max_seconds: float, interval: float = 0.4
+    ) -> None:
+        """``voice`` gives the probability of speech of each of some frames. Behind ``target_seconds`` of a segment ever shorter
+        pauses end it, and ``max_seconds`` at the latest. ``interval`` seconds at least lie between partials."""
+        self.interval = interval
+        self._voice = voice
+        self._target, self._longest = _frames(target_seconds), _frames(max_seconds) - PAD
+        self._rest = np.zeros(0, np.float32)
+        """Less than a frame."""
+        self._audio = np.zeros((0, FRAME), np.float32)
+        """Frames from ``_start`` on, as far as they are still needed."""
+        self._probabilities = np.zeros(0, np.float32)
+        self._start = 0
+        self._at = 0
+        """Behind the last frame that was decided on. Beyond lies what came while a decoding is waited for."""
+        self._floor = 0
+        """No segment begins before."""
+        self._segment: _Segment | None = None
+        self._before: list[_Said] = []
+        """What the open segment, or the next, may belong to; in order, with short pauses between."""
+        self._count = 0
+        self._ended = False
+        self._under_way = False
+        self._events: list[Event] = []
+
+    @property
+    def heard_seconds(self) -> float:
+        """Of audio so far."""
+        return (self._known * FRAME + self._rest.size) / SAMPLE_RATE
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended, and everything was told but for ``events``."""
+        return self._ended and self._segment is None and self._at == self._known
+
+    def hear(self, samples: Samples) -> None:
+        """The next samples, f32 [N]."""
+        samples = np.concatenate([self._rest, samples])
+        whole = samples.size // FRAME
+        self._rest = samples[whole * FRAME :]
+        if whole:
+            frames = samples[: whole * FRAME].reshape(whole, FRAME)
+            self._audio = np.concatenate([self._audio, frames])
+            self._probabilities = np.concatenate([self._probabilities, self._voice(frames)])
+        self._go_on()
+
+    def end(self) -> None:
+        """There are no more."""
+        self.hear(np.zeros(-self._rest.size % FRAME, np.float32))
+        self._ended = True
+        self._go_on()
+
+    def events(self) -> list[Event]:
+        """What is to be told now, in order; of partials of a segment the latest only."""
+        events, self._events = self._events, []
+        return events
+
+    def decoding(self) -> Decoding | None:
+        """What to decode now: one thing at a time, ``decoded`` or ``failed`` comes before the next."""
+        segment = self._segment
+        if self._under_way or segment is None:
+            return None
+        silence, patience = self._at - segment.speech_end, self._patience(segment)
+        last = silence >= min(SPECULATE, patience) or self._is_at_the_end
+        if last and not self._is_decoded(segment):
+            end = min(segment.speech_end + min(SPECULATE, patience), self._known)
+            return self._begin(segment, end, segment.speech_end)
+        if not last and self._at == self._known and self._at - segment.decoded_to >= _frames(self.interval):
+            return self._begin(segment, self._at, None)
+        return None
+
+    def decoded(self, decoding: Decoding, found: Decoded) -> None:
+        """What a decoding gave."""
+        self._under_way = False
+        segment = self._segment
+        if segment is None or segment.number != decoding.segment:
+            return
+        segment.draft = found.tokens
+        segment.agreement.take(found.text, complete=found.complete)
+        self._tell(segment, decoding.end, final=False)
+        if decoding.over_at is not None:
+            segment.last = decoding.over_at, found
+        self._go_on()
+
+    def failed(self) -> None:
+        """A decoding gave nothing; the next call of ``decoding`` begins another."""
+        self._under_way = False
+
+    @property
+    def _known(self) -> int:
+        return self._start + self._probabilities.size
+
+    @property
+    def _is_at_the_end(self) -> bool:
+        return self._ended and self._at == self._known
+
+    def _begin(self, segment: _Segment, end: int, over_at: int | None) -> Decoding:
+        self._under_way = True
+        segment.decoded_to = end
+        # What was said before costs time, which the last decoding is worth.
+        before = [] if over_at is None else [one for one in self._before if end - one.begin <= self._longest]
+        begin = before[0].begin if before else segment.begin
+        samples = self._audio[begin - self._start : end - self._start].reshape(-1)
+        prefix = [token for one in before for token in one.tokens]
+        before_samples = (segment.begin - begin) * FRAME
+        forced = len(segment.agreement.stable)
+        return Decoding(samples, prefix, before_samples, segment.draft, forced, segment.number, end, over_at)
+
+    def _go_on(self) -> None:
+        """Decide on frame after frame, as far as no decoding must be waited for."""
+        while True:
+            if self._segment is not None and self._is_over(self._segment):
+                if not self._is_decoded(self._segment):
+                    break
+                self._close(self._segment)
+            elif self._at < self._known:
+                self._look(float(self._probabilities[self._at - self._start]))
+            else:
+                break
+
+    def _patience(self, segment: _Segment) -> int:
+        """Frames of silence that end it."""
+        length = self._at - segment.begin
+        if length >= self._longest:
+            return 0
+        left = (self._longest - length) / max(1, self._longest - self._target)
+        return ENDS if left >= 1 else max(LEAST_PAUSE, round(ENDS * left))
+
+    def _is_over(self, segment: _Segment) -> bool:
+        return self._at - segment.speech_end >= self._patience(segment) or self._is_at_the_end
+
+    def _is_decoded(self, segment: _Segment) -> bool:
+        """Whether the decoding is there that is its last if no more speech comes."""
+        return segment.last is not None and segment.last[0] == segment.speech_end
+
+    def _look(self, probability: float) -> None:
+        """Decide on the next frame."""
+        segment, at = self._segment, self._at
+        self._at += 1
+        if segment is None:
+            if probability >= ON:
+                self._segment = _Segment(self._count, max(self._floor, at - PAD, self._start), self._at)
+            else:
+                if self._before and at - self._before[-1].end > BELONGS_TO:
+                    self._before.clear()
+                self._forget()
+        elif probability >= OFF:
+            segment.speech_end = self._at
+
+    def _close(self, segment: _Segment) -> None:
+        if segment.last is None:
+            raise AssertionError("a segment is over when its last decoding is there")
+        segment.agreement.finish(segment.last[1].text)
+        if segment.agreement.stable or any(segment.told):
+            self._tell(segment, self._at, final=True)
+            self._count += 1
+        end = segment.decoded_to
+        self._before.append(_Said(segment.begin, end, segment.last[1].tokens))
+        self._segment, self._floor = None, end
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what is not needed any more."""
+        while self._before and self._at - self._before[0].begin > self._longest:
+            del self._before[0]
+        before = min([self._at - PAD, *(one.begin for one in self._before)])
+        count = min(before - self._start, self._probabilities.size)
+        if count > 0:
+            self._audio, self._probabilities = self._audio[count:], self._probabilities[count:]
+            self._start += count
+
+    def _tell(self, segment: _Segment, end: int, *, final: bool) -> None:
+        agreement = segment.agreement
+        told = " ".join(agreement.stable), " ".join(agreement.tail)
+        if told == segment.told and not final:
+            return
+        segment.told = told
+        seconds = FRAME / SAMPLE_RATE
+        speech = segment.speech_begin * seconds, segment.speech_end * seconds
+        if self._events and not self._events[-1].final and self._events[-1].segment == segment.number:
+            self._events.pop()
+        self._events.append(Event(segment.number, *told, final, segment.begin * seconds, end * seconds, speech))

@@ -1,0 +1,244 @@
+"""The streams of a server: each is heard, decoded and told about on a worker thread, one thing at a time. Knows no Triton."""
+
+import threading
+import time
+import traceback
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import soxr
+
+from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.config import LiveSettings
+from asrloop.engine.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
+from asrloop.live.metrics import LiveMetrics
+from asrloop.live.stream import Decoded, Decoding, Event, Stream
+
+Decode = Callable[[Decoding], Decoded]
+"""Blocks. Raises RequestError."""
+
+WATCH_SECONDS = 0.25
+TRIES, PAUSE_SECONDS = 5, 0.2
+"""A segment's last decoding that is refused because the engine is full is tried again."""
+
+SHARE = 4.0
+"""So many times as long as a partial took lies between it and the next: partials become rarer before finals become late."""
+
+
+class Listener(Protocol):
+    """Whom a stream's events are told to."""
+
+    def tell(self, event: Event) -> None:
+        """Called in order."""
+
+    def end(self, error: RequestError | None) -> None:
+        """Called once, and nothing after it."""
+
+    def has_left(self) -> bool:
+        """Whether nobody listens any more."""
+
+
+class Streams:
+    """All methods return at once. Those of a stream are named by ``key``, which may be used again when it is over."""
+
+    def __init__(
+        self,
+        make: Callable[[], Stream],
+        decode: Decode,
+        settings: LiveSettings,
+        metrics: LiveMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make = make
+        self._decode = decode
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: dict[object, _Open] = {}
+        self._workers = ThreadPoolExecutor(settings.streams, thread_name_prefix="asrloop-live")
+        self._closed = threading.Event()
+        self._watch = threading.Thread(target=self._watch_loop, name="asrloop-live-watch", daemon=True)
+        self._watch.start()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def start(self, key: object, listener: Listener, sample_rate: int) -> None:
+        """Open a stream of samples at ``sample_rate`` Hz. Raises BadSequence, Overloaded, EngineClosed."""
+        with self._lock:
+            if self._closed.is_set():
+                raise EngineClosed("the server is closing: start the stream again")
+            if key in self._open:
+                raise BadSequence(f"sequence {key!r} is open already: end it first, or take another id")
+            if len(self._open) >= self._settings.streams:
+                raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
+            self._open[key] = _Open(self._make(), listener, sample_rate, self._clock())
+
+    def hear(self, key: object, samples: Samples) -> None:
+        """The next samples of a stream, f32 [N], also none. Raises BadSequence, Overloaded."""
+        one = self._of(key)
+        with one.lock:
+            if one.is_ended:
+                raise BadSequence(f"sequence {key!r} was ended: start a new one")
+            one.last_heard = self._clock()
+            one.inbox.append(samples)
+            one.waiting_seconds += samples.size / one.sample_rate
+            behind = one.waiting_seconds
+        if behind > self._settings.backlog_seconds:
+            error = Overloaded(
+                f"the stream is {behind:.0f} s ahead of its recognition (live.backlog_seconds): send slower"
+            )
+            self._over(key, one, error)
+            raise error
+        self._wake(key, one)
+
+    def end(self, key: object) -> None:
+        """No more samples come. Raises BadSequence."""
+        one = self._of(key)
+        with one.lock:
+            if one.is_ended:
+                raise BadSequence(f"sequence {key!r} was ended before")
+            one.is_ended = True
+        self._wake(key, one)
+
+    def close(self) -> None:
+        """End all streams with EngineClosed."""
+        self._closed.set()
+        for key, one in list(self._open.items()):
+            self._over(key, one, EngineClosed("the server is closing: start the stream again"))
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._watch.join(5)
+
+    def _of(self, key: object) -> "_Open":
+        with self._lock:
+            if key not in self._open:
+                raise BadSequence(f"sequence {key!r} is not open: send a request with sequence_start first")
+            return self._open[key]
+
+    def _wake(self, key: object, one: "_Open") -> None:
+        with one.lock:
+            if one.is_busy or one.is_over:
+                return
+            one.is_busy = True
+        try:
+            self._workers.submit(self._work, key, one)
+        except RuntimeError:  # closed meanwhile; the stream was told
+            return
+
+    def _work(self, key: object, one: "_Open") -> None:
+        try:
+            while not one.is_over and (one.take_on(self._clock()) or self._go_on(key, one)):
+                pass
+        except RequestError as error:
+            self._over(key, one, error)
+        except Exception as error:  # a bug of ours concerns this stream alone
+            traceback.print_exc()
+            self._over(key, one, DecodeFailed(f"the stream failed: {error!r}"))
+
+    def _go_on(self, key: object, one: "_Open") -> bool:
+        """Tell what is to be told and decode what is to be decoded; False when there is nothing to do."""
+        for event in one.stream.events():
+            one.listener.tell(event)
+            is_first, one.last_told = event.segment != one.last_told, event.segment
+            self._metrics.told(event, self._clock(), one.arrived_at, first=is_first)
+        if one.stream.is_finished:
+            self._over(key, one, None)
+            return False
+        decoding = one.stream.decoding()
+        if decoding is None:
+            return not one.rest()
+        started = self._clock()
+        try:
+            one.stream.decoded(decoding, self._decode(decoding))
+            one.tries = 0
+        except Overloaded:
+            one.stream.failed()
+            one.tries += 1
+            if decoding.over_at is not None and one.tries >= TRIES:
+                raise
+            self._closed.wait(PAUSE_SECONDS)
+        one.stream.interval = max(self._settings.interval_seconds, SHARE * (self._clock() - started))
+        return True
+
+    def _over(self, key: object, one: "_Open", error: RequestError | None) -> None:
+        with self._lock:
+            if one.is_over:
+                return
+            one.is_over = True
+            if self._open.get(key) is one:
+                del self._open[key]
+        self._metrics.ended(error)
+        one.listener.end(error)
+
+    def _watch_loop(self) -> None:
+        limit = self._settings.idle_seconds
+        while not self._closed.wait(WATCH_SECONDS):
+            for key, one in list(self._open.items()):
+                if one.listener.has_left():
+                    self._over(key, one, Cancelled("the caller of the stream left"))
+                elif not one.is_ended and self._clock() - one.last_heard > limit:
+                    why = f"sequence {key!r} sent nothing for {limit:g} s (live.idle_seconds): send silence, or end it"
+                    self._over(key, one, BadSequence(why))
+
+
+class _Open:
+    """A stream, and what came of it that was not taken on yet."""
+
+    def __init__(self, stream: Stream, listener: Listener, sample_rate: int, now: float) -> None:
+        self.stream = stream
+        self.listener = listener
+        self.sample_rate = sample_rate
+        self.lock = threading.Lock()
+        self.inbox: deque[Samples] = deque()
+        self.waiting_seconds = 0.0
+        self.is_ended = self.is_busy = self.is_over = False
+        self.last_heard = now
+        self.tries = 0
+        self.last_told = -1
+        """The segment of the last event."""
+        self._is_end_told = False
+        self._resampler = (
+            None if sample_rate == SAMPLE_RATE else soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
+        )
+        self._arrivals: deque[tuple[float, float]] = deque(maxlen=2000)
+        """Seconds of the stream, and when they were there."""
+
+    def take_on(self, now: float) -> bool:
+        """Give the stream what came; False when nothing did."""
+        with self.lock:
+            samples, ended = list(self.inbox), self.is_ended
+            self.inbox.clear()
+            self.waiting_seconds = 0.0
+            arrived = self.last_heard
+        if samples:
+            self.stream.hear(self._at_16k(np.concatenate(samples), last=False))
+            self._arrivals.append((self.stream.heard_seconds, arrived))
+        if ended and not self._is_end_told:
+            self._is_end_told = True
+            if self._resampler is not None:
+                self.stream.hear(self._at_16k(np.zeros(0, np.float32), last=True))
+            self.stream.end()
+            return True
+        return bool(samples)
+
+    def rest(self) -> bool:
+        """Whether there is nothing to do; then the next that comes must wake a thread."""
+        with self.lock:
+            self.is_busy = bool(self.inbox) or self.is_ended != self._is_end_told
+            return not self.is_busy
+
+    def arrived_at(self, seconds: float) -> float:
+        """When the sample at ``seconds`` of the stream came, on the clock."""
+        at = bisect_left(self._arrivals, (seconds,))
+        return self._arrivals[min(at, len(self._arrivals) - 1)][1]
+
+    def _at_16k(self, samples: Samples, *, last: bool) -> Samples:
+        if self._resampler is None:
+            return samples
+        resampled: Samples = self._resampler.resample_chunk(samples, last=last)
+        return resampled

@@ -1,0 +1,189 @@
+"""Streams side by side: each gets its own events in order and one end, whatever becomes of it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from asrloop.audio import Samples
+from asrloop.config import LiveSettings
+from asrloop.engine.errors import BadSequence, DecodeFailed, EngineClosed, Overloaded, RequestError
+from asrloop.live.metrics import LiveMetrics
+from asrloop.live.stream import Decoded, Decoding, Event, Stream
+from asrloop.live.streams import TRIES, Streams
+from tests.conftest import eventually
+from tests.live.test_stream import audio, counting, voice
+
+SETTINGS = LiveSettings(streams=3, idle_seconds=5.0, backlog_seconds=100.0)
+
+
+class Ear:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.ends: list[RequestError | None] = []
+        self.left = False
+
+    def tell(self, event: Event) -> None:
+        assert not self.ends
+        self.events.append(event)
+
+    def end(self, error: RequestError | None) -> None:
+        self.ends.append(error)
+
+    def has_left(self) -> bool:
+        return self.left
+
+    @property
+    def text(self) -> str:
+        return " ".join(event.stable for event in self.events if event.final)
+
+
+Open = Callable[..., Streams]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    made: list[Streams] = []
+
+    def make(decode: Callable[[Decoding], Decoded] = counting, settings: LiveSettings = SETTINGS) -> Streams:
+        streams = Streams(lambda: Stream(voice, 4.0, 8.0), decode, settings, LiveMetrics(lambda: 0))
+        made.append(streams)
+        return streams
+
+    yield make
+    for streams in made:
+        streams.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("asrloop-live")]
+
+
+SPEECH = audio(50, 12, 50, 60, 20)
+TEXT = " ".join(f"w{word}" for word in range(1, 13))
+
+
+def play(streams: Streams, key: object, samples: Samples = SPEECH, chunk: int = 1600) -> Ear:
+    ear = Ear()
+    streams.start(key, ear, 16_000)
+    for start in range(0, samples.size, chunk):
+        streams.hear(key, samples[start : start + chunk])
+    streams.end(key)
+    return ear
+
+
+def test_each_gets_its_own_events_and_one_end(opened: Open) -> None:
+    streams = opened()
+    ears = [play(streams, key) for key in ("a", 7, "c")]
+    assert eventually(lambda: all(ear.ends for ear in ears))
+    assert [ear.ends for ear in ears] == [[None]] * 3
+    assert [ear.text for ear in ears] == [TEXT] * 3
+    assert len(streams) == 0
+    play(streams, "a")  # a key may be used again
+
+
+def test_the_order_of_requests_is_checked(opened: Open) -> None:
+    streams = opened()
+    with pytest.raises(BadSequence, match=r"'a' is not open: send a request with sequence_start first"):
+        streams.hear("a", SPEECH)
+    streams.start("a", Ear(), 16_000)
+    with pytest.raises(BadSequence, match="'a' is open already"):
+        streams.start("a", Ear(), 16_000)
+    streams.hear("a", SPEECH[:100])
+    streams.end("a")
+    assert eventually(lambda: len(streams) == 0)
+    for late in (lambda: streams.hear("a", SPEECH), lambda: streams.end("a")):
+        with pytest.raises(BadSequence):
+            late()
+
+
+def test_one_stream_too_many_is_refused(opened: Open) -> None:
+    streams = opened()
+    for key in range(SETTINGS.streams):
+        streams.start(key, Ear(), 16_000)
+    with pytest.raises(Overloaded, match=r"3 streams are open \(live.streams\)"):
+        streams.start("more", Ear(), 16_000)
+
+
+def test_who_left_or_is_silent_for_too_long_is_ended(opened: Open) -> None:
+    streams = opened(settings=SETTINGS.model_copy(update={"idle_seconds": 0.6}))
+    left, idle = Ear(), Ear()
+    streams.start("left", left, 16_000)
+    streams.start("idle", idle, 16_000)
+    left.left = True
+    assert eventually(lambda: left.ends and idle.ends)
+    assert "[cancelled]" in str(left.ends[0])
+    assert "[bad_sequence] sequence 'idle' sent nothing for 0.6 s (live.idle_seconds)" in str(idle.ends[0])
+    assert len(streams) == 0
+
+
+def test_a_stream_that_is_far_ahead_is_ended(opened: Open) -> None:
+    gate = threading.Event()
+
+    def slow(decoding: Decoding) -> Decoded:
+        gate.wait(10)
+        return counting(decoding)
+
+    streams = opened(slow, SETTINGS.model_copy(update={"backlog_seconds": 5.0}))
+    ear = Ear()
+    streams.start("a", ear, 16_000)
+    streams.hear("a", audio(40, 20))
+    time.sleep(0.2)  # so that the decoding is begun
+    with pytest.raises(Overloaded, match=r"6 s ahead of its recognition \(live.backlog_seconds\)"):
+        streams.hear("a", np.zeros(6 * 16_000, np.float32))
+    gate.set()
+    assert "[overloaded]" in str(ear.ends[0])
+
+
+def test_a_full_engine_is_asked_again_and_an_error_ends_one_stream(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asrloop.live.streams.PAUSE_SECONDS", 0.01)
+    refused = 0
+
+    def busy(decoding: Decoding) -> Decoded:
+        nonlocal refused
+        if refused < TRIES - 1:
+            refused += 1
+            raise Overloaded("no room")
+        if decoding.samples.max() > 0.2005:
+            raise DecodeFailed("this one fails")
+        return counting(decoding)
+
+    streams = opened(busy)
+    ear = play(streams, "a", audio(30, 20))
+    assert eventually(lambda: ear.ends)
+    assert (ear.ends, ear.text) == ([None], "w1 w2 w3")
+    other = play(streams, "b", audio(60, 20))
+    assert eventually(lambda: other.ends)
+    assert "[failed] this one fails" in str(other.ends[0])
+    assert play(streams, "c", audio(30, 20)).ends in ([], [None])
+
+
+def test_a_bug_ends_one_stream(opened: Open) -> None:
+    streams = opened(lambda _: Decoded(None))  # type: ignore[arg-type]  # what the bug gives
+    ear = play(streams, "a")
+    assert eventually(lambda: ear.ends)
+    assert "[failed] the stream failed" in str(ear.ends[0])
+
+
+def test_closing_ends_all(opened: Open) -> None:
+    streams = opened()
+    ear = Ear()
+    streams.start("a", ear, 16_000)
+    streams.close()
+    assert isinstance(ear.ends[0], EngineClosed)
+    with pytest.raises(EngineClosed):
+        streams.start("b", Ear(), 16_000)
+
+
+def test_other_rates_are_resampled(opened: Open) -> None:
+    streams = opened(lambda decoding: Decoded(f"{decoding.samples.size // 512}"))
+    ear = Ear()
+    streams.start("a", ear, 48_000)
+    for _ in range(20):
+        streams.hear("a", np.full(4800, 0.3, np.float32))
+    streams.end("a")
+    assert eventually(lambda: ear.ends)
+    assert int(ear.text) == pytest.approx(20 * 1600 / 512, abs=2)
