@@ -21,7 +21,15 @@ def test_an_example_prints_the_text(name: str, server: TritonServer, beckett_pat
     assert BECKETT in words(printed.decode("utf-8", errors="replace"))
 
 
+def test_the_live_example_prints_the_words_while_they_are_spoken(server: TritonServer, beckett_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "live_client.py"), server.grpc_endpoint, str(beckett_path)]
+    printed = subprocess.run(command, capture_output=True, check=True, timeout=120).stdout.decode()
+    lines = [line.split("\r") for line in printed.split("\n")]
+    assert words(" ".join(line[-1] for line in lines)) == BECKETT
+    assert len(lines[0]) > 1, "no words before the segment's end"
+
+
 def test_every_example_is_run_and_listed() -> None:
     files = {path.name for path in EXAMPLES.iterdir()} - {"README.md"}
-    assert files == {"plain_triton_client.py", "blocking_client.py", "asyncio_client.py", "curl.sh"}
+    assert files == {"plain_triton_client.py", "blocking_client.py", "asyncio_client.py", "live_client.py", "curl.sh"}
     assert all(f"]({name})" in (EXAMPLES / "README.md").read_text() for name in files)

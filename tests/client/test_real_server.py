@@ -163,3 +163,17 @@ def test_the_bar_moves_while_one_file_is_transcribed(
     os.close(terminal)
     shares = {int(share) for share in re.findall(rb"(\d+)%", shown)}
     assert any(0 < share < 100 for share in shares), shown[-2000:]
+
+
+def test_live_audio_gives_the_words_in_whatever_chunks_it_comes(
+    server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    with AsrClient(server.grpc_endpoint) as client:
+        for size in (1600, 48_000):
+            pieces = [beckett[at : at + size] for at in range(0, beckett.size, size)]
+            with client.stream(pieces) as stream:
+                events = list(stream)
+            finals = [event for event in events if event.final]
+            assert words(" ".join(event.stable for event in finals)) == words(BECKETT)
+            assert [event.segment for event in finals] == list(range(len(finals)))
+            assert not any(event.tail for event in finals)
