@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import tritonclient.grpc as triton_grpc
 from asrloop.families import registry
 from asrloop.onnx_files import bls_repository
 from asrloop.tritonserver.process import TritonServer
-from tests.conftest import StartServer
+from tests.conftest import StartServer, words
 from tests.families.transducer.conftest import SLOTS, TINY, Open, Samples
 from tests.families.transducer.decoding import decode
+from tests.model_repository.test_live import Caller, play, text
 
 
 @pytest.fixture(scope="module", params=["in_process", "bls"])
@@ -64,3 +66,18 @@ def test_a_batch_of_different_lengths(
         texts = client.infer("asr_ensemble", inputs, client_timeout=60).as_numpy("TRANSCRIPTS")
     expected = [family.text(one.tokens) for one in decode(family, utterances, SLOTS)]
     assert [text.decode() for text in texts.reshape(-1)] == expected
+
+
+def test_live_audio_gets_the_words_of_its_segments(
+    nemo_server: TritonServer, synthetic: list[tuple[str, Samples]]
+) -> None:
+    """Whole segments are decoded, for a transducer takes no drafts; what was said before is not said again."""
+    pause = np.zeros(12_000, np.float32)
+    parts = synthetic[:4]
+    samples = np.concatenate([part for _, one in parts for part in (one, pause)])
+    caller = Caller(nemo_server)
+    heard = text(play(caller, samples))
+    caller.close()
+    expected = words(" ".join(said for said, _ in parts))
+    assert abs(len(heard.split()) - len(expected.split())) <= len(expected.split()) / 4
+    assert SequenceMatcher(None, heard.split(), expected.split(), autojunk=False).ratio() > 0.6
