@@ -14,7 +14,7 @@ import numpy as np
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.live.agreement import Agreement
 from asrloop.speech.detector import WINDOW as FRAME
-from asrloop.speech.windows import OFF, ON
+from asrloop.speech.windows import ON
 
 
 def _frames(seconds: float) -> int:
@@ -30,7 +30,11 @@ SPECULATE = _frames(0.1)
 ENDS = _frames(0.25)
 """After so much silence it is over."""
 
-BELONGS_TO = _frames(1.0)
+OFF = 0.35
+"""Speech goes on as long as it is at least this probable. For whole recordings it is 0.2, which would keep one final in ten waiting
+half a second longer."""
+
+BELONGS_TO = _frames(1.5)
 """What was said so shortly before is decoded with it, its words being given. A model that hears pieces between pauses of a
 quarter of a second only gets half as many words again wrong; with what was said before, it is as good as on the whole recording."""
 
