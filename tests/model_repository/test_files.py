@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from asrloop.tritonserver.process import TritonServer
 from tests.audio import zoo
-from tests.conftest import BECKETT, eventually, words
+from tests.conftest import BECKETT, StartServer, eventually, words
 from tests.model_repository.test_contract import cancel, metric, start_calls
 
 Samples = NDArray[np.float32]
@@ -55,18 +56,21 @@ def test_the_callers_time_ends_the_decoding_of_a_file(
 
 
 def test_the_loop_goes_on_with_the_time_that_the_file_left(
-    server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
+    start_server: StartServer, model_repository: Path, beckett: Samples
 ) -> None:
-    """It used to give the whole timeout anew. Here all slots are taken for longer than the caller waits."""
+    """It used to give the whole timeout anew. Here the only slot is taken for longer than the caller waits."""
     content, timeout = slow_file(beckett, seconds=10), 2.0
     key = "the time that the file left"
-    start_calls(grpc, "asr_ensemble", {"WAV": np.tile(beckett, 2)[None, : 15 * 16_000]}, count=60, cancel_key=key)
-    try:
+    slow = {"ASRLOOP_ENGINE__SLOTS": "1", "ASRLOOP_ENGINE__ENCODERS": "1"}
+    with (
+        start_server(model_repository, **slow) as server,
+        triton_grpc.InferenceServerClient(server.grpc_endpoint) as client,
+    ):
+        start_calls(client, "asr_ensemble", {"WAV": np.tile(beckett, 2)[None, : 15 * 16_000]}, count=60, cancel_key=key)
         assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
         with pytest.raises(InferenceServerException, match=r"\[deadline\]") as refused:
-            transcribe(grpc, content, timeout)
-    finally:
-        cancel(grpc, key)
+            transcribe(client, content, timeout)
+        cancel(client, key)
     in_the_loop = re.search(r"timeout passed after ([0-9.]+) s", refused.value.message())
     assert in_the_loop is not None, refused.value.message()
     assert 0 < float(in_the_loop[1]) < timeout - 0.1

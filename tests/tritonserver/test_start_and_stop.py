@@ -59,7 +59,7 @@ def test_serve_stops_cleanly(number: signal.Signals, model_repository: Path) -> 
             break
     (triton,) = children(process.pid)
     stubs = children(triton)
-    assert len(stubs) == 2  # audio_frontend and decoder_loop
+    assert len(stubs) == 3  # audio_frontend, decoder_loop and asr_stream
     process.send_signal(number)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 0
