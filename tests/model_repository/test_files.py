@@ -61,12 +61,12 @@ def test_the_loop_goes_on_with_the_time_that_the_file_left(
     """It used to give the whole timeout anew. Here the only slot is taken for longer than the caller waits."""
     content, timeout = slow_file(beckett, seconds=10), 2.0
     key = "the time that the file left"
-    slow = {"ASRLOOP_ENGINE__SLOTS": "1", "ASRLOOP_ENGINE__ENCODERS": "1"}
+    slow = {"ASRLOOP_ENGINE__SLOTS": "1", "ASRLOOP_ENGINE__ENCODERS": "1", "ASRLOOP_ENGINE__INBOX": "300"}
     with (
         start_server(model_repository, **slow) as server,
         triton_grpc.InferenceServerClient(server.grpc_endpoint) as client,
     ):
-        start_calls(client, "asr_ensemble", {"WAV": beckett[None]}, count=60, cancel_key=key)
+        start_calls(client, "asr_ensemble", {"WAV": beckett[None]}, count=250, cancel_key=key)
         assert eventually(lambda: metric(server, "asrloop_slots_in_use") > 0)
         with pytest.raises(InferenceServerException, match=r"\[deadline\]") as refused:
             transcribe(client, content, timeout)
