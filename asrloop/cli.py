@@ -29,7 +29,6 @@ from asrloop.wheels import MOONSHINE_MODEL, MOONSHINE_SPEECH, WheelError, moonsh
 STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
 OFFLINE_LIMIT_SECONDS = 3600.0
 FILES_AT_ONCE = 16
-WHOLE_SECONDS = 30
 
 app = typer.Typer(
     help="Speech recognition on NVIDIA Triton with the decode loop inside the server.",
@@ -215,7 +214,7 @@ def transcribe(
 
             for path in files:
                 wait()
-                sound = audio.opened(path.read_bytes(), settings.audio.max_seconds, WHOLE_SECONDS)
+                sound = audio.opened(path.read_bytes(), settings.audio.max_seconds)
                 requests.append(Request([sound], on_done=lambda _: room.release()))
                 engine.submit(requests[-1])
             for _ in range(FILES_AT_ONCE):

@@ -17,9 +17,6 @@ from asrloop.config import AudioSettings
 from asrloop.cores import usable_cores
 from asrloop.engine.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 
-HEAD_SECONDS = 30
-"""A file is handed over whole up to this length: one hand-over is the fastest for what is short."""
-
 BUDGET_SECONDS = 600
 """``audio.decode_seconds`` is for each stretch of audio of this length."""
 
@@ -96,7 +93,7 @@ class FileDecoder:
     def _begun(self, content: bytes, deadline: float | None) -> Decoded:
         """All of a short file; of a long one the beginning, while a thread of its own sends the rest."""
         work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
-        head, rest = head_and_rest(iter(work), HEAD_SECONDS)
+        head, rest = head_and_rest(iter(work))
         if rest is None:
             return Decoded(head)
         outlet = Outlet()

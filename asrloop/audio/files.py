@@ -8,10 +8,9 @@ from itertools import chain
 
 import numpy as np
 import soundfile
-import soxr
 
 from asrloop.audio import flac, mp3, ogg, wav
-from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Samples, check_duration, check_finite
+from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
 from asrloop.audio.stream import Check, Stream, cut_short
 from asrloop.engine.errors import InvalidAudio
 
@@ -20,6 +19,9 @@ MAX_RATE = 192_000
 BLOCK_FRAMES = 65_536
 BLOCK_SECONDS = 4
 """A block is at most that many frames, and at most that long, because a low rate becomes many samples."""
+
+HEAD_SECONDS = 30
+"""A file is handed over whole up to this length: one hand-over is the fastest for what is short."""
 
 _DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, ValueError, OSError)
 
@@ -57,21 +59,21 @@ def blocks(
         yield np.zeros(1, np.float32)
 
 
-def head_and_rest(blocks: Iterator[Samples], seconds: float) -> tuple[Samples, Iterator[Samples] | None]:
-    """The first blocks, f32 [N], until they are longer than ``seconds``, and what follows; None where nothing is left."""
+def head_and_rest(blocks: Iterator[Samples]) -> tuple[Samples, Iterator[Samples] | None]:
+    """The first blocks, f32 [N], until they are longer than HEAD_SECONDS, and what follows; None where nothing is left."""
     head, size = [], 0
     for block in blocks:
         head.append(block)
         size += block.size
-        if size > seconds * SAMPLE_RATE:
+        if size > HEAD_SECONDS * SAMPLE_RATE:
             return np.concatenate(head), blocks
     return np.concatenate(head), None
 
 
-def opened(content: bytes, max_seconds: float, whole_seconds: float) -> Samples | LongAudio:
-    """Decode a file up to ``whole_seconds`` at once, a longer one bit by bit; see :func:`blocks`."""
+def opened(content: bytes, max_seconds: float) -> Samples | LongAudio:
+    """Decode a file up to HEAD_SECONDS at once, a longer one bit by bit; see :func:`blocks`."""
     announced = [0.0]
-    head, rest = head_and_rest(blocks(content, max_seconds, announce=announced.append), whole_seconds)
+    head, rest = head_and_rest(blocks(content, max_seconds, announce=announced.append))
     return head if rest is None else LongAudio(chain([head], rest), announced[-1])
 
 
@@ -111,7 +113,7 @@ def _decoded(
         announced = int(file.frames) if stream.frames is None else stream.frames
         check_duration(before + announced / rate, max_seconds)
         announce(before + announced / rate)
-        resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        resample = Resampler(rate)
         got, size = 0, min(BLOCK_FRAMES, BLOCK_SECONDS * rate)
         while True:
             check()
@@ -121,8 +123,8 @@ def _decoded(
             check_duration(before + got / rate, max_seconds)
             mono = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
             is_last = len(block) == 0
-            if resampler is not None:
-                mono = resampler.resample_chunk(mono, last=is_last)
+            mono = resample(mono, last=is_last)
+            if rate != SAMPLE_RATE:
                 check_finite(mono, "AUDIO")  # the largest floats overflow in a filter
             yield mono, before + got / rate
             if is_last:

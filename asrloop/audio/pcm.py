@@ -82,17 +82,29 @@ def resampled(samples: Samples, rate: int) -> Samples:
     return at_16k if at_16k.size else np.zeros(1, np.float32)
 
 
+class Resampler:
+    """Brings samples that come bit by bit from ``rate`` Hz to 16 kHz; those of 16 kHz are returned as they are."""
+
+    def __init__(self, rate: int) -> None:
+        self._stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+
+    def __call__(self, samples: Samples, *, last: bool) -> Samples:
+        """The next ``samples``, f32 [N], as f32 [M] of 16 kHz; with ``last`` all that is left."""
+        if self._stream is None:
+            return samples
+        resampled: Samples = self._stream.resample_chunk(samples, last=last)
+        return resampled
+
+
 def long_audio(samples: Samples, rate: int) -> LongAudio:
     """``samples`` f32 [N] at ``rate`` Hz, bit by bit at 16 kHz."""
     return LongAudio(_blocks(samples, rate), samples.size / rate)
 
 
 def _blocks(samples: Samples, rate: int) -> Iterator[Samples]:
-    resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    size = BLOCK_SECONDS * rate
+    resample, size = Resampler(rate), BLOCK_SECONDS * rate
     for start in range(0, samples.size, size):
-        block = samples[start : start + size]
-        yield block if resampler is None else resampler.resample_chunk(block, last=start + size >= samples.size)
+        yield resample(samples[start : start + size], last=start + size >= samples.size)
 
 
 def check_duration(seconds: float, max_seconds: float, setting: str = "audio.max_seconds") -> None:

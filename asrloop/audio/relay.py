@@ -15,7 +15,7 @@ from contextlib import suppress
 import numpy as np
 
 from asrloop.audio.pcm import LongAudio, Samples
-from asrloop.engine.errors import ERRORS, DecodeFailed, RequestError
+from asrloop.engine.errors import DecodeFailed, RequestError, error_of
 
 ACCEPT_SECONDS = 10.0
 """A reader comes at once or never: its request was refused or ended before."""
@@ -53,7 +53,7 @@ class Outlet:
                             connection.sendall(_SAMPLES + block[start : start + _BLOCK].tobytes())
                     connection.sendall(_END)
                 except RequestError as error:
-                    connection.sendall(_ERROR + f"{error.code} {error.args[0]}".encode())
+                    connection.sendall(_ERROR + str(error).encode())
         except OSError:  # nobody is there to be told; what remains is not decoded
             return
 
@@ -96,8 +96,7 @@ def _received(connection: socket.socket, head: Samples) -> Iterator[Samples]:
             if kind == _SAMPLES:
                 yield np.frombuffer(content, np.float32)
             elif kind == _ERROR:
-                code, _, text = content.decode().partition(" ")
-                raise next((error for error in ERRORS if error.code == code), DecodeFailed)(text)
+                raise error_of(content.decode())
             elif kind == _END:
                 return
             else:

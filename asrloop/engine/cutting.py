@@ -44,7 +44,7 @@ class Queue(NamedTuple):
 
 
 class Recordings:
-    """Those that are being cut. All methods are called under the engine's ``lock``, but for ``join``."""
+    """Those that are being cut. All methods are called under the engine's ``lock``."""
 
     def __init__(
         self, cutting: Cutting, slots: int, lock: threading.Lock, queue: Queue, guarded: Callable[..., None]

@@ -131,8 +131,7 @@ class Engine:
             utterances = request.utterances
             for utterance in utterances:
                 utterance.arrived_at = now
-            self.scheduler.check_room(len(request.recordings))
-            self.scheduler.submit(*utterances)
+            self.scheduler.submit(*utterances, later=len(request.recordings) - len(utterances))
             self._requests.add(request)
             if self._recordings is not None:
                 self._recordings.start(request)

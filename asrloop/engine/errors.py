@@ -81,7 +81,7 @@ ERRORS: tuple[type[RequestError], ...] = (
 
 
 def error_of(message: str) -> RequestError:
-    """The error of another model's ``message``, which has its code in brackets."""
+    """The error whose text is in ``message``, behind whatever Triton put before it; DecodeFailed where there is none."""
     _, _, rest = message.partition("[")
     code, _, text = rest.partition("] ")
     found = next((kind for kind in ERRORS if kind.code == code), None)

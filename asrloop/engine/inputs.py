@@ -11,6 +11,7 @@ from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.engine.errors import InvalidAudio
 from asrloop.engine.family import Family
+from asrloop.speech.joining import word_starts
 
 SHORTEST_CANCEL_KEY = 16
 
@@ -81,7 +82,7 @@ def hint_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio]
     if not family.takes_drafts:
         rows[0] = row[min(max(0, before), row.size - 1) :]
         return Hint()
-    starts = [at for at, token in enumerate(draft) if at == 0 or family.piece(token).startswith(" ")]
+    starts = word_starts([*map(family.piece, draft)])
     forced = starts[words] if words < len(starts) else len(draft)
     return Hint([*prefix, *draft], len(prefix) + forced, len(prefix))
 

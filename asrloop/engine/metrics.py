@@ -3,7 +3,8 @@
 import threading
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple, Protocol
 
 from asrloop.engine.errors import ERRORS, RequestError
@@ -110,17 +111,23 @@ class EngineMetrics:
         """The changes since the last call, the gauge's value among them. A counter is added to once."""
         steps = [self._steps.popleft() for _ in range(len(self._steps))]
         finished = [self._finished.popleft() for _ in range(len(self._finished))]
-        sums: defaultdict[tuple[MetricSpec, str], float] = defaultdict(float)
-        sums[RESTARTS, ""], self._restarts = self._restarts, 0
-        sums[STEPS, ""] = len(steps)
+        restarts, self._restarts = self._restarts, 0
         yield Change(SLOTS, self._slots_in_use())
         yield from (Change(ROWS, rows) for rows in steps)
-        for change in (change for one in finished for change in _changes(one)):
-            if change.spec.kind == "counter":
-                sums[change.spec, change.outcome] += change.value
-            else:
-                yield change
-        yield from (Change(spec, value, outcome) for (spec, outcome), value in sums.items() if value)
+        yield from added_up(
+            [Change(RESTARTS, restarts), Change(STEPS, len(steps)), *chain.from_iterable(map(_changes, finished))]
+        )
+
+
+def added_up(changes: Iterable[Change]) -> Iterator[Change]:
+    """The same changes, but one for each counter that grew."""
+    sums: defaultdict[tuple[MetricSpec, str], float] = defaultdict(float)
+    for change in changes:
+        if change.spec.kind == "counter":
+            sums[change.spec, change.outcome] += change.value
+        else:
+            yield change
+    yield from (Change(spec, value, outcome) for (spec, outcome), value in sums.items() if value)
 
 
 class Source(Protocol):

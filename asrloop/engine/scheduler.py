@@ -62,17 +62,12 @@ class Scheduler:
         """Whether no utterance is left."""
         return not self.everyone()
 
-    def submit(self, *utterances: Utterance) -> None:
-        """Queue utterances, all or none.
+    def submit(self, *utterances: Utterance, later: int = 0) -> None:
+        """Queue utterances, all or none. Their request has as many other rows as ``later`` says, which are still to be cut.
 
         Raises Overloaded when the inbox has no room for them now, InvalidAudio when it never will.
         """
-        self.check_room(len(utterances))
-        for utterance in utterances:
-            self.add(utterance)
-
-    def check_room(self, rows: int) -> None:
-        """Raise what ``submit`` would for so many rows."""
+        rows = len(utterances) + later
         if rows > self.inbox:
             raise InvalidAudio(
                 f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
@@ -82,6 +77,8 @@ class Scheduler:
                 f"{len(self.waiting)} utterances wait already, {rows} more do not fit: "
                 f"the inbox holds {self.inbox} (engine.inbox); retry later"
             )
+        for utterance in utterances:
+            self.add(utterance)
 
     def add(self, utterance: Utterance) -> None:
         """Queue an utterance of a request that was taken on already. Its turn is the later the more of that request is under way,

@@ -4,16 +4,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from asrloop.engine.errors import RequestError
-from asrloop.engine.metrics import Change, MetricSpec
+from asrloop.engine.metrics import REQUESTS, Change, MetricSpec, added_up
 from asrloop.live.stream import Event
 
 _SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 OPEN = MetricSpec("asrloop_streams_open", "gauge", "Streams of live audio that are open")
-ENDED = MetricSpec(
-    "asrloop_streams_total", "counter", "Streams that ended, by outcome",
-    outcomes=("ok", "bad_sequence", "overloaded", "cancelled", "failed", "closed", "deadline", "invalid_audio", "too_long"),
-)  # fmt: skip
+ENDED = MetricSpec("asrloop_streams_total", "counter", "Streams that ended, by outcome", outcomes=REQUESTS.outcomes)
 PARTIALS = MetricSpec("asrloop_partials_total", "counter", "Texts of open segments that were told")
 FINALS = MetricSpec("asrloop_finals_total", "counter", "Segments that were finished")
 LAG = MetricSpec("asrloop_live_lag_seconds", "histogram", "From the arrival of audio to a text that is of it", _SECONDS)
@@ -46,7 +43,6 @@ class LiveMetrics:
         self._changes.append(Change(ENDED, 1, "ok" if error is None else error.outcome))
 
     def take(self) -> Iterator[Change]:
-        """The changes since the last call, the gauge's value among them."""
+        """The changes since the last call, the gauge's value among them. A counter is added to once."""
         yield Change(OPEN, self._streams())
-        for _ in range(len(self._changes)):
-            yield self._changes.popleft()
+        yield from added_up([self._changes.popleft() for _ in range(len(self._changes))])

@@ -10,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
-import soxr
 
-from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.audio import Resampler, Samples
 from asrloop.config import LiveSettings
 from asrloop.engine.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.metrics import LiveMetrics
@@ -202,9 +201,7 @@ class _Open:
         self.last_told = -1
         """The segment of the last event."""
         self._is_end_told = False
-        self._resampler = (
-            None if sample_rate == SAMPLE_RATE else soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
-        )
+        self._resample = Resampler(sample_rate)
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=2000)
         """Seconds of the stream, and when they were there."""
 
@@ -216,12 +213,11 @@ class _Open:
             self.waiting_seconds = 0.0
             arrived = self.last_heard
         if samples:
-            self.stream.hear(self._at_16k(np.concatenate(samples), last=False))
+            self.stream.hear(self._resample(np.concatenate(samples), last=False))
             self._arrivals.append((self.stream.heard_seconds, arrived))
         if ended and not self._is_end_told:
             self._is_end_told = True
-            if self._resampler is not None:
-                self.stream.hear(self._at_16k(np.zeros(0, np.float32), last=True))
+            self.stream.hear(self._resample(np.zeros(0, np.float32), last=True))
             self.stream.end()
             return True
         return bool(samples)
@@ -236,9 +232,3 @@ class _Open:
         """When the sample at ``seconds`` of the stream came, on the clock."""
         at = bisect_left(self._arrivals, (seconds,))
         return self._arrivals[min(at, len(self._arrivals) - 1)][1]
-
-    def _at_16k(self, samples: Samples, *, last: bool) -> Samples:
-        if self._resampler is None:
-            return samples
-        resampled: Samples = self._resampler.resample_chunk(samples, last=last)
-        return resampled

@@ -1,15 +1,11 @@
 """Listens to a stream: how probable speech is in each frame of 32 ms, as soon as it was heard."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from asrloop.audio import Samples
-from asrloop.speech.detector import NOTHING, Heard
+from asrloop.speech.detector import NOTHING, Detector
 from asrloop.speech.gate import PEAK, SILENCE
 from asrloop.speech.windows import AROUND, RANGE
-
-Detector = Callable[[Samples, Heard], tuple[Samples, Heard]]
 
 
 class Voice:

@@ -1,11 +1,13 @@
 """The Silero voice activity detector, version 6.2 (MIT): how probable speech is in each 32 ms of 16 kHz audio."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asrloop.audio import SAMPLE_RATE
 from asrloop.families.graphs import open_graph
 
 DETECTOR = "speech_detector.onnx"
@@ -30,8 +32,16 @@ class Heard(NamedTuple):
     c: NDArray[np.float32]
 
 
+Detector = Callable[[NDArray[np.float32], Heard], tuple[NDArray[np.float32], Heard]]
+"""What a SpeechDetector is to those who use it."""
+
 NOTHING = Heard(np.zeros(_CONTEXT, np.float32), *np.zeros((2, 1, 1, 128), np.float32))
 """Before the first sample."""
+
+
+def windows_in(seconds: float) -> int:
+    """How many windows so many seconds are."""
+    return round(seconds * SAMPLE_RATE / WINDOW)
 
 
 class SpeechDetector:

@@ -1,14 +1,10 @@
 """Decides whether there is speech in a recording at all: models make words of silence and noise."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from asrloop.audio import Samples
 from asrloop.config import Settings
-from asrloop.speech.detector import NOTHING, WINDOW, Heard
-
-Detector = Callable[[Samples, Heard], tuple[Samples, Heard]]
+from asrloop.speech.detector import NOTHING, WINDOW, Detector
 
 PEAK = 0.5
 """The detector hears quiet speech well only when it is made louder: what decides the gain is brought to this magnitude."""

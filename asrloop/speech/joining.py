@@ -37,8 +37,13 @@ def seam(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
     return tail[-1].token, head[1].token if len(head) > 1 else len(after)
 
 
+def word_starts(pieces: Sequence[str]) -> list[int]:
+    """Where words begin among the pieces of tokens: at the first, and where one begins with a space."""
+    return [index for index, piece in enumerate(pieces) if index == 0 or piece.startswith(" ")]
+
+
 def _words(pieces: Sequence[str]) -> list[Word]:
-    starts = [index for index, piece in enumerate(pieces) if index == 0 or piece.startswith(" ")]
+    starts = word_starts(pieces)
     ends = [*starts[1:], len(pieces)]
     return [
         Word(start, "".join(filter(str.isalnum, "".join(pieces[start:end]).lower())))

@@ -3,23 +3,16 @@
 Policy on how probable speech is in each frame of 32 ms. Holds no more audio than one window and half a second ahead of it.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.speech.detector import NOTHING, Heard
+from asrloop.speech.detector import NOTHING, Detector
 from asrloop.speech.detector import WINDOW as FRAME
+from asrloop.speech.detector import windows_in as _frames
 from asrloop.speech.gate import PEAK, SILENCE, is_hum
-
-Detector = Callable[[Samples, Heard], tuple[Samples, Heard]]
-
-
-def _frames(seconds: float) -> int:
-    return round(seconds * SAMPLE_RATE / FRAME)
-
 
 ON, OFF = 0.5, 0.2
 """Speech is a run of frames that are at least this probable (``OFF``), one of which is at least that probable (``ON``)."""

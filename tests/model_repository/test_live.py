@@ -8,27 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
 
+from asrloop.live.stream import Event
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import eventually, words
 from tests.model_repository.test_contract import metric
 
 Samples = NDArray[np.float32]
-
-
-class Told(NamedTuple):
-    segment: int
-    stable: str
-    tail: str
-    final: bool
-    start: float
-    heard: float
 
 
 class Caller:
@@ -56,7 +48,7 @@ class Caller:
             request_id="start" if start else "chunk", enable_empty_final_response=True, parameters=more or None,
         )  # fmt: skip
 
-    def until_over(self, seconds: float = 30.0) -> list[Told]:
+    def until_over(self, seconds: float = 30.0) -> list[Event]:
         """Events until START's request has its final response. Raises the first error."""
         events = []
         deadline = time.monotonic() + seconds
@@ -71,7 +63,7 @@ class Caller:
                 one = {name: reply.as_numpy(name)[0] for name in ("SEGMENT", "STABLE", "TAIL", "FINAL")}
                 start, heard = reply.as_numpy("TIMES")
                 events.append(
-                    Told(
+                    Event(
                         int(one["SEGMENT"]),
                         one["STABLE"].decode(),
                         one["TAIL"].decode(),
@@ -97,7 +89,7 @@ def caller(server: TritonServer) -> Iterator[Caller]:
 
 def play(
     caller: Caller, samples: NDArray[Any], sequence: int | str = 1, chunk: int = 1600, name: str = "WAV", **more: Any
-) -> list[Told]:
+) -> list[Event]:
     """All of ``samples`` as fast as they can be sent."""
     starts = range(0, samples.size, chunk)
     for start in starts:
@@ -108,7 +100,7 @@ def play(
     return caller.until_over()
 
 
-def text(events: list[Told]) -> str:
+def text(events: list[Event]) -> str:
     return words(" ".join(event.stable for event in events if event.final))
 
 

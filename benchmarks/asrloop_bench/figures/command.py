@@ -77,7 +77,7 @@ def engine(
         if write:
             page = ROOT / "docs" / "engine.md"
             text = f"{markdown(figures)}\n\nMeasured by `scripts/benchmark.py engine --write` on {provenance.in_words(about)}."
-            page.write_text(markers.replaced(page.read_text(encoding="utf-8"), text), encoding="utf-8")
+            markers.write(page, text)
             console.print(f"Written: {page.name}")
 
 
@@ -119,7 +119,7 @@ def confidence(
         with console.status("decoding"):
             heard = calibration.hear(accuracy.read_manifest(manifest), settings)
         written = calibration.section(heard, machine, manifest)
-        file.write_text(markers.replaced(file.read_text(encoding="utf-8"), written), encoding="utf-8")
+        markers.write(file, written)
         console.print(written, markup=False)
 
 
@@ -152,7 +152,7 @@ def recordings(
         console.print(text, markup=False)
         if write:
             page = ROOT / "docs" / "long-recordings.md"
-            page.write_text(markers.replaced(page.read_text(encoding="utf-8"), text), encoding="utf-8")
+            markers.write(page, text)
 
 
 def not_helpful_page(
@@ -181,7 +181,7 @@ def not_helpful_page(
         text = f"{not_helpful.markdown(trials)}\n\nMeasured on {provenance.in_words(about)}."
         console.print(text, markup=False)
         if not quick:
-            file.write_text(markers.replaced(file.read_text(encoding="utf-8"), text), encoding="utf-8")
+            markers.write(file, text)
             console.print(f"Written: {file}")
 
 
@@ -199,7 +199,7 @@ def pool(
         console.print(text, markup=False)
         if write:
             file = ROOT / "client" / "README.md"
-            file.write_text(markers.replaced(file.read_text(encoding="utf-8"), text), encoding="utf-8")
+            markers.write(file, text)
 
 
 def transducer(

@@ -78,5 +78,5 @@ def scale(write: Write = False) -> None:
 def _show(text: str, section: str, write: bool) -> None:
     console.print(text, markup=False)
     if write:
-        PAGE.write_text(markers.replaced(PAGE.read_text(encoding="utf-8"), text, section), encoding="utf-8")
+        markers.write(PAGE, text, section)
         console.print(f"Written: {PAGE.name}, {section}")

@@ -1,5 +1,7 @@
 """Sections of Markdown files that commands write: between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
 
+from pathlib import Path
+
 RESULTS, ALL_RESULTS = "results", "all results"
 
 
@@ -7,6 +9,11 @@ def has(text: str, name: str) -> bool:
     """Whether ``text`` has both markers of ``name``, once each and in order."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     return text.count(begin) == text.count(end) == 1 and text.index(begin) < text.index(end)
+
+
+def write(page: Path, section: str, name: str = RESULTS) -> None:
+    """Put ``section`` between the markers of ``name`` in the file ``page``. Raises ValueError where it has none."""
+    page.write_text(replaced(page.read_text(encoding="utf-8"), section, name), encoding="utf-8")
 
 
 def replaced(text: str, section: str, name: str = RESULTS) -> str:

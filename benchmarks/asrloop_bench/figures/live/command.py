@@ -86,7 +86,7 @@ def live(
         console.print(text, markup=False)
         if write:
             page = ROOT / "docs" / "live.md"
-            page.write_text(markers.replaced(page.read_text(encoding="utf-8"), text), encoding="utf-8")
+            markers.write(page, text)
 
 
 def recording(
