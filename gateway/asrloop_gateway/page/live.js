@@ -1,0 +1,116 @@
+// Live audio over one WebSocket: PCM goes out, text comes in. No microphone and no page in here.
+
+import { sentence } from "./sentence.js";
+
+const OPEN_SECONDS = 10;
+const FINISH_SECONDS = 30; // from the last word of the server, after the end of the audio
+// Of audio that the network has not taken yet:
+const SLOW_SECONDS = 5;
+const STUCK_SECONDS = 60;
+
+const CLOSED = {
+  1001: "The server is closing.",
+  1008: "The server refused the recording.",
+  1009: "The server refused the recording: too much at once.",
+  1011: "The server had a failure.",
+  1013: "The server is busy. Try again in a moment.",
+};
+const LOST = "The connection to the server was lost.";
+const UNREACHED = "The server cannot be reached.";
+const UNFINISHED = `The server sent nothing for ${FINISH_SECONDS} s.`;
+
+/** How a session ended: `kind` is done, key (the server wants one, or another one) or failed. */
+function outcome(code, error, opened) {
+  const kind = error?.type === "authentication_error" ? "key" : code === 1000 && !error ? "done" : "failed";
+  const message = kind === "done" ? "" : sentence(error?.message) || CLOSED[code] || (opened ? LOST : UNREACHED);
+  return { kind, message };
+}
+
+export class LiveSession {
+  /**
+   * `rate`: samples a second of what `send` is given. `onSegment({ id, start, heard, stable, tail, final })`: times are
+   * seconds. `onEnd({ kind, message })` comes once, last. Throws SyntaxError for a key that no browser can send.
+   */
+  constructor({ rate, key, onSegment, onEnd }) {
+    this.rate = rate;
+    this.onSegment = onSegment;
+    this.onEnd = onEnd;
+    this.waiting = []; // until the socket is open
+    this.ended = false;
+    this.error = null;
+    const address = new URL("v1/stream", document.baseURI);
+    address.protocol = address.protocol.replace("http", "ws");
+    // Browsers set no headers on a WebSocket: the key travels as a subprotocol.
+    this.socket = key ? new WebSocket(address, ["asrloop", `openai-insecure-api-key.${key}`]) : new WebSocket(address);
+    this.socket.binaryType = "arraybuffer";
+    this.opened = false;
+    this.socket.onopen = () => this.#open();
+    this.socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    this.socket.onclose = ({ code }) => this.#end(outcome(code, this.error, this.opened));
+    this.#expect(OPEN_SECONDS, UNREACHED);
+    this.#send(JSON.stringify({ type: "start", sample_rate: rate }));
+  }
+
+  /** Give an ArrayBuffer of 16-bit PCM. */
+  send(pcm) {
+    if (this.finished) return;
+    this.#send(pcm);
+    if (this.#behind > STUCK_SECONDS) this.#fail(LOST);
+  }
+
+  /** There is no more audio: the last finals come, then onEnd. */
+  finish() {
+    if (this.finished || this.ended) return;
+    this.finished = true;
+    this.#send(JSON.stringify({ type: "end" }));
+    if (this.opened) this.#expect(FINISH_SECONDS, UNFINISHED);
+  }
+
+  /** Whether the network takes the audio more slowly than it comes. */
+  get slow() {
+    return this.#behind > SLOW_SECONDS;
+  }
+
+  get #behind() {
+    return this.socket.bufferedAmount / 2 / this.rate;
+  }
+
+  #open() {
+    this.opened = true;
+    clearTimeout(this.timer);
+    if (this.finished) this.#expect(FINISH_SECONDS, UNFINISHED);
+    for (const each of this.waiting.splice(0)) this.socket.send(each);
+  }
+
+  #send(message) {
+    if (this.opened) this.socket.send(message);
+    else this.waiting.push(message);
+  }
+
+  #take(event) {
+    if (event.error) {
+      this.error = event.error;
+    } else if (typeof event.segment === "number") {
+      const [start, heard] = event.times;
+      this.onSegment({ id: event.segment, start, heard, stable: event.stable, tail: event.tail, final: event.final });
+    }
+    if (this.finished) this.#expect(FINISH_SECONDS, UNFINISHED);
+  }
+
+  #expect(seconds, otherwise) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#fail(otherwise), 1000 * seconds);
+  }
+
+  #fail(message) {
+    this.#end({ kind: "failed", message });
+  }
+
+  #end(how) {
+    clearTimeout(this.timer);
+    if (this.ended) return;
+    this.ended = true;
+    this.socket.close();
+    this.onEnd(how);
+  }
+}
