@@ -382,7 +382,7 @@ class Engine:
                 for utterance in request.utterances:
                     self._observer.finished(utterance.numbers())
                 for recording in request.recordings:
-                    self._observer.answered(recording.numbers())
+                    self._observer.answered(recording.numbers(self.clock()))
             request.on_done(request)
             request.release()
 

@@ -42,6 +42,12 @@ QUEUE = MetricSpec(
 ENCODE = MetricSpec("asrloop_encode_seconds", "histogram", "Encoding of one utterance", _SECONDS)
 RESTARTS = MetricSpec("asrloop_restarts_total", "counter", "How often `asrloop serve` started the server anew")
 DECODE = MetricSpec("asrloop_decode_seconds", "histogram", "Admission to the last step of one utterance", _SECONDS)
+ANSWER = MetricSpec(
+    "asrloop_answer_seconds",
+    "histogram",
+    "Arrival of a recording to its answer; live audio counts a decoding each",
+    _SECONDS,
+)
 UTTERANCES = MetricSpec(
     "asrloop_utterances_total", "counter", "Utterances decoded: a short recording is one, a long one a window each"
 )
@@ -62,6 +68,7 @@ ENGINE_METRICS = (
     QUEUE,
     ENCODE,
     DECODE,
+    ANSWER,
     UTTERANCES,
     NO_SPEECH,
     LIMIT,
@@ -191,6 +198,8 @@ def _changes(one: Finished | Answered) -> Iterator[Change]:
         yield Change(REQUESTS, 1, one.outcome)
         yield Change(AUDIO, one.audio_seconds)
         yield Change(NO_SPEECH, not one.has_speech)
+        if one.seconds is not None:
+            yield Change(ANSWER, one.seconds)
         return
     yield from (Change(UTTERANCES, 1), Change(TOKENS, one.tokens))
     yield from (Change(DRAFTED, one.draft), Change(ACCEPTED, one.draft_accepted))

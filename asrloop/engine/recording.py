@@ -25,6 +25,8 @@ class Answered(NamedTuple):
 
     audio_seconds: float = 0.0
     has_speech: bool = True
+    seconds: float | None = None
+    """From the request's arrival to now; None where it was not answered well."""
 
 
 class Recording:
@@ -78,10 +80,12 @@ class Recording:
         """Whether any was found."""
         return any(utterance.ending is not Ending.NO_SPEECH for utterance in self.utterances)
 
-    def numbers(self) -> Answered:
-        """What the metrics need to know when it is answered."""
+    def numbers(self, now: float) -> Answered:
+        """What the metrics need to know when it is answered; ``now`` is on the engine's clock."""
         error = self.request.error
-        return Answered(error.outcome) if error else Answered("ok", self.audio_seconds, has_speech=self.has_speech)
+        if error:
+            return Answered(error.outcome)
+        return Answered("ok", self.audio_seconds, self.has_speech, now - self.request.arrived_at)
 
     @property
     def progress(self) -> tuple[float, float]:

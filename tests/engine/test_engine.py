@@ -499,6 +499,8 @@ def test_metrics_are_numbers_taken_when_an_utterance_ends() -> None:
     assert found["asrloop_tokens_total", ""] == [2]
     assert found["asrloop_audio_seconds_total", ""] == [1.0]
     assert len(found["asrloop_decode_seconds", ""]) == 1
+    (answered,) = found["asrloop_answer_seconds", ""]
+    assert sum(found["asrloop_decode_seconds", ""] + found["asrloop_encode_seconds", ""]) <= answered < WAIT
     assert [change.spec.name for change in published.take()] == ["asrloop_slots_in_use"]
 
 
