@@ -224,8 +224,8 @@ def transcribe(
                 while not room.acquire(timeout=0.2):
                     if time.monotonic() > until:
                         raise TimeoutError(f"no file was done for {OFFLINE_LIMIT_SECONDS:g} s; the engine hangs")
-                    done, known = zip(*(each.progress for one in requests for each in one.recordings), strict=True)
-                    bar.update(task, completed=sum(done), total=sum(known))
+                    far = [request.progress(family) for request in requests]
+                    bar.update(task, completed=sum(one.done for one in far), total=sum(one.known for one in far))
 
             for path in files:
                 wait()

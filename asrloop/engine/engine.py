@@ -20,7 +20,7 @@ from asrloop.audio import Samples, resampled
 from asrloop.engine.cutting import Cutting, Queue, Recordings
 from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.engine.family import Emission, Family
-from asrloop.engine.recording import Answered, Recording
+from asrloop.engine.recording import Answered, Progress, Recording
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Ending, Finished, State, Utterance
@@ -154,14 +154,16 @@ class Engine:
                 self._fail(request, Cancelled(_CANCELLED))
             return len(found)
 
-    def progress(self, key: object) -> tuple[float, float]:
-        """Of the request with this key: seconds of audio that are done, and of all as far as that is known. 0, 0 without one."""
+    def progress(self, key: object) -> Progress:
+        """How far the request with this key is, all its rows together."""
         with self._lock:
             for request in self._requests:
                 if key and request.key == key:
-                    done, known = zip(*(recording.progress for recording in request.recordings), strict=True)
-                    return sum(done), sum(known)
-        return 0.0, 0.0
+                    try:
+                        return request.progress(self._family)
+                    except Exception:  # it concerns that request alone, which is told when it is answered
+                        return Progress()
+        return Progress()
 
     def close(self, timeout: float = 10.0) -> None:
         """End every request that is left with EngineClosed, answer them, and end the threads."""

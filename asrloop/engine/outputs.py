@@ -81,12 +81,20 @@ CANCELLED = Output("CANCELLED", np.int32, "TYPE_INT32", (1,), 0, lambda _: [])
 """The only output of a request to ``decoder_loop`` that cancels others: how many it ended."""
 
 PROGRESS = Output("PROGRESS", np.float32, "TYPE_FP32", (2,), 0, lambda _: [])
-"""The only output of a request to ``decoder_loop`` that asks how far another is: seconds done, seconds in all; 0, 0 for none."""
+"""Of a request to ``decoder_loop`` that asks how far another is: seconds done, seconds in all; 0, 0 for none."""
 
 
 def tensors_of(transcripts: Sequence[Transcript]) -> Mapping[str, NDArray[Any]]:
     """Every output by name, a row a transcript."""
     return {output.name: _padded([output.values(heard) for heard in transcripts], output) for output in OUTPUTS}
+
+
+def progress_tensors(done: float, known: float, text: str) -> Mapping[str, NDArray[Any]]:
+    """The answer to who asks how far a request is: PROGRESS, and as TRANSCRIPTS what will not change any more."""
+    return {
+        PROGRESS.name: np.array([[done, known]], PROGRESS.dtype),
+        OUTPUTS[0].name: np.array([[text.encode()]], OUTPUTS[0].dtype),
+    }
 
 
 def _padded(rows: Sequence[Sequence[object]], output: Output) -> NDArray[Any]:

@@ -29,6 +29,19 @@ class Answered(NamedTuple):
     """From the request's arrival to now; None where it was not answered well."""
 
 
+class Progress(NamedTuple):
+    """How far a request is."""
+
+    done: float = 0.0
+    """Seconds of audio."""
+
+    known: float = 0.0
+    """Of these in all, as far as that is known; 0 for no such request."""
+
+    text: str = ""
+    """What will not change of the transcript."""
+
+
 class Recording:
     """Owns its utterances. The engine's lock guards it until its request is answered."""
 
@@ -43,6 +56,12 @@ class Recording:
         """Whether all its utterances are there."""
         self.under_way = 0
         """Utterances that are not finished."""
+        self._parts: list[_Part] = []
+        """Of the first utterances, joined as they were finished."""
+        self._texts: list[str] = []
+        """Of all parts but the last, which the next utterance may yet shorten."""
+        self._joined = 0
+        """How many utterances these come from."""
         self.long: LongAudio | None = None
         if isinstance(audio, LongAudio):
             self.long = audio
@@ -87,15 +106,17 @@ class Recording:
             return Answered(error.outcome)
         return Answered("ok", self.audio_seconds, self.has_speech, now - self.request.arrived_at)
 
-    @property
-    def progress(self) -> tuple[float, float]:
-        """Seconds of audio that are done, and of all as far as that is known."""
+    def progress(self, family: Family[Any]) -> Progress:
+        """How far it is."""
         open_from = next((one.start for one in self.utterances if not one.is_finished), self.audio_seconds)
-        return open_from, max(self.audio_seconds, self.long.seconds if self.long else 0.0)
+        known = max(self.audio_seconds, self.long.seconds if self.long else 0.0)
+        self._join(family)
+        return Progress(open_from, known, " ".join(filter(None, self._texts)))
 
     def transcript(self, family: Family[Any]) -> Transcript:
         """What was heard. Pieces only where the family gives times."""
-        parts = _joined(self.utterances, family)
+        self._join(family)
+        parts = self._parts
         tokens = [token for part in parts for token in part.tokens]
         times = [time for part in parts for time in part.times]
         segments = [Segment(text, part.start, part.end) for part in parts if (text := family.text(part.tokens))]
@@ -108,6 +129,26 @@ class Recording:
             all(one.ending in (Ending.ITSELF, Ending.NO_SPEECH) for one in self.utterances),
             segments,
         )
+
+    def _join(self, family: Family[Any]) -> None:
+        """Take in the utterances that are finished, in order: what two of them heard of the same audio is in one part only."""
+        for utterance in self.utterances[self._joined :]:
+            if not utterance.is_finished:
+                return
+            self._joined += 1
+            start, end = utterance.start, utterance.start + utterance.audio_seconds
+            times = [start + time for time in utterance.times]
+            part = _Part(start, end, utterance.tokens, times, utterance.log_probs)
+            if utterance.said_before:
+                part = part.between(utterance.said_before, len(part.tokens))
+            if utterance.overlap_seconds and self._parts:
+                before, middle = self._parts[-1], start + utterance.overlap_seconds / 2
+                kept, dropped = seam([*map(family.piece, before.tokens)], [*map(family.piece, part.tokens)])
+                self._parts[-1] = before.between(0, kept)._replace(end=middle)
+                part = part.between(dropped, len(part.tokens))._replace(start=middle)
+            if self._parts:
+                self._texts.append(family.text(self._parts[-1].tokens))
+            self._parts.append(part)
 
 
 class _Part(NamedTuple):
@@ -123,21 +164,3 @@ class _Part(NamedTuple):
         """Some of its tokens."""
         kept = slice(first, end)
         return self._replace(tokens=self.tokens[kept], times=self.times[kept], log_probs=self.log_probs[kept])
-
-
-def _joined(utterances: Sequence[Utterance], family: Family[Any]) -> list[_Part]:
-    """What two of them heard of the same audio is in one part only."""
-    parts: list[_Part] = []
-    for utterance in utterances:
-        start, end = utterance.start, utterance.start + utterance.audio_seconds
-        times = [start + time for time in utterance.times]
-        part = _Part(start, end, utterance.tokens, times, utterance.log_probs)
-        if utterance.said_before:
-            part = part.between(utterance.said_before, len(part.tokens))
-        if utterance.overlap_seconds and parts:
-            before, middle = parts[-1], start + utterance.overlap_seconds / 2
-            kept, dropped = seam([*map(family.piece, before.tokens)], [*map(family.piece, part.tokens)])
-            parts[-1] = before.between(0, kept)._replace(end=middle)
-            part = part.between(dropped, len(part.tokens))._replace(start=middle)
-        parts.append(part)
-    return parts

@@ -9,7 +9,7 @@ from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.engine.errors import DecodeFailed, RequestError
 from asrloop.engine.family import Family
 from asrloop.engine.outputs import Transcript, tensors_of
-from asrloop.engine.recording import Recording
+from asrloop.engine.recording import Progress, Recording
 from asrloop.engine.utterance import Utterance
 
 
@@ -65,6 +65,11 @@ class Request:
     def is_finished(self) -> bool:
         """Whether every row has its transcript or its error."""
         return all(recording.is_finished for recording in self.recordings)
+
+    def progress(self, family: Family[Any]) -> Progress:
+        """How far it is, all rows together."""
+        done, known, texts = zip(*(recording.progress(family) for recording in self.recordings), strict=True)
+        return Progress(sum(done), sum(known), " ".join(filter(None, texts)))
 
     def release(self) -> None:
         """Let go of the rows' way back here, and of what was still to be heard, once it is answered or refused.

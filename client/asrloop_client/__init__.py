@@ -21,7 +21,7 @@ from asrloop_client.errors import (
 )
 from asrloop_client.settings import PoolConfig, TlsConfig
 from asrloop_client.stream import AsyncStream, Stream
-from asrloop_client.transcript import Segment, StreamEvent, Timings, Transcript, Word
+from asrloop_client.transcript import Progress, Segment, StreamEvent, Timings, Transcript, Word
 
 logging.getLogger("asrloop_client").addHandler(logging.NullHandler())
 
@@ -43,6 +43,7 @@ __all__ = [
     "Overloaded",
     "PoolConfig",
     "PoolExhausted",
+    "Progress",
     "Segment",
     "ServerFailure",
     "ServerGone",

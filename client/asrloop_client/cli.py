@@ -161,12 +161,15 @@ def transcribe(
         shares: dict[str, float] = {}
         """How much of each file is done."""
 
-        def heard(name: str, done: float, known: float) -> None:
-            shares[name] = done / known
+        def heard(name: str, share: float) -> None:
+            shares[name] = share
             bar.update(task, completed=sum(shares.values()))
 
         with bar, connect(timeout=timeout, pooling=pooling, pool=pool) as client:
-            options: dict[str, Any] = {"concurrency": concurrency, "on_progress": heard}
+            options: dict[str, Any] = {
+                "concurrency": concurrency,
+                "on_progress": lambda far: heard(far.request_id, far.done / far.known),
+            }
             results: Iterable[tuple[Any, Any]]
             if output_dir is None:
                 results = zip(wanted, client.transcribe_many(wanted, return_errors=True, **options), strict=True)
@@ -176,11 +179,11 @@ def transcribe(
                 )
             for file, result in results:
                 if isinstance(result, Transcript):
-                    heard(result.request_id, 1, 1)
+                    heard(result.request_id, 1)
                     audio_seconds += result.duration or 0.0
                     _write(file, result, form, targets.get(file), alone=len(files) == 1)
                 else:
-                    heard(file, 1, 1)
+                    heard(file, 1)
                     failures.append(result)
                     if form is Form.JSON and output_dir is None:
                         typer.echo(json.dumps({"file": file, "error": type(result).__name__, "message": str(result)}))

@@ -25,7 +25,7 @@ from asrloop_client.transcript import Transcript
 
 T = TypeVar("T")
 Future = concurrent.futures.Future
-Progress = Callable[[int, int | None], object]
+Count = Callable[[int, int | None], object]
 """Called with how many are done and how many there are (None if `audios` has no length), before each result is handed out."""
 
 _LOOKAHEAD = 4
@@ -63,7 +63,7 @@ class BulkOptions(CallOptions, total=False):
 
     concurrency: int
     """At most so many at a time (default 8)."""
-    progress: Progress | None
+    progress: Count | None
     cancel: CancelToken | None
 
 
@@ -130,7 +130,7 @@ class _Bulk:
         ordered: bool,
         *,
         concurrency: int = 8,
-        progress: Progress | None = None,
+        progress: Count | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[CallOptions],
     ) -> None:

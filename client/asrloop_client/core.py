@@ -329,9 +329,9 @@ class Core:
         while job.on_progress is not None:
             await asyncio.sleep(_REPORT_SECONDS)
             try:
-                done, known = await endpoint.progress(job.request.cancel_key)
-                if known:
-                    job.on_progress(job.request.request_id, done, known)
+                progress = await endpoint.progress(job.request)
+                if progress.known:
+                    job.on_progress(progress)
             except AsrError as error:
                 LOG.debug("%s: no progress to be had: %s", endpoint.address, error)
             except Exception:  # the caller's own function

@@ -22,7 +22,8 @@ from asrloop_client.channel import Connection, Dialer
 from asrloop_client.errors import AsrError, Cancelled, ClientClosed, DeadlineExceeded, ServerGone
 from asrloop_client.pool import Pool, PoolStats
 from asrloop_client.settings import Settings
-from asrloop_client.wire import control_request, read_progress
+from asrloop_client.transcript import Progress
+from asrloop_client.wire import Request, control_request, read_progress
 
 _RANDOM = random.Random()  # noqa: S311 - it spreads pauses, it keeps no secret
 LOG = logging.getLogger("asrloop_client")
@@ -187,11 +188,10 @@ class Endpoint:
         if not self._closed:
             self._spawn(tell(), name="end_at_server")
 
-    async def progress(self, cancel_key: str) -> tuple[float, float]:
-        """How far the request with this key is: seconds done, and in all as far as known. Raises AsrError."""
-        return read_progress(
-            await self.ask("ModelInfer", control_request(self._settings.loop_model, "progress", cancel_key))
-        )
+    async def progress(self, request: Request) -> Progress:
+        """How far it is; with `known` 0 when the server has no such request. Raises AsrError."""
+        asked = control_request(self._settings.loop_model, "progress", request.cancel_key)
+        return read_progress(await self.ask("ModelInfer", asked), request.request_id)
 
     def state(self) -> ServerState:
         """A snapshot; from any thread."""

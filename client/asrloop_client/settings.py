@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TypedDict
 
 from asrloop_client.errors import InvalidConfig, require
+from asrloop_client.transcript import Progress
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 """gRPC metadata with lower-case names, or what gives it for each call (tracing)."""
 
 Parameter = str | bool | int | float
 
-OnProgress = Callable[[str, float, float], object]
-"""Called on the client's thread with a request_id, the seconds of audio that are done, and those in all as far as known."""
+OnProgress = Callable[[Progress], object]
+"""Called on the client's thread."""
 
 DEFAULT_SERVER = "localhost:8001"
 SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"

@@ -41,6 +41,19 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the server is with a transcription."""
+
+    request_id: str
+    done: float
+    """Seconds of audio."""
+    known: float
+    """Of these in all, as far as that is known."""
+    text: str
+    """What is certain of the transcript: it only grows, unless another server takes over."""
+
+
+@dataclass(frozen=True)
 class StreamEvent:
     """What is known of one segment of live audio now. Times are seconds from the start of the stream."""
 

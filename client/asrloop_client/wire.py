@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2
 from asrloop_client.audio import EncodedFile, Pcm
 from asrloop_client.errors import InvalidAudio, ServerFailure
 from asrloop_client.settings import Parameter
-from asrloop_client.transcript import StreamEvent, Transcript, segments_of, words_of
+from asrloop_client.transcript import Progress, StreamEvent, Transcript, segments_of, words_of
 
 _TOKEN_PADDING = -1
 _LARGE_BLOCK_BYTES = 16 << 20
@@ -133,11 +133,11 @@ def read_event(response: Any, address: str) -> tuple[StreamEvent | None, bool]:
         ) from None
 
 
-def read_progress(response: Any) -> tuple[float, float]:
-    """Seconds of audio that are done, and in all as far as known; 0, 0 when the server knows no such request."""
+def read_progress(response: Any, request_id: str) -> Progress:
+    """How far a request is; with `known` 0 when the server knows no such request."""
     outputs = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=False))
     done, known = (*_numbers("f", outputs.get("PROGRESS", b"")), 0.0, 0.0)[:2]
-    return done, known
+    return Progress(request_id, done, known, "".join(_strings(outputs.get("TRANSCRIPTS", b""))[:1]))
 
 
 def read_reply(response: Any, address: str, duration: float | None = None) -> Transcript:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import os
 import pty
 import re
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, DeadlineExceeded, InvalidAudio
+from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, DeadlineExceeded, InvalidAudio, Progress
 from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
@@ -128,10 +129,10 @@ def long_file(beckett: NDArray[np.float32], count: int) -> bytes:
 def test_a_long_file_has_segments_and_tells_how_far_it_is(
     connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
 ) -> None:
-    told: list[tuple[str, float, float]] = []
+    told: list[Progress] = []
     count = 40
     heard = connect(server.grpc_endpoint).transcribe(
-        long_file(beckett, count), request_id="mine", timeout=120, on_progress=lambda *each: told.append(each)
+        long_file(beckett, count), request_id="mine", timeout=120, on_progress=told.append
     )
     assert heard.text.lower().count("no matter") == count
     assert len(heard.segments) >= count
@@ -139,9 +140,12 @@ def test_a_long_file_has_segments_and_tells_how_far_it_is(
     assert heard.to_srt().count(" --> ") == len(heard.segments)
     assert told
     seconds = count * (beckett.size + 24_000) / 16_000
-    assert {(name, round(known)) for name, _, known in told} == {("mine", round(seconds))}
-    assert 0 < told[-1][1] < seconds
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert {(far.request_id, round(far.known)) for far in told} == {("mine", round(seconds))}
+    assert 0 < told[-1].done < seconds
+    assert [far.done for far in told] == sorted(far.done for far in told)
+    assert told[-1].text
+    for text, longer in itertools.pairwise([*(far.text for far in told), heard.text]):
+        assert longer.startswith(text)
 
 
 def test_the_bar_moves_while_one_file_is_transcribed(

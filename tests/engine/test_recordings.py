@@ -196,15 +196,16 @@ def test_cancelling_in_the_middle_frees_everything(engine: Engine, family: Count
     closed = threading.Event()
     request = start(caller, LongAudio(endless, seconds=7_200.0, close=closed.set), key="k" * 16)
     assert eventually(lambda: engine.progress("k" * 16)[0] > 1.0)
-    done, known = engine.progress("k" * 16)
+    done, known, text = engine.progress("k" * 16)
     assert done < known == 7_200.0
+    assert text
     assert engine.cancel("k" * 16) == 1
     caller.wait(1)
     assert "[cancelled]" in str(request.error)
     assert eventually(lambda: not cut(engine))
     assert closed.is_set()
     assert engine.scheduler.is_idle
-    assert engine.progress("k" * 16) == (0.0, 0.0)
+    assert engine.progress("k" * 16) == (0.0, 0.0, "")
 
 
 def test_a_deadline_ends_a_recording_of_which_no_window_is_there_yet(engine: Engine) -> None:

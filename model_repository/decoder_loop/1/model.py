@@ -16,7 +16,7 @@ from asrloop.engine.engine import Engine
 from asrloop.engine.errors import RequestError
 from asrloop.engine.inputs import cancel_key_of, deadline_of, hint_of, rows_of
 from asrloop.engine.metrics import EngineMetrics, MetricSpec, Publisher
-from asrloop.engine.outputs import CANCELLED, PROGRESS
+from asrloop.engine.outputs import CANCELLED, progress_tensors
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.graphs import Graph, Tensors
@@ -79,7 +79,7 @@ class TritonPythonModel:
             ended = self.engine.cancel(parameters["cancel"])
             return reply.send({CANCELLED.name: np.array([[ended]], CANCELLED.dtype)})
         if "progress" in parameters:
-            return reply.send({PROGRESS.name: np.array([self.engine.progress(parameters["progress"])], PROGRESS.dtype)})
+            return reply.send(progress_tensors(*self.engine.progress(parameters["progress"])))
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         rows, rate = rows_of(tensors, parameters, self.settings.audio)
         hint = hint_of(tensors, rows, self.family)
