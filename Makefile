@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run serve models test test-cpu test-faults test-chaos test-gate test-torch test-release audit licences lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run demo serve models test test-cpu test-faults test-chaos test-gate test-torch test-release audit licences lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -14,6 +14,9 @@ help: ## Show this
 
 run: .venv/ready models ## Start a real tritonserver, transcribe real speech through it, stop. ARGS: audio files
 	@.venv/bin/asrloop run $(ARGS)
+
+demo: .venv/ready-gateway models ## A server and the gateway with its page in the foreground until Ctrl-C. ARGS: --port
+	@exec .venv/bin/python scripts/demo.py $(ARGS)
 
 serve: .venv/ready models ## Serve in the foreground until Ctrl-C. ARGS: --http-port, --grpc-port, ... (see --help)
 	@exec .venv/bin/asrloop serve $(ARGS)
@@ -86,9 +89,14 @@ setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
 	@$(PIP_INSTALL) --editable . --editable './client[cli]'
 	@touch $@
 
-.venv/ready-dev: .venv/ready benchmarks/pyproject.toml training/pyproject.toml
+.venv/ready-gateway: .venv/ready gateway/pyproject.toml
+	@echo "Installing the gateway ..."
+	@$(PIP_INSTALL) --editable ./client --editable ./gateway
+	@touch $@
+
+.venv/ready-dev: .venv/ready-gateway benchmarks/pyproject.toml training/pyproject.toml
 	@echo "Installing what the tests need ..."
-	@$(PIP_INSTALL) --editable '.[dev]' --editable './client[cli]' --editable ./benchmarks --editable ./training
+	@$(PIP_INSTALL) --editable '.[dev]' --editable './client[cli]' --editable ./gateway --editable ./benchmarks --editable ./training
 	@touch $@
 
 .venv/ready-release: .venv/ready-dev

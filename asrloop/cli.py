@@ -125,6 +125,19 @@ def serve(
             _say("Stopped.")
 
 
+try:
+    from asrloop_gateway import cli as gateway_cli
+except ImportError:
+
+    @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def gateway() -> None:
+        """Serve OpenAI's speech API and a page for browsers: needs the package asrloop-gateway."""
+        console.print("error: this needs the gateway: pip install asrloop-gateway, or ./gateway", style="red")
+        raise typer.Exit(1)
+else:
+    app.command()(gateway_cli.gateway)
+
+
 @app.command()
 def health(
     server: Annotated[

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import uvicorn  # type: ignore[import-not-found]
+import uvicorn
 from fastapi import Body, FastAPI  # type: ignore[import-not-found]
 from fastapi.responses import PlainTextResponse  # type: ignore[import-not-found]
 

@@ -1,0 +1,145 @@
+"""The routes, and what every answer has in common: a request id, headers for browsers, errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.health import Health
+from asrloop_gateway.live import LiveStreams
+from asrloop_gateway.realtime import Realtime
+from asrloop_gateway.transcriptions import Transcriptions
+
+LOG = logging.getLogger("asrloop_gateway")
+_PAGE = Path(__file__).parent / "page"
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _PAGE_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "microphone=(self)",
+}
+
+
+def make_app(gateway: Gateway) -> Starlette:
+    """The gateway as an ASGI application."""
+    transcriptions, live, realtime = Transcriptions(gateway), LiveStreams(gateway), Realtime(gateway)
+    health = Health(gateway)
+
+    async def page(_: Request) -> Response:
+        return FileResponse(_PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    async def metrics(request: Request) -> Response:
+        gateway.admission.admit(request)
+        return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(request: Request) -> Response:
+        """Those of the servers that take audio from here; any other name is taken as well."""
+        gateway.admission.admit(request)
+        names = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
+        served = [{"id": name, "object": "model", "created": gateway.started, "owned_by": "asrloop"} for name in names]
+        return JSONResponse({"object": "list", "data": served})
+
+    async def translations(request: Request) -> Response:
+        gateway.admission.admit(request)
+        raise bad_request(
+            "not_supported", "translation is not served: /v1/audio/transcriptions gives the text in the language spoken"
+        )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await health.look()
+        yield
+        await gateway.client.close()
+
+    allowed = list(gateway.settings.allowed_origins)
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Mount("/page", StaticFiles(directory=_PAGE)),
+            Route("/health", health.get),
+            Route("/metrics", metrics),
+            Route("/v1/models", models),
+            Route("/v1/audio/transcriptions", transcriptions.post, methods=["POST"]),
+            Route("/v1/audio/translations", translations, methods=["POST"]),
+            WebSocketRoute("/v1/stream", live.serve),
+            WebSocketRoute("/v1/realtime", realtime.serve),
+        ],
+        middleware=[
+            Middleware(_Common),
+            *(
+                [Middleware(CORSMiddleware, allow_origins=allowed, allow_methods=["*"], allow_headers=["*"])]
+                if allowed
+                else []
+            ),
+        ],
+        exception_handlers={ApiError: _told, HTTPException: _no_route},
+        lifespan=lifespan,
+    )
+
+
+class _Common:
+    """Gives each request an id, and each answer the headers that all have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers.update({**_HEADERS, "X-Request-ID": request_id})
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            LOG.exception("%s: the request failed", request_id)
+            if started:
+                raise
+            error = ApiError(500, "failed", f"the request failed: tell the keeper of this service its id, {request_id}")
+            await error.response()(scope, receive, send_with_headers)
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return error.response()
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    known = "see GET / and docs/gateway.md"
+    return ApiError(
+        error.status_code, "not_found", f"{request.method} {request.url.path}: {error.detail}; {known}"
+    ).response()

@@ -1,0 +1,70 @@
+"""The command `asrloop-gateway`, which is also `asrloop gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def gateway(
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Triton's gRPC address host:port, or several with commas between. Default: localhost:8001.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Default: 9000.", min=0, max=65535, show_default=False)] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on. Default: 127.0.0.1. Any other wants keys.", show_default=False),
+    ] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option(help="File with the keys callers must have, one a line.", show_default=False)
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file, for https.", show_default=False)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.", show_default=False)] = None,
+) -> None:
+    """Serve OpenAI's speech API, live audio and a page for browsers in front of Triton until Ctrl-C.
+
+    Every other limit is a variable ASRLOOP_GATEWAY_<NAME>: see docs/gateway.md.
+    """
+    # Here, because the command line of asrloop has other commands, which need none of it.
+    from asrloop_gateway.server import serve
+    from asrloop_gateway.settings import Settings
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    given = {
+        "server": server,
+        "port": port,
+        "host": host,
+        "keys_file": keys_file,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+    }
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # pydantic checks them
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+    def ready(listening: int) -> None:
+        scheme = "http" if settings.tls_certificate is None else "https"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        typer.echo(f"Gateway ready.  page  {scheme}://{host}:{listening}/", err=True)
+        typer.echo(f"                API   {scheme}://{host}:{listening}/v1", err=True)
+        typer.echo("Ctrl-C stops it.", err=True)
+
+    asyncio.run(serve(settings, ready))
+    typer.echo("Stopped.", err=True)
+
+
+if __name__ == "__main__":
+    app()

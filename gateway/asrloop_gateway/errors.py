@@ -1,0 +1,88 @@
+"""What callers are told when something fails, in the shape of OpenAI's API. Says nothing of the servers behind."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from asrloop_client import (
+    AsrError,
+    ClientClosed,
+    DeadlineExceeded,
+    InvalidAudio,
+    ModelNotReady,
+    Overloaded,
+    PoolExhausted,
+    ServerGone,
+)
+from starlette.responses import JSONResponse
+
+RETRY_SECONDS = 2
+"""Told to callers who may try again at once."""
+
+# What stands before the code names a server; what follows the message is advice for its keeper.
+_SAID = re.compile(r"\[[a-z_]+\] (.*)", re.DOTALL)
+_CLOSE_CODES = {400: 1008, 401: 1008, 403: 1008, 408: 1008, 413: 1009, 429: 1013, 503: 1013}
+
+
+class ApiError(Exception):
+    """An error for the caller: HTTP status, stable code, message, and after how many seconds another try makes sense."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.param, self.retry_after = status, code, message, param, retry_after
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The error as OpenAI's clients read it."""
+        kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(self.status)
+        kind = kind or ("server_error" if self.status >= 500 else "invalid_request_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def close_code(self) -> int:
+        """For a WebSocket (RFC 6455, 7.4.1)."""
+        return _CLOSE_CODES.get(self.status, 1011)
+
+    def response(self) -> JSONResponse:
+        """As an HTTP response. It ends the connection where the request may not have been read to its end."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, round(self.retry_after)))
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        if self.status != 404:
+            headers["Connection"] = "close"
+        return JSONResponse(self.body, self.status, headers)
+
+
+def bad_request(code: str, message: str, param: str | None = None) -> ApiError:
+    """A request that cannot be answered as it is."""
+    return ApiError(400, code, message, param=param)
+
+
+def closing() -> ApiError:
+    """The gateway stops."""
+    return ApiError(
+        503, "closing", "the gateway is stopping: try again, another one may answer", retry_after=RETRY_SECONDS
+    )
+
+
+def from_asr(error: AsrError) -> ApiError:
+    """What an error of the servers behind means to the caller."""
+    said = _SAID.search(str(error))
+    if isinstance(error, InvalidAudio):
+        return bad_request(error.code or "invalid_audio", said[1] if said else str(error), "file")
+    if isinstance(error, Overloaded | PoolExhausted):
+        return ApiError(503, "overloaded", "all servers are busy: try again later", retry_after=RETRY_SECONDS)
+    if isinstance(error, ClientClosed):
+        return closing()
+    if isinstance(error, ServerGone | ModelNotReady):
+        message = "no server can be reached now: try again later"
+        return ApiError(503, "unavailable", message, retry_after=5 * RETRY_SECONDS)
+    if isinstance(error, DeadlineExceeded):
+        message = "there was no answer in time: send shorter audio, or try again when there is less to do"
+        return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)
+    return ApiError(500, "failed", "the transcription failed: tell the keeper of this service, who finds it in the log")

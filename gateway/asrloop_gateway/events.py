@@ -1,0 +1,88 @@
+"""A transcription as server-sent events, of the names and fields of OpenAI's API. Deltas are only ever added."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from asrloop_client import Progress, Transcript
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from asrloop_gateway.errors import ApiError
+from asrloop_gateway.formats import rounded, seconds_of
+from asrloop_gateway.gateway import Outcome
+
+OnProgress = Callable[[Progress], object]
+Transcribe = Callable[[OnProgress], Coroutine[Any, Any, Transcript]]
+_HEARTBEAT_SECONDS = 10.0
+"""Without a word for so long a comment is sent, so that no proxy takes the connection for dead."""
+
+
+class EventResponse(StreamingResponse):
+    """Events, the first of which is there; `held` is let go of when the last is sent, or the caller has gone."""
+
+    def __init__(self, first: str, rest: AsyncGenerator[str, None], outcome: Outcome, held: AsyncExitStack) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(self._all(first, rest, outcome), media_type="text/event-stream", headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+    async def _all(self, first: str, rest: AsyncGenerator[str, None], outcome: Outcome) -> AsyncGenerator[str, None]:
+        yield first
+        try:
+            async for event in rest:
+                yield event
+        except ApiError as error:
+            outcome.status = error.status
+            yield "event: error\n" + _event("error", **error.body)
+
+
+async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments: bool) -> AsyncGenerator[str, None]:
+    """The events of a transcription, which is cancelled when this is closed. Raises ApiError."""
+    news = asyncio.Queue[Progress]()
+    said = ""
+    call = asyncio.ensure_future(transcribe(news.put_nowait))
+    try:
+        while not call.done():
+            waiting = asyncio.ensure_future(news.get())
+            await asyncio.wait({call, waiting}, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.cancel():
+                if not call.done():
+                    yield ": waiting\n\n"
+                continue
+            progress = waiting.result()
+            if tells_progress:
+                yield _event("transcript.progress", seconds=rounded(progress.done), duration=rounded(progress.known))
+            if len(progress.text) > len(said) and progress.text.startswith(said):
+                yield _event("transcript.text.delta", delta=progress.text[len(said) :])
+                said = progress.text
+        transcript = call.result()
+    finally:
+        call.cancel()
+    for event in _last(transcript, said, tells_segments):
+        yield event
+
+
+def _last(transcript: Transcript, said: str, tells_segments: bool) -> Iterator[str]:
+    # Another server, which took over from one that died, may have heard something else: then only `done` has it right.
+    if len(transcript.text) > len(said) and transcript.text.startswith(said):
+        yield _event("transcript.text.delta", delta=transcript.text[len(said) :])
+    if tells_segments:
+        for number, each in enumerate(transcript.segments):
+            times = {"start": rounded(each.start), "end": rounded(each.end)}
+            yield _event("transcript.text.segment", id=str(number), **times, text=each.text, speaker="")
+    tokens = {"input_tokens": 0, "output_tokens": len(transcript.tokens), "total_tokens": len(transcript.tokens)}
+    usage = {"type": "tokens", **tokens, "seconds": rounded(seconds_of(transcript))}
+    yield _event("transcript.text.done", text=transcript.text, usage=usage)
+
+
+def _event(kind: str, **fields: Any) -> str:
+    return f"data: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n"

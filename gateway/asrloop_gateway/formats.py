@@ -1,0 +1,104 @@
+"""A transcript in the forms of OpenAI's `response_format`."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from asrloop_client import Segment, Transcript
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+Form = Callable[[Transcript, "Wishes"], Response]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller asked for, besides the transcript."""
+
+    model: str
+    """Any name; told again, as OpenAI does."""
+    granularities: Collection[str] = ("segment",)
+    language: str = "english"
+    """What the served model speaks."""
+
+
+def seconds_of(transcript: Transcript) -> float:
+    """The length of the audio; where a header does not say it, as far as words were heard."""
+    if transcript.duration is not None:
+        return transcript.duration
+    return max((segment.end for segment in transcript.segments), default=0.0)
+
+
+def rounded(seconds: float) -> float:
+    """To the millisecond."""
+    return round(seconds, 3)
+
+
+def usage(transcript: Transcript) -> dict[str, Any]:
+    """What OpenAI would bill."""
+    return {"type": "duration", "seconds": math.ceil(seconds_of(transcript))}
+
+
+def _json(transcript: Transcript, wishes: Wishes) -> Response:
+    return JSONResponse({"text": transcript.text, "model": wishes.model, "usage": usage(transcript)})
+
+
+def _text(transcript: Transcript, _: Wishes) -> Response:
+    return PlainTextResponse(transcript.text + "\n")
+
+
+def _srt(transcript: Transcript, _: Wishes) -> Response:
+    return PlainTextResponse(transcript.to_srt(), media_type="application/x-subrip")
+
+
+def _vtt(transcript: Transcript, _: Wishes) -> Response:
+    return PlainTextResponse(transcript.to_vtt(), media_type="text/vtt")
+
+
+def _verbose_json(transcript: Transcript, wishes: Wishes) -> Response:
+    body: dict[str, Any] = {
+        "task": "transcribe",
+        "language": wishes.language,
+        "duration": rounded(seconds_of(transcript)),
+        "text": transcript.text,
+        "model": wishes.model,
+        "usage": usage(transcript),
+        "complete": transcript.complete,
+    }
+    if "segment" in wishes.granularities:
+        body["segments"] = [_segment(transcript, number, each) for number, each in enumerate(transcript.segments)]
+    if "word" in wishes.granularities:
+        body["words"] = [
+            {"word": each.text, "start": rounded(each.start), "end": rounded(each.end)} for each in transcript.words
+        ]
+    return JSONResponse(body)
+
+
+def _segment(transcript: Transcript, number: int, segment: Segment) -> dict[str, Any]:
+    """All that OpenAI's clients read. docs/gateway.md says which values are measured and which only stand there."""
+    encoded = segment.text.encode()
+    pairs = zip(transcript.tokens, transcript.token_times, strict=False)
+    return {
+        "id": number,
+        "seek": round(100 * segment.start),
+        "start": rounded(segment.start),
+        "end": rounded(segment.end),
+        "text": segment.text,
+        "tokens": [token for token, time in pairs if segment.start <= time < segment.end],
+        "temperature": 0.0,
+        "avg_logprob": 0.0 if transcript.confidence is None else math.log(max(transcript.confidence, 1e-6)),
+        "compression_ratio": len(encoded) / len(zlib.compress(encoded)),
+        "no_speech_prob": 0.0,
+    }
+
+
+FORMATS: dict[str, Form] = {
+    "json": _json,
+    "text": _text,
+    "srt": _srt,
+    "verbose_json": _verbose_json,
+    "vtt": _vtt,
+}

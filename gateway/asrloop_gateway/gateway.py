@@ -1,0 +1,115 @@
+"""What all routes share: settings, the client of the servers, admission, metrics, and the end. Knows no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+
+from asrloop_client import AsyncAsrClient, AsyncStream, DeadlineExceeded, PoolConfig
+
+from asrloop_gateway.admission import Admission
+from asrloop_gateway.budget import Budget
+from asrloop_gateway.errors import RETRY_SECONDS, ApiError, closing
+from asrloop_gateway.metrics import Metrics
+from asrloop_gateway.settings import Settings
+
+_CALLS_PER_CHANNEL = 8
+"""Live streams keep their channel for as long as they last."""
+GONE = 499
+"""The status in the metrics of a caller that went away before the answer."""
+
+
+@dataclass
+class Outcome:
+    """What the metrics are to count."""
+
+    status: int
+
+
+class Gateway:
+    """Lives in one asyncio loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.admission = Admission(settings)
+        self.metrics = Metrics()
+        self.started = int(time.time())
+        channels = -(-(settings.transcriptions + settings.sockets) // _CALLS_PER_CHANNEL) + 1
+        self.client = AsyncAsrClient(
+            settings.server.replace(",", " "),
+            prewarm=False,
+            timeout=settings.transcription_seconds,
+            pool=PoolConfig(min_channels=min(4, channels), max_channels=channels, calls_per_channel=_CALLS_PER_CHANNEL),
+            probe_interval=10.0,
+        )
+        self.closing = asyncio.Event()
+        """Set when the gateway stops: nothing new begins, what runs comes to its end."""
+        self._running = 0
+        self._uploads = 0
+        self._memory = Budget(int(settings.memory_megabytes * 1e6))
+
+    @contextmanager
+    def running(self, route: str, status: int = 200) -> Iterator[Outcome]:
+        """Around a request or a socket: counts it, with `status` unless it fails. Raises ApiError when the gateway stops."""
+        began, outcome = time.monotonic(), Outcome(status)
+        self._running += 1
+        self.metrics.running.labels(route).inc()
+        try:
+            if self.closing.is_set():
+                raise closing()
+            yield outcome
+        except ApiError as error:
+            outcome.status = error.status
+            raise
+        except asyncio.CancelledError:
+            outcome.status = GONE
+            raise
+        except BaseException:
+            outcome.status = 500
+            raise
+        finally:
+            self._running -= 1
+            self.metrics.running.labels(route).dec()
+            self.metrics.requests.labels(route, outcome.status).inc()
+            self.metrics.seconds.labels(route).observe(time.monotonic() - began)
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Around the reading and transcribing of an upload. Raises ApiError 503 for one too many."""
+        if self._uploads >= self.settings.transcriptions:
+            message = f"{self._uploads} uploads are under way, the most there may be: try again later"
+            raise ApiError(503, "overloaded", message, retry_after=RETRY_SECONDS)
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
+
+    def memory(self, size: int) -> AbstractAsyncContextManager[None]:
+        """To be entered around holding `size` bytes; waits until others have freed theirs."""
+        return self._memory.share(size)
+
+    async def server_there(self) -> None:
+        """Return when a server is there. Raises ApiError 503 when none comes in time."""
+        if any(state.ready for state in self.client.stats()):
+            return
+        try:
+            await self.client.wait_until_ready(self.settings.server_seconds)
+        except DeadlineExceeded:
+            raise ApiError(
+                503, "unavailable", "no server can be reached now: try again later", retry_after=10
+            ) from None
+
+    def stream(self, rate: int) -> AsyncStream:
+        """Live audio of `rate` Hz. A server that is lost is replaced; the open segment is heard again."""
+        return self.client.stream(sample_rate=rate, timeout=self.settings.server_seconds, resume=True)
+
+    async def drain(self) -> None:
+        """Refuse what is new, and wait for what runs, for a limited time."""
+        self.closing.set()
+        until = time.monotonic() + self.settings.drain_seconds
+        while self._running and time.monotonic() < until:
+            await asyncio.sleep(0.05)

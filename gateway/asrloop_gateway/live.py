@@ -1,0 +1,77 @@
+"""WS /v1/stream: 16-bit PCM in, and of every segment its stable text, its tail, and in the end its final text out."""
+
+from __future__ import annotations
+
+from asrloop_client import AsyncStream, StreamEvent
+from starlette.websockets import WebSocket
+
+from asrloop_gateway.errors import bad_request
+from asrloop_gateway.formats import rounded
+from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.sockets import Message, Socket, serve, side_by_side
+
+ROUTE = "stream"
+
+
+class LiveStreams:
+    """The route."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """One socket, from its first message to its last."""
+        await serve(websocket, self._gateway, ROUTE, self._talk)
+
+    async def _talk(self, socket: Socket) -> None:
+        first = await socket.receive()
+        rate, first = (_rate(first), b"") if _is(first, "start") else (16_000, first)
+        await self._gateway.server_there()
+        async with self._gateway.stream(rate) as stream:
+            await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream))
+
+    async def _feed(self, socket: Socket, stream: AsyncStream, message: Message | None, rate: int) -> None:
+        metrics = self._gateway.metrics
+        while isinstance(message, bytes):
+            if len(message) % 2:
+                raise bad_request(
+                    "invalid_audio", f"a message has {len(message)} bytes: send 16-bit PCM, 2 bytes a sample"
+                )
+            metrics.bytes.labels(ROUTE).inc(len(message))
+            metrics.audio.labels(ROUTE).inc(len(message) / 2 / rate)
+            await stream.send(message)
+            message = await socket.receive()
+        if message is not None and not _is(message, "end"):
+            raise bad_request(
+                "invalid_message", f"a message of type {message.get('type')!r:.50}: send PCM, or {{'type': 'end'}}"
+            )
+        await stream.finish()
+
+
+async def _tell(socket: Socket, stream: AsyncStream) -> None:
+    async for event in stream:
+        await socket.send(_fields(event))
+
+
+def _fields(event: StreamEvent) -> dict[str, object]:
+    """Those of asr_stream, in lower case."""
+    return {
+        "segment": event.segment,
+        "stable": event.stable,
+        "tail": event.tail,
+        "final": event.final,
+        "times": [rounded(event.start), rounded(event.heard)],
+    }
+
+
+def _is(message: Message | None, kind: str) -> bool:
+    return isinstance(message, dict) and message.get("type") == kind
+
+
+def _rate(start: Message | None) -> int:
+    rate = start.get("sample_rate", 16_000) if isinstance(start, dict) else None
+    if not isinstance(rate, int) or not 8_000 <= rate <= 48_000:
+        raise bad_request(
+            "invalid_audio", f"sample_rate is {rate!r:.50}: give a whole number in 8000..48000", "sample_rate"
+        )
+    return rate

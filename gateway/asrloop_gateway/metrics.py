@@ -1,0 +1,34 @@
+"""What /metrics says, for Prometheus. Names begin with asrloop_gateway_ and do not change."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """One gateway's numbers, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "asrloop_gateway_requests",
+            "Requests and sockets that ended, by route and HTTP status; sockets that ended well have 101",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "asrloop_gateway_request_seconds",
+            "From the first byte of a request to the last of its answer; of sockets, how long they were open",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.bytes = Counter(
+            "asrloop_gateway_received_bytes", "Bytes of audio received", ["route"], registry=self.registry
+        )
+        self.audio = Counter(
+            "asrloop_gateway_audio_seconds", "Seconds of audio transcribed", ["route"], registry=self.registry
+        )
+        self.running = Gauge("asrloop_gateway_running", "Requests and sockets now", ["route"], registry=self.registry)

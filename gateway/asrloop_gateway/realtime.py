@@ -1,0 +1,227 @@
+"""WS /v1/realtime?intent=transcription, as OpenAI's clients speak it: appended audio in, the text of its items out.
+
+With turn detection every segment of the live stream is an item; without it, what was appended until a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import Any
+
+from asrloop_client import AsyncStream
+from starlette.websockets import WebSocket
+
+from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.sessions import Session, Transcription, new_id
+from asrloop_gateway.sockets import Message, Socket, serve
+
+ROUTE = "realtime"
+_LEAST_MILLISECONDS = 100
+"""Of audio in a commit."""
+
+
+class Realtime:
+    """The route."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """One socket, from its first message to its last."""
+        session = Session(transcription=Transcription(model=websocket.query_params.get("model", "asr_stream")[:200]))
+        await serve(websocket, self._gateway, ROUTE, lambda socket: Conversation(socket, self._gateway, session).run())
+
+
+class _Item:
+    """What the caller is told of one item. Times are seconds of the session."""
+
+    def __init__(self, socket: Socket, start: float) -> None:
+        self._socket, self.id, self._start, self._said = socket, new_id("item"), start, ""
+
+    async def tell(self, kind: str, **fields: Any) -> None:
+        """An event of the input buffer about it."""
+        await self._socket.send({"type": f"input_audio_buffer.{kind}", **_event_id(), "item_id": self.id, **fields})
+
+    async def grow(self, text: str) -> None:
+        """Tell what its text, which begins with all that was told, has more."""
+        delta, self._said = text[len(self._said) :], text
+        if delta:
+            await self._tell_text("delta", delta=delta)
+
+    async def complete(self, text: str, end: float) -> None:
+        """Tell all of its text."""
+        await self.grow(text)
+        usage = {"type": "duration", "seconds": round(end - self._start, 3)}
+        await self._tell_text("completed", transcript=text, usage=usage)
+
+    async def _tell_text(self, kind: str, **fields: Any) -> None:
+        kind = f"conversation.item.input_audio_transcription.{kind}"
+        await self._socket.send({"type": kind, **_event_id(), "item_id": self.id, "content_index": 0, **fields})
+
+
+class Conversation:
+    """One socket's session. Messages are done one after another; the stream's events are told by a task."""
+
+    def __init__(self, socket: Socket, gateway: Gateway, session: Session) -> None:
+        self._socket, self._gateway, self._session, self._id = socket, gateway, session, new_id("sess")
+        self._stream: AsyncStream | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._began = self._heard = 0.0
+        """Where the stream's audio begins and ends."""
+        self._item: _Item | None = None
+        self._before: str | None = None
+        """The last item."""
+
+    async def run(self) -> None:
+        """Until the caller goes, or the gateway stops: then what was said comes to its end."""
+        await self._tell("session.created", session=self._described())
+        try:
+            while (message := await self._next()) is not None:
+                await self._answer(message)
+            await self._finish()
+        finally:
+            await self._drop()
+
+    async def _next(self) -> Message | None:
+        """The next message. What ends the stream ends the session, and does not wait for one."""
+        receiving = asyncio.ensure_future(self._socket.receive())
+        try:
+            await asyncio.wait({receiving, *filter(None, [self._telling])}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done() and self._telling is not None:
+                self._telling.result()
+            return await receiving
+        finally:
+            receiving.cancel()
+
+    async def _answer(self, message: Message) -> None:
+        """What makes no sense is answered with an error, and the session goes on."""
+        known = {
+            "session.update": self._update,
+            "transcription_session.update": self._update,
+            "input_audio_buffer.append": self._append,
+            "input_audio_buffer.commit": self._commit,
+            "input_audio_buffer.clear": self._clear,
+        }
+        fields = message if isinstance(message, dict) else {"type": "binary"}
+        try:
+            if (kind := fields.get("type")) not in known:
+                raise bad_request("invalid_message", f"type is {kind!r:.60}: send one of {', '.join(known)}", "type")
+            await known[kind](fields)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            await self._tell("error", error={**error.body["error"], "event_id": fields.get("event_id")})
+
+    async def _update(self, fields: dict[str, Any]) -> None:
+        new = self._session.updated(fields)
+        if self._stream is not None and (new.format, new.turn_detection) != (
+            self._session.format,
+            self._session.turn_detection,
+        ):
+            raise bad_request(
+                "invalid_session",
+                "format and turn_detection cannot change while there is audio: commit or clear it first",
+            )
+        self._session = new
+        beta = str(fields["type"]).startswith("transcription_session")
+        await self._tell(f"{'transcription_' if beta else ''}session.updated", session=self._described(beta))
+
+    async def _append(self, fields: dict[str, Any]) -> None:
+        try:
+            content = base64.b64decode(fields.get("audio", ""), validate=True)
+        except (binascii.Error, TypeError, ValueError) as error:
+            raise bad_request("invalid_audio", f"audio is not base64: {error}", "audio") from None
+        samples = self._session.samples(content)
+        if self._stream is None:
+            await self._gateway.server_there()
+            self._stream, self._began = self._gateway.stream(self._session.rate), self._heard
+            await self._stream.__aenter__()
+            events = self._tell_turns if self._session.turn_detection else self._tell_item
+            self._telling = asyncio.ensure_future(events(self._stream))
+        seconds = samples.size / self._session.rate
+        self._heard += seconds
+        self._gateway.metrics.bytes.labels(ROUTE).inc(len(content))
+        self._gateway.metrics.audio.labels(ROUTE).inc(seconds)
+        await self._stream.send(samples)
+
+    async def _commit(self, fields: dict[str, Any]) -> None:
+        appended = 1000 * (self._heard - self._began) if self._stream is not None else 0.0
+        if appended < _LEAST_MILLISECONDS:
+            raise bad_request(
+                "input_audio_buffer_commit_empty",
+                f"{appended:.0f} ms of audio are there: append {_LEAST_MILLISECONDS} ms or more before a commit",
+            )
+        before = self._before
+        if self._session.turn_detection is None and self._item is not None:
+            await self._tell_committed(self._item)
+        await self._finish()
+        if self._before == before:  # silence is an item without text
+            item = _Item(self._socket, self._began)
+            await self._tell_committed(item)
+            await item.complete("", self._heard)
+
+    async def _clear(self, fields: dict[str, Any]) -> None:
+        await self._drop()
+        await self._tell("input_audio_buffer.cleared")
+
+    async def _tell_turns(self, stream: AsyncStream) -> None:
+        """Every segment with words is an item."""
+        async for event in stream:
+            if self._item is None and not event.text:
+                continue
+            if self._item is None:
+                start = self._began + event.start
+                self._item = _Item(self._socket, start)
+                await self._item.tell("speech_started", audio_start_ms=round(1000 * start))
+            if not event.final:
+                await self._item.grow(event.stable)
+                continue
+            item, self._item, end = self._item, None, self._began + event.heard
+            await item.tell("speech_stopped", audio_end_ms=round(1000 * end))
+            await self._tell_committed(item)
+            await item.complete(event.stable, end)
+
+    async def _tell_item(self, stream: AsyncStream) -> None:
+        """All segments are one item."""
+        item = self._item = _Item(self._socket, self._began)
+        finals: list[str] = []
+        async for event in stream:
+            text = " ".join(filter(None, (*finals, event.stable)))
+            if event.final:
+                finals.append(event.stable)
+            await item.grow(text)
+        await item.complete(" ".join(filter(None, finals)), self._heard)
+
+    async def _tell_committed(self, item: _Item) -> None:
+        await item.tell("committed", previous_item_id=self._before)
+        self._before = item.id
+
+    async def _finish(self) -> None:
+        """End the stream, and tell all that is left of it."""
+        if self._stream is not None and self._telling is not None:
+            await self._stream.finish()
+            await self._telling
+        await self._drop()
+
+    async def _drop(self) -> None:
+        """End the stream at once."""
+        stream, telling = self._stream, self._telling
+        self._stream = self._telling = self._item = None
+        if telling is not None:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        if stream is not None:
+            await stream.close()
+
+    def _described(self, beta: bool = False) -> dict[str, Any]:
+        return {"id": self._id, **self._session.described(beta)}
+
+    async def _tell(self, kind: str, **fields: Any) -> None:
+        await self._socket.send({"type": kind, **_event_id(), **fields})
+
+
+def _event_id() -> dict[str, str]:
+    return {"event_id": new_id("event")}

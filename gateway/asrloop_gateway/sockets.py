@@ -1,0 +1,122 @@
+"""An accepted WebSocket of either kind: its limits of time and number, its errors, its end. Knows no messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from asrloop_client import AsrError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from asrloop_gateway.admission import subprotocol_of
+from asrloop_gateway.errors import ApiError, bad_request, from_asr
+from asrloop_gateway.gateway import GONE, Gateway
+
+Message = dict[str, Any] | bytes
+_NORMAL, _GOING_AWAY = 1000, 1001
+
+
+class Socket:
+    """Receives and sends messages, neither for ever."""
+
+    def __init__(self, websocket: WebSocket, gateway: Gateway) -> None:
+        self._websocket, self._gateway = websocket, gateway
+        self._until = time.monotonic() + gateway.settings.audio_seconds
+        self.ended: ApiError | None = None
+        """Why `receive` gave None, if not because the gateway stops."""
+
+    async def receive(self) -> Message | None:
+        """The next message: JSON as a dictionary, or bytes; None when no more is wanted (the gateway stops, the time is up).
+
+        Raises ApiError 400 for what is no JSON object and 408 when nothing comes, WebSocketDisconnect.
+        """
+        settings = self._gateway.settings
+        left = max(0.0, self._until - time.monotonic())
+        message = asyncio.ensure_future(self._websocket.receive())
+        closing = asyncio.ensure_future(self._gateway.closing.wait())
+        try:
+            await asyncio.wait(
+                {message, closing}, timeout=min(left, settings.idle_seconds), return_when=asyncio.FIRST_COMPLETED
+            )
+            if message.done():
+                return _read(message.result())
+            if closing.done():
+                return None
+            if left <= settings.idle_seconds:
+                self.ended = bad_request("too_long", f"the socket was open for {settings.audio_seconds:g} s, the most")
+                return None
+            raise ApiError(
+                408, "too_slow", f"nothing came for {settings.idle_seconds:g} s: send silence, or end the stream"
+            )
+        finally:
+            message.cancel()
+            closing.cancel()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Raises ApiError 408 when the caller does not read, WebSocketDisconnect."""
+        seconds = self._gateway.settings.idle_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._websocket.send_text(json.dumps(message, ensure_ascii=False))
+        except TimeoutError:
+            raise ApiError(408, "too_slow", f"nothing was read for {seconds:g} s: read what is sent") from None
+
+
+async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callable[[Socket], Awaitable[None]]) -> None:
+    """One socket from its first message to its last. Errors go to the caller as `{"error": ...}` and a close code, no further.
+
+    A browser's page learns nothing of a handshake that is refused, so every one is accepted, and refused after.
+    """
+    socket = Socket(websocket, gateway)
+    with suppress(WebSocketDisconnect):
+        await websocket.accept(subprotocol_of(websocket))
+        try:
+            with gateway.running(route, status=101) as outcome:
+                try:
+                    with gateway.admission.socket(gateway.admission.admit(websocket)):
+                        await talk(socket)
+                except AsrError as error:
+                    raise from_asr(error) from error
+                except WebSocketDisconnect:
+                    outcome.status = GONE
+                    raise
+                if socket.ended is not None:
+                    raise socket.ended
+        except ApiError as error:
+            await socket.send({"type": "error", **error.body})
+            await websocket.close(error.close_code, error.code)
+        else:
+            await websocket.close(_GOING_AWAY if gateway.closing.is_set() else _NORMAL)
+
+
+async def side_by_side(feeding: Coroutine[Any, Any, None], telling: Coroutine[Any, Any, None]) -> None:
+    """Feed a stream and tell its events, until the last is told. An error of either ends both."""
+    tasks = {asyncio.ensure_future(feeding): "feeding", asyncio.ensure_future(telling): "telling"}
+    waiting = set(tasks)
+    try:
+        while any(tasks[task] == "telling" for task in waiting):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _read(message: Any) -> Message:
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
+    if message.get("bytes") is not None:
+        return bytes(message["bytes"])
+    try:
+        read = json.loads(message["text"])
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict):
+        raise bad_request("invalid_message", f"a message is {message['text']!r:.80}: send a JSON object")
+    return read

@@ -1,0 +1,148 @@
+"""POST /v1/audio/transcriptions, as OpenAI's clients call it: a file in, its text out, whole or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from asrloop_client import AsrError, Progress, Transcript
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asrloop_gateway.errors import ApiError, bad_request, from_asr
+from asrloop_gateway.events import EventResponse, OnProgress, events_of
+from asrloop_gateway.formats import FORMATS, Wishes, seconds_of
+from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.settings import Settings
+from asrloop_gateway.uploads import Form, form_of
+
+ROUTE = "transcriptions"
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Of W3C Trace Context: passed on, so that the servers' spans belong to the caller's trace."""
+_MODEL_CHARACTERS = 200
+_GRANULARITIES = ("word", "segment")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a form asks for."""
+
+    format: str
+    stream: bool
+    tells_progress: bool
+    """`include[]` has our own value `progress`."""
+    wishes: Wishes
+
+
+class Transcriptions:
+    """The route."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def post(self, request: Request) -> Response:
+        """Answer an upload. Raises ApiError."""
+        gateway = self._gateway
+        async with AsyncExitStack() as held:
+            outcome = held.enter_context(gateway.running(ROUTE))
+            gateway.admission.admit(request)
+            held.enter_context(gateway.upload())
+            form = await held.enter_async_context(form_of(request, gateway.settings))
+            order, size = order_of(form, gateway.settings), form.file.size or 0
+            gateway.metrics.bytes.labels(ROUTE).inc(size)
+            await gateway.server_there()
+            await held.enter_async_context(gateway.memory(size))
+            content = await form.file.read()
+            if not order.stream:
+                transcript = await _while_connected(request, self._transcribe(request, content))
+                return FORMATS[order.format](transcript, order.wishes)
+
+            def transcribe(on_progress: OnProgress) -> Coroutine[Any, Any, Transcript]:
+                return self._transcribe(request, content, on_progress)
+
+            events = events_of(transcribe, order.tells_progress, order.format == "verbose_json")
+            held.push_async_callback(events.aclose)
+            # An error before the first event has a status of its own.
+            first = await anext(events)
+            return EventResponse(first, events, outcome, held.pop_all())
+
+    async def _transcribe(self, request: Request, content: bytes, on_progress: OnProgress | None = None) -> Transcript:
+        """The transcript of a file. Cancelling it ends the server's work. Raises ApiError."""
+        loop = asyncio.get_running_loop()
+
+        def tell(progress: Progress) -> None:
+            if on_progress is not None:
+                loop.call_soon_threadsafe(on_progress, progress)
+
+        try:
+            transcript = await self._gateway.client.transcribe(
+                content,
+                headers={name: request.headers[name] for name in TRACE_HEADERS if name in request.headers},
+                on_progress=tell if on_progress else None,
+            )
+        except AsrError as error:
+            raise from_asr(error) from error
+        self._gateway.metrics.audio.labels(ROUTE).inc(seconds_of(transcript))
+        return transcript
+
+
+def order_of(form: Form, settings: Settings) -> Order:
+    """What is asked for. Raises ApiError 400 or 413."""
+    size = form.file.size or 0
+    if not size:
+        raise bad_request("invalid_audio", "the file is empty: send a WAV, FLAC, OGG or MP3 file", "file")
+    if size > settings.upload_bytes:
+        raise ApiError(
+            413, "too_large", f"the file has {size} bytes: the most is {settings.upload_bytes}", param="file"
+        )
+    format_ = form.text("response_format", "json")
+    _require_one_of("response_format", format_, tuple(FORMATS))
+    granularities = form.texts("timestamp_granularities") or ["segment"]
+    for each in granularities:
+        _require_one_of("timestamp_granularities[]", each, _GRANULARITIES)
+    _require_one_of("stream", stream := form.text("stream", "false").lower(), ("true", "false", "1", "0"))
+    _check_temperature(form.text("temperature", "0"))
+    return Order(
+        format=format_,
+        stream=stream in ("true", "1"),
+        tells_progress="progress" in form.texts("include"),
+        wishes=Wishes(form.text("model", "asr_file")[:_MODEL_CHARACTERS], granularities, settings.language),
+    )
+
+
+def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise bad_request("invalid_form", f"{name} is {value!r:.50}: give one of {', '.join(allowed)}", name)
+
+
+def _check_temperature(given: str) -> None:
+    """It has no effect: the decoder always takes the most probable token."""
+    try:
+        holds = 0 <= float(given) <= 1
+    except ValueError:
+        holds = False
+    if not holds:
+        raise bad_request("invalid_form", f"temperature is {given!r:.50}: give a number in 0..1", "temperature")
+
+
+async def _while_connected(request: Request, call: Coroutine[Any, Any, T]) -> T:
+    """What `call` returns; it is cancelled when the caller goes away, which raises ApiError 499."""
+    working, gone = asyncio.ensure_future(call), asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ApiError(499, "disconnected", "the caller went away before the answer")
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,102 @@
+"""Reading a form with a file in it, within limits: its bytes go to the disk as they come, whatever their number or pace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.settings import Settings
+
+_MOST_FIELDS = 64
+_FIELD_BYTES = 64 << 10
+_FORM_BYTES = _MOST_FIELDS * _FIELD_BYTES
+"""Of a body, besides the file."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What was sent."""
+
+    fields: FormData
+    file: UploadFile
+    """Its name is the caller's and used for nothing."""
+
+    def text(self, name: str, default: str = "") -> str:
+        """A field. Raises ApiError when it is a file."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, str):
+            raise bad_request("invalid_form", f"{name} was sent as a file: send it as text", name)
+        return value.strip() or default
+
+    def texts(self, name: str) -> list[str]:
+        """All values of a field that may be there several times, with or without [] behind its name."""
+        values = self.fields.getlist(f"{name}[]") + self.fields.getlist(name)
+        return [value.strip() for value in values if isinstance(value, str)]
+
+
+@asynccontextmanager
+async def form_of(request: Request, settings: Settings) -> AsyncIterator[Form]:
+    """The request's form, whose file is on the disk if it is large, and gone after. Raises ApiError 400, 408, 413 or 415."""
+    kind = request.headers.get("content-type", "")
+    if not kind.lower().startswith("multipart/form-data"):
+        raise bad_request(
+            "invalid_form", f"Content-Type is {kind!r:.100}: send multipart/form-data with the field `file`"
+        )
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ApiError(
+            415, "invalid_form", "Content-Encoding: send the body as it is; compressed audio is small already"
+        )
+    fields = FormData()
+    try:
+        parser = MultiPartParser(
+            request.headers, _body(request, settings), max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
+        )
+        fields = await parser.parse()
+        file = fields.get("file")
+        if not isinstance(file, UploadFile):
+            raise bad_request(
+                "missing_file", "there is no file in the field `file`: send one, with a file name", "file"
+            )
+        yield Form(fields, file)
+    except MultiPartException as error:
+        raise bad_request("invalid_form", f"the form cannot be read: {error.message}") from error
+    finally:
+        await fields.close()
+
+
+async def _body(request: Request, settings: Settings) -> AsyncGenerator[bytes, None]:
+    most = settings.upload_bytes + _FORM_BYTES
+    too_large = ApiError(
+        413,
+        "too_large",
+        f"the upload is larger than {settings.upload_bytes} bytes: send FLAC, OGG or MP3, or less at once",
+    )
+    if int(request.headers.get("content-length", 0)) > most:
+        raise too_large
+    received, until = 0, time.monotonic() + settings.upload_seconds
+    chunks = request.stream()
+    while True:
+        left = until - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(left, settings.idle_seconds))):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            waited = settings.upload_seconds if left <= settings.idle_seconds else settings.idle_seconds
+            message = f"{received} bytes came, and the rest did not within {waited:g} s: send faster, or less at once"
+            raise ApiError(408, "too_slow", message) from None
+        except ClientDisconnect:
+            raise ApiError(400, "disconnected", "the caller went away during the upload") from None
+        if chunk is None:
+            return
+        received += len(chunk)
+        if received > most:
+            raise too_large
+        yield chunk
