@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run demo serve models test test-cpu test-faults test-chaos test-gate test-torch test-release audit licences lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run demo serve models test test-cpu test-faults test-chaos test-gate test-torch test-release test-container test-scale audit licences lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -46,6 +46,12 @@ test-torch: .venv/ready-torch models ## Run the tests and the type check of what
 
 test-release: .venv/ready-release models ## Build the wheels, install them into a bare environment, serve and transcribe with them there
 	@RELEASE_FULL=1 .venv/bin/python -m pytest --timeout 1200 tests/release $(ARGS)
+
+test-container: .venv/ready-dev ## Build deploy/Dockerfile by mmdebstrap and runc, serve from it, stop it. As root; apt-get install mmdebstrap runc
+	@CONTAINER=1 .venv/bin/python -m pytest -s --timeout 1800 tests/deploy/test_container.py $(ARGS)
+
+test-scale: .venv/ready-dev models ## Three servers behind HAProxy killed, drained and added under load; what HAProxy costs. apt-get install haproxy
+	@SCALE_FULL=1 .venv/bin/python -m pytest -s --timeout 900 tests/deploy/test_scale_out.py $(ARGS)
 
 audit: .venv/ready-release ## Ask PyPI's advisories about every pinned version. Fails where they cannot be asked
 	@.venv/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip --requirement constraints.txt $(ARGS)
