@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run demo serve models test test-cpu test-faults test-chaos test-gate test-torch test-release test-container test-scale audit licences lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run demo serve models test test-cpu test-faults test-chaos test-gate test-torch test-browser test-release test-container test-scale audit licences lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -43,6 +43,9 @@ test-chaos: .venv/ready-dev models ## Two real servers killed, hung and restarte
 test-torch: .venv/ready-torch models ## Run the tests and the type check of what needs PyTorch: training. ARGS go to pytest
 	@.venv/bin/mypy --package asrloop_train
 	@.venv/bin/python -m pytest -m torch $(ARGS)
+
+test-browser: .venv/ready-browser models ## The gateway's page in a real Chromium (apt-get install chromium), with a microphone that plays a WAV
+	@.venv/bin/python -m pytest -m browser tests/gateway $(ARGS)
 
 test-release: .venv/ready-release models ## Build the wheels, install them into a bare environment, serve and transcribe with them there
 	@RELEASE_FULL=1 .venv/bin/python -m pytest --timeout 1200 tests/release $(ARGS)
@@ -108,6 +111,11 @@ setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
 .venv/ready-release: .venv/ready-dev
 	@echo "Installing what a release needs ..."
 	@$(PIP_INSTALL) --editable '.[dev,release]'
+	@touch $@
+
+.venv/ready-browser: .venv/ready-dev
+	@echo "Installing what drives a browser ..."
+	@$(PIP_INSTALL) --editable '.[dev,browser]'
 	@touch $@
 
 .venv/ready-torch: .venv/ready-dev

@@ -83,8 +83,9 @@ export class LiveSession {
   }
 
   #send(message) {
-    if (this.opened) this.socket.send(message);
-    else this.waiting.push(message);
+    const { readyState } = this.socket;
+    if (readyState === WebSocket.CONNECTING) this.waiting.push(message);
+    else if (readyState === WebSocket.OPEN) this.socket.send(message); // else onclose is on its way
   }
 
   #take(event) {
