@@ -98,24 +98,24 @@ def eight_bits(matrix: Array) -> Quantized:
 @dataclass(frozen=True)
 class RowInt8:
     """As :class:`StaticInt8` with 7 bits, but every row is first divided by its greatest magnitude. For inputs whose size
-    differs much from row to row; costs four small nodes more."""
+    differs much from row to row; costs six small nodes more. ``axis`` is that of the rows, all others but the last being 1.
+    ``least`` is a magnitude that no negative input exceeds, so that only the positive ones need be looked at."""
 
     observed: Mapping[str, Observation]
+    axis: int
+    least: float | None = None
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
         """As :class:`LinearWriter` says."""
-        scale = graph.constant("unit.scale", 1 / 127, np.float32)
-        middle = graph.constant("unit.zero_point", 128, np.uint8)
-        size, integers = f"{x}.size", f"{x}.unit.u8"
-        if not graph.has(integers):
-            axis = graph.constant("last_axis", np.array([-1]))
-            graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}.abs"), axis], size, keepdims=1)
-            graph.node("QuantizeLinear", [graph.node("Div", [x, size], f"{x}.unit"), scale, middle], integers)
+        size = f"{x}.size"
+        if not graph.has(f"{x}.row.u8"):
+            self._size(graph, x, size)
+            self._quantize(graph, x, size)
         values, scales = seven_bits(layer.matrix, self.observed[name].moment)
         weight = graph.constant(f"{name}.s7", values)
         product = graph.node(
             "MatMulIntegerToFloat",
-            [integers, weight, scale, graph.constant(f"{name}.scale", scales), middle],
+            [f"{x}.row.u8", weight, "unit.scale", graph.constant(f"{name}.scale", scales), "unit.zero_point"],
             f"{name}.product",
             domain=CONTRIB,
         )
@@ -123,6 +123,22 @@ class RowInt8:
             return graph.node("Mul", [product, size], name)
         scaled = graph.node("Mul", [product, size], f"{name}.scaled")
         return graph.node("Add", [scaled, graph.constant(f"{name}.bias", layer.bias)], name)
+
+    def _size(self, graph: GraphWriter, x: str, size: str) -> None:
+        axis = graph.constant("last_axis", np.array([-1]))
+        if self.least is None:
+            graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}.abs"), axis], size, keepdims=1)
+        else:
+            greatest = graph.node("ReduceMax", [x, axis], f"{x}.greatest", keepdims=1)
+            graph.node("Max", [greatest, graph.constant("least", self.least, np.float32)], size)
+
+    def _quantize(self, graph: GraphWriter, x: str, size: str) -> None:
+        """By one operator, with a scale for each row: to divide first would be another pass over all inputs."""
+        scale = graph.node("Mul", [size, graph.constant("unit.scale", 1 / 127, np.float32)], f"{x}.row.scale")
+        scales = graph.node("Reshape", [scale, graph.constant("last_axis", np.array([-1]))], f"{x}.row.scales")
+        rows = graph.node("Shape", [scales], f"{x}.row.count")
+        middle = graph.node("Expand", [graph.constant("unit.zero_point", 128, np.uint8), rows], f"{x}.row.zero_points")
+        graph.node("QuantizeLinear", [x, scales, middle], f"{x}.row.u8", axis=self.axis)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,12 @@ from asrloop.families.moonshine.observation import Observation
 from asrloop.families.moonshine.smoothing import smooth
 from asrloop.families.moonshine.weights import Array, MoonshineWeights
 
+ROWS_OF_DECODER, ROWS_OF_ENCODER = 0, 1
+"""Axis of the rows in the f32 [rows, 1, inputs] of the decoder and the [1, times, inputs] of the encoder."""
+
+GELU_LEAST = 0.17
+"""Minus the least value of GELU, rounded up."""
+
 
 @dataclass(frozen=True)
 class Graphs:
@@ -31,13 +37,16 @@ def graphs(weights: MoonshineWeights, precision: str, speech: Sequence[Array]) -
     if precision not in ("int8", "int8-decoder"):
         raise ValueError(f"precision is {precision!r}: there are int8, int8-decoder and fp32")
     smoothed, seen = smooth(weights, observe(weights, speech))
-    in_decoder = _integers(seen.decoder)
-    in_encoder = Float32() if precision == "int8-decoder" else _integers(seen.encoder)
+    in_decoder = _integers(seen.decoder, RowInt8(seen.decoder, ROWS_OF_DECODER))
+    in_encoder: LinearWriter = Float32()
+    if precision == "int8":
+        usual = _integers(seen.encoder, RowInt8(seen.encoder, ROWS_OF_ENCODER, least=GELU_LEAST))
+        in_encoder = Choice("conv3", Float32(), Choice("conv2", RowInt8(seen.encoder, ROWS_OF_ENCODER), usual))
     return Graphs(encoder(smoothed, in_encoder, compact=True), decoder_step(smoothed, in_decoder, compact=True), "int8")
 
 
-def _integers(observed: Mapping[str, Observation]) -> LinearWriter:
-    """What reaches fc2 and conv2 did not come out of a norm of its own row, so its size differs by orders of magnitude from
-    row to row. conv3's inputs have outliers that no scale serves: in integers it alone costs a point of word error rate."""
-    by_row = RowInt8(observed)
-    return Choice("conv3", Float32(), Choice("conv2", by_row, Choice(".fc2", by_row, StaticInt8(observed))))
+def _integers(observed: Mapping[str, Observation], for_fc2: LinearWriter) -> LinearWriter:
+    """What reaches fc2 (and the encoder's conv2) did not come out of a norm of its own row, so its size differs by orders of
+    magnitude from row to row. conv3's inputs have outliers that no scale serves: in integers it alone costs a point of word
+    error rate."""
+    return Choice(".fc2", for_fc2, StaticInt8(observed))
