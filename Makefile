@@ -61,7 +61,7 @@ audit: .venv/ready-release ## Ask PyPI's advisories about every pinned version. 
 
 licences: .venv/ready-release ## Write docs/licences.md from an environment that has the wheels and nothing else
 	@bare=$$(mktemp -d) && trap 'rm -rf $$bare' EXIT && $(PYTHON) -m venv $$bare \
-	&& $$bare/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt . './client[cli]' \
+	&& $$bare/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt . './client[cli]' ./gateway \
 	&& .venv/bin/python scripts/write_licences.py $$bare/bin/python
 
 sweep: .venv/ready-dev models ## Measure latency and throughput under load with perf_analyzer; writes report.html. ARGS: --quick, ...

@@ -10,11 +10,13 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from asrloop_client import AsrClient
 
+from asrloop.tritonserver import canary
 from asrloop.tritonserver.checks import free_ports
 from tests.conftest import BECKETT, ROOT, eventually, words
 from tests.deploy import image
@@ -80,6 +82,22 @@ def test_it_serves_as_nobody_on_a_read_only_root_and_stops_in_time(built: image.
         said = container.process.stdout.read()
         assert "Stopped." in said
         assert "restarting the server" in said
+
+
+def test_it_is_the_gateway_too(built: image.Image) -> None:
+    (port,) = free_ports(1)
+    arguments = ["gateway", "--server=127.0.0.1:1", f"--port={port}"]
+    with image.running(built, [*built.entrypoint, *arguments]) as container:
+        page = f"http://127.0.0.1:{port}/"
+
+        def answers() -> bool:
+            with suppress(OSError):
+                return canary.get(page, 2)[0] == 200
+            return False
+
+        assert eventually(answers, 60)
+        container.signal("TERM")
+        assert container.process.wait(GRACE_SECONDS) == 0
 
 
 def test_too_little_shared_memory_is_said(built: image.Image) -> None:

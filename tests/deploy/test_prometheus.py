@@ -133,6 +133,15 @@ def test_every_rule_is_well_and_every_recording_rule_has_numbers(measured: tuple
     assert [rule["name"] for rule in loaded if rule.get("state") == "firing"] == []
 
 
+def test_the_autoscalers_query_finds_a_number(measured: tuple[Prometheus, Serving]) -> None:
+    prometheus, _ = measured
+    adapter = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "prometheus-adapter.yaml").read_text())
+    for rule in adapter["rules"]:
+        query = rule["metricsQuery"].replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job="asrloop"')
+        (value,) = prometheus.query(query)
+        assert value > 0
+
+
 def test_a_dead_server_is_noticed(measured: tuple[Prometheus, Serving], speech: Speech) -> None:
     prometheus, serving = measured
 
