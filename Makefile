@@ -82,7 +82,7 @@ lint: .venv/ready-dev ## ruff, mypy, and whether the generated docs are up to da
 	for model in model_repository/*/1/model.py; do .venv/bin/mypy $$model || exit 1; done
 	.venv/bin/python scripts/write_docs.py --check
 
-docs: .venv/ready-dev ## Write docs/cli.md and docs/metrics.md from the code
+docs: .venv/ready-dev ## Write docs/cli.md, docs/metrics.md and the settings in docs/gateway.md from the code
 	@.venv/bin/python scripts/write_docs.py
 
 setup: .venv/ready ## Make .venv with what running needs

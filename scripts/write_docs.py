@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from asrloop_bench.method import markers
+from asrloop_gateway.metrics import Metrics as GatewayMetrics
+from asrloop_gateway.settings import Settings as GatewaySettings
 
 from asrloop.engine.errors import ERRORS
 from asrloop.engine.metrics import ENGINE_METRICS
@@ -48,14 +51,29 @@ def metrics() -> str:
             when = (error.__doc__ or "").split(";")[0].rstrip(".")
             yield f"| `[{error.code}]` | `{error.outcome}` | {error.triton_code} | {when} |"
 
+        yield "\nThe gateway has these on its own `/metrics`:\n"
+        yield "| metric | kind | what |\n| --- | --- | --- |"
+        for found in GatewayMetrics().registry.collect():
+            name = found.name + ("_total" if found.type == "counter" else "")
+            yield f"| `{name}` | {found.type} | {found.documentation} |"
+
     return "\n".join(lines()) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": commands, "metrics.md": metrics}
+def gateway() -> str:
+    """docs/gateway.md with the table of its settings."""
+    lines = ["| name | default | what |", "| --- | --- | --- |"]
+    for name, field in GatewaySettings.model_fields.items():
+        default = "" if field.default in (None, "", ()) else f"`{field.default}`"
+        lines.append(f"| `{name}` | {default} | {field.description} |".replace("\n", " "))
+    return markers.replaced((DOCS / "gateway.md").read_text(encoding="utf-8"), "\n".join(lines), "limits")
+
+
+PAGES: dict[str, Callable[[], str]] = {"cli.md": commands, "metrics.md": metrics, "gateway.md": gateway}
 
 
 def main(check: Annotated[bool, typer.Option("--check", help="Only say whether they are up to date.")] = False) -> None:
-    """Write docs/cli.md and docs/metrics.md."""
+    """Write docs/cli.md, docs/metrics.md, and the settings in docs/gateway.md."""
     for name, page in PAGES.items():
         path, text = DOCS / name, page()
         if str(DOCS.parent) in text:

@@ -37,6 +37,8 @@ def gateway(
     Every other limit is a variable ASRLOOP_GATEWAY_<NAME>: see docs/gateway.md.
     """
     # Here, because the command line of asrloop has other commands, which need none of it.
+    from pydantic import ValidationError
+
     from asrloop_gateway.server import serve
     from asrloop_gateway.settings import Settings
 
@@ -51,8 +53,10 @@ def gateway(
     }
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # pydantic checks them
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
+    except ValidationError as error:
+        for one in error.errors():
+            setting = "".join(f"{part}: " for part in one["loc"])
+            typer.echo(f"error: {setting}{one['msg'].removeprefix('Value error, ')}", err=True)
         raise typer.Exit(1) from None
 
     def ready(listening: int) -> None:

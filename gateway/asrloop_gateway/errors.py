@@ -47,14 +47,12 @@ class ApiError(Exception):
         return _CLOSE_CODES.get(self.status, 1011)
 
     def response(self) -> JSONResponse:
-        """As an HTTP response. It ends the connection where the request may not have been read to its end."""
+        """As an HTTP response."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after)))
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        if self.status != 404:
-            headers["Connection"] = "close"
         return JSONResponse(self.body, self.status, headers)
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from asrloop_gateway.errors import ApiError
 from asrloop_gateway.formats import rounded, seconds_of
-from asrloop_gateway.gateway import Outcome
+from asrloop_gateway.gateway import GONE, Outcome
 
 OnProgress = Callable[[Progress], object]
 Transcribe = Callable[[OnProgress], Coroutine[Any, Any, Transcript]]
@@ -28,12 +28,15 @@ class EventResponse(StreamingResponse):
     def __init__(self, first: str, rest: AsyncGenerator[str, None], outcome: Outcome, held: AsyncExitStack) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(self._all(first, rest, outcome), media_type="text/event-stream", headers=headers)
-        self._held = held
+        self._held, self._outcome = held, outcome
+        self._complete = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them."""
         async with self._held:
             await super().__call__(scope, receive, send)
+            if not self._complete:
+                self._outcome.status = GONE
 
     async def _all(self, first: str, rest: AsyncGenerator[str, None], outcome: Outcome) -> AsyncGenerator[str, None]:
         yield first
@@ -43,6 +46,7 @@ class EventResponse(StreamingResponse):
         except ApiError as error:
             outcome.status = error.status
             yield "event: error\n" + _event("error", **error.body)
+        self._complete = True
 
 
 async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments: bool) -> AsyncGenerator[str, None]:

@@ -18,6 +18,8 @@ from asrloop_gateway.settings import Settings
 
 _CALLS_PER_CHANNEL = 8
 """Live streams keep their channel for as long as they last."""
+_COPIES = 3
+"""Of an upload while it is sent: its bytes, the message, and gRPC's own."""
 GONE = 499
 """The status in the metrics of a caller that went away before the answer."""
 
@@ -89,8 +91,8 @@ class Gateway:
             self._uploads -= 1
 
     def memory(self, size: int) -> AbstractAsyncContextManager[None]:
-        """To be entered around holding `size` bytes; waits until others have freed theirs."""
-        return self._memory.share(size)
+        """To be entered around sending an upload of `size` bytes; waits until others have freed theirs."""
+        return self._memory.share(_COPIES * size)
 
     async def server_there(self) -> None:
         """Return when a server is there. Raises ApiError 503 when none comes in time."""

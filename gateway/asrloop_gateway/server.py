@@ -16,16 +16,23 @@ from asrloop_gateway.settings import Settings
 
 _HEAD_SECONDS = 10.0
 _HEAD_BYTES = 64 << 10
+_UNWANTED_SECONDS = 5.0
 _MESSAGE_BYTES = 4 << 20
 """Of a WebSocket: a minute of 24 kHz in base64."""
 _CLOSE_SECONDS = 2
 
 
 class _Protocol(HttpToolsProtocol):
-    """Cuts a connection whose request line and headers take too long or too many bytes."""
+    """Cuts a connection whose request line and headers take too long or too many bytes, and a body that nobody wants any more.
+
+    Such a body, of an upload that was refused, is read on for a while: who still sends when the connection ends may never see why.
+    """
 
     _due: asyncio.TimerHandle | None = None
+    """When the connection is cut."""
+    _awaits_head = _awaits_body = False
     _head = 0
+    """Bytes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself has it
         super().connection_made(transport)
@@ -33,10 +40,10 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._due is not None:
+        if self._awaits_head:
             self._head += len(data)
             if self._head > _HEAD_BYTES:
-                self._head_is_there()
+                self._in_time()
                 self.send_400_response(f"The head of the request is larger than {_HEAD_BYTES} bytes.")
 
     def on_message_begin(self) -> None:
@@ -44,18 +51,30 @@ class _Protocol(HttpToolsProtocol):
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        self._head_is_there()
+        self._in_time()
+        self._awaits_body = True
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._in_time()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._awaits_body:
+            self._due = self.loop.call_later(_UNWANTED_SECONDS, self.transport.close)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_there()
+        self._in_time()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
-        self._head_is_there()
-        self._head, self._due = 0, self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+        self._in_time()
+        self._head, self._awaits_head = 0, True
+        self._due = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
 
-    def _head_is_there(self) -> None:
+    def _in_time(self) -> None:
+        self._awaits_head = self._awaits_body = False
         if self._due is not None:
             self._due.cancel()
             self._due = None

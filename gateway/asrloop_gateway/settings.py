@@ -14,15 +14,20 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Settings(BaseSettings):
     """Every limit of the gateway. Raises pydantic's ValidationError, a ValueError."""
 
-    model_config = SettingsConfigDict(env_prefix="ASRLOOP_GATEWAY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ASRLOOP_GATEWAY_", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
     server: str = "localhost:8001"
     """Triton's gRPC address host:port, or several with commas between."""
     host: str = "127.0.0.1"
+    """Address to listen on. Any but this machine's own wants keys."""
     port: int = Field(9000, ge=0, le=65535)
+    """0 takes one that is free."""
     tls_certificate: Path | None = None
+    """PEM file. Browsers give the microphone only to pages of https, or of this machine."""
     tls_key: Path | None = None
-    """PEM files. Browsers give the microphone only to pages of https, or of this machine."""
+    """PEM file."""
     keys_file: Path | None = None
     """One key a line; a line that begins with # is a comment."""
     keys: str = ""
@@ -35,6 +40,7 @@ class Settings(BaseSettings):
     """What the served model speaks, for `verbose_json`."""
 
     upload_megabytes: float = Field(256, gt=0, le=2000)
+    """Of one file."""
     upload_seconds: float = Field(600, gt=0)
     """For the whole of an upload."""
     idle_seconds: float = Field(30, gt=0)
@@ -47,11 +53,14 @@ class Settings(BaseSettings):
     """How long to wait for a server when none is there."""
     transcriptions: int = Field(256, ge=1)
     """Uploads that are read, wait or are transcribed at once."""
-    memory_megabytes: float = Field(512, gt=0)
-    """Uploads that are being transcribed hold at most so much memory together; others wait on the disk."""
+    memory_megabytes: float = Field(1024, gt=0)
+    """Uploads that are being transcribed hold at most so much memory together, three times their size; others wait on the disk."""
     sockets: int = Field(256, ge=1)
+    """WebSockets at a time."""
     sockets_per_caller: int = Field(64, ge=1)
+    """Of one key, or without keys of one address."""
     connections: int = Field(1024, ge=1)
+    """TCP connections at a time; one more is answered with 503."""
     requests_per_minute: int = Field(600, ge=1)
     """Of one key, and of one address."""
     drain_seconds: float = Field(30, ge=0)
@@ -59,7 +68,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:
-        if not self.is_local and not self.all_keys():
+        keys = self.all_keys()
+        if not self.is_local and not keys:
             raise ValueError(
                 f"host is {self.host}, which other machines reach, and there is no key: give --keys-file or "
                 f"ASRLOOP_GATEWAY_KEYS (keys of {SHORTEST_KEY} characters or more), or listen on 127.0.0.1"

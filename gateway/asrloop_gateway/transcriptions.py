@@ -100,6 +100,9 @@ def order_of(form: Form, settings: Settings) -> Order:
         raise ApiError(
             413, "too_large", f"the file has {size} bytes: the most is {settings.upload_bytes}", param="file"
         )
+    if (seconds := form.seconds) is not None and seconds > settings.audio_seconds:
+        message = f"the audio has {seconds:.1f} s: the most is {settings.audio_seconds:g} s. Send it in pieces"
+        raise bad_request("too_long", message, "file")
     format_ = form.text("response_format", "json")
     _require_one_of("response_format", format_, tuple(FORMATS))
     granularities = form.texts("timestamp_granularities") or ["segment"]

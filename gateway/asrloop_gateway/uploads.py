@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import soundfile
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -28,6 +29,16 @@ class Form:
     fields: FormData
     file: UploadFile
     """Its name is the caller's and used for nothing."""
+
+    @property
+    def seconds(self) -> float | None:
+        """The length of the audio as its header says; None where that cannot be read here."""
+        try:
+            return float(soundfile.info(self.file.file).duration)
+        except soundfile.LibsndfileError:
+            return None
+        finally:
+            self.file.file.seek(0)
 
     def text(self, name: str, default: str = "") -> str:
         """A field. Raises ApiError when it is a file."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -68,6 +69,12 @@ class RunningGateway:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def metric(self, name: str) -> float:
+        """The value of a line of /metrics; 0 when it is not there."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
     def signal(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
@@ -100,8 +107,7 @@ def start_gateway() -> StartGateway:
         try:
             yield running
         finally:
-            if running.process.poll() is None:
-                running.stop()
+            running.stop()
             print("\n".join(running.log))
 
     return start

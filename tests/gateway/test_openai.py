@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
+import soundfile
 import soxr
 from numpy.typing import NDArray
 from openai import AsyncOpenAI, OpenAI
@@ -293,10 +295,6 @@ def test_realtime_knows_the_messages_of_the_beta(gateway: RunningGateway, becket
 
 
 def g711(samples: NDArray[np.float32], kind: str) -> bytes:
-    import io
-
-    import soundfile
-
     buffer = io.BytesIO()
     subtype = {"audio/pcmu": "ULAW", "audio/pcma": "ALAW"}[kind]
     soundfile.write(buffer, samples, 8_000, format="RAW", subtype=subtype)

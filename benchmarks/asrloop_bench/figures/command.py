@@ -18,6 +18,7 @@ from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import IDLE_MODELS, ROOT
 from asrloop_bench.figures import accuracy, client_pool, not_helpful
 from asrloop_bench.figures import confidence as calibration
+from asrloop_bench.figures import gateway as gateway_cost
 from asrloop_bench.figures.engine import EngineFigures
 from asrloop_bench.figures.figure import Figure, markdown
 from asrloop_bench.figures.long_recordings import RecordingFigures
@@ -200,6 +201,21 @@ def pool(
         if write:
             file = ROOT / "client" / "README.md"
             markers.write(file, text)
+
+
+def gateway(
+    seconds: Annotated[float, typer.Option(help="Time for each row.")] = 20.0,
+    write: Annotated[bool, typer.Option("--write", help="Write the table into docs/gateway.md.")] = False,
+) -> None:
+    """What the gateway adds to a file's way to its text, as a table in Markdown."""
+    with one_line_errors(AsrError):
+        with target.started(config.load()) as server:
+            table = gateway_cost.table(server.grpc, _speech(*gateway_cost.SECONDS), seconds)
+        about = provenance.describe(config.load())
+        text = f"{table}\n\nMeasured on {provenance.in_words(about)}, commit {str(about['git_commit'])[:7]}."
+        console.print(text, markup=False)
+        if write:
+            markers.write(ROOT / "docs" / "gateway.md", text)
 
 
 def transducer(

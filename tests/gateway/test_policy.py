@@ -1,0 +1,87 @@
+"""What needs no server: settings, the budget of memory, and what errors are told as."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from asrloop_client import AccessDenied, AsrError, DeadlineExceeded, InvalidAudio, Overloaded, ServerFailure, ServerGone
+from asrloop_gateway.budget import Budget
+from asrloop_gateway.errors import from_asr
+from asrloop_gateway.settings import Settings
+
+KEY = "0123456789abcdef"
+
+
+def test_whoever_serves_other_machines_needs_keys(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"host is 0\.0\.0\.0, which other machines reach, and there is no key"):
+        Settings(host="0.0.0.0")
+    file = tmp_path / "keys"
+    file.write_text(f"# ours\n\n{KEY}\n  {KEY}2  \n")
+    assert Settings(host="0.0.0.0", keys_file=file).all_keys() == [KEY, f"{KEY}2"]
+    with pytest.raises(ValueError, match=r"1 key\(s\) have fewer than 16 characters"):
+        Settings(host="0.0.0.0", keys=f"{KEY},short").all_keys()
+    with pytest.raises(ValueError, match="keys_file .* cannot be read: No such file"):
+        Settings(host="0.0.0.0", keys_file=tmp_path / "missing")
+    with pytest.raises(ValueError, match="a certificate and a key"):
+        Settings(tls_key=file)
+
+
+def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASRLOOP_GATEWAY_SOCKETS", "3")
+    monkeypatch.setenv("ASRLOOP_GATEWAY_ALLOWED_ORIGINS", '["https://example.org"]')
+    settings = Settings(port=0)
+    assert (settings.sockets, settings.allowed_origins) == (3, ("https://example.org",))
+    monkeypatch.setenv("ASRLOOP_GATEWAY_SOCKETS", "none")
+    with pytest.raises(ValueError, match="sockets"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "message"),
+    [
+        (InvalidAudio("10.0.0.7:8001: in ensemble 'asr_file', [too_long] 9 s: less."), 400, "too_long", "9 s: less."),
+        (InvalidAudio("the file has 3 bytes"), 400, "invalid_audio", "the file has 3 bytes"),
+        (Overloaded("10.0.0.7:8001: [overloaded] ..."), 503, "overloaded", "all servers are busy"),
+        (ServerGone("10.0.0.7:8001: gone"), 503, "unavailable", "no server can be reached"),
+        (DeadlineExceeded("10.0.0.7:8001: late"), 503, "deadline", "no answer in time"),
+        (ServerFailure("10.0.0.7:8001: [failed] bug in /srv/model.py"), 500, "failed", "tell the keeper"),
+        (AccessDenied("10.0.0.7:8001: wants a token"), 500, "failed", "tell the keeper"),
+    ],
+)  # fmt: skip
+def test_callers_learn_what_concerns_them_and_nothing_of_the_servers(
+    error: AsrError, status: int, code: str, message: str
+) -> None:
+    if isinstance(error, InvalidAudio):
+        error.code = code
+    told = from_asr(error)
+    assert (told.status, told.code) == (status, code)
+    assert message in told.message
+    assert "10.0.0.7" not in told.message
+
+
+def test_a_budget_is_given_in_turn_and_never_exceeded() -> None:
+    async def run() -> list[int]:
+        budget, held, most, order = Budget(10), 0, 0, list[int]()
+
+        async def hold(number: int, size: int) -> None:
+            nonlocal held, most
+            async with budget.share(size):
+                order.append(number)
+                held += min(size, 10)
+                most = max(most, held)
+                await asyncio.sleep(0.01)
+                held -= min(size, 10)
+
+        sizes = [6, 3, 100, 1, 1]
+        tasks = [asyncio.create_task(hold(number, size)) for number, size in enumerate(sizes)]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(hold(5, 5)))
+        await asyncio.sleep(0.005)
+        tasks[-1].cancel()  # who stops waiting takes nothing along
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert most <= 10
+        return order
+
+    assert asyncio.run(run()) == [0, 1, 2, 3, 4]
