@@ -1,7 +1,6 @@
 """The command `asrloop`: serve, make models, transcribe with and without a server. Only texts go to standard output."""
 
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,13 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from asrloop import __version__, audio, config, paths
-from asrloop.engine.engine import Engine
-from asrloop.engine.request import Request
-from asrloop.engine.scheduler import Scheduler
+from asrloop import __version__, config, paths
 from asrloop.families import registry
-from asrloop.speech.detector import open_detector
-from asrloop.speech.gate import speech_gate
+from asrloop.offline import OfflineTranscriber
 from asrloop.tritonserver import canary, checks, template
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
@@ -27,8 +22,6 @@ from asrloop.tritonserver.supervisor import Supervisor
 from asrloop.wheels import MOONSHINE_MODEL, MOONSHINE_SPEECH, WheelError, moonshine_assets
 
 STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
-OFFLINE_LIMIT_SECONDS = 3600.0
-FILES_AT_ONCE = 16
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -214,46 +207,21 @@ def transcribe(
     model_repository: ModelRepository = None,
 ) -> None:
     """Transcribe files side by side with the same engine and no server."""
-    with one_line_errors():
-        settings = config.load()
-        directory = repository(model_repository) / checks.LOOP / "1"
-        family = registry.open_family(directory, settings)
-        detector = open_detector(directory)
-        scheduler = Scheduler(settings.engine.slots, FILES_AT_ONCE, OFFLINE_LIMIT_SECONDS, registry.encoders(settings))
-        engine = Engine(
-            family,
-            scheduler,
-            has_speech=speech_gate(detector, settings),
-            cutting=registry.cutting(detector, registry.family_in(directory), settings)._replace(most=FILES_AT_ONCE),
-        )
-        room = threading.Semaphore(FILES_AT_ONCE)
-        requests: list[Request] = []
+    with (
+        one_line_errors(),
+        OfflineTranscriber(repository(model_repository) / checks.LOOP / "1", config.load()) as engine,
+    ):
         started = time.perf_counter()
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("transcribing", total=None)
-
-            def wait() -> None:
-                until = time.monotonic() + OFFLINE_LIMIT_SECONDS
-                while not room.acquire(timeout=0.2):
-                    if time.monotonic() > until:
-                        raise TimeoutError(f"no file was done for {OFFLINE_LIMIT_SECONDS:g} s; the engine hangs")
-                    far = [request.progress(family) for request in requests]
-                    bar.update(task, completed=sum(one.done for one in far), total=sum(one.known for one in far))
-
-            for path in files:
-                wait()
-                sound = audio.opened(path.read_bytes(), settings.audio.max_seconds)
-                requests.append(Request([sound], on_done=lambda _: room.release()))
-                engine.submit(requests[-1])
-            for _ in range(FILES_AT_ONCE):
-                wait()
+            heard = list(engine.transcribe(files, lambda done, known: bar.update(task, completed=done, total=known)))
         took = time.perf_counter() - started
-        engine.close()
-        for path, request in zip(files, requests, strict=True):
-            typer.echo(f"{path}: {request.error or request.transcripts(family)[0].text}")
-        seconds = sum(recording.audio_seconds for request in requests for recording in request.recordings)
+    for each in heard:
+        typer.echo(f"{each.path}: {each.error if each.transcript is None else each.transcript.text}")
+    seconds = sum(each.seconds for each in heard)
+    if seconds:
         console.print(f"{seconds:.1f} s of audio in {took:.2f} s, real-time factor {took / seconds:.3f}")
-    if any(request.error for request in requests):
+    if any(each.error for each in heard):
         raise typer.Exit(1)
 
 

@@ -1,0 +1,42 @@
+"""Files in this process without a server: in order, side by side, and one that cannot be read harms no other."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from asrloop import config
+from asrloop.offline import FILES_AT_ONCE, OfflineTranscriber
+from tests.conftest import BECKETT, words
+
+
+def test_many_files_keep_their_order_and_their_errors(
+    model_repository: Path, beckett_path: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(beckett_path.read_bytes()[:3000])
+    paths = [beckett_path, broken, tmp_path / "missing.wav", *[beckett_path] * (FILES_AT_ONCE + 2), broken]
+    told: list[tuple[float, float]] = []
+    with OfflineTranscriber(model_repository / "decoder_loop" / "1", config.Settings()) as engine:
+        heard = list(engine.transcribe(paths, lambda done, known: told.append((done, known))))
+        assert list(engine.transcribe([])) == []
+    assert [each.path for each in heard] == paths
+    assert [each.path for each in heard if each.error] == [broken, tmp_path / "missing.wav", broken]
+    assert {words(each.transcript.text) for each in heard if each.transcript} == {BECKETT}
+    assert all(done <= known for done, known in told)
+    assert told == sorted(told)
+
+
+def test_the_command_tells_each_file_and_fails_if_one_failed(
+    model_repository: Path, beckett_path: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "asrloop.cli", "transcribe", f"--model-repository={model_repository}"]
+
+    def run(*paths: Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, timeout=120, check=False)
+
+    good, mixed = run(beckett_path), run(tmp_path / "missing.wav", beckett_path)
+    assert (good.returncode, mixed.returncode) == (0, 1)
+    assert "real-time factor" in good.stderr
+    first, second = mixed.stdout.splitlines()
+    assert "No such file" in first
+    assert BECKETT in words(second)
