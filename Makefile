@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run demo serve models test test-cpu test-faults test-chaos test-gate test-torch test-browser test-release test-container test-scale audit licences lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run demo demo-ops serve models test test-cpu test-faults test-chaos test-gate test-torch test-browser test-release test-bulk test-container test-scale audit licences lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -47,13 +47,19 @@ test-torch: .venv/ready-torch models ## Run the tests and the type check of what
 test-browser: .venv/ready-browser models ## The gateway's page in a real Chromium (apt-get install chromium), with a microphone that plays a WAV
 	@.venv/bin/python -m pytest -m browser tests/gateway $(ARGS)
 
+demo-ops: .venv/ready-dev models ## Server, gateway and Prometheus, a minute of traffic, the numbers and the state of each alert. ARGS: --keep, --seconds
+	@.venv/bin/asrloop-bench demo-ops $(ARGS)
+
 test-release: .venv/ready-release models ## Build the wheels, install them into a bare environment, serve and transcribe with them there
 	@RELEASE_FULL=1 .venv/bin/python -m pytest --timeout 1200 tests/release $(ARGS)
+
+test-bulk: .venv/ready-bulk models ## Transcribe folders by Ray Data on this machine, stop it in the middle, go on (fetches Ray, 100 MB)
+	@.venv/bin/python -m pytest --timeout 600 tests/test_bulk.py $(ARGS)
 
 test-container: .venv/ready-dev ## Build deploy/Dockerfile by mmdebstrap and runc, serve from it, stop it. As root; apt-get install mmdebstrap runc
 	@CONTAINER=1 .venv/bin/python -m pytest -s --timeout 1800 tests/deploy/test_container.py $(ARGS)
 
-test-scale: .venv/ready-dev models ## Three servers behind HAProxy killed, drained and added under load; what HAProxy costs. apt-get install haproxy
+test-scale: .venv/ready-dev models ## Three servers behind HAProxy killed, drained and added under load. apt-get install haproxy
 	@SCALE_FULL=1 .venv/bin/python -m pytest -s --timeout 900 tests/deploy/test_scale_out.py $(ARGS)
 
 audit: .venv/ready-release ## Ask PyPI's advisories about every pinned version. Fails where they cannot be asked
@@ -82,7 +88,7 @@ lint: .venv/ready-dev ## ruff, mypy, and whether the generated docs are up to da
 	for model in model_repository/*/1/model.py; do .venv/bin/mypy $$model || exit 1; done
 	.venv/bin/python scripts/write_docs.py --check
 
-docs: .venv/ready-dev ## Write docs/cli.md, docs/metrics.md and the settings in docs/gateway.md from the code
+docs: .venv/ready-dev ## Write docs/cli.md, docs/metrics.md and the settings in docs/gateway.md from the code capacity docs/operations.md
 	@.venv/bin/python scripts/write_docs.py
 
 setup: .venv/ready ## Make .venv with what running needs
@@ -116,6 +122,11 @@ setup-dev: .venv/ready-dev ## Make .venv with what the tests need as well
 .venv/ready-browser: .venv/ready-dev
 	@echo "Installing what drives a browser ..."
 	@$(PIP_INSTALL) --editable '.[dev,browser]'
+	@touch $@
+
+.venv/ready-bulk: .venv/ready-dev
+	@echo "Installing Ray ..."
+	@$(PIP_INSTALL) --editable '.[dev,bulk]'
 	@touch $@
 
 .venv/ready-torch: .venv/ready-dev

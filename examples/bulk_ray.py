@@ -1,0 +1,206 @@
+"""Transcribe a folder, or a manifest, by Ray Data: each worker has the engine in its own process, no server is needed.
+
+    pip install 'asrloop[bulk]' && asrloop models
+    python examples/bulk_ray.py recordings/ out/                          # a Parquet file every 500 recordings
+    python examples/bulk_ray.py manifest.jsonl out/ --form jsonl          # lines {"audio": "path"}
+    python examples/bulk_ray.py recordings/ out/ --address auto           # on the Ray cluster of this machine
+
+Run it again to go on where it was stopped: what is in `out/` and went well is not done again. The workers read the files
+themselves, so on several machines these must be under the same paths.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless told not to
+import ray
+
+AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
+A_TURN = 16
+"""Recordings that a worker takes at a time; it decodes them side by side."""
+
+SCHEMA = pa.schema(
+    {
+        "path": pa.string(), "text": pa.string(), "error": pa.string(), "seconds": pa.float64(), "confidence": pa.float64(),
+        "complete": pa.bool_(), "segments": pa.list_(pa.struct({"text": pa.string(), "start": pa.float64(), "end": pa.float64()})),
+    }
+)  # fmt: skip
+Row = dict[str, Any]
+
+
+class Form(StrEnum):
+    """Of the output."""
+
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+
+
+class Worker:
+    """The engine, in a process of Ray's."""
+
+    def __init__(self, model: str, cores: int) -> None:
+        from asrloop import config
+        from asrloop.offline import OfflineTranscriber
+
+        threads = {"encoders": cores, "encoder_threads": cores, "decoder_threads": max(cores // 2, 1)}
+        settings = config.load()
+        engine = settings.engine.model_copy(update=threads)
+        self._engine = OfflineTranscriber(Path(model), settings.model_copy(update={"engine": engine}))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Columns of SCHEMA for the column `path`."""
+        rows = [self._row(heard) for heard in self._engine.transcribe(map(Path, batch["path"]))]
+        return {name: [row[name] for row in rows] for name in SCHEMA.names}
+
+    @staticmethod
+    def _row(heard: Any) -> Row:
+        said = heard.transcript
+        return {
+            "path": str(heard.path),
+            "text": said.text if said else "",
+            "error": str(heard.error or ""),
+            "seconds": float(heard.seconds),
+            "confidence": float(said.confidence) if said else 0.0,
+            "complete": bool(said and said.complete),
+            "segments": [each._asdict() for each in said.segments] if said else [],
+        }
+
+
+class Output:
+    """A folder that is added to; whatever is in it under its right name is whole."""
+
+    def __init__(self, folder: Path, form: Form, rows_a_file: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._form, self._rows_a_file = folder, form, rows_a_file
+        self._rows: list[Row] = []
+
+    def done(self) -> set[str]:
+        """Paths that went well."""
+        found = set()
+        for path in self._folder.glob("part-*.parquet"):
+            rows = pq.read_table(path, columns=["path", "error"]).to_pylist()
+            found.update(row["path"] for row in rows if not row["error"])
+        for path in self._folder.glob("part-*.jsonl"):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                if not row["error"]:
+                    found.add(row["path"])
+        return found
+
+    def add(self, row: Row) -> None:
+        """Keep a row, and write when there are enough."""
+        self._rows.append(row)
+        if len(self._rows) >= self._rows_a_file:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is there as a file, which appears under its name when it is whole."""
+        rows, self._rows = self._rows, []
+        if not rows:
+            return
+        target = self._folder / f"part-{time.time_ns()}.{self._form.value}"
+        unfinished = target.with_name(f".{target.name}")
+        if self._form is Form.PARQUET:
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), unfinished)
+        else:
+            unfinished.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        unfinished.rename(target)
+
+
+def recordings(source: Path) -> Iterator[str]:
+    """The files of a folder, at any depth, or those that a manifest names."""
+    if source.is_dir():
+        yield from sorted(str(path.resolve()) for path in source.rglob("*") if path.suffix.lower() in AUDIO)
+    else:
+        for line in filter(str.strip, source.read_text(encoding="utf-8").splitlines()):
+            yield str((source.parent / json.loads(line)["audio"]).resolve())
+
+
+def transcribed(paths: Sequence[str], model: Path, workers: int, cores: int) -> Iterator[Row]:
+    """Rows as they come, in no order."""
+    # Blocks of a turn from the start: the workers hold all cores, so a step that splits blocks would wait for ever.
+    dataset = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=-(-len(paths) // A_TURN))
+    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
+    heard = dataset.map_batches(
+        Worker, fn_constructor_args=(str(model), cores), compute=pool, num_cpus=cores, batch_size=A_TURN
+    )
+    yield from heard.iter_rows()
+
+
+def main(
+    source: Annotated[Path, typer.Argument(help="Folder of recordings, or manifest.jsonl.", exists=True)],
+    output: Annotated[Path, typer.Argument(help="Folder for the transcripts.")],
+    form: Annotated[Form, typer.Option(help="Of the files in it.")] = Form.PARQUET,
+    rows_a_file: Annotated[
+        int, typer.Option(help="What is not in a file yet is done again after a crash.", min=1)
+    ] = 500,
+    model: Annotated[Path, typer.Option(help="Folder of the prepared model.")] = Path(
+        "model_repository/decoder_loop/1"
+    ),
+    cores: Annotated[
+        int, typer.Option(help="A worker's cores; an engine gains little from more than four.", min=1)
+    ] = 4,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster. Default: one of its own here.")] = None,
+    price: Annotated[float | None, typer.Option(help="Of a core for an hour, for the cost of 1,000 hours.")] = None,
+) -> None:
+    """Transcribe everything in SOURCE that is not in OUTPUT yet."""
+    console = Console(stderr=True, highlight=False)
+    out = Output(output, form, rows_a_file)
+    done = out.done()
+    paths = [path for path in recordings(source) if path not in done]
+    console.print(f"{len(paths)} recordings to do, {len(done)} done before.")
+    if not paths:
+        return
+    ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    there = int(ray.cluster_resources()["CPU"])
+    cores = min(cores, there)
+    workers = max(there // cores, 1)
+    rows, failed, seconds, started = 0, 0, 0.0, time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("transcribing", total=len(paths))
+            for row in transcribed(paths, model.resolve(), workers, cores):
+                out.add(row)
+                rows, failed, seconds = rows + 1, failed + bool(row["error"]), seconds + row["seconds"]
+                took = time.monotonic() - started
+                bar.update(
+                    task,
+                    completed=rows,
+                    description=f"{seconds / 3600:.2f} h of audio, {seconds / took:.0f} x real time",
+                )
+    except KeyboardInterrupt:
+        console.print("Stopped. Run it again to go on.")
+        raise typer.Exit(130) from None
+    finally:
+        out.write()
+        ray.shutdown()
+    took = time.monotonic() - started
+    console.print(
+        f"{rows} recordings, {failed} with errors; {seconds / 3600:.2f} h of audio in {took:.0f} s by {workers} workers."
+    )
+    if seconds:
+        core_hours = 1000 * took * workers * cores / seconds
+        cost = "" if price is None else f", {core_hours * price:.2f} at {price:g} each"
+        console.print(f"1,000 h of such audio: {core_hours:.1f} core hours{cost}.")
+    raise typer.Exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
