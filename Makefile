@@ -88,7 +88,7 @@ lint: .venv/ready-dev ## ruff, mypy, and whether the generated docs are up to da
 	for model in model_repository/*/1/model.py; do .venv/bin/mypy $$model || exit 1; done
 	.venv/bin/python scripts/write_docs.py --check
 
-docs: .venv/ready-dev ## Write docs/cli.md, docs/metrics.md and the settings in docs/gateway.md from the code capacity docs/operations.md
+docs: .venv/ready-dev ## Write what follows in docs/ from code and measurements: commands, metrics, settings, capacity
 	@.venv/bin/python scripts/write_docs.py
 
 setup: .venv/ready ## Make .venv with what running needs

@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that follow from the code: the commands' help and the table of metrics. `--check` only compares."""
+"""Write what follows in docs/ from code and measurements: the commands' help, metrics, capacity. `--check` only compares."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from asrloop_bench.method import markers
+from asrloop_bench.operations import capacity
 from asrloop_gateway.metrics import Metrics as GatewayMetrics
 from asrloop_gateway.settings import Settings as GatewaySettings
 
@@ -69,11 +70,21 @@ def gateway() -> str:
     return markers.replaced((DOCS / "gateway.md").read_text(encoding="utf-8"), "\n".join(lines), "limits")
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": commands, "metrics.md": metrics, "gateway.md": gateway}
+def operations() -> str:
+    """docs/operations.md, of which only the section on capacity is written here."""
+    return markers.replaced((DOCS / "operations.md").read_text(encoding="utf-8"), capacity.section(), "capacity")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": commands,
+    "metrics.md": metrics,
+    "gateway.md": gateway,
+    "operations.md": operations,
+}
 
 
 def main(check: Annotated[bool, typer.Option("--check", help="Only say whether they are up to date.")] = False) -> None:
-    """Write docs/cli.md, docs/metrics.md, and the settings in docs/gateway.md."""
+    """Write docs/cli.md, docs/metrics.md, the settings in docs/gateway.md, and the capacity in docs/operations.md."""
     for name, page in PAGES.items():
         path, text = DOCS / name, page()
         if str(DOCS.parent) in text:

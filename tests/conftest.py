@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonInstallation, find_or_assemble
 from asrloop.tritonserver.process import TritonServer
 from asrloop.wheels import moonshine_assets
+
+if TYPE_CHECKING:
+    from tests.faults.harness import Speech
 
 ROOT = Path(__file__).resolve().parents[1]
 BECKETT = "ever tried ever failed no matter try again fail again fail better"
@@ -51,6 +54,14 @@ def beckett(beckett_path: Path) -> NDArray[np.float32]:
     samples, rate = soundfile.read(beckett_path, dtype="float32")
     assert rate == 16_000
     return np.asarray(samples, np.float32)
+
+
+@pytest.fixture(scope="session")
+def speech(beckett: NDArray[np.float32], beckett_path: Path) -> "Speech":
+    """Requests that say beckett.wav."""
+    from tests.faults.harness import Speech  # which needs this file
+
+    return Speech(beckett, beckett_path.read_bytes())
 
 
 class StartServer(Protocol):

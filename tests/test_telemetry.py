@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.faults.harness import Serving, Speech
 
@@ -21,17 +19,12 @@ SUPPRESSED_BY = (
 
 
 def test_a_server_makes_no_number_of_this_machine(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    beckett: NDArray[np.float32],
-    beckett_path: Path,
-    model_repository: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech: Speech, model_repository: Path
 ) -> None:
     for name in SUPPRESSED_BY:
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "home"
     home.mkdir()
-    speech = Speech(beckett, beckett_path.read_bytes())
     serving = Serving(tmp_path / "serve.log", HOME=str(home), XDG_CACHE_HOME=str(home / ".cache"))
     try:
         serving.wait(speech)

@@ -7,6 +7,8 @@ from asrloop_bench.figures import command as figures
 from asrloop_bench.figures import performance_page
 from asrloop_bench.figures.live.command import live
 from asrloop_bench.ladder import command as ladder
+from asrloop_bench.operations.balancer_cost import balancer
+from asrloop_bench.operations.demo import demo_ops
 from asrloop_bench.sweep.command import sweep
 
 app = typer.Typer(help="Measures asrloop.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -29,6 +31,8 @@ app.command()(figures.gateway)
 app.command()(performance_page.layers)
 app.command()(performance_page.scale)
 app.command()(figures.transducer)
+app.command()(balancer)
+app.command()(demo_ops)
 
 if __name__ == "__main__":
     app()

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from asrloop_bench.operations.prometheus import CONFIGURATION, Prometheus, scraping
 from asrloop_client import AsrClient
 from numpy.typing import NDArray
 
 from tests.conftest import BECKETT, ROOT, eventually, words
-from tests.deploy.conftest import spoken
-from tests.deploy.prometheus import CONFIGURATION, Prometheus, scraping
+from tests.deploy.playing import spoken
 from tests.faults.harness import Serving, Speech, callers
 
 needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool: apt-get install prometheus")
@@ -35,7 +35,8 @@ def promtool(*arguments: object) -> None:
 
 @needs_promtool
 def test_promtool_finds_no_fault() -> None:
-    promtool("check", "config", CONFIGURATION / "prometheus.yml")
+    promtool("check", "config", "--syntax-only", CONFIGURATION / "prometheus.yml")
+    promtool("check", "rules", CONFIGURATION / "rules.yml")
     promtool("test", "rules", CONFIGURATION / "rules_test.yml")
 
 
@@ -93,7 +94,7 @@ def measured(
     serving = Serving(folder / "serve.log")
     try:
         serving.wait(speech)
-        with scraping(folder, {"asrloop": [f"127.0.0.1:{serving.metrics}"]}) as prometheus:
+        with scraping({"asrloop": [f"127.0.0.1:{serving.metrics}"]}) as prometheus:
             with (
                 callers(serving.address, speech, 2),
                 AsrClient(serving.address) as client,

@@ -1,12 +1,11 @@
 """Several real servers behind HAProxy, and in the client's own list: killed, drained and added under load, and no call is lost.
 
-`make test-scale` does it with three servers, and says what the balancer costs.
+`make test-scale` does it with three servers.
 """
 
 import os
 import shutil
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asrloop_bench.operations.balancer import balancing
 from asrloop_client import AsrClient
 from numpy.typing import NDArray
 
 from tests.conftest import BECKETT, eventually, words
-from tests.deploy.balancer import balancing
-from tests.deploy.conftest import spoken
+from tests.deploy.playing import spoken
 from tests.faults.harness import Serving, Speech
 
 FULL = bool(os.environ.get("SCALE_FULL"))
@@ -111,8 +110,11 @@ def hurt_in_turn(
 
 
 @needs_haproxy
-def test_behind_haproxy_nothing_is_lost(servers: list[Serving], tmp_path: Path, beckett: NDArray[np.float32]) -> None:
-    with balancing(tmp_path, servers) as balancer, AsrClient(balancer.address, timeout=60) as client:
+def test_behind_haproxy_nothing_is_lost(servers: list[Serving], beckett: NDArray[np.float32]) -> None:
+    with (
+        balancing([(each.address, each.http) for each in servers]) as balancer,
+        AsrClient(balancer.address, timeout=60) as client,
+    ):
 
         def drain(number: int, off: bool) -> None:
             balancer.set_state(number, "drain" if off else "ready")
@@ -154,9 +156,12 @@ def test_by_the_clients_own_list_nothing_is_lost(servers: list[Serving], beckett
 
 @needs_haproxy
 def test_a_stream_stays_with_its_server_while_others_come_and_go(
-    servers: list[Serving], tmp_path: Path, beckett: NDArray[np.float32]
+    servers: list[Serving], beckett: NDArray[np.float32]
 ) -> None:
-    with balancing(tmp_path, servers) as balancer, AsrClient(balancer.address, timeout=60) as client:
+    with (
+        balancing([(each.address, each.http) for each in servers]) as balancer,
+        AsrClient(balancer.address, timeout=60) as client,
+    ):
         with client.stream(spoken(beckett)) as events:
             assert eventually(lambda: any(balancer.under_way(number) for number in range(SERVERS)), 10)
             holds = next(number for number in range(SERVERS) if balancer.under_way(number))
@@ -164,32 +169,3 @@ def test_a_stream_stays_with_its_server_while_others_come_and_go(
             assert words(client.transcribe(beckett, sample_rate=16_000).text) == BECKETT  # by another
             said = [event.text for event in events if event.final]
         assert words(" ".join(said)) == BECKETT
-
-
-@needs_haproxy
-@pytest.mark.skipif(not FULL, reason="a figure: make test-scale")
-def test_what_the_balancer_costs(servers: list[Serving], tmp_path: Path, beckett: NDArray[np.float32]) -> None:
-    with balancing(tmp_path, servers[:1]) as balancer, ExitStack() as stack:
-        direct, proxied = (
-            stack.enter_context(AsrClient(address, timeout=60)) for address in (servers[0].address, balancer.address)
-        )
-        for seconds in (1, 10):
-            samples = beckett[: 16_000 * seconds]
-            rounds = []
-            for turn in range(45):
-                took = {}
-                for arm in (direct, proxied) if turn % 2 else (proxied, direct):
-                    began = time.perf_counter()
-                    for _ in range(4):
-                        arm.transcribe(samples, sample_rate=16_000)
-                    took[arm] = (time.perf_counter() - began) / 4
-                rounds.append((took[direct], took[proxied]))
-            rounds = rounds[5:]
-            more = sorted(1000 * (by_proxy - alone) for alone, by_proxy in rounds)
-            times = sorted(by_proxy / alone for alone, by_proxy in rounds)
-            alone = statistics.median(each for each, _ in rounds)
-            print(
-                f"\n{seconds} s, 1 caller: {1000 * alone:.1f} ms without; with HAProxy {statistics.median(more):+.2f} ms "
-                f"({more[10]:+.2f} to {more[29]:+.2f}), times {statistics.median(times):.3f} ({times[10]:.3f} to {times[29]:.3f}); "
-                f"40 rounds, quartiles"
-            )

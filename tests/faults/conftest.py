@@ -4,9 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.faults.harness import Outcomes, Serving, Speech
 
@@ -14,11 +12,6 @@ FULL = bool(os.environ.get("FAULTS_FULL"))
 """Set by `make test-faults`; without it each fault is tried in its short form."""
 
 _rows: list[tuple[str, str, str]] = []
-
-
-@pytest.fixture(scope="session")
-def speech(beckett: NDArray[np.float32], beckett_path: Path) -> Speech:
-    return Speech(beckett, beckett_path.read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,10 @@
-"""Speech with a known text, and a player that speaks it at its own speed."""
+"""A player that speaks at the speed of speech."""
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
-
-from tests.faults.harness import Speech
-
-
-@pytest.fixture(scope="session")
-def speech(beckett: NDArray[np.float32], beckett_path: Path) -> Speech:
-    return Speech(beckett, beckett_path.read_bytes())
 
 
 def spoken(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -1,0 +1,132 @@
+"""A newcomer's first look: server, gateway and Prometheus, a minute of traffic, then the numbers and the state of each alert."""
+
+import json
+import math
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from asrloop import config, paths
+from asrloop.audio import SAMPLE_RATE, from_file
+from asrloop.cli import one_line_errors
+from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
+from asrloop_bench.checkout import ROOT
+from asrloop_bench.figures.live.playing import play
+from asrloop_bench.method import markers, provenance
+from asrloop_bench.operations import services
+from asrloop_bench.operations.prometheus import Prometheus, scraping
+from asrloop_bench.terminal import console
+
+PAGE = ROOT / "docs" / "operations.md"
+UPLOADERS, STREAMS = 4, 2
+PAUSE_SECONDS = 0.5
+"""Of a caller between two uploads: the gateway takes 600 requests a minute of one address."""
+
+NUMBERS = {
+    "servers up": 'sum(up{job="asrloop"})',
+    "recordings a second": "sum(rate(asrloop_requests_total[1m]))",
+    "seconds of audio a second": "sum(asrloop:audio_seconds:rate1m)",
+    "answer, p95, s": "max(asrloop:answer_seconds:p95_5m)",
+    "queue, p95, s": "max(asrloop:queue_seconds:p95_5m)",
+    "rows in a step": "sum(rate(asrloop_rows_per_step_sum[1m])) / sum(rate(asrloop_rows_per_step_count[1m]))",
+    "streams open": "sum(asrloop_streams_open)",
+    "live lag, p95, s": "max(asrloop:live_lag_seconds:p95_5m)",
+    "uploads through the gateway a second": 'sum(rate(asrloop_gateway_requests_total{route="transcriptions"}[1m]))',
+    "processor": "avg(nv_cpu_utilization)",
+    "restarts": "sum(asrloop_restarts_total)",
+}
+"""What is shown, and how Prometheus is asked for it."""
+
+
+def demo_ops(
+    seconds: Annotated[float, typer.Option(help="Of traffic.", min=5)] = 60.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Also write the tables of docs/operations.md.")] = False,
+) -> None:
+    """Server, gateway and Prometheus with its alerts under traffic; prints the numbers and the state of each rule."""
+    with one_line_errors(), ExitStack() as stack:
+        about = provenance.describe(config.load())
+        with console.status("starting server, gateway and Prometheus"):
+            server = stack.enter_context(services.server())
+            gateway = stack.enter_context(services.gateway(server.grpc))
+            targets = {"asrloop": [server.metrics], "asrloop-gateway": [gateway]}
+            prometheus = stack.enter_context(scraping(targets, every="2s"))
+        console.print(f"page        http://{gateway}/")
+        console.print(f"Prometheus  http://{prometheus.address}/")
+        console.print(f"metrics     http://{server.metrics}/metrics")
+        with console.status(f"{seconds:g} s of traffic: {UPLOADERS} callers upload, {STREAMS} streams speak"):
+            outcomes = traffic(gateway, server.grpc, seconds)
+        text = report(prometheus, outcomes)
+        console.print(text, markup=False)
+        if write:
+            machine = f"`make demo-ops`, {seconds:g} s: {provenance.in_words(about)}."
+            markers.write(PAGE, f"{text}\n\n{machine}", "demo")
+        while keep:
+            console.print("Ctrl-C ends it.")
+            time.sleep(3600)
+
+
+def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
+    """Uploads through the gateway, one after another, and streams at the speed of speech; says how each ended."""
+    path = moonshine_assets(paths.cache()) / MOONSHINE_SPEECH[0]
+    file, outcomes, over = path.read_bytes(), Counter[str](), threading.Event()
+
+    def upload() -> None:
+        while not over.is_set():
+            outcomes[uploaded(gateway, file)] += 1
+            over.wait(PAUSE_SECONDS)
+
+    callers = [threading.Thread(target=upload) for _ in range(UPLOADERS)]
+    for caller in callers:
+        caller.start()
+    samples = from_file(file, 60)
+    spoken = np.tile(samples, math.ceil(seconds * SAMPLE_RATE / samples.size))[: round(seconds * SAMPLE_RATE)]
+    try:
+        for played in play(grpc, [spoken] * STREAMS):
+            outcomes[f"stream {'well' if played.error is None else played.error}"] += 1
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join(60)
+    return outcomes
+
+
+def uploaded(gateway: str, file: bytes, headers: Mapping[str, str] | None = None) -> str:
+    """How one upload to OpenAI's API ends."""
+    parts = [
+        b'Content-Disposition: form-data; name="model"\r\n\r\nasrloop',
+        b'Content-Disposition: form-data; name="file"; filename="speech.wav"\r\n\r\n' + file,
+    ]
+    body = b"".join(b"--part\r\n" + part + b"\r\n" for part in parts) + b"--part--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=part"}
+    request = urllib.request.Request(f"http://{gateway}/v1/audio/transcriptions", body, {**kind, **(headers or {})})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return "upload well" if json.load(answer)["text"] else "upload without text"
+    except urllib.error.HTTPError as error:
+        with error:
+            return f"upload {error.code}"
+    except OSError as error:
+        return f"upload {error}"
+
+
+def report(prometheus: Prometheus, outcomes: Counter[str]) -> str:
+    """Two tables: numbers, and alerts."""
+    lines = [f"Traffic: {', '.join(f'{how}: {count}' for how, count in sorted(outcomes.items()))}.", ""]
+    lines += ["| number | asked for by | now |", "| --- | --- | ---: |"]
+    for name, query in NUMBERS.items():
+        values = prometheus.query(query)
+        lines.append(
+            f"| {name} | `{query.replace('|', chr(92) + '|')}` | {f'{values[0]:.3g}' if values else 'nothing'} |"
+        )
+    lines += ["", "| alert | state |", "| --- | --- |"]
+    lines += [f"| {rule['name']} | {rule['state']} |" for rule in prometheus.rules() if rule["type"] == "alerting"]
+    return "\n".join(lines)
