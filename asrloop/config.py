@@ -87,6 +87,8 @@ class ServerSettings(_Section):
     log_level: Literal["error", "warning", "info", "verbose"] = "warning"
     start_timeout_seconds: Seconds = 120.0
     stop_timeout_seconds: Seconds = 15.0
+    trace_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    trace_rate: Annotated[int, Field(ge=1)] = 1000
 
 
 class SupervisorSettings(_Section):

@@ -144,6 +144,7 @@ class TritonServer:
             f"--log-info={str(settings.log_level in ('info', 'verbose')).lower()}",
             f"--log-verbose={int(settings.log_level == 'verbose')}",
             *self._restrictions(),
+            *self._tracing(),
             *self._extra_arguments,
         ]  # fmt: skip
         self._process = subprocess.Popen(
@@ -204,6 +205,19 @@ class TritonServer:
             f"--http-restricted-api={ADMINISTRATION}:asrloop-administration={token}",
             f"--grpc-restricted-protocol={ADMINISTRATION}:asrloop-administration={token}",
         ]
+
+    def _tracing(self) -> list[str]:
+        """Spans of each request's way through the models, to a collector."""
+        if not self.settings.trace_url:
+            return []
+        wanted = (
+            "mode=opentelemetry",
+            f"opentelemetry,url={self.settings.trace_url}",
+            "opentelemetry,resource=service.name=asrloop",
+            f"rate={self.settings.trace_rate}",
+            "level=TIMESTAMPS",
+        )
+        return [f"--trace-config={option}" for option in wanted]
 
     def _why_ended(self, code: int) -> str:
         if self._reader is not None:

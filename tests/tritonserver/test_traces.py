@@ -1,0 +1,72 @@
+"""A request's trace is one from the gateway's caller through Triton to a collector of OpenTelemetry."""
+
+import json
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asrloop_bench.operations import services
+from asrloop_bench.operations.demo import uploaded
+
+from tests.conftest import eventually
+from tests.faults.harness import Serving, Speech
+
+
+class Collector:
+    """Takes traces as OTLP in JSON."""
+
+    def __init__(self) -> None:
+        self.spans: list[Mapping[str, Any]] = []
+        spans = self.spans
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                for resource in body["resourceSpans"]:
+                    spans.extend(span for scope in resource["scopeSpans"] for span in scope["spans"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/traces"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    started = Collector()
+    yield started
+    started.close()
+
+
+def test_a_callers_trace_goes_through_gateway_and_every_model(
+    collector: Collector, tmp_path: Path, model_repository: Path, speech: Speech
+) -> None:
+    serving = Serving(
+        tmp_path / "serve.log", ASRLOOP_SERVER__TRACE_URL=collector.url, ASRLOOP_SERVER__TRACE_RATE="1000000"
+    )
+    trace = secrets.token_hex(16)
+    try:
+        serving.wait(speech)
+        with services.gateway(serving.address) as gateway:
+            how = uploaded(gateway, speech.file, {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"})
+        assert how == "upload well"
+        assert eventually(lambda: any(span["traceId"].lower() == trace for span in collector.spans), 30)
+    finally:
+        serving.stop()
+    told = json.dumps([span for span in collector.spans if span["traceId"].lower() == trace])
+    assert all(model in told for model in ("asr_file", "audio_frontend", "decoder_loop"))
+    # Of the requests of nobody's trace one in a million is told of: the first.
+    assert len({span["traceId"] for span in collector.spans}) <= 2
