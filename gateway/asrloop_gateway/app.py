@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,14 +19,13 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.errors import LOG, ApiError, bad_request
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.health import Health
 from asrloop_gateway.live import LiveStreams
 from asrloop_gateway.realtime import Realtime
 from asrloop_gateway.transcriptions import Transcriptions
 
-LOG = logging.getLogger("asrloop_gateway")
 _PAGE = Path(__file__).parent / "page"
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -17,6 +18,7 @@ from asrloop_client import (
 )
 from starlette.responses import JSONResponse
 
+LOG = logging.getLogger("asrloop_gateway")
 RETRY_SECONDS = 2
 """Told to callers who may try again at once."""
 
@@ -68,8 +70,8 @@ def closing() -> ApiError:
     )
 
 
-def from_asr(error: AsrError) -> ApiError:
-    """What an error of the servers behind means to the caller."""
+def from_asr(error: AsrError, name: str) -> ApiError:
+    """What an error of the servers behind means to the caller; what only their keeper can mend is logged under `name`."""
     said = _SAID.search(str(error))
     if isinstance(error, InvalidAudio):
         return bad_request(error.code or "invalid_audio", said[1] if said else str(error), "file")
@@ -83,4 +85,5 @@ def from_asr(error: AsrError) -> ApiError:
     if isinstance(error, DeadlineExceeded):
         message = "there was no answer in time: send shorter audio, or try again when there is less to do"
         return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)
-    return ApiError(500, "failed", "the transcription failed: tell the keeper of this service, who finds it in the log")
+    LOG.error("%s: %s", name, error)
+    return ApiError(500, "failed", f"the transcription failed: tell the keeper of this service, whose log has {name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from asrloop_gateway.settings import Settings
 
 _CALLS_PER_CHANNEL = 8
 """Live streams keep their channel for as long as they last."""
+OnBytes = Callable[[int], None]
 _COPIES = 3
 """Of an upload while it is sent: its bytes, the message, and gRPC's own."""
 GONE = 499
@@ -50,7 +51,7 @@ class Gateway:
         self.closing = asyncio.Event()
         """Set when the gateway stops: nothing new begins, what runs comes to its end."""
         self._running = 0
-        self._uploads = 0
+        self._uploads = self._on_disk = 0
         self._memory = Budget(int(settings.memory_megabytes * 1e6))
 
     @contextmanager
@@ -79,16 +80,32 @@ class Gateway:
             self.metrics.seconds.labels(route).observe(time.monotonic() - began)
 
     @contextmanager
-    def upload(self) -> Iterator[None]:
-        """Around the reading and transcribing of an upload. Raises ApiError 503 for one too many."""
+    def upload(self) -> Iterator[OnBytes]:
+        """Around the reading and transcribing of an upload, which tells of the bytes that it puts on the disk.
+
+        Raises ApiError 503 for one upload, or one byte, too many.
+        """
         if self._uploads >= self.settings.transcriptions:
             message = f"{self._uploads} uploads are under way, the most there may be: try again later"
             raise ApiError(503, "overloaded", message, retry_after=RETRY_SECONDS)
         self._uploads += 1
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            if self._on_disk + size > 1e6 * self.settings.disk_megabytes:
+                message = f"uploads take {self._on_disk} bytes of the disk, the most there may be: try again later"
+                raise ApiError(503, "overloaded", message, retry_after=RETRY_SECONDS)
+            self._on_disk += size
+            mine += size
+            self.metrics.upload_bytes.set(self._on_disk)
+
         try:
-            yield
+            yield take
         finally:
             self._uploads -= 1
+            self._on_disk -= mine
+            self.metrics.upload_bytes.set(self._on_disk)
 
     def memory(self, size: int) -> AbstractAsyncContextManager[None]:
         """To be entered around sending an upload of `size` bytes; waits until others have freed theirs."""

@@ -31,4 +31,7 @@ class Metrics:
         self.audio = Counter(
             "asrloop_gateway_audio_seconds", "Seconds of audio transcribed", ["route"], registry=self.registry
         )
+        self.upload_bytes = Gauge(
+            "asrloop_gateway_upload_bytes", "Bytes of the uploads under way", registry=self.registry
+        )
         self.running = Gauge("asrloop_gateway_running", "Requests and sockets now", ["route"], registry=self.registry)

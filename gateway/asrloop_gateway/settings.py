@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """Uploads that are read, wait or are transcribed at once."""
     memory_megabytes: float = Field(1024, gt=0)
     """Uploads that are being transcribed hold at most so much memory together, three times their size; others wait on the disk."""
+    disk_megabytes: float = Field(4096, gt=0)
+    """Of all uploads that are under way, in TMPDIR; beyond it the next are refused."""
     sockets: int = Field(256, ge=1)
     """WebSockets at a time."""
     sockets_per_caller: int = Field(64, ge=1)

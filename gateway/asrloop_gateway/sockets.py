@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -80,14 +81,15 @@ async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callab
                     with gateway.admission.socket(gateway.admission.admit(websocket)):
                         await talk(socket)
                 except AsrError as error:
-                    raise from_asr(error) from error
+                    raise from_asr(error, uuid.uuid4().hex) from error
                 except WebSocketDisconnect:
                     outcome.status = GONE
                     raise
                 if socket.ended is not None:
                     raise socket.ended
         except ApiError as error:
-            await socket.send({"type": "error", **error.body})
+            with suppress(ApiError):  # who does not read is not told
+                await socket.send({"type": "error", **error.body})
             await websocket.close(error.close_code, error.code)
         else:
             await websocket.close(_GOING_AWAY if gateway.closing.is_set() else _NORMAL)

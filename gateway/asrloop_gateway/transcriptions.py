@@ -51,8 +51,8 @@ class Transcriptions:
         async with AsyncExitStack() as held:
             outcome = held.enter_context(gateway.running(ROUTE))
             gateway.admission.admit(request)
-            held.enter_context(gateway.upload())
-            form = await held.enter_async_context(form_of(request, gateway.settings))
+            on_bytes = held.enter_context(gateway.upload())
+            form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
             order, size = order_of(form, gateway.settings), form.file.size or 0
             gateway.metrics.bytes.labels(ROUTE).inc(size)
             await gateway.server_there()
@@ -84,9 +84,10 @@ class Transcriptions:
                 content,
                 headers={name: request.headers[name] for name in TRACE_HEADERS if name in request.headers},
                 on_progress=tell if on_progress else None,
+                request_id=request.state.request_id,
             )
         except AsrError as error:
-            raise from_asr(error) from error
+            raise from_asr(error, request.state.request_id) from error
         self._gateway.metrics.audio.labels(ROUTE).inc(seconds_of(transcript))
         return transcript
 

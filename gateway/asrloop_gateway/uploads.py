@@ -14,6 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.gateway import OnBytes
 from asrloop_gateway.settings import Settings
 
 _MOST_FIELDS = 64
@@ -54,8 +55,11 @@ class Form:
 
 
 @asynccontextmanager
-async def form_of(request: Request, settings: Settings) -> AsyncIterator[Form]:
-    """The request's form, whose file is on the disk if it is large, and gone after. Raises ApiError 400, 408, 413 or 415."""
+async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> AsyncIterator[Form]:
+    """The request's form, whose file is on the disk if it is large, and gone after. Raises ApiError 400, 408, 413 or 415.
+
+    `on_bytes` is told of what comes, and may raise.
+    """
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
         raise bad_request(
@@ -68,7 +72,11 @@ async def form_of(request: Request, settings: Settings) -> AsyncIterator[Form]:
     fields = FormData()
     try:
         parser = MultiPartParser(
-            request.headers, _body(request, settings), max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
+            request.headers,
+            _body(request, settings, on_bytes),
+            max_files=1,
+            max_fields=_MOST_FIELDS,
+            max_part_size=_FIELD_BYTES,
         )
         fields = await parser.parse()
         file = fields.get("file")
@@ -83,7 +91,7 @@ async def form_of(request: Request, settings: Settings) -> AsyncIterator[Form]:
         await fields.close()
 
 
-async def _body(request: Request, settings: Settings) -> AsyncGenerator[bytes, None]:
+async def _body(request: Request, settings: Settings, on_bytes: OnBytes) -> AsyncGenerator[bytes, None]:
     most = settings.upload_bytes + _FORM_BYTES
     too_large = ApiError(
         413,
@@ -110,4 +118,5 @@ async def _body(request: Request, settings: Settings) -> AsyncGenerator[bytes, N
         received += len(chunk)
         if received > most:
             raise too_large
+        on_bytes(len(chunk))
         yield chunk

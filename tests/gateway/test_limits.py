@@ -202,6 +202,20 @@ def test_one_upload_too_many_is_told_when_to_come_again(small: RunningGateway, b
     assert post(small, form(beckett_file)).text == BECKETT
 
 
+def test_uploads_do_not_fill_the_disk(start_gateway: StartGateway, server: TritonServer, beckett_file: bytes) -> None:
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {KIND}\r\nContent-Length: 2000000\r\n\r\n".encode()
+    )
+    with start_gateway(server.grpc_endpoint, disk_megabytes="1") as full:
+        with raw(full) as filling:
+            filling.sendall(head + part("file", bytes(800_000), "a.wav"))
+            wait_for(lambda: full.metric("asrloop_gateway_upload_bytes") > 800_000)
+            refused = post(full, form(beckett_file))
+            assert (refused.status, refused.code) == (503, "overloaded")
+        wait_for(lambda: full.metric("asrloop_gateway_upload_bytes") == 0)
+        assert post(full, form(beckett_file)).text == BECKETT
+
+
 def test_sixty_four_uploads_at_once_are_all_answered(gateway: RunningGateway, beckett_file: bytes) -> None:
     with ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(lambda _: post(gateway, form(beckett_file)), range(64)))

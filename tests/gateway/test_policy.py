@@ -55,7 +55,7 @@ def test_callers_learn_what_concerns_them_and_nothing_of_the_servers(
 ) -> None:
     if isinstance(error, InvalidAudio):
         error.code = code
-    told = from_asr(error)
+    told = from_asr(error, "its id")
     assert (told.status, told.code) == (status, code)
     assert message in told.message
     assert "10.0.0.7" not in told.message
