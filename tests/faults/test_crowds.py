@@ -20,6 +20,7 @@ from tests.faults.harness import DEADLINE, Outcomes, Serving, Speech, callers
 
 CROWD = 500 if FULL else 100
 VANISHING = 300 if FULL else 60
+ONE_OUTPUT = 60_000 if FULL else 6_000
 
 
 def metric(serving: Serving, name: str) -> float:
@@ -45,6 +46,26 @@ def test_a_crowd_at_once(serving: Serving, speech: Speech, report: Report) -> No
     assert outcomes.counts["ok"] >= 16
     assert speech.ask(serving.address) == "ok"
     assert "restarting" not in serving.said().splitlines()[-1], "a busy server was taken for a hung one"
+
+
+def test_callers_that_want_one_output(serving: Serving, report: Report) -> None:
+    """What nobody asks for is freed while it is sent. 5,000 such requests used to end the model process."""
+    outcomes, room = Outcomes(), threading.Semaphore(48)
+    tensor = triton.InferInput("WAV", [1, 1600], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 1600), np.float32))
+
+    def answered(result: triton.InferResult | None, error: Exception | None) -> None:
+        outcomes.add("ok" if error is None and result is not None else str(error), 0.0)
+        room.release()
+
+    with triton.InferenceServerClient(serving.address) as client:
+        for _ in range(ONE_OUTPUT):
+            assert room.acquire(timeout=DEADLINE)
+            wanted = [triton.InferRequestedOutput("COMPLETE")]
+            client.async_infer("decoder_loop", [tensor], answered, outputs=wanted, client_timeout=DEADLINE)
+        assert eventually(lambda: sum(outcomes.counts.values()) == ONE_OUTPUT)
+    report(outcomes)
+    assert outcomes.counts == {"ok": ONE_OUTPUT}
 
 
 def test_callers_that_vanish(serving: Serving, speech: Speech, report: Report) -> None:

@@ -69,6 +69,8 @@ class Reply:
                 "REST": np.array([[row.rest.encode()] for row in result], np.object_),
                 "REST_SECONDS": np.array([[row.seconds] for row in result], np.float32),
             }
-            response = pb_utils.InferenceResponse([pb_utils.Tensor(*tensor) for tensor in tensors.items()])
+            # A list of our own, until all is sent: see decoder_loop.
+            kept = [pb_utils.Tensor(*tensor) for tensor in tensors.items()]
+            response = pb_utils.InferenceResponse(kept)
         self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         del self.sender  # its destructor needs a server that is still there

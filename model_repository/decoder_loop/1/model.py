@@ -119,11 +119,15 @@ class Reply:
 
     def send(self, result: RequestError | Tensors) -> None:
         """Send all outputs, or the error with Triton's code for it."""
+        tensors = []
         if isinstance(result, RequestError):
             code = getattr(pb_utils.TritonError, result.triton_code)
             response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))
         else:
-            response = pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in result.items()])
+            # A list of our own, until all is sent: those that nobody asked for send() lets go of without Python's lock, and the
+            # last to let go of a tensor frees Python's objects.
+            tensors = [pb_utils.Tensor(*output) for output in result.items()]
+            response = pb_utils.InferenceResponse(tensors)
         with self.lock:
             # Let go of here, because its destructor needs a server that is still there.
             sender, self.sender = self.sender, None
