@@ -39,6 +39,9 @@ class Transcript(NamedTuple):
     segments: Sequence[Segment] = ()
     """In order. Their texts, joined by a space, are ``text``."""
 
+    word_probabilities: Sequence[float] = ()
+    """For each word the probability of its least probable token."""
+
 
 class Output(NamedTuple):
     """One output tensor, [B, 1] or padded to the longest row [B, -1], where it may have a second dimension."""
@@ -77,6 +80,11 @@ OUTPUTS = (
 )
 
 
+WORD_PROBABILITIES = Output(
+    "WORD_PROBABILITIES", np.float32, "TYPE_FP32", (-1,), -1, lambda heard: heard.word_probabilities
+)
+"""An output of ``decoder_loop`` alone, for live audio."""
+
 CANCELLED = Output("CANCELLED", np.int32, "TYPE_INT32", (1,), 0, lambda _: [])
 """The only output of a request to ``decoder_loop`` that cancels others: how many it ended."""
 
@@ -86,7 +94,10 @@ PROGRESS = Output("PROGRESS", np.float32, "TYPE_FP32", (2,), 0, lambda _: [])
 
 def tensors_of(transcripts: Sequence[Transcript]) -> Mapping[str, NDArray[Any]]:
     """Every output by name, a row a transcript."""
-    return {output.name: _padded([output.values(heard) for heard in transcripts], output) for output in OUTPUTS}
+    return {
+        output.name: _padded([output.values(heard) for heard in transcripts], output)
+        for output in (*OUTPUTS, WORD_PROBABILITIES)
+    }
 
 
 def progress_tensors(done: float, known: float, text: str) -> Mapping[str, NDArray[Any]]:

@@ -3,14 +3,16 @@
 Audio that fits one window is one utterance. What is longer is cut while it comes in, and its utterances are joined again here.
 """
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples, long_audio
 from asrloop.engine.family import Family
 from asrloop.engine.outputs import Segment, Transcript
 from asrloop.engine.utterance import Ending, Utterance
-from asrloop.speech.joining import seam
+from asrloop.speech.joining import seam, word_starts
 from asrloop.speech.windows import Window
 
 if TYPE_CHECKING:
@@ -128,6 +130,7 @@ class Recording:
             family.confidence([value for part in parts for value in part.log_probs]),
             all(one.ending in (Ending.ITSELF, Ending.NO_SPEECH) for one in self.utterances),
             segments,
+            [value for part in parts for value in part.word_probabilities(family)],
         )
 
     def _join(self, family: Family[Any]) -> None:
@@ -164,3 +167,8 @@ class _Part(NamedTuple):
         """Some of its tokens."""
         kept = slice(first, end)
         return self._replace(tokens=self.tokens[kept], times=self.times[kept], log_probs=self.log_probs[kept])
+
+    def word_probabilities(self, family: Family[Any]) -> list[float]:
+        """For each word that of its least probable token."""
+        starts = word_starts([*map(family.piece, self.tokens)])
+        return [math.exp(min(self.log_probs[start:end])) for start, end in pairwise([*starts, len(self.tokens)])]

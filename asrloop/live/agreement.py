@@ -1,10 +1,12 @@
-"""Which words of an open segment are stable: those that several decodings in a row agree on, but for the last. Policy only."""
+"""Which words of an open segment are stable: those that decodings in a row agree on and are sure of. Policy only."""
 
-from collections import deque
 from collections.abc import Sequence
+from itertools import takewhile
 
-AGREEING = 3
-"""Decodings in a row that must agree. With two, stable words that turn out wrong cost 1.4 points of word error rate more."""
+NEEDED = 2.6
+"""The squares of a word's probabilities in the decodings in a row that agree on it, and on all before it, add up to this: three
+decodings make a word stable that they are sure of, and more than ten one of even odds. Three whatever they say cost 2.2 points of
+word error rate, because what comes later changes how a model hears a word."""
 
 
 class Agreement:
@@ -13,18 +15,24 @@ class Agreement:
     def __init__(self) -> None:
         self.stable: list[str] = []
         self.tail: list[str] = []
-        self._earlier: deque[list[str]] = deque(maxlen=AGREEING - 1)
+        self._words: list[str] = []
+        """Of the decoding before."""
+        self._evidence: list[float] = []
+        """For each of them."""
 
-    def take(self, text: str, *, complete: bool = True) -> None:
-        """Another decoding of the segment, which is longer by now. Of one that is not ``complete`` nothing becomes stable."""
-        words = text.split()
-        if not complete:
-            self._earlier.clear()
-        elif words[: len(self.stable)] == self.stable:
-            if len(self._earlier) == AGREEING - 1:
-                agreed = min(_common(words, one) for one in self._earlier)
-                self.stable = words[: max(len(self.stable), min(agreed, len(words) - 1))]
-            self._earlier.append(words)
+    def take(self, text: str, probabilities: Sequence[float] | None) -> None:
+        """Another decoding of the segment, which is longer by now, and how probable each word is; None for one that must not
+        count. Words whose probability is not known do not become stable, and neither does the last one."""
+        words, known = text.split(), len(self.stable)
+        if probabilities is None:
+            self._words, self._evidence = [], []
+        elif words[:known] == self.stable:
+            same = self._evidence[: _common(words, self._words)]
+            before = [*same, *[0.0] * (len(words) - len(same))]
+            self._words = words
+            self._evidence = [one + each**2 for one, each in zip(before, probabilities, strict=False)]
+            more = takewhile(lambda evidence: evidence >= NEEDED, self._evidence[known : len(words) - 1])
+            self.stable = words[: known + len(list(more))]
         self.tail = words[len(self.stable) :]
 
     def finish(self, text: str) -> None:

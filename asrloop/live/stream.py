@@ -24,7 +24,17 @@ SPECULATE = _frames(0.1)
 """After so much silence the segment is decoded as if it were over."""
 
 ENDS = _frames(0.25)
-"""After so much silence it is over."""
+"""After so much silence it is over when its text is sure."""
+
+UNSURE_ENDS = _frames(0.5)
+"""When it is not: mostly the speaker is in the middle of a sentence, and what follows will make it plainer."""
+
+SURE = 0.8
+"""Least share of right words to expect of a text that is sure."""
+
+FILL = np.zeros(round(0.2 * SAMPLE_RATE), np.float32)
+"""Silence behind the audio of a last decoding: there is no time to wait for it, but a model that hears speech break off gets the
+last words wrong more often."""
 
 OFF = 0.35
 """Speech goes on as long as it is at least this probable. For whole recordings it is 0.2, which would keep one final in ten waiting
@@ -88,6 +98,12 @@ class Decoded(NamedTuple):
     tokens: Sequence[int] = ()
     complete: bool = True
     """False where a limit or endless repetition ended it."""
+
+    confidence: float = 1.0
+    """Share of right words to expect."""
+
+    probabilities: Sequence[float] = ()
+    """Of each word."""
 
 
 class _Said(NamedTuple):
@@ -199,7 +215,7 @@ class Stream:
         if segment is None or segment.number != decoding.segment:
             return
         segment.draft = found.tokens
-        segment.agreement.take(found.text, complete=found.complete)
+        segment.agreement.take(found.text, found.probabilities if found.complete else None)
         self._tell(segment, decoding.end, final=False)
         if decoding.over_at is not None:
             segment.last = decoding.over_at, found
@@ -224,6 +240,8 @@ class Stream:
         before = [] if over_at is None else [one for one in self._before if end - one.begin <= self._longest]
         begin = before[0].begin if before else segment.begin
         samples = self._audio[begin - self._start : end - self._start].reshape(-1)
+        if over_at is not None:
+            samples = np.concatenate([samples, FILL])
         prefix = [token for one in before for token in one.tokens]
         before_samples = (segment.begin - begin) * FRAME
         forced = len(segment.agreement.stable)
@@ -247,7 +265,12 @@ class Stream:
         if length >= self._longest:
             return 0
         left = (self._longest - length) / max(1, self._longest - self._target)
-        return ENDS if left >= 1 else max(LEAST_PAUSE, round(ENDS * left))
+        most = UNSURE_ENDS if self._is_unsure(segment) else ENDS
+        return most if left >= 1 else max(LEAST_PAUSE, round(most * left))
+
+    def _is_unsure(self, segment: _Segment) -> bool:
+        """Whether the text is there that is its last if no more speech comes, and is likely to be wrong."""
+        return segment.last is not None and self._is_decoded(segment) and segment.last[1].confidence < SURE
 
     def _is_over(self, segment: _Segment) -> bool:
         return self._at - segment.speech_end >= self._patience(segment) or self._is_at_the_end

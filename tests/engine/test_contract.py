@@ -13,7 +13,7 @@ from asrloop.config import AudioSettings, Settings
 from asrloop.engine.errors import ERRORS, RequestError
 from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
-from asrloop.engine.outputs import CANCELLED, OUTPUTS, PROGRESS, Segment, Transcript, tensors_of
+from asrloop.engine.outputs import CANCELLED, OUTPUTS, PROGRESS, WORD_PROBABILITIES, Segment, Transcript, tensors_of
 from tests.conftest import ROOT
 
 MODELS = ROOT / "model_repository"
@@ -30,7 +30,7 @@ def test_every_config_declares_the_outputs(model: str) -> None:
         (output.name, model_config_pb2.DataType.Name(output.data_type), list(output.dims))
         for output in config(model).output
     ]
-    expected = [*OUTPUTS, CANCELLED, PROGRESS] if model == "decoder_loop" else OUTPUTS
+    expected = [*OUTPUTS, WORD_PROBABILITIES, CANCELLED, PROGRESS] if model == "decoder_loop" else OUTPUTS
     assert declared == [(output.name, output.triton_type, list(output.dims)) for output in expected]
 
 
@@ -47,7 +47,9 @@ def test_a_full_batch_fits_into_the_inbox() -> None:
 
 
 def test_rows_are_padded_to_the_longest() -> None:
-    heard = Transcript("a b", [5, 6], [0.5, 1.0], [" a", " b"], 0.5, False, [Segment("a", 0, 1), Segment("b", 2, 3)])
+    heard = Transcript(
+        "a b", [5, 6], [0.5, 1.0], [" a", " b"], 0.5, False, [Segment("a", 0, 1), Segment("b", 2, 3)], [0.9, 0.25]
+    )
     found = tensors_of([heard, Transcript("", [], [], [])])
     assert found["TRANSCRIPTS"].tolist() == [[b"a b"], [b""]]
     assert found["TOKENS"].tolist() == [[5, 6], [-1, -1]]
@@ -57,7 +59,9 @@ def test_rows_are_padded_to_the_longest() -> None:
     assert found["SEGMENT_TIMES"].tolist() == [[[0, 1], [2, 3]], [[-1, -1], [-1, -1]]]
     assert found["CONFIDENCE"].tolist() == [[0.5], [0.0]]
     assert found["COMPLETE"].tolist() == [[False], [True]]
-    assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in OUTPUTS}
+    assert found["WORD_PROBABILITIES"].tolist() == [[np.float32(0.9), 0.25], [-1.0, -1.0]]
+    outputs = (*OUTPUTS, WORD_PROBABILITIES)
+    assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in outputs}
 
 
 def test_every_error_has_a_code_of_its_own_and_its_text_begins_with_it() -> None:

@@ -9,7 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.live.stream import BELONGS_TO, ENDS, FRAME, PAD, SPECULATE, Decoded, Decoding, Event, Stream
+from asrloop.live.stream import (
+    BELONGS_TO,
+    ENDS,
+    FILL,
+    FRAME,
+    PAD,
+    SPECULATE,
+    SURE,
+    UNSURE_ENDS,
+    Decoded,
+    Decoding,
+    Event,
+    Stream,
+)
 
 SECONDS = FRAME / SAMPLE_RATE
 TARGET, LONGEST = 4.0, 8.0
@@ -33,10 +46,20 @@ def audio(*stretches: float) -> Samples:
 
 def counting(decoding: Decoding) -> Decoded:
     """A word for every 10 frames of speech behind what was said before, named by where it lies in the stream."""
-    own = decoding.samples[decoding.prefix_samples :].reshape(-1, FRAME)
+    own = decoding.samples[decoding.prefix_samples :]
+    own = own[: own.size // FRAME * FRAME].reshape(-1, FRAME)
     spoken = [round((float(frame[0]) - 0.2) * 1e5) for frame in own if frame[0] > 0.1]
     words = [number // 10 for number in spoken if number % 10 == 0]
-    return Decoded(" ".join(f"w{word}" for word in words), words)
+    return Decoded(" ".join(f"w{word}" for word in words), words, probabilities=[1.0] * len(words))
+
+
+def unsure(decoding: Decoding) -> Decoded:
+    """The same, but every other word is likely to be wrong, and so is every text that ends with one."""
+    found = counting(decoding)
+    return found._replace(
+        confidence=SURE - 0.1 * (found.tokens[-1] % 2) if found.tokens else 0.0,
+        probabilities=[0.9 - 0.5 * (word % 2) for word in found.tokens],
+    )
 
 
 def run(
@@ -83,13 +106,25 @@ def test_a_shorter_pause_does_not_end_it() -> None:
     assert [one.over_at is not None for one in decodings].count(True) == 2, "decoded as if over, and dropped"
 
 
+def test_an_unsure_segment_ends_later_and_goes_on_with_what_is_said_meanwhile() -> None:
+    def unsure_at_first(decoding: Decoding) -> Decoded:
+        return counting(decoding)._replace(confidence=SURE - 0.1 if decoding.end < 70 else 1.0)
+
+    events, _, _ = run(audio(50, UNSURE_ENDS - 1, 50, 60), 512, unsure_at_first)
+    assert finals(events) == [(0, "w1 w2 w3 w4 w5 w6 w7 w8 w9 w10")]
+    events, _, _ = run(audio(50, UNSURE_ENDS, 50, 60), 512, unsure_at_first)
+    assert [text for _, text in finals(events)] == ["w1 w2 w3 w4 w5", "w6 w7 w8 w9 w10"]
+    first = next(event for event in events if event.final)
+    assert round(first.heard / SECONDS) == 50 + UNSURE_ENDS
+
+
 def test_the_last_decoding_is_begun_before_the_pause_is_long_enough() -> None:
     stream = Stream(voice, TARGET, LONGEST)
     stream.hear(audio(40, SPECULATE))
     decoding = stream.decoding()
     assert decoding is not None
     assert decoding.over_at is not None
-    assert decoding.samples.size == (40 + SPECULATE) * FRAME
+    assert decoding.samples.size == (40 + SPECULATE) * FRAME + FILL.size
     stream.decoded(decoding, counting(decoding))
     assert not any(event.final for event in stream.events())
     stream.hear(np.zeros((ENDS - SPECULATE - 1) * FRAME, np.float32))
@@ -172,11 +207,13 @@ stretches = st.lists(st.integers(1, 90), min_size=1, max_size=9)
 
 
 @settings(deadline=None)
-@given(stretches, st.sampled_from([160, 512, 1600, 7_777, 48_000]))
-def test_the_size_of_chunks_changes_no_final(parts: list[int], chunk: int) -> None:
+@given(stretches, st.sampled_from([160, 512, 1600, 7_777, 48_000]), st.sampled_from([counting, unsure]))
+def test_the_size_of_chunks_changes_no_final(
+    parts: list[int], chunk: int, decode: Callable[[Decoding], Decoded]
+) -> None:
     samples = audio(*parts)
-    whole, _, _ = run(samples, samples.size)
-    events, _, stream = run(samples, chunk)
+    whole, _, _ = run(samples, samples.size, decode)
+    events, _, stream = run(samples, chunk, decode)
     assert finals(events) == finals(whole)
     spoken = int(np.count_nonzero(samples.reshape(-1, FRAME)[:, 0]))
     assert " ".join(text for _, text in finals(events)).split() == [f"w{word}" for word in range(1, spoken // 10 + 1)]

@@ -89,6 +89,7 @@ class Reply:
 
     def tell(self, event: Event) -> None:
         """Send an event."""
+        # A list of our own, until all is sent: see decoder_loop.
         tensors = [
             pb_utils.Tensor("SEGMENT", np.array([event.segment], np.int32)),
             pb_utils.Tensor("STABLE", np.array([event.stable.encode()], np.object_)),
@@ -141,7 +142,7 @@ def decode(wanted: Decoding) -> Decoded:
         del tensors["DRAFT"], tensors["FORCED"]
     call = pb_utils.InferenceRequest(
         model_name=LOOP,
-        requested_output_names=["TRANSCRIPTS", "TOKENS", "COMPLETE"],
+        requested_output_names=["TRANSCRIPTS", "TOKENS", "COMPLETE", "CONFIDENCE", "WORD_PROBABILITIES"],
         inputs=[pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in tensors.items()],
         timeout=round(DECODE_SECONDS * 1e6),
     )
@@ -151,7 +152,13 @@ def decode(wanted: Decoding) -> Decoded:
     found = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
     tokens = [int(token) for token in found["TOKENS"].reshape(-1) if token >= 0]
     text: bytes = found["TRANSCRIPTS"].reshape(-1)[0]
-    return Decoded(text.decode(), tokens, bool(found["COMPLETE"].reshape(-1)[0]))
+    return Decoded(
+        text.decode(),
+        tokens,
+        complete=bool(found["COMPLETE"].reshape(-1)[0]),
+        confidence=float(found["CONFIDENCE"].reshape(-1)[0]),
+        probabilities=found["WORD_PROBABILITIES"].reshape(-1).tolist(),
+    )
 
 
 def metric_family(spec: MetricSpec) -> pb_utils.MetricFamily:

@@ -135,13 +135,13 @@ def report(rounds: Sequence[Round], whole: Sequence[str]) -> str:
         count = len(one.recordings)
         files, left = left[:count], left[count:]
         references = [each.text for each in one.recordings]
-        live_rate = accuracy.word_errors(references, [each.text for each in one.judged]).rate
-        points = 100 * (live_rate - accuracy.word_errors(references, files).rate)
+        spoken = accuracy.word_errors(references, [each.text for each in one.judged])
+        points = 100 * (spoken.rate - accuracy.word_errors(references, files).rate)
         late = spread.percentile([each for stream in one.played for each in stream.late], 99)
         lines.append(
             f"| {count} | {_times([each for stream in one.judged for each in stream.first_texts])} | "
             f"{_times([each for stream in one.judged for each in stream.finals])} | {one.lag:.1f} s | "
-            f"{points:+.1f} points ({live_rate:.1%}) | {sum(each.taken_back for each in one.judged)} | "
+            f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words) | {sum(each.taken_back for each in one.judged)} | "
             f"{sum(each.error is not None for each in one.played)} | {1000 * late:.0f} ms |"
         )
     kept_up = [
