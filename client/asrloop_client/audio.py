@@ -101,7 +101,12 @@ def as_chunk(given: Any) -> npt.NDArray[Any]:
     # Copies: a recorder may fill the same array again before the chunk is sent.
     if getattr(given, "dtype", None) == np.int16 and given.ndim == 1:
         return np.array(given, np.int16)
-    return np.array(_as_mono_float(given))
+    samples = np.array(_as_mono_float(given))
+    # The server's answer would come too late to say which chunk it was, and end the stream.
+    if not np.isfinite(samples).all():
+        at = int(np.argmin(np.isfinite(samples)))
+        raise InvalidAudio(f"a chunk holds {samples[at]} at sample {at}: all samples must be finite numbers")
+    return samples
 
 
 def _read_path(path: str | os.PathLike[str]) -> bytes:

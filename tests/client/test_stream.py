@@ -112,6 +112,17 @@ def test_by_hand(client: AsrClient) -> None:
             stream.send(audio(1))
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_chunk_that_is_no_audio_is_refused_alone(client: AsrClient, wrong: float) -> None:
+    with client.stream() as stream:
+        for chunk in chunks(10):
+            stream.send(chunk)
+            with pytest.raises(InvalidAudio, match=f"{wrong} at sample 3"):
+                stream.send(np.array([0, 0, 0, wrong], np.float32))
+        stream.finish()
+        assert finals(list(stream)) == TEN_WORDS
+
+
 def test_a_stream_outside_of_a_block_says_so(client: AsrClient) -> None:
     with pytest.raises(InvalidConfig, match="`with` block"):
         next(client.stream(chunks(1)))
