@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from asrloop_bench.operations import services
+from asrloop_bench.operations.demo import uploaded
 from asrloop_bench.operations.prometheus import CONFIGURATION, Prometheus, scraping
 from asrloop_client import AsrClient
 from numpy.typing import NDArray
@@ -94,7 +96,10 @@ def measured(
     serving = Serving(folder / "serve.log")
     try:
         serving.wait(speech)
-        with scraping({"asrloop": [f"127.0.0.1:{serving.metrics}"]}) as prometheus:
+        with (
+            services.gateway(serving.address) as gateway,
+            scraping({"asrloop": [f"127.0.0.1:{serving.metrics}"], "asrloop-gateway": [gateway]}) as prometheus,
+        ):
             with (
                 callers(serving.address, speech, 2),
                 AsrClient(serving.address) as client,
@@ -104,6 +109,9 @@ def measured(
             assert words(" ".join(said)) == BECKETT
             ended = 'rate(asrloop_streams_total{outcome="ok"}[1m]) > 0'
             assert eventually(lambda: prometheus.query(ended), 30)
+            passed = 'rate(asrloop_gateway_requests_total{status="200"}[1m]) > 0'
+            # A counter of the gateway begins with the first request it counts, so one alone is no rate.
+            assert eventually(lambda: uploaded(gateway, speech.file) == "upload well" and prometheus.query(passed), 30)
             assert eventually(lambda: prometheus.query("asrloop:final_seconds:p95_5m"), 30)
             yield prometheus, serving
     finally:
