@@ -29,6 +29,7 @@ test: .venv/ready-dev models ## Run the tests. ARGS go to pytest
 
 CPU ?= EPYC-Milan
 test-cpu: .venv/ready-dev models ## The tests that run in one process, as another CPU would run them, by qemu-x86_64. CPU=EPYC-Milan
+	@.venv/bin/asrloop models --precision int8 # models of the usual recipe may need more than that CPU has
 	@qemu-x86_64 -cpu $(CPU) .venv/bin/python -m pytest --timeout 1800 tests/engine tests/families/moonshine tests/audio $(ARGS)
 
 test-faults: .venv/ready-dev models ## Hurt a real server in every way we know, at length; prints faults and outcomes

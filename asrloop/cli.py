@@ -172,7 +172,7 @@ def models(
         str | None,
         typer.Option(
             help="; ".join(f"{name}: {what}" for name, what in registry.FAMILIES[registry.DEFAULT].precisions.items())
-            + ". The first is the default; other families have fp32 only.",
+            + ". Default: the first that this processor runs; other families have fp32 only.",
             show_default=False,
         ),
     ] = None,

@@ -16,6 +16,7 @@ from asrloop.engine.cutting import Cutting
 from asrloop.engine.family import Family
 from asrloop.families.graphs import Graphs
 from asrloop.families.moonshine.decoding import Moonshine
+from asrloop.families.moonshine.vnni import VNNI, usual_precision
 from asrloop.families.transducer.opening import open_transducer
 from asrloop.speech.detector import DETECTOR, SpeechDetector
 from asrloop.speech.windows import Cutter
@@ -43,7 +44,10 @@ class FamilyEntry:
     """Its ``build(source, destination, precision, progress)`` writes the files of a model. Imported only then: it needs onnx."""
 
     precisions: Mapping[str, str]
-    """Precision recipes by name, the default first, and what each is."""
+    """Precision recipes by name, and what each is."""
+
+    usual_precision: Callable[[], str]
+    """The recipe that is made where none is named."""
 
     source: str
     """What ``--from`` names."""
@@ -57,10 +61,12 @@ FAMILIES = {
         Moonshine,
         "asrloop.families.moonshine.build",
         {
-            "int8": "8-bit activations and 7-bit weights in encoder and decoder; fastest",
+            VNNI: "8-bit activations and weights in encoder and decoder; for processors with avx_vnni or avx512_vnni only",
+            "int8": "the same with 7-bit weights, as fast and less accurate; every processor runs it",
             "int8-decoder": "the decoder as in int8, the encoder in fp32",
             "fp32": "fp32 throughout; the reference",
         },
+        usual_precision,
         "a directory of the moonshine-voice package or a Hugging Face checkpoint",
         wheel_source=True,
     ),
@@ -68,6 +74,7 @@ FAMILIES = {
         open_transducer,
         "asrloop.families.transducer.build",
         {"fp32": "as the files are"},
+        lambda: "fp32",
         "a directory with encoder-model.onnx, decoder_joint-model.onnx and vocab.txt",
     ),
 }
@@ -164,7 +171,7 @@ def resolved(family: str, source: Path | None, precision: str | None) -> tuple[s
         raise ValueError(f"--family {family} needs --from DIR, {entry.source}")
     if precision is not None and precision not in entry.precisions:
         raise ValueError(f"precision is {precision!r}: --family {family} has {', '.join(entry.precisions)}")
-    return name, precision or next(iter(entry.precisions))
+    return name, precision or entry.usual_precision()
 
 
 def build(family: str, source: Path, directory: Path, precision: str | None = None, progress: Progress = print) -> None:

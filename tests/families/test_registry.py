@@ -25,7 +25,7 @@ TINY_TDT = ROOT / "training" / "tiny-tdt"
         ("nemo", None, None, "--family nemo needs --from DIR, a directory with encoder-model.onnx"),
         ("transducer", None, None, "--family transducer needs --from DIR"),
         ("nemo", TINY_TDT, "int8", "precision is 'int8': --family nemo has fp32"),
-        ("moonshine", None, "int3", "precision is 'int3': --family moonshine has int8, int8-decoder, fp32"),
+        ("moonshine", None, "int3", "precision is 'int3': --family moonshine has int8-vnni, int8, int8-decoder, fp32"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_refused(

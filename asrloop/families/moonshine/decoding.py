@@ -20,6 +20,7 @@ from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.graphs import Graphs, open_graph, open_session
 from asrloop.families.moonshine.checking import CheckedRow
 from asrloop.families.moonshine.rows import BoundStep, CalledStep, Decided, EncodedAudio, Rows
+from asrloop.families.moonshine.vnni import check
 from asrloop.families.vocabulary import Vocabulary
 
 FAMILY = "moonshine"
@@ -87,6 +88,7 @@ class Moonshine:
         """
         graphs = graphs or {}
         self.numbers = MoonshineNumbers.read(directory / NUMBERS)
+        check(self.numbers.precision)
         self.vocabulary_size = self.numbers.vocabulary_size
         self._vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
         self._max_samples = round(max_audio_seconds * SAMPLE_RATE)

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from asrloop.families.moonshine.observation import Observation
-from asrloop.families.moonshine.rounding import seven_bits
-from asrloop.families.moonshine.weights import Array, Linear, Quantized
+from asrloop.families.moonshine.rounding import integers
+from asrloop.families.moonshine.weights import Linear
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 
@@ -40,13 +40,13 @@ class StaticInt8:
     """Integers on both sides: activations u8 with one constant scale, weights with one scale a column.
 
     The scale is constant, so a row's result is the same integers whoever shares the batch. ``observed`` are the calibrated
-    inputs by layer name. ``bits`` is 7 or 8. With 7 the weights are s8 in -64..64: then even two products of a u8 and an
-    s8 fit into 16 bits (2 * 255 * 64 = 32640), so that AVX2's multiply-add cannot saturate and gives the same integers as
-    AVX-VNNI and AVX-512 do. With 8 the weights are u8, which the slower 16-bit multiply-add takes exactly.
+    inputs by layer name, ``greatest`` is the magnitude of the greatest weight. Up to 64, two products of a u8 and an s8 fit into
+    16 bits (2 * 255 * 64 = 32640), so that AVX2's multiply-add cannot saturate and gives the same integers as AVX-VNNI and
+    AVX-512 VNNI do. Up to 127 only those are exact.
     """
 
     observed: Mapping[str, Observation]
-    bits: int = 7
+    greatest: int
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
         """As :class:`LinearWriter` says."""
@@ -57,21 +57,11 @@ class StaticInt8:
         ]
         if not graph.has(f"{x}.u8"):
             graph.node("QuantizeLinear", [x, *activation], f"{x}.u8")
-        if self.bits == 7:
-            values, scales = seven_bits(layer.matrix, self.observed[name].moment)
-            weight = [graph.constant(f"{name}.s7", values), graph.constant(f"{name}.scale", scales), ""]
-        else:
-            whole = layer.quantized or eight_bits(layer.matrix)
-            weight = [
-                graph.constant(f"{name}.u8", whole.values),
-                graph.constant(f"{name}.scale", whole.scale),
-                graph.constant(f"{name}.zero_point", whole.zero_point),
-            ]
-        inputs = [f"{x}.u8", weight[0], activation[0], weight[1], activation[1], weight[2]]
+        values, scales = integers(layer.matrix, self.observed[name].moment, self.greatest)
+        weight = [graph.constant(f"{name}.s8", values), graph.constant(f"{name}.scale", scales)]
+        inputs = [f"{x}.u8", weight[0], activation[0], weight[1], activation[1]]
         if layer.bias is not None:
-            inputs.append(graph.constant(f"{name}.bias", layer.bias))
-        while not inputs[-1]:
-            inputs.pop()
+            inputs += ["", graph.constant(f"{name}.bias", layer.bias)]
         return graph.node("MatMulIntegerToFloat", inputs, name, domain=CONTRIB)
 
 
@@ -86,22 +76,14 @@ def activation_scale(seen: Observation) -> tuple[float, int]:
     return scale, round(-least / scale)
 
 
-def eight_bits(matrix: Array) -> Quantized:
-    """u8 with the scale and zero point of each column."""
-    least, greatest = np.minimum(matrix.min(axis=0), 0), np.maximum(matrix.max(axis=0), 0)
-    scale = np.maximum(greatest - least, 1e-12) / 255
-    zero_point = np.round(-least / scale)
-    values = np.clip(np.round(matrix / scale) + zero_point, 0, 255)
-    return Quantized(values.astype(np.uint8), scale.astype(np.float32), zero_point.astype(np.uint8))
-
-
 @dataclass(frozen=True)
 class RowInt8:
-    """As :class:`StaticInt8` with 7 bits, but every row is first divided by its greatest magnitude. For inputs whose size
+    """As :class:`StaticInt8`, but every row is first divided by its greatest magnitude. For inputs whose size
     differs much from row to row; costs six small nodes more. ``axis`` is that of the rows, all others but the last being 1.
     ``least`` is a magnitude that no negative input exceeds, so that only the positive ones need be looked at."""
 
     observed: Mapping[str, Observation]
+    greatest: int
     axis: int
     least: float | None = None
 
@@ -111,8 +93,8 @@ class RowInt8:
         if not graph.has(f"{x}.row.u8"):
             self._size(graph, x, size)
             self._quantize(graph, x, size)
-        values, scales = seven_bits(layer.matrix, self.observed[name].moment)
-        weight = graph.constant(f"{name}.s7", values)
+        values, scales = integers(layer.matrix, self.observed[name].moment, self.greatest)
+        weight = graph.constant(f"{name}.s8", values)
         product = graph.node(
             "MatMulIntegerToFloat",
             [f"{x}.row.u8", weight, "unit.scale", graph.constant(f"{name}.scale", scales), "unit.zero_point"],

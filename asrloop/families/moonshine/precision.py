@@ -11,7 +11,11 @@ from asrloop.families.moonshine.encoder_graph import encoder
 from asrloop.families.moonshine.linear import Choice, Float32, LinearWriter, RowInt8, StaticInt8
 from asrloop.families.moonshine.observation import Observation
 from asrloop.families.moonshine.smoothing import smooth
+from asrloop.families.moonshine.vnni import VNNI
 from asrloop.families.moonshine.weights import Array, MoonshineWeights
+
+GREATEST_WEIGHT = {VNNI: 127, "int8": 64, "int8-decoder": 64}
+"""By integer recipe; see :class:`StaticInt8`."""
 
 ROWS_OF_DECODER, ROWS_OF_ENCODER = 0, 1
 """Axis of the rows in the f32 [rows, 1, inputs] of the decoder and the [1, times, inputs] of the encoder."""
@@ -34,19 +38,22 @@ def graphs(weights: MoonshineWeights, precision: str, speech: Sequence[Array]) -
     """Write both graphs. ``speech`` (f32 [N] at 16 kHz each) is only read for the integer recipes, to calibrate them."""
     if precision == "fp32":
         return Graphs(encoder(weights, Float32()), decoder_step(weights, Float32()), "float32")
-    if precision not in ("int8", "int8-decoder"):
-        raise ValueError(f"precision is {precision!r}: there are int8, int8-decoder and fp32")
+    if precision not in GREATEST_WEIGHT:
+        raise ValueError(f"precision is {precision!r}: there are {', '.join(GREATEST_WEIGHT)} and fp32")
+    greatest = GREATEST_WEIGHT[precision]
     smoothed, seen = smooth(weights, observe(weights, speech))
-    in_decoder = _integers(seen.decoder, RowInt8(seen.decoder, ROWS_OF_DECODER))
+    in_decoder = _integers(seen.decoder, greatest, RowInt8(seen.decoder, greatest, ROWS_OF_DECODER))
     in_encoder: LinearWriter = Float32()
-    if precision == "int8":
-        usual = _integers(seen.encoder, RowInt8(seen.encoder, ROWS_OF_ENCODER, least=GELU_LEAST))
-        in_encoder = Choice("conv3", Float32(), Choice("conv2", RowInt8(seen.encoder, ROWS_OF_ENCODER), usual))
+    if precision != "int8-decoder":
+        after_gelu = RowInt8(seen.encoder, greatest, ROWS_OF_ENCODER, least=GELU_LEAST)
+        usual = _integers(seen.encoder, greatest, after_gelu)
+        in_encoder = Choice("conv2", RowInt8(seen.encoder, greatest, ROWS_OF_ENCODER), usual)
+        in_encoder = Choice("conv3", Float32(), in_encoder)
     return Graphs(encoder(smoothed, in_encoder, compact=True), decoder_step(smoothed, in_decoder, compact=True), "int8")
 
 
-def _integers(observed: Mapping[str, Observation], for_fc2: LinearWriter) -> LinearWriter:
+def _integers(observed: Mapping[str, Observation], greatest: int, for_fc2: LinearWriter) -> LinearWriter:
     """What reaches fc2 (and the encoder's conv2) did not come out of a norm of its own row, so its size differs by orders of
     magnitude from row to row. conv3's inputs have outliers that no scale serves: in integers it alone costs a point of word
     error rate."""
-    return Choice(".fc2", for_fc2, StaticInt8(observed))
+    return Choice(".fc2", for_fc2, StaticInt8(observed, greatest))

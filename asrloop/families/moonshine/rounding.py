@@ -10,13 +10,13 @@ DAMPING = 0.01
 """Part of the mean squared activation that is added to every component, so that the moment can be inverted."""
 
 
-def seven_bits(matrix: Array, moment: NDArray[np.float64]) -> tuple[NDArray[np.int8], Array]:
-    """s8 [inputs, outputs] in -64..64 and the f32 [outputs] scale of each column.
+def integers(matrix: Array, moment: NDArray[np.float64], greatest: int) -> tuple[NDArray[np.int8], Array]:
+    """s8 [inputs, outputs] in -greatest..greatest and the f32 [outputs] scale of each column.
 
     Inputs are rounded one after another; what an input's rounding breaks, the inputs after it make up for as well as
     ``moment`` (the activations' summed outer products, f64 [inputs, inputs]) says they can.
     """
-    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / 64
+    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / greatest
     damped = moment + np.eye(len(moment)) * (DAMPING * moment.diagonal().mean() + 1e-9)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
     left = (matrix / scale).astype(np.float32)
@@ -25,7 +25,7 @@ def seven_bits(matrix: Array, moment: NDArray[np.float64]) -> tuple[NDArray[np.i
         stop = min(start + BLOCK, len(left))
         errors = np.empty((stop - start, matrix.shape[1]), np.float32)
         for row in range(start, stop):
-            rounded = np.clip(np.round(left[row]), -64, 64)
+            rounded = np.clip(np.round(left[row]), -greatest, greatest)
             values[row] = rounded
             errors[row - start] = (left[row] - rounded) / upper[row, row]
             left[row + 1 : stop] -= np.outer(upper[row, row + 1 : stop], errors[row - start])

@@ -19,8 +19,9 @@ from asrloop.families.moonshine.encoder_graph import encoder, frame_count, minim
 from asrloop.families.moonshine.linear import Float32
 from asrloop.families.moonshine.observation import CrossLimit, Observation, Observations
 from asrloop.families.moonshine.precision import graphs
-from asrloop.families.moonshine.rounding import seven_bits
+from asrloop.families.moonshine.rounding import integers
 from asrloop.families.moonshine.smoothing import smooth
+from asrloop.families.moonshine.vnni import VNNI, has_vnni
 from asrloop.families.moonshine.weights import (
     Attention,
     DecoderLayer,
@@ -121,10 +122,13 @@ def test_hugging_face_checkpoint_gives_the_same_text(
     assert decoded.tokens == reference.greedy(reference.encode(samples), limit=14)
 
 
-def test_integer_base_sized_graphs_stay_close_to_the_reference() -> None:
+@pytest.mark.parametrize(
+    "precision", ["int8", pytest.param(VNNI, marks=pytest.mark.skipif(not has_vnni(), reason="the CPU has no VNNI"))]
+)
+def test_integer_base_sized_graphs_stay_close_to_the_reference(precision: str) -> None:
     weights = random_weights(BASE)
     speech = np.random.default_rng(2).standard_normal(48000, np.float32) * np.float32(0.1)
-    made = graphs(weights, "int8", [speech])
+    made = graphs(weights, precision, [speech])
     tokens = [BASE.bos, 7, 250, 3]
     reference = ReferenceMoonshine(weights)
     expected = reference.logits(reference.encode(speech[:12000]), tokens)
@@ -164,13 +168,14 @@ def test_smoothing_changes_nothing_in_fp32() -> None:
     )
 
 
-def test_rounding_serves_products_better_than_nearest_values() -> None:
+@pytest.mark.parametrize("greatest", [64, 127])
+def test_rounding_serves_products_better_than_nearest_values(greatest: int) -> None:
     rng = np.random.default_rng(4)
     mixing = rng.standard_normal((8, 64))
     inputs = (rng.standard_normal((2000, 8)) @ mixing + 0.1 * rng.standard_normal((2000, 64))).astype(np.float32)
     matrix = rng.standard_normal((64, 32)).astype(np.float32)
-    values, scale = seven_bits(matrix, Observation.of(inputs).moment)
-    assert np.abs(values.astype(int)).max() <= 64
+    values, scale = integers(matrix, Observation.of(inputs).moment, greatest)
+    assert np.abs(values.astype(int)).max() <= greatest
     nearest = np.round(matrix / scale) * scale
     error = np.square(inputs @ (values * scale) - inputs @ matrix).mean()
     assert error < 0.5 * np.square(inputs @ nearest - inputs @ matrix).mean()
@@ -186,7 +191,7 @@ def test_frame_count_is_what_the_encoder_makes() -> None:
 
 
 def test_unknown_precision_and_empty_source_say_what_is_wrong(assets: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="precision is 'int3': there are int8, int8-decoder and fp32"):
+    with pytest.raises(ValueError, match="precision is 'int3': there are int8-vnni, int8, int8-decoder and fp32"):
         build(assets / "tiny-en", tmp_path, "int3", print)
     with pytest.raises(FileNotFoundError, match=r"holds neither decoder_model_merged\.ort"):
         build(tmp_path, tmp_path, "fp32", print)
