@@ -21,11 +21,12 @@ from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
 from asrloop_bench.method import markers, provenance
-from asrloop_bench.operations import services
+from asrloop_bench.operations import picture, services
 from asrloop_bench.operations.prometheus import Prometheus, scraping
 from asrloop_bench.terminal import console
 
 PAGE = ROOT / "docs" / "operations.md"
+PICTURE = PAGE.with_name("operations.svg")
 UPLOADERS, STREAMS = 4, 2
 PAUSE_SECONDS = 0.5
 """Of a caller between two uploads: the gateway takes 600 requests a minute of one address."""
@@ -49,7 +50,9 @@ NUMBERS = {
 def demo_ops(
     seconds: Annotated[float, typer.Option(help="Of traffic.", min=5)] = 60.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
-    write: Annotated[bool, typer.Option("--write", help="Also write the tables of docs/operations.md.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Also write the picture and the tables of docs/operations.md.")
+    ] = False,
 ) -> None:
     """Server, gateway and Prometheus with its alerts under traffic; prints the numbers and the state of each rule."""
     with one_line_errors(), ExitStack() as stack:
@@ -63,12 +66,14 @@ def demo_ops(
         console.print(f"Prometheus  http://{prometheus.address}/")
         console.print(f"metrics     http://{server.metrics}/metrics")
         with console.status(f"{seconds:g} s of traffic: {UPLOADERS} callers upload, {STREAMS} streams speak"):
+            began = time.time()
             outcomes = traffic(gateway, server.grpc, seconds)
         text = report(prometheus, outcomes)
         console.print(text, markup=False)
         if write:
             machine = f"`make demo-ops`, {seconds:g} s: {provenance.in_words(about)}."
-            markers.write(PAGE, f"{text}\n\n{machine}", "demo")
+            PICTURE.write_text(picture.drawn(prometheus, began, seconds), encoding="utf-8")
+            markers.write(PAGE, f"![Six panels of that minute]({PICTURE.name})\n\n{text}\n\n{machine}", "demo")
         while keep:
             console.print("Ctrl-C ends it.")
             time.sleep(3600)
