@@ -17,6 +17,9 @@ FILE_VARIABLE = "ASRLOOP_CONFIG"
 NOT_SETTINGS = (FILE_VARIABLE, "ASRLOOP_RESTARTS")
 """Variables with the prefix that set nothing here; the second comes from the supervisor."""
 
+NOT_OURS = "ASRLOOP_GATEWAY_"
+"""Begins the gateway's variables, which may be in the same environment."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
@@ -198,7 +201,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _variables() -> tuple[str, ...]:
     """The variables that set something. Refuses those that match no setting: pydantic-settings would pass over them."""
-    names = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS)
+    names = sorted(
+        name
+        for name in os.environ
+        if name.startswith(ENVIRONMENT_PREFIX) and not name.startswith(NOT_OURS) and name not in NOT_SETTINGS
+    )
     for name in names:
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
         field = Settings.model_fields.get(section)

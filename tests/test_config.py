@@ -95,3 +95,9 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(paths, "_TREE", tmp_path / "site-packages")
     assert config.load() == Settings()
     assert str(config.source()) == "the defaults (no config.yaml here)"
+
+
+def test_the_gateways_variables_are_no_settings_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASRLOOP_GATEWAY_KEYS", "k" * 16)
+    assert config.load() == Settings()
+    assert "GATEWAY" not in str(config.source())
