@@ -10,7 +10,7 @@ PYTHON ?= $(shell for candidate in python3 python3.12 python3.11; do \
 PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off --constraint constraints.txt
 
 help: ## Show this
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 run: .venv/ready models ## Start a real tritonserver, transcribe real speech through it, stop. ARGS: audio files
 	@.venv/bin/asrloop run $(ARGS)
