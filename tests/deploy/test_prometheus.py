@@ -6,14 +6,16 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 import yaml
-from asrloop_bench.operations import services
+from asrloop_bench.operations import picture, services
 from asrloop_bench.operations.demo import uploaded
 from asrloop_bench.operations.prometheus import CONFIGURATION, Prometheus, scraping
 from asrloop_client import AsrClient
@@ -131,6 +133,15 @@ def test_every_query_of_the_dashboard_finds_numbers(measured: tuple[Prometheus, 
     assert {
         panel for panel, _ in found if not any(any(values) for (name, _), values in found.items() if name == panel)
     } <= QUIET
+
+
+def test_the_picture_has_a_line_in_every_panel(measured: tuple[Prometheus, Serving]) -> None:
+    drawn = ET.fromstring(picture.drawn(measured[0], time.time() - 12, 12))
+    panels = drawn.findall("{http://www.w3.org/2000/svg}g")
+    assert len(panels) == len(picture.PANELS)
+    for panel in panels:
+        lines = panel.findall(".//{http://www.w3.org/2000/svg}polyline")
+        assert any(len(line.attrib["points"].split()) > 1 for line in lines), panel[0].text
 
 
 def test_every_rule_is_well_and_every_recording_rule_has_numbers(measured: tuple[Prometheus, Serving]) -> None:
