@@ -227,6 +227,7 @@ def transducer(
     utterances: Annotated[int, typer.Option(help="Most utterances to decode.", min=1)] = 48,
     rounds: Annotated[int, typer.Option(help="Rounds to measure.", min=1)] = 5,
     threads: Annotated[int, typer.Option(help="Threads of ONNX Runtime in both arms.", min=1)] = 1,
+    write: Annotated[bool, typer.Option("--write", help="Also write the part of docs/transducer.md.")] = False,
 ) -> None:
     """The decode part of a transducer against onnx-asr, on the same encoder outputs."""
     from asrloop_bench.figures import (
@@ -240,11 +241,18 @@ def transducer(
         ][:utterances]  # fmt: skip
         if not paths:
             raise ValueError(f"{', '.join(map(str, speech))}: no .wav, .flac or .ogg file; give some speech")
+        part = "given model"
+        about = provenance.describe(config.load())
         if source is None:
-            source = Path(scratch)
+            part, source = "random RNN-T" if rnnt else "random TDT", Path(scratch)
             figure.write_random(source, rnnt)
-        for line in figure.report(source, [clips.read(path) for path in paths], rounds, threads):
+        lines = figure.report(source, [clips.read(path) for path in paths], rounds, threads)
+        for line in lines:
             console.print(line, markup=False)
+        if write:
+            block = "\n".join(f"    {line}" for line in lines)
+            measured = f"{rounds} interleaved rounds on {provenance.in_words(about)}."
+            markers.write(ROOT / "docs" / "transducer.md", f"\n{block}\n\n{measured}", part)
 
 
 def _speech(*lengths: float) -> dict[float, Samples]:
