@@ -173,6 +173,13 @@ class StreamCall:
             failure = self._connection._failure(error, {})
         raise failure
 
+    async def drain(self, seconds: float) -> None:
+        """Read what is left, for a limited time, after `finish`."""
+        with contextlib.suppress(TimeoutError, AsrError):
+            async with asyncio.timeout(seconds):
+                while await self.read() is not None:
+                    pass
+
     def cancel(self) -> None:
         """End it, if it has not ended."""
         self._call.cancel()

@@ -25,6 +25,9 @@ class AsrError(Exception):
     code: str | None = None
     """The server's code, such as `overloaded`, when its message began with one."""
 
+    detail: str = ""
+    """What the server said after the code."""
+
 
 class InvalidConfig(AsrError, ValueError):
     """A setting or an argument is out of range or contradicts another."""
@@ -126,7 +129,7 @@ def from_status(status: grpc.StatusCode, details: str, address: str) -> AsrError
         kind, fix = _DENIED
     status_name = f" ({status.name})" if kind is ServerFailure else ""
     error = kind(f"{address}: {(details or 'no details').rstrip('.')}{status_name}. {fix}")
-    error.code = code
+    error.code, error.detail = code, details[found.end() :].strip() if found else ""
     return error
 
 

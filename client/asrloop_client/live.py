@@ -184,6 +184,7 @@ class Live:
             call, sequence = member.connection.stream(self._headers), uuid.uuid4().hex
             writer = asyncio.create_task(self._write(call, sequence))
             await self._read(call, sequence, endpoint, writer)
+            await call.drain(_CLOSE_SECONDS)
         except AsrError as error:
             if isinstance(error, ServerFailure) and error.code is None:
                 # Triton's own: a wrong model, or its process has died. In a stream they have no status to tell.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from asrloop_client import (
@@ -22,8 +21,6 @@ LOG = logging.getLogger("asrloop_gateway")
 RETRY_SECONDS = 2
 """Told to callers who may try again at once."""
 
-# What stands before the code names a server; what follows the message is advice for its keeper.
-_SAID = re.compile(r"\[[a-z_]+\] (.*)", re.DOTALL)
 _CLOSE_CODES = {400: 1008, 401: 1008, 403: 1008, 408: 1008, 413: 1009, 429: 1013, 503: 1013}
 
 
@@ -72,9 +69,8 @@ def closing() -> ApiError:
 
 def from_asr(error: AsrError, name: str) -> ApiError:
     """What an error of the servers behind means to the caller; what only their keeper can mend is logged under `name`."""
-    said = _SAID.search(str(error))
     if isinstance(error, InvalidAudio):
-        return bad_request(error.code or "invalid_audio", said[1] if said else str(error), "file")
+        return bad_request(error.code or "invalid_audio", error.detail or str(error), "file")
     if isinstance(error, Overloaded | PoolExhausted):
         return ApiError(503, "overloaded", "all servers are busy: try again later", retry_after=RETRY_SECONDS)
     if isinstance(error, ClientClosed):
@@ -83,7 +79,7 @@ def from_asr(error: AsrError, name: str) -> ApiError:
         message = "no server can be reached now: try again later"
         return ApiError(503, "unavailable", message, retry_after=5 * RETRY_SECONDS)
     if isinstance(error, DeadlineExceeded):
-        message = "there was no answer in time: send shorter audio, or try again when there is less to do"
+        message = "there was no answer in time: try again when there is less to do, or send less at once"
         return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)
     LOG.error("%s: %s", name, error)
     return ApiError(500, "failed", f"the transcription failed: tell the keeper of this service, whose log has {name}")
