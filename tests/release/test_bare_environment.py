@@ -16,6 +16,8 @@ import pytest
 
 import asrloop
 from asrloop.tritonserver.checks import free_ports
+from asrloop.tritonserver.install import TritonInstallation
+from asrloop.wheels import speech_detector
 from tests.conftest import BECKETT, ROOT, eventually, words
 from tests.release.conftest import RELEASED
 
@@ -44,7 +46,9 @@ class Bare:
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory, dist: Path) -> Iterator[Bare]:
+def bare(
+    tmp_path_factory: pytest.TempPathFactory, dist: Path, installation: TritonInstallation, assets: Path
+) -> Iterator[Bare]:
     made = Bare(tmp_path_factory.mktemp("bare"))
     venv.create(made.binaries.parent, with_pip=True)
     wheels = [path for path in dist.glob("*.whl") if "client" not in path.name]
@@ -52,7 +56,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory, dist: Path) -> Iterator[Bare]
     constraints = ("--constraint", ROOT / "constraints.txt")
     installed = made.run("pip", "install", "--find-links", dist, *constraints, *wheels, f"{client}[cli]", seconds=900)
     assert installed.returncode == 0, installed.stderr
-    # What `asrloop models` would fetch; the wheels' own tests fetch it for real.
+    # What `asrloop models` and `asrloop serve` would fetch: here it is, because `installation` and `assets` have it.
+    speech_detector(ROOT / ".cache")
     cache = made.folder / "cache" / "asrloop"
     for name in ("nvidia-pytriton", "moonshine-voice", "silero-vad"):
         (fetched,) = (ROOT / ".cache").glob(f"{name}-*")
