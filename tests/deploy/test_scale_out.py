@@ -80,6 +80,7 @@ def loaded(client: AsrClient, samples: NDArray[np.float32]) -> Iterator[Load]:
 
 def hurt_in_turn(
     servers: list[Serving],
+    speech: Speech,
     calls: Callable[[], list[int]],
     drain: Callable[[int, bool], None],
     say: Callable[[str], None],
@@ -96,6 +97,7 @@ def hurt_in_turn(
     os.kill(killed, signal.SIGKILL)
     assert gets_calls(1)
     assert eventually(lambda: servers[0].server not in (0, killed), 60), "it was not started anew"
+    servers[0].wait(speech)
     assert gets_calls(0), "it did not come back"
     say("the first killed and back")
     last = SERVERS - 1
@@ -110,7 +112,7 @@ def hurt_in_turn(
 
 
 @needs_haproxy
-def test_behind_haproxy_nothing_is_lost(servers: list[Serving], beckett: NDArray[np.float32]) -> None:
+def test_behind_haproxy_nothing_is_lost(servers: list[Serving], speech: Speech, beckett: NDArray[np.float32]) -> None:
     with (
         balancing([(each.address, each.http) for each in servers]) as balancer,
         AsrClient(balancer.address, timeout=60) as client,
@@ -125,7 +127,7 @@ def test_behind_haproxy_nothing_is_lost(servers: list[Serving], beckett: NDArray
             began = time.monotonic()
             quiet = len(load.texts)
             hurt_in_turn(
-                servers, lambda: balancer.calls()[:SERVERS], drain,
+                servers, speech, lambda: balancer.calls()[:SERVERS], drain,
                 lambda what: print(f"\n{time.monotonic() - began:5.1f} s  {what}: calls {balancer.calls()[:SERVERS]}", end=""),
             )  # fmt: skip
             before = balancer.calls()
@@ -137,7 +139,9 @@ def test_behind_haproxy_nothing_is_lost(servers: list[Serving], beckett: NDArray
         assert min(gained) > max(gained) / 3, "the load is not spread"
 
 
-def test_by_the_clients_own_list_nothing_is_lost(servers: list[Serving], beckett: NDArray[np.float32]) -> None:
+def test_by_the_clients_own_list_nothing_is_lost(
+    servers: list[Serving], speech: Speech, beckett: NDArray[np.float32]
+) -> None:
     with AsrClient([each.address for each in servers], timeout=60) as client:
 
         def calls() -> list[int]:
@@ -145,7 +149,11 @@ def test_by_the_clients_own_list_nothing_is_lost(servers: list[Serving], beckett
 
         with loaded(client, beckett) as load:
             hurt_in_turn(
-                servers, calls, lambda number, off: None, lambda what: print(f"\n{what}: calls {calls()}", end="")
+                servers,
+                speech,
+                calls,
+                lambda number, off: None,
+                lambda what: print(f"\n{what}: calls {calls()}", end=""),
             )
             before = calls()
             assert eventually(lambda: sum(calls()) - sum(before) >= 40 * SERVERS, 60)
