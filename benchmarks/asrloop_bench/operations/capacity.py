@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from asrloop_bench.checkout import ROOT
+from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.method import provenance, spread
 
 DOCS = ROOT / "docs"
-LADDER = ROOT / "benchmarks" / "saved" / "ladder.json"
+
 ENGINES_FOR = 4
 """Cores of a server where there are more: one engine gains little from others."""
 
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 def section() -> str:
     """The table, what 1,000 hours take, and what to expect of more cores. Raises ValueError where a page lacks its figure."""
-    ladder = json.loads(LADDER.read_text(encoding="utf-8"))
+    ladder = json.loads(SAVED_LADDER.read_text(encoding="utf-8"))
     cores = int(ladder["about"]["machine"]["usable_cores"])
 
     def lines() -> Iterator[str]:
