@@ -23,7 +23,8 @@ def test_many_files_keep_their_order_and_their_errors(
     assert [each.path for each in heard if each.error] == [broken, tmp_path / "missing.wav", broken]
     assert {words(each.transcript.text) for each in heard if each.transcript} == {BECKETT}
     assert all(done <= known for done, known in told)
-    rounded = [(round(done, 3), round(known, 3)) for done, known in told]  # sums in another order differ in their last bit
+    # Sums in another order differ in their last bit.
+    rounded = [(round(done, 3), round(known, 3)) for done, known in told]
     assert rounded == sorted(rounded)
 
 
