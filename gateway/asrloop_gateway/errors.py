@@ -67,17 +67,27 @@ def closing() -> ApiError:
     )
 
 
+def overloaded(message: str) -> ApiError:
+    """More than the gateway or its servers take at once."""
+    return ApiError(503, "overloaded", message, retry_after=RETRY_SECONDS)
+
+
+def unavailable() -> ApiError:
+    """There is no server."""
+    message = "no server can be reached now: try again later"
+    return ApiError(503, "unavailable", message, retry_after=5 * RETRY_SECONDS)
+
+
 def from_asr(error: AsrError, name: str) -> ApiError:
     """What an error of the servers behind means to the caller; what only their keeper can mend is logged under `name`."""
     if isinstance(error, InvalidAudio):
         return bad_request(error.code or "invalid_audio", error.detail or str(error), "file")
     if isinstance(error, Overloaded | PoolExhausted):
-        return ApiError(503, "overloaded", "all servers are busy: try again later", retry_after=RETRY_SECONDS)
+        return overloaded("all servers are busy: try again later")
     if isinstance(error, ClientClosed):
         return closing()
     if isinstance(error, ServerGone | ModelNotReady):
-        message = "no server can be reached now: try again later"
-        return ApiError(503, "unavailable", message, retry_after=5 * RETRY_SECONDS)
+        return unavailable()
     if isinstance(error, DeadlineExceeded):
         message = "there was no answer in time: try again when there is less to do, or send less at once"
         return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)

@@ -26,7 +26,7 @@ class EventResponse(StreamingResponse):
     """Events, the first of which is there; `held` is let go of when the last is sent, or the caller has gone."""
 
     def __init__(self, first: str, rest: AsyncGenerator[str, None], outcome: Outcome, held: AsyncExitStack) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {"X-Accel-Buffering": "no"}
         super().__init__(self._all(first, rest, outcome), media_type="text/event-stream", headers=headers)
         self._held, self._outcome = held, outcome
         self._complete = False

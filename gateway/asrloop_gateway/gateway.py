@@ -12,7 +12,7 @@ from asrloop_client import AsyncAsrClient, AsyncStream, DeadlineExceeded, PoolCo
 
 from asrloop_gateway.admission import Admission
 from asrloop_gateway.budget import Budget
-from asrloop_gateway.errors import RETRY_SECONDS, ApiError, closing
+from asrloop_gateway.errors import ApiError, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
 from asrloop_gateway.settings import Settings
 
@@ -86,16 +86,16 @@ class Gateway:
         Raises ApiError 503 for one upload, or one byte, too many.
         """
         if self._uploads >= self.settings.transcriptions:
-            message = f"{self._uploads} uploads are under way, the most there may be: try again later"
-            raise ApiError(503, "overloaded", message, retry_after=RETRY_SECONDS)
+            raise overloaded(f"{self._uploads} uploads are under way, the most there may be: try again later")
         self._uploads += 1
         mine = 0
 
         def take(size: int) -> None:
             nonlocal mine
             if self._on_disk + size > 1e6 * self.settings.disk_megabytes:
-                message = f"uploads take {self._on_disk} bytes of the disk, the most there may be: try again later"
-                raise ApiError(503, "overloaded", message, retry_after=RETRY_SECONDS)
+                raise overloaded(
+                    f"uploads take {self._on_disk} bytes of the disk, the most there may be: try again later"
+                )
             self._on_disk += size
             mine += size
             self.metrics.upload_bytes.set(self._on_disk)
@@ -118,9 +118,7 @@ class Gateway:
         try:
             await self.client.wait_until_ready(self.settings.server_seconds)
         except DeadlineExceeded:
-            raise ApiError(
-                503, "unavailable", "no server can be reached now: try again later", retry_after=10
-            ) from None
+            raise unavailable() from None
 
     def stream(self, rate: int) -> AsyncStream:
         """Live audio of `rate` Hz. A server that is lost is replaced; the open segment is heard again."""

@@ -31,14 +31,12 @@ class LiveStreams:
             await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream))
 
     async def _feed(self, socket: Socket, stream: AsyncStream, message: Message | None, rate: int) -> None:
-        metrics = self._gateway.metrics
         while isinstance(message, bytes):
             if len(message) % 2:
                 raise bad_request(
                     "invalid_audio", f"a message has {len(message)} bytes: send 16-bit PCM, 2 bytes a sample"
                 )
-            metrics.bytes.labels(ROUTE).inc(len(message))
-            metrics.audio.labels(ROUTE).inc(len(message) / 2 / rate)
+            self._gateway.metrics.heard(ROUTE, len(message), len(message) / 2 / rate)
             await stream.send(message)
             message = await socket.receive()
         if message is not None and not _is(message, "end"):

@@ -37,3 +37,8 @@ class Metrics:
             "asrloop_gateway_upload_bytes", "Bytes of the uploads under way", registry=self.registry
         )
         self.running = Gauge("asrloop_gateway_running", "Requests and sockets now", ["route"], registry=self.registry)
+
+    def heard(self, route: str, size: int, seconds: float) -> None:
+        """Count a piece of live audio of `size` bytes."""
+        self.bytes.labels(route).inc(size)
+        self.audio.labels(route).inc(seconds)

@@ -143,8 +143,7 @@ class Conversation:
             self._telling = asyncio.ensure_future(events(self._stream))
         seconds = samples.size / self._session.rate
         self._heard += seconds
-        self._gateway.metrics.bytes.labels(ROUTE).inc(len(content))
-        self._gateway.metrics.audio.labels(ROUTE).inc(seconds)
+        self._gateway.metrics.heard(ROUTE, len(content), seconds)
         await self._stream.send(samples)
 
     async def _commit(self, fields: dict[str, Any]) -> None:

@@ -53,10 +53,10 @@ class Transcriptions:
             gateway.admission.admit(request)
             on_bytes = held.enter_context(gateway.upload())
             form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
-            order, size = order_of(form, gateway.settings), form.file.size or 0
-            gateway.metrics.bytes.labels(ROUTE).inc(size)
+            order = order_of(form, gateway.settings)
+            gateway.metrics.bytes.labels(ROUTE).inc(form.size)
             await gateway.server_there()
-            await held.enter_async_context(gateway.memory(size))
+            await held.enter_async_context(gateway.memory(form.size))
             content = await form.file.read()
             if not order.stream:
                 transcript = await _while_connected(request, self._transcribe(request, content))
@@ -94,12 +94,11 @@ class Transcriptions:
 
 def order_of(form: Form, settings: Settings) -> Order:
     """What is asked for. Raises ApiError 400 or 413."""
-    size = form.file.size or 0
-    if not size:
+    if not form.size:
         raise bad_request("invalid_audio", "the file is empty: send a WAV, FLAC, OGG or MP3 file", "file")
-    if size > settings.upload_bytes:
+    if form.size > settings.upload_bytes:
         raise ApiError(
-            413, "too_large", f"the file has {size} bytes: the most is {settings.upload_bytes}", param="file"
+            413, "too_large", f"the file has {form.size} bytes: the most is {settings.upload_bytes}", param="file"
         )
     if (seconds := form.seconds) is not None and seconds > settings.audio_seconds:
         message = f"the audio has {seconds:.1f} s: the most is {settings.audio_seconds:g} s. Send it in pieces"

@@ -32,6 +32,11 @@ class Form:
     """Its name is the caller's and used for nothing."""
 
     @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.file.size or 0
+
+    @property
     def seconds(self) -> float | None:
         """The length of the audio as its header says; None where that cannot be read here."""
         try:
