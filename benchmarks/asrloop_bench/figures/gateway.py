@@ -3,20 +3,17 @@
 import http.client
 import io
 import json
-import re
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import soundfile
 from asrloop_client import AsrClient, PoolConfig
 
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop_bench.figures.figure import compared
+from asrloop_bench.load import upload
 from asrloop_bench.method import spread
 from asrloop_bench.method.interleave import Measured, callers, timed
+from asrloop_bench.operations import services
 
 SECONDS = (1.0, 3.0, 10.0)
 CALLERS = 16
@@ -26,7 +23,10 @@ LIMIT_SECONDS = 60.0
 def table(server: str, clips: Mapping[float, Samples], seconds: float) -> str:
     """Markdown: time alone by length, and of the shortest with 16 callers. ``server`` is a gRPC address, clips f32 [N], 16 kHz."""
     lines = ["| file, callers | asr_file | through the gateway | more |", "| --- | ---: | ---: | ---: |"]
-    with _gateway(server) as address, AsrClient(server, pool=PoolConfig(max_channels=CALLERS)) as client:
+    with (
+        services.gateway(server, requests_per_minute="1000000") as address,
+        AsrClient(server, pool=PoolConfig(max_channels=CALLERS)) as client,
+    ):
         rows = [(length, 1) for length in clips] + [(min(clips), CALLERS)]
         for length, count in rows:
             content = _wav(clips[length])
@@ -54,39 +54,15 @@ class _Caller:
 
     def __init__(self, address: str, content: bytes) -> None:
         self._connection = http.client.HTTPConnection(address, timeout=LIMIT_SECONDS)
-        mark = uuid.uuid4().hex
-        head = f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-        self._body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
-        self._headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+        self._body, self._headers = upload.form(content)
 
     def __call__(self) -> str:
-        self._connection.request("POST", "/v1/audio/transcriptions", self._body, self._headers)
+        self._connection.request("POST", upload.PATH, self._body, self._headers)
         answer = self._connection.getresponse()
         content = json.loads(answer.read())
         if answer.status != http.HTTPStatus.OK:
             raise RuntimeError(f"the gateway answered {answer.status}: {content}")
         return str(content["text"])
-
-
-@contextmanager
-def _gateway(server: str) -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "asrloop_gateway.cli", "--server", server, "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={"ASRLOOP_GATEWAY_REQUESTS_PER_MINUTE": "1000000"},
-    )
-    try:
-        for line in process.stderr or ():
-            if found := re.search(r"http://(\S+)/$", line.rstrip()):
-                yield found[1]
-                return
-        raise RuntimeError("the gateway did not start")
-    finally:
-        process.terminate()
-        process.wait(LIMIT_SECONDS)
-        if process.stderr is not None:
-            process.stderr.close()
 
 
 def _wav(samples: Samples) -> bytes:

@@ -20,6 +20,7 @@ from asrloop.cli import one_line_errors
 from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
+from asrloop_bench.load import upload
 from asrloop_bench.method import markers, provenance
 from asrloop_bench.operations import picture, services
 from asrloop_bench.operations.prometheus import Prometheus, scraping
@@ -84,12 +85,12 @@ def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
     path = moonshine_assets(paths.cache()) / MOONSHINE_SPEECH[0]
     file, outcomes, over = path.read_bytes(), Counter[str](), threading.Event()
 
-    def upload() -> None:
+    def keep_uploading() -> None:
         while not over.is_set():
             outcomes[uploaded(gateway, file)] += 1
             over.wait(PAUSE_SECONDS)
 
-    callers = [threading.Thread(target=upload) for _ in range(UPLOADERS)]
+    callers = [threading.Thread(target=keep_uploading) for _ in range(UPLOADERS)]
     for caller in callers:
         caller.start()
     samples = from_file(file, 60)
@@ -106,13 +107,8 @@ def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
 
 def uploaded(gateway: str, file: bytes, headers: Mapping[str, str] | None = None) -> str:
     """How one upload to OpenAI's API ends."""
-    parts = [
-        b'Content-Disposition: form-data; name="model"\r\n\r\nasrloop',
-        b'Content-Disposition: form-data; name="file"; filename="speech.wav"\r\n\r\n' + file,
-    ]
-    body = b"".join(b"--part\r\n" + part + b"\r\n" for part in parts) + b"--part--\r\n"
-    kind = {"Content-Type": "multipart/form-data; boundary=part"}
-    request = urllib.request.Request(f"http://{gateway}/v1/audio/transcriptions", body, {**kind, **(headers or {})})
+    body, kind = upload.form(file)
+    request = urllib.request.Request(f"http://{gateway}{upload.PATH}", body, {**kind, **(headers or {})})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             return "upload well" if json.load(answer)["text"] else "upload without text"

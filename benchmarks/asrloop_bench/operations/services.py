@@ -1,10 +1,11 @@
 """`asrloop serve` and `asrloop gateway` as processes of their own, as an operator starts them."""
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -32,15 +33,16 @@ def server() -> Iterator[Server]:
 
 
 @contextmanager
-def gateway(grpc: str) -> Iterator[str]:
-    """`asrloop gateway` before that server, on a free port; gives host:port."""
+def gateway(grpc: str, **settings: str) -> Iterator[str]:
+    """`asrloop gateway` before that server, on a free port and with those of its settings; gives host:port."""
     (port,) = free_ports(1)
-    with _running(["gateway", f"--server={grpc}", f"--port={port}"], "Ctrl-C stops it"):
+    variables = {f"ASRLOOP_GATEWAY_{name.upper()}": value for name, value in settings.items()}
+    with _running(["gateway", f"--server={grpc}", f"--port={port}"], "Ctrl-C stops it", variables):
         yield f"127.0.0.1:{port}"
 
 
 @contextmanager
-def _running(arguments: Sequence[str], when_ready: str) -> Iterator[None]:
+def _running(arguments: Sequence[str], when_ready: str, variables: Mapping[str, str] | None = None) -> Iterator[None]:
     with tempfile.TemporaryFile() as log:
 
         def said() -> str:
@@ -49,7 +51,8 @@ def _running(arguments: Sequence[str], when_ready: str) -> Iterator[None]:
 
         command = [sys.executable, "-m", "asrloop.cli", *arguments]
         # A session of its own: Ctrl-C reaches this program alone, which ends the services in order.
-        process = subprocess.Popen(command, cwd=ROOT, stderr=log, start_new_session=True)
+        environment = {**os.environ, **(variables or {})}
+        process = subprocess.Popen(command, cwd=ROOT, stderr=log, start_new_session=True, env=environment)
         try:
             until = time.monotonic() + START_SECONDS
             while when_ready not in said():
