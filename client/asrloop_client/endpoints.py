@@ -243,7 +243,8 @@ class Endpoint:
                 await self._connect()
 
     async def _probe(self) -> None:
-        if not self.is_in:
+        was_in = self.is_in
+        if not was_in:
             # A new channel connects at once; the old one would wait as long as gRPC thinks fit. Others may be asking on it.
             self._drop_control(self._settings.probe_timeout)
         try:
@@ -254,6 +255,9 @@ class Endpoint:
             return
         self._answered_at = time.monotonic()
         await self._connect()
+        if was_in and not self.is_in:  # a call took it out meanwhile, and these answers may be from before that
+            await self._probe()
+            return
         if not self.is_in:
             LOG.info("%s answers again", self.address)
             self._in_since, self.is_in = time.monotonic(), True

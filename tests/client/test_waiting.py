@@ -22,6 +22,9 @@ from asrloop_client import (
     ServerFailure,
     ServerGone,
 )
+from asrloop_client.channel import Dialer
+from asrloop_client.endpoints import Endpoint
+from asrloop_client.settings import Settings
 from asrloop_client.wire import Request
 from opentelemetry import propagate, trace
 
@@ -138,6 +141,35 @@ def test_a_closing_server_is_left_alone_until_its_probe_answers(connect: Connect
     assert closing.seen()["infer"] == 1, "it got calls though it said that it closes"
     assert sorted(each.attempts for each in found) == [1] * 9 + [2]
     assert not client.stats()[0].live
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_an_answer_from_before_a_failure_does_not_bring_a_server_back(back: bool) -> None:
+    async def outcome() -> bool:
+        under_way, failed = asyncio.Event(), asyncio.Event()
+
+        class Slow(Endpoint):
+            """Is asked, fails a call, says that it is ready; asked anew, it answers as the test wants."""
+
+            async def is_loaded(self, model: str) -> bool | None:
+                if not failed.is_set():
+                    under_way.set()
+                    await failed.wait()
+                elif not back:
+                    raise ServerGone("the server is shutting down")
+                return True
+
+        settings = Settings(file_model="asr_ensemble")
+        endpoint = Slow("127.0.0.1:1", Dialer(None), settings, lambda: None)
+        probe = asyncio.create_task(endpoint.probe())
+        await under_way.wait()
+        endpoint.failed(ServerGone("[closing] the engine closes"), time.monotonic())
+        failed.set()
+        await probe
+        await endpoint.close()
+        return endpoint.is_in
+
+    assert asyncio.run(outcome()) is back
 
 
 def test_the_timeout_of_each_attempt_is_what_is_left(connect: Connect, make_stub: MakeStub) -> None:
