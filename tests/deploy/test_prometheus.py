@@ -108,6 +108,7 @@ def measured(
                 client.stream(spoken(beckett)) as events,
             ):
                 said = [event.text for event in events if event.final]
+                assert client.transcribe(np.zeros(16000, np.float32)).text == "", "an odd transcript"
             assert words(" ".join(said)) == BECKETT
             ended = 'rate(asrloop_streams_total{outcome="ok"}[1m]) > 0'
             assert eventually(lambda: prometheus.query(ended), 30)
