@@ -12,8 +12,15 @@ import numpy as np
 from onnx import ModelProto
 
 from asrloop.families.moonshine.decoder_graph import cross_head_size
-from asrloop.families.moonshine.linear import LinearWriter
-from asrloop.families.moonshine.weights import Array, EncoderLayer, Linear, MoonshineConfig, MoonshineWeights
+from asrloop.families.moonshine.linear import LinearWriter, Windows
+from asrloop.families.moonshine.weights import (
+    Array,
+    EncoderLayer,
+    Linear,
+    MoonshineConfig,
+    MoonshineWeights,
+    side_by_side,
+)
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 STRIDES = (64, 3, 2)
@@ -78,13 +85,16 @@ class _Encoder:
     def convolution(self, frames: str, weight: Array, bias: Array, stride: int, name: str) -> str:
         """Convolution and GELU over ``frames`` f32 [1, times, inputs], as one product with all windows laid flat."""
         outputs, inputs, width = weight.shape
-        windows = self.windows(frames, inputs, width, stride, f"{name}.windows")
+        index = self.windows(frames, width, stride, f"{name}.windows")
+        gathered = self.graph.node("Gather", [frames, index], f"{name}.gathered", axis=1)
+        flat = self.graph.constant(f"{name}.flat", np.array([1, -1, width * inputs]))
+        rows = self.graph.node("Reshape", [gathered, flat], f"{name}.rows")
         matrix = np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(width * inputs, outputs)
-        result = self.linear(self.graph, windows, Linear(matrix, bias), name)
+        result = self.linear(self.graph, rows, Linear(matrix, bias), name, Windows(frames, index))
         return self.graph.node("Gelu", [result], f"{name}.gelu", domain=CONTRIB)
 
-    def windows(self, frames: str, inputs: int, width: int, stride: int, name: str) -> str:
-        """Windows of ``width`` times, one every ``stride``: f32 [1, windows, width * inputs]."""
+    def windows(self, frames: str, width: int, stride: int, name: str) -> str:
+        """The times of windows of ``width`` times, one every ``stride``: i64 [windows, width]."""
         graph = self.graph
 
         def number(value: int) -> str:
@@ -95,11 +105,7 @@ class _Encoder:
         starts = graph.node("Range", [number(0), last, number(stride)], f"{name}.starts")
         column = graph.node("Unsqueeze", [starts, graph.constant("axis", np.ones(1, np.int64))], f"{name}.column")
         taps = graph.constant(f"{name}.taps", np.arange(width))
-        index = graph.node("Add", [column, taps], f"{name}.index")
-        gathered = graph.node("Gather", [frames, index], f"{name}.gathered", axis=1)
-        return graph.node(
-            "Reshape", [gathered, graph.constant(f"{name}.flat", np.array([1, -1, width * inputs]))], name
-        )
+        return graph.node("Add", [column, taps], name)
 
     def group_norm(self, maps: str) -> str:
         """One group: mean and variance over all channels and times."""
@@ -158,18 +164,22 @@ class _Encoder:
         return self.graph.node("LayerNormalization", [hidden, weight], name, axis=-1, epsilon=self.config.norm_epsilon)
 
     def cross_keys_and_values(self, weights: MoonshineWeights, encoded: str, integer: bool) -> None:
+        """All in one product and one transposition, of which each layer's K and V are then a part."""
         config, graph = self.config, self.graph
         size = cross_head_size(config)
-        split = graph.constant("split_heads", np.array([0, 0, config.heads, size]))
-        for index, layer in enumerate(weights.decoder_layers):
-            attention = layer.cross_attention
-            for part, projection in (("key", attention.key), ("value", attention.value)):
-                name = f"cross_{part}_{index}"
-                padded = projection.pad_output_heads(config.heads, size)
-                flat = self.linear(graph, encoded, padded, f"{name}.flat")
-                if integer:
-                    unit = [graph.constant("cross.unit", 1, np.float32), graph.constant("cross.zero_point", 0, np.int8)]
-                    flat = graph.node("QuantizeLinear", [flat, *unit], f"{name}.s8")
-                heads = graph.node("Reshape", [flat, split], f"{name}.heads")
-                graph.node("Transpose", [heads], name, perm=[0, 2, 1, 3])
-                graph.output(name, np.int8 if integer else np.float32, [1, config.heads, "frames", size])
+        projections = [
+            (f"cross_{part}_{index}", projection.pad_output_heads(config.heads, size))
+            for index, layer in enumerate(weights.decoder_layers)
+            for part, projection in (("key", layer.cross_attention.key), ("value", layer.cross_attention.value))
+        ]
+        names = [name for name, _ in projections]
+        flat = self.linear(graph, encoded, side_by_side([projection for _, projection in projections]), "cross.flat")
+        if integer:
+            unit = [graph.constant("cross.unit", 1, np.float32), graph.constant("cross.zero_point", 0, np.int8)]
+            flat = graph.node("QuantizeLinear", [flat, *unit], "cross.s8")
+        split = graph.constant("split_heads", np.array([0, 0, len(names) * config.heads, size]))
+        heads = graph.node("Reshape", [flat, split], "cross.heads")
+        every = graph.node("Transpose", [heads], "cross", perm=[0, 2, 1, 3])
+        graph.nodes("Split", [every], names, axis=1, num_outputs=len(names))
+        for name in names:
+            graph.output(name, np.int8 if integer else np.float32, [1, config.heads, "frames", size])

@@ -12,11 +12,22 @@ from asrloop.families.moonshine.weights import Linear
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Where rows come from that are windows of frames, laid flat."""
+
+    frames: str
+    """f32 [1, times, inputs]"""
+
+    index: str
+    """i64 [windows, width]: which of the times each has."""
+
+
 class LinearWriter(Protocol):
     """Writes ``x @ matrix + bias`` into a graph and returns the name of the result."""
 
-    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
-        """Write ``layer`` over the value ``x``; the result is called ``name``."""
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
+        """Write ``layer`` over the value ``x``, whose rows are ``windows``, if given; the result is called ``name``."""
 
 
 @dataclass
@@ -25,7 +36,7 @@ class Float32:
 
     inputs: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
         """As :class:`LinearWriter` says."""
         self.inputs[name] = x
         matrix = graph.constant(f"{name}.matrix", layer.matrix)
@@ -48,7 +59,7 @@ class StaticInt8:
     observed: Mapping[str, Observation]
     greatest: int
 
-    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
         """As :class:`LinearWriter` says."""
         scale, zero_point = activation_scale(self.observed[name])
         activation = [
@@ -87,11 +98,11 @@ class RowInt8:
     axis: int
     least: float | None = None
 
-    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
         """As :class:`LinearWriter` says."""
         size = f"{x}.size"
         if not graph.has(f"{x}.row.u8"):
-            self._size(graph, x, size)
+            self._size(graph, x, size, windows)
             self._quantize(graph, x, size)
         values, scales = integers(layer.matrix, self.observed[name].moment, self.greatest)
         weight = graph.constant(f"{name}.s8", values)
@@ -106,9 +117,14 @@ class RowInt8:
         scaled = graph.node("Mul", [product, size], f"{name}.scaled")
         return graph.node("Add", [scaled, graph.constant(f"{name}.bias", layer.bias)], name)
 
-    def _size(self, graph: GraphWriter, x: str, size: str) -> None:
+    def _size(self, graph: GraphWriter, x: str, size: str, windows: Windows | None) -> None:
         axis = graph.constant("last_axis", np.array([-1]))
-        if self.least is None:
+        if windows is not None:  # each frame is in several of them
+            frames = graph.node("Abs", [windows.frames], f"{x}.abs")
+            sizes = graph.node("ReduceMax", [frames, axis], f"{x}.sizes", keepdims=1)
+            taps = graph.node("Gather", [sizes, windows.index], f"{x}.taps", axis=1)
+            graph.node("ReduceMax", [taps, graph.constant("tap_axis", np.array([2]))], size, keepdims=0)
+        elif self.least is None:
             graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}.abs"), axis], size, keepdims=1)
         else:
             greatest = graph.node("ReduceMax", [x, axis], f"{x}.greatest", keepdims=1)
@@ -131,7 +147,7 @@ class Choice:
     special: LinearWriter
     usual: LinearWriter
 
-    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str) -> str:
+    def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
         """As :class:`LinearWriter` says."""
         writer = self.special if name.endswith(self.ending) else self.usual
-        return writer(graph, x, layer, name)
+        return writer(graph, x, layer, name, windows)

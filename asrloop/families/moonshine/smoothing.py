@@ -121,8 +121,8 @@ class Smoother:
     ) -> tuple[Array, tuple[DecoderLayer, ...]]:
         """All layers' cross K/V read the encoder's last norm."""
         crosses = [layer.cross_attention for layer in layers]
-        names = [f"cross_{part}_{index}.flat" for index in range(len(layers)) for part in ("key", "value")]
-        norm, readers = self.after_norm(encoder_norm, names, [r for cross in crosses for r in (cross.key, cross.value)])
+        readers = [reader for cross in crosses for reader in (cross.key, cross.value)]
+        norm, readers = self.after_norm(encoder_norm, ["cross.flat"], readers)
         pairs = zip(readers[0::2], readers[1::2], strict=True)
         moved = [replace(cross, key=key, value=value) for cross, (key, value) in zip(crosses, pairs, strict=True)]
         return norm, tuple(replace(layer, cross_attention=cross) for layer, cross in zip(layers, moved, strict=True))
