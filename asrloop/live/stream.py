@@ -39,6 +39,10 @@ SPEECH = 0.6
 """Least probability of a frame with speech. For whole recordings speech goes on until 0.2, which would keep finals waiting for what
 dies away: with 0.35 one in twenty came 0.4 s later, and no word less was lost."""
 
+GOES_ON = 3
+"""Frames of speech in a row with which a segment goes on after ``SPECULATE`` of silence. Half a second into a pause faint noise is
+made as loud as speech was, and for a frame or two it is taken for it: one final in twenty came 0.5 s later."""
+
 BELONGS_TO = _frames(1.5)
 """What was said so shortly before is decoded with it, its words being given. A model that hears pieces between pauses of a
 quarter of a second only gets half as many words again wrong; with what was said before, it is as good as on the whole recording."""
@@ -151,6 +155,8 @@ class Stream:
         self._start = 0
         self._at = 0
         """Behind the last frame that was decided on. Beyond lies what came while a decoding is waited for."""
+        self._run = 0
+        """Frames of speech in a row, the last of them before ``_at``."""
         self._floor = 0
         """No segment begins before."""
         self._segment: _Segment | None = None
@@ -272,7 +278,9 @@ class Stream:
         return segment.last is not None and self._is_decoded(segment) and segment.last[1].confidence < SURE
 
     def _is_over(self, segment: _Segment) -> bool:
-        return self._at - segment.speech_end >= self._patience(segment) or self._is_at_the_end
+        patience = self._patience(segment)
+        may_go_on = self._run > 0 and patience > 0
+        return self._is_at_the_end or (self._at - segment.speech_end >= patience and not may_go_on)
 
     def _is_decoded(self, segment: _Segment) -> bool:
         """Whether the decoding is there that is its last if no more speech comes."""
@@ -282,14 +290,15 @@ class Stream:
         """Decide on the next frame."""
         segment, at = self._segment, self._at
         self._at += 1
+        self._run = self._run + 1 if probability >= SPEECH else 0
         if segment is None:
-            if probability >= SPEECH:
+            if self._run:
                 self._segment = _Segment(self._count, max(self._floor, at - PAD, self._start), self._at)
             else:
                 if self._before and at - self._before[-1].end > BELONGS_TO:
                     self._before.clear()
                 self._forget()
-        elif probability >= SPEECH:
+        elif self._run and (self._run >= GOES_ON or self._at - self._run - segment.speech_end < SPECULATE):
             segment.speech_end = self._at
 
     def _close(self, segment: _Segment) -> None:

@@ -14,6 +14,7 @@ from asrloop.live.stream import (
     ENDS,
     FILL,
     FRAME,
+    GOES_ON,
     PAD,
     SPECULATE,
     SURE,
@@ -118,6 +119,19 @@ def test_an_unsure_segment_ends_later_and_goes_on_with_what_is_said_meanwhile() 
     assert round(first.heard / SECONDS) == 50 + UNSURE_ENDS
 
 
+@pytest.mark.parametrize("gap", range(SPECULATE, ENDS + 1))
+def test_a_breath_in_a_pause_keeps_no_final_waiting(gap: int) -> None:
+    events, _, _ = run(audio(50, gap, GOES_ON - 1, 60), 512)
+    assert finals(events) == [(0, "w1 w2 w3 w4 w5")]
+    assert events[-1].heard / SECONDS <= 50 + ENDS + GOES_ON
+
+
+@pytest.mark.parametrize("gap", range(1, ENDS))
+def test_a_short_word_behind_a_short_pause_belongs_to_the_segment(gap: int) -> None:
+    events, _, _ = run(audio(57, gap, GOES_ON, 60), 512)
+    assert finals(events) == [(0, "w1 w2 w3 w4 w5 w6")]
+
+
 def test_the_last_decoding_is_begun_before_the_pause_is_long_enough() -> None:
     stream = Stream(voice, TARGET, LONGEST)
     stream.hear(audio(40, SPECULATE))
@@ -203,11 +217,12 @@ def test_only_the_latest_partial_waits_for_a_slow_reader() -> None:
     assert not only.final
 
 
-stretches = st.lists(st.integers(1, 90), min_size=1, max_size=9)
+chunks = st.sampled_from([160, 512, 1600, 7_777, 48_000])
+decoders = st.sampled_from([counting, unsure])
 
 
 @settings(deadline=None)
-@given(stretches, st.sampled_from([160, 512, 1600, 7_777, 48_000]), st.sampled_from([counting, unsure]))
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=9), chunks, decoders)
 def test_the_size_of_chunks_changes_no_final(
     parts: list[int], chunk: int, decode: Callable[[Decoding], Decoded]
 ) -> None:
@@ -215,6 +230,14 @@ def test_the_size_of_chunks_changes_no_final(
     whole, _, _ = run(samples, samples.size, decode)
     events, _, stream = run(samples, chunk, decode)
     assert finals(events) == finals(whole)
-    spoken = int(np.count_nonzero(samples.reshape(-1, FRAME)[:, 0]))
-    assert " ".join(text for _, text in finals(events)).split() == [f"w{word}" for word in range(1, spoken // 10 + 1)]
     assert stream._audio.shape[0] <= LONGEST / SECONDS + 40
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(GOES_ON, 90), st.integers(1, 90)), min_size=1, max_size=5), chunks, decoders)
+def test_every_word_is_told_once(
+    parts: list[tuple[int, int]], chunk: int, decode: Callable[[Decoding], Decoded]
+) -> None:
+    events, _, _ = run(audio(*(each for pair in parts for each in pair)), chunk, decode)
+    spoken = sum(speech for speech, _ in parts)
+    assert " ".join(text for _, text in finals(events)).split() == [f"w{word}" for word in range(1, spoken // 10 + 1)]
