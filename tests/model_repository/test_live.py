@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
 
@@ -121,10 +123,20 @@ def test_words_come_in_order_and_stable_ones_stay(caller: Caller, beckett: Sampl
     assert all(not event.tail for event in events if event.final)
 
 
-@pytest.mark.parametrize("chunk", [160, 48_000])
-def test_chunks_of_any_size_give_the_same_final_words(caller: Caller, beckett: Samples, chunk: int) -> None:
-    usual = text(play(caller, beckett, sequence="usual"))
-    assert text(play(caller, beckett, sequence="other", chunk=chunk)).split()[:4] == usual.split()[:4]
+CHUNKS = (0.01, 0.037, 0.1, 1.0, 3.0)
+"""Seconds."""
+
+
+@pytest.mark.parametrize("recording", ["beckett.wav", "endgame_nagg_nell.wav"])
+def test_chunks_of_any_size_give_the_same_final_words(caller: Caller, assets: Path, recording: str) -> None:
+    """As fast as they can be sent."""
+    samples, rate = soundfile.read(assets / recording, dtype="float32")
+    texts = {
+        chunk: text(play(caller, samples, sequence=f"{chunk} s", chunk=round(chunk * rate), sample_rate=rate))
+        for chunk in CHUNKS
+    }
+    assert len(texts[0.1].split()) > 10
+    assert texts == dict.fromkeys(CHUNKS, texts[0.1])
 
 
 def test_integers_and_other_rates(caller: Caller, beckett: Samples) -> None:
