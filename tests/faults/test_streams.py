@@ -1,15 +1,19 @@
-"""Streams of live audio that are opened, ended and left by the thousand: each gets its end, and no process grows."""
+"""Streams of live audio that are opened, ended and left by the thousand, and one that is read only when it is over."""
 
 import queue
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.conftest import eventually
+from tests.conftest import eventually, words
 from tests.faults.conftest import FULL, Report
 from tests.faults.harness import DEADLINE, Outcomes, Serving, Speech
 from tests.faults.test_crowds import metric
@@ -19,6 +23,16 @@ A_CONNECTION = 10
 """Streams that follow one another on a connection; the last one is left without its end."""
 
 AT_ONCE = 8
+
+UNREAD = 180 if FULL else 12
+"""How often the stream that nobody reads says its words, in ten seconds each."""
+
+A_CHUNK = 400
+A_SECOND = 800
+"""Chunks that are sent, which is 20 times as fast as speech."""
+
+NARROW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]
+"""A connection that holds this much of what is not read; usually it is some megabytes."""
 
 
 def megabytes(process: int) -> float:
@@ -79,3 +93,56 @@ def test_streams_by_the_thousand(serving: Serving, speech: Speech, report: Repor
     if FULL:
         for name, values in grown.items():
             assert values[-1] - values[1] < 16, (name, values)
+
+
+def test_a_stream_that_is_read_when_it_is_over(serving: Serving, speech: Speech, report: Report) -> None:
+    """Triton goes on taking audio and keeps what is not read: nothing is lost. How much that costs is reported."""
+    once = np.concatenate([speech.samples, np.zeros(-speech.samples.size % A_CHUNK + 8_000, np.float32)])
+    parts = np.split(once, once.size // A_CHUNK) * UNREAD
+
+    def requests() -> Iterator[service_pb2.ModelInferRequest]:
+        for number, part in enumerate(parts):
+            request = service_pb2.ModelInferRequest(model_name="asr_stream", id=str(number))
+            tensor = request.inputs.add(name="WAV", datatype="FP32")
+            tensor.shape.append(part.size)
+            request.raw_input_contents.append(part.tobytes())
+            request.parameters["sequence_id"].string_param = "not read"
+            request.parameters["sequence_start"].bool_param = number == 0
+            request.parameters["sequence_end"].bool_param = number == len(parts) - 1
+            request.parameters["triton_enable_empty_final_response"].bool_param = True
+            yield request
+            time.sleep(1 / A_SECOND)
+        sent.set()
+
+    sent, outcomes = threading.Event(), Outcomes()
+    before = megabytes(serving.server)
+    with grpc.insecure_channel(serving.address, NARROW) as channel:
+        call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(requests())
+        assert sent.wait(10 * len(parts) / A_SECOND + DEADLINE)
+        assert eventually(lambda: metric(serving, "asrloop_streams_open") == 0, 60)
+        grown = megabytes(serving.server) - before
+        answers, events, is_over = 0, [], False
+        while not is_over or answers < len(parts):
+            message = next(call)
+            response = message.infer_response
+            assert not message.error_message
+            is_final = response.parameters["triton_final_response"].bool_param
+            answers += is_final
+            is_over |= is_final and response.id == "0"
+            if response.outputs:
+                names = [output.name for output in response.outputs]
+                events.append(dict(zip(names, response.raw_output_contents, strict=True)))
+        call.cancel()
+    stable: dict[bytes, bytes] = {}
+    finals = []
+    for event in events:
+        text = event["STABLE"][4:]  # behind its length
+        assert text.startswith(stable.get(event["SEGMENT"], b""))
+        stable[event["SEGMENT"]] = text
+        if event["FINAL"] == b"\1":
+            finals.append(text.decode())
+    outcomes.counts["ok"] = words(" ".join(finals)).count("no matter")
+    report(outcomes, f"{1000 * grown / (len(parts) + len(events)):.1f} kB a message")
+    assert outcomes.counts["ok"] == UNREAD
+    if FULL:
+        assert grown < 8e-3 * (len(parts) + len(events))
