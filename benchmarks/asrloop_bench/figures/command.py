@@ -12,12 +12,14 @@ import typer
 from asrloop_client import AsrClient, AsrError
 from rich.table import Table
 
-from asrloop import config
+from asrloop import audio, config
 from asrloop.audio import Samples
 from asrloop.cli import one_line_errors
-from asrloop_bench.checkout import IDLE_MODELS, ROOT
+from asrloop.families.registry import family_in, open_family, window_lengths
+from asrloop_bench.checkout import IDLE_MODELS, PREPARED, ROOT
 from asrloop_bench.figures import accuracy, client_pool, not_helpful
 from asrloop_bench.figures import confidence as calibration
+from asrloop_bench.figures import drafts as draft_cost
 from asrloop_bench.figures import gateway as gateway_cost
 from asrloop_bench.figures.engine import EngineFigures
 from asrloop_bench.figures.figure import Figure, markdown
@@ -122,6 +124,35 @@ def confidence(
         written = calibration.section(heard, machine, manifest)
         markers.write(file, written)
         console.print(written, markup=False)
+
+
+def drafts(
+    manifest: Annotated[
+        Path, typer.Option(help='JSON lines: {"audio": PATH, "text": WORDS}; paths are relative to the file.')
+    ],
+    write: Annotated[bool, typer.Option("--write", help="Also write the table of docs/engine.md.")] = False,
+) -> None:
+    """What drafts save where audio is decoded again and again as it grows, and that they change nothing."""
+    with one_line_errors():
+        settings = config.load()
+        about = provenance.describe(settings)
+        heard = [
+            audio.from_file(one.audio.read_bytes(), settings.audio.max_seconds)
+            for one in accuracy.read_manifest(manifest)
+        ]
+        one_thread = settings.engine.model_copy(update={"decoder_threads": 1, "encoder_threads": 1})
+        family = open_family(PREPARED, settings.model_copy(update={"engine": one_thread}))
+        longest = round(window_lengths(family_in(PREPARED) or "", settings).longest * audio.SAMPLE_RATE)
+        heard = [samples[:longest] for samples in heard]
+        with console.status("decoding"):
+            table = draft_cost.markdown(draft_cost.measured(family, heard), len(heard))
+        text = (
+            f"{table}\n\nMeasured by `asrloop-bench drafts --manifest {manifest.name} --write` on "
+            f"{provenance.in_words(about)}, commit {str(about['git_commit'])[:7]}."
+        )
+        console.print(text, markup=False)
+        if write:
+            markers.write(ROOT / "docs" / "engine.md", text, "drafts")
 
 
 def recordings(
