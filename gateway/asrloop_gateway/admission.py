@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -27,7 +27,7 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = [_digest(key) for key in settings.all_keys()]
+        self._keys = [_digest(key.encode()) for key in settings.all_keys()]
         self._rate = RateLimitItemPerMinute(settings.requests_per_minute)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._sockets: Counter[str] = Counter()
@@ -42,7 +42,7 @@ class Admission:
         given = _key_of(connection)
         if given is None:
             raise ApiError(401, "missing_api_key", "this service wants a key: send `Authorization: Bearer KEY`")
-        digest = _digest(given)
+        digest = _digest(given.encode("latin-1"))  # as headers are read here: these are its bytes again
         # All are compared, so that the time does not tell which one was nearly right.
         if not sum(hmac.compare_digest(digest, key) for key in self._keys):
             raise ApiError(401, "invalid_api_key", "this key is not one of this service's: ask its keeper")
@@ -70,10 +70,13 @@ class Admission:
     def _check_page(self, connection: HTTPConnection) -> None:
         """Pages of other hosts are refused: a browser would let any of them use what only listens on this machine."""
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
-        if not self._keys and urlsplit(f"//{host}").hostname not in LOOPBACK:
+        if len(connection.headers.getlist("host")) > 1:
+            # A proxy may have looked at the other one.
+            raise bad_request("wrong_host", "there is more than one Host: send one")
+        if not self._keys and _address(f"//{host}").hostname not in LOOPBACK:
             # A name of someone else's that leads here (DNS rebinding).
             raise bad_request("wrong_host", f"Host is {host!r}: without keys this service is for this machine only")
-        if origin is not None and urlsplit(origin).netloc != host and origin not in self._settings.allowed_origins:
+        if origin is not None and _address(origin).netloc != host and origin not in self._settings.allowed_origins:
             raise ApiError(
                 403, "wrong_origin", f"pages of {origin} may not call: its keeper can allow it (allowed_origins)"
             )
@@ -98,5 +101,13 @@ def subprotocol_of(connection: HTTPConnection) -> str | None:
     return next((each for each in connection.scope.get("subprotocols", []) if not each.startswith(_KEY_PROTOCOL)), None)
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+def _address(given: str) -> SplitResult:
+    """What cannot be read has no host."""
+    try:
+        return urlsplit(given)
+    except ValueError:
+        return urlsplit("")
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -78,6 +78,11 @@ def unavailable() -> ApiError:
     return ApiError(503, "unavailable", message, retry_after=5 * RETRY_SECONDS)
 
 
+def failed(name: str) -> ApiError:
+    """What only the keeper can mend: the log has it under `name`."""
+    return ApiError(500, "failed", f"the transcription failed: tell the keeper of this service, whose log has {name}")
+
+
 def from_asr(error: AsrError, name: str) -> ApiError:
     """What an error of the servers behind means to the caller; what only their keeper can mend is logged under `name`."""
     if isinstance(error, InvalidAudio):
@@ -92,4 +97,4 @@ def from_asr(error: AsrError, name: str) -> ApiError:
         message = "there was no answer in time: try again when there is less to do, or send less at once"
         return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)
     LOG.error("%s: %s", name, error)
-    return ApiError(500, "failed", f"the transcription failed: tell the keeper of this service, whose log has {name}")
+    return failed(name)

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         keys = [each.strip() for each in self.keys.split(",")]
         if self.keys_file is not None:
             try:
-                keys += [line.strip() for line in self.keys_file.read_text(encoding="utf-8").splitlines()]
+                keys += [line.strip() for line in self.keys_file.read_text(encoding="utf-8-sig").splitlines()]
             except OSError as error:
                 raise ValueError(f"keys_file {self.keys_file} cannot be read: {error.strerror}") from error
         keys = [key for key in keys if key and not key.startswith("#")]

@@ -14,7 +14,7 @@ from asrloop_client import AsrError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asrloop_gateway.admission import subprotocol_of
-from asrloop_gateway.errors import ApiError, bad_request, from_asr
+from asrloop_gateway.errors import LOG, ApiError, bad_request, failed, from_asr
 from asrloop_gateway.gateway import GONE, Gateway
 
 Message = dict[str, Any] | bytes
@@ -62,7 +62,7 @@ class Socket:
         seconds = self._gateway.settings.idle_seconds
         try:
             async with asyncio.timeout(seconds):
-                await self._websocket.send_text(json.dumps(message, ensure_ascii=False))
+                await self._websocket.send_text(json.dumps(message))
         except TimeoutError:
             raise ApiError(408, "too_slow", f"nothing was read for {seconds:g} s: read what is sent") from None
 
@@ -72,7 +72,7 @@ async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callab
 
     A browser's page learns nothing of a handshake that is refused, so every one is accepted, and refused after.
     """
-    socket = Socket(websocket, gateway)
+    socket, name = Socket(websocket, gateway), uuid.uuid4().hex
     with suppress(WebSocketDisconnect):
         await websocket.accept(subprotocol_of(websocket))
         try:
@@ -81,10 +81,15 @@ async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callab
                     with gateway.admission.socket(gateway.admission.admit(websocket)):
                         await talk(socket)
                 except AsrError as error:
-                    raise from_asr(error, uuid.uuid4().hex) from error
+                    raise from_asr(error, name) from error
                 except WebSocketDisconnect:
                     outcome.status = GONE
                     raise
+                except ApiError:
+                    raise
+                except Exception as error:
+                    LOG.exception("%s: the socket failed", name)
+                    raise failed(name) from error
                 if socket.ended is not None:
                     raise socket.ended
         except ApiError as error:

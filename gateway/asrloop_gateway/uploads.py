@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import soundfile
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -21,6 +22,7 @@ _MOST_FIELDS = 64
 _FIELD_BYTES = 64 << 10
 _FORM_BYTES = _MOST_FIELDS * _FIELD_BYTES
 """Of a body, besides the file."""
+_CHARSET = re.compile(r""";\s*charset\s*=\s*("[^"]*"|[^;]*)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> As
     fields = FormData()
     try:
         parser = MultiPartParser(
-            request.headers,
+            # Forms are UTF-8 (RFC 7578, 5.1.2); some other character sets can write what no answer can say.
+            Headers({"Content-Type": _CHARSET.sub("", kind)}),
             _body(request, settings, on_bytes),
             max_files=1,
             max_fields=_MOST_FIELDS,

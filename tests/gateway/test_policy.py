@@ -9,9 +9,17 @@ import grpc
 import pytest
 from asrloop_client import AccessDenied, AsrError, DeadlineExceeded, InvalidAudio, Overloaded, ServerFailure, ServerGone
 from asrloop_client.errors import from_status
+from asrloop_gateway.admission import Admission
 from asrloop_gateway.budget import Budget
-from asrloop_gateway.errors import from_asr
+from asrloop_gateway.errors import ApiError, from_asr
+from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.settings import Settings
+from asrloop_gateway.sockets import Socket, serve
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.routing import WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 KEY = "0123456789abcdef"
 
@@ -90,3 +98,42 @@ def test_a_budget_is_given_in_turn_and_never_exceeded() -> None:
         return order
 
     assert asyncio.run(run()) == [0, 1, 2, 3, 4]
+
+
+def test_a_socket_is_told_of_a_failure_of_our_own(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(_: Socket) -> None:
+        raise ZeroDivisionError
+
+    async def serve_one(websocket: WebSocket) -> None:
+        gateway = Gateway(Settings())
+        try:
+            await serve(websocket, gateway, "stream", talk)
+        finally:
+            await gateway.client.close()
+
+    client = TestClient(Starlette(routes=[WebSocketRoute("/", serve_one)]), base_url="http://localhost")
+    with client.websocket_connect("ws://localhost/") as socket:
+        assert socket.receive_json()["error"]["code"] == "failed"
+        with pytest.raises(WebSocketDisconnect) as end:
+            socket.receive_json()
+    assert end.value.code == 1011
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_file_of_keys_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY, encoding="utf-8-sig")
+    assert Settings(keys_file=file).all_keys() == [KEY]
+
+
+@pytest.mark.parametrize("key", [KEY, "schl\u00fcssel-der-t\u00fcr", "a:b/c=d+e&f%20g-h"])
+def test_keys_are_compared_as_the_bytes_that_come(key: str) -> None:
+    admission = Admission(Settings(keys=key))
+
+    def admit(sent: bytes) -> str:
+        headers = [(b"host", b"localhost"), (b"authorization", b"Bearer " + sent)]
+        return admission.admit(HTTPConnection({"type": "http", "headers": headers, "client": ("10.0.0.1", 1)}))
+
+    assert len(admit(key.encode())) == 16
+    with pytest.raises(ApiError, match="this key is not one of"):
+        admit(key.encode()[:-1])
