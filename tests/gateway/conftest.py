@@ -69,6 +69,11 @@ class RunningGateway:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def descriptors(self) -> int:
+        """Files and connections that are open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def metric(self, name: str) -> float:
         """The value of a line of /metrics; 0 when it is not there."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
