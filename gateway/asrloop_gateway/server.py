@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -17,6 +18,8 @@ from asrloop_gateway.settings import Settings
 _MESSAGE_BYTES = 4 << 20
 """Of a WebSocket: a minute of 24 kHz in base64."""
 _CLOSE_SECONDS = 2
+_OTHER_FILES = 256
+"""Channels to the servers, the page's files, libraries."""
 
 
 class _Server(uvicorn.Server):
@@ -47,8 +50,18 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _raise_open_files(connections_and_uploads: int) -> None:
+    """Systems begin with 1024, and where they are used up nobody gets in, while the log fills with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections_and_uploads + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 async def serve(settings: Settings, on_ready: Callable[[int], object]) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` is told the port. Raises SystemExit when it cannot listen."""
+    _raise_open_files(2 * settings.connections + settings.transcriptions + settings.sockets)
     gateway = Gateway(settings)
     config = uvicorn.Config(
         make_app(gateway),

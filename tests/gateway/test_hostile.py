@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -169,6 +170,24 @@ def test_one_connection_too_many_is_told_when_to_come_again(start_gateway: Start
         head, _, body = answer_of(third).partition(b"\r\n\r\n")
     assert b"retry-after: " in head.lower()
     assert json.loads(body)["error"]["code"] == "overloaded"
+
+
+def test_connections_do_not_use_up_the_files_it_may_open(start_gateway: StartGateway) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        starting = start_gateway("127.0.0.1:1", connections="300")
+        gateway = starting.__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with ExitStack() as open_ones:
+        open_ones.push(starting)
+        for _ in range(200):
+            open_ones.enter_context(raw(gateway))
+        last = open_ones.enter_context(raw(gateway))
+        last.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        assert answer_of(last).startswith(b"HTTP/1.1 503 ")  # there is no server, and that is said
+    assert not [line for line in gateway.log if "Too many open files" in line]
 
 
 def test_a_wish_for_another_protocol_is_passed_over(hasty: RunningGateway, beckett_file: bytes) -> None:
