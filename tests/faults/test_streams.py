@@ -17,6 +17,7 @@ from tests.conftest import eventually, words
 from tests.faults.conftest import FULL, Report
 from tests.faults.harness import DEADLINE, Outcomes, Serving, Speech
 from tests.faults.test_crowds import metric
+from tests.live.test_nothing_said import SECONDS, SOUNDS
 
 STREAMS = 10_000 if FULL else 400
 A_CONNECTION = 10
@@ -93,6 +94,38 @@ def test_streams_by_the_thousand(serving: Serving, speech: Speech, report: Repor
     if FULL:
         for name, values in grown.items():
             assert values[-1] - values[1] < 16, (name, values)
+
+
+def test_streams_in_which_nobody_speaks(serving: Serving, report: Report) -> None:
+    """All at a time, 25 times as fast as they sound."""
+    outcomes, second = Outcomes(), np.arange(16_000) / 16_000
+    before = {name: megabytes(process) for name, process in serving.processes().items()}
+
+    def play(name: str) -> str:
+        replies: queue.Queue[Any] = queue.Queue()
+        with triton.InferenceServerClient(serving.address) as client:
+            client.start_stream(lambda result, error: replies.put(error or result))
+            for number in range(SECONDS):
+                tensor = triton.InferInput("WAV", [second.size], "FP32")
+                tensor.set_data_from_numpy(SOUNDS[name](number + second).astype(np.float32))
+                client.async_stream_infer(
+                    "asr_stream", [tensor], sequence_id=name, sequence_start=number == 0,
+                    sequence_end=number == SECONDS - 1, enable_empty_final_response=True,
+                )  # fmt: skip
+                time.sleep(1 / 25)
+            answers = [replies.get(timeout=DEADLINE) for _ in range(SECONDS)]
+        if errors := [str(one) for one in answers if isinstance(one, Exception)]:
+            return errors[0]
+        return "WRONG TEXT" if any(one.get_response().outputs for one in answers) else "ok"
+
+    with ThreadPoolExecutor(len(SOUNDS)) as pool:
+        for outcome in pool.map(play, SOUNDS):
+            outcomes.add(outcome, 0.0)
+    grown = {name: round(megabytes(process) - before[name]) for name, process in serving.processes().items()}
+    report(outcomes, f"{grown} MB more")
+    assert outcomes.counts == {"ok": len(SOUNDS)}
+    if FULL:
+        assert max(grown.values()) < 32
 
 
 def test_a_stream_that_is_read_when_it_is_over(serving: Serving, speech: Speech, report: Report) -> None:

@@ -21,11 +21,27 @@ def chords(time: Samples) -> Samples:
     return struck
 
 
+def band(time: Samples) -> Samples:
+    """Chords in turn, a bass, a melody with vibrato, a drum."""
+    chord = ((220, 262, 330), (175, 220, 262), (262, 330, 392), (196, 247, 294))[int(time[0] // 2) % 4]
+    melody = 2 * chord[int(2 * time[0]) % 3]
+    vibrato = 3 * np.sin(2 * np.pi * 5.5 * time)
+    sound: Samples = 0.1 * np.sin(np.pi * chord[0] * time)
+    sound += 0.2 * np.exp(-30 * (time % 0.5)) * np.random.default_rng(0).normal(0, 1, time.size)
+    for harmonic in range(1, 6):
+        sound += 0.06 / harmonic * np.sin(harmonic * (2 * np.pi * melody * time + vibrato)) * np.sin(np.pi * (time % 1))
+        for hertz in chord:
+            sound += 0.04 / harmonic * np.sin(2 * np.pi * hertz * harmonic * time) * np.exp(-2 * (time % 0.5))
+    return sound
+
+
 SOUNDS = {
     "silence": np.zeros_like,
     "noise": lambda time: np.random.default_rng(0).normal(0, 0.01, time.size),
     "a tone": lambda time: 0.3 * np.sin(2 * np.pi * 440 * time),
+    "hum": lambda time: 0.05 * np.sign(np.sin(2 * np.pi * 50 * time)),
     "chords": chords,
+    "a band": band,
 }
 
 
