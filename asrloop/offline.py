@@ -10,10 +10,10 @@ from typing import NamedTuple, Self
 from asrloop import audio
 from asrloop.config import Settings
 from asrloop.engine.engine import Engine
-from asrloop.engine.errors import RequestError
 from asrloop.engine.outputs import Transcript
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
+from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.speech.detector import open_detector
 from asrloop.speech.gate import speech_gate

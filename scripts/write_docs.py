@@ -12,8 +12,8 @@ from asrloop_bench.operations import capacity
 from asrloop_gateway.metrics import Metrics as GatewayMetrics
 from asrloop_gateway.settings import Settings as GatewaySettings
 
-from asrloop.engine.errors import ERRORS
 from asrloop.engine.metrics import ENGINE_METRICS
+from asrloop.errors import ERRORS
 from asrloop.live.metrics import LIVE_METRICS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -37,7 +37,7 @@ def metrics() -> str:
 
     def lines() -> Iterator[str]:
         yield "# Metrics and errors\n"
-        yield "Written by `make docs` from `asrloop/engine/metrics.py`, `asrloop/live/metrics.py` and `asrloop/engine/errors.py`."
+        yield "Written by `make docs` from `asrloop/engine/metrics.py`, `asrloop/live/metrics.py` and `asrloop/errors.py`."
         yield "Triton serves them with its"
         yield "own on `/metrics`. Names do not change.\n"
         yield "| metric | kind | what |\n| --- | --- | --- |"

@@ -15,7 +15,7 @@ from asrloop.audio.pcm import SAMPLE_RATE, Samples
 from asrloop.audio.relay import Outlet
 from asrloop.config import AudioSettings
 from asrloop.cores import usable_cores
-from asrloop.engine.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
+from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 
 BUDGET_SECONDS = 600
 """``audio.decode_seconds`` is for each stretch of audio of this length."""

@@ -12,7 +12,7 @@ import soundfile
 from asrloop.audio import flac, mp3, ogg, wav
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
 from asrloop.audio.stream import Check, Stream, cut_short
-from asrloop.engine.errors import InvalidAudio
+from asrloop.errors import InvalidAudio
 
 MAX_CHANNELS = 8
 MAX_RATE = 192_000

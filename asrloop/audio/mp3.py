@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
-from asrloop.engine.errors import InvalidAudio
+from asrloop.errors import InvalidAudio
 
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)

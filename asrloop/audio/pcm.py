@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from asrloop.engine.errors import InvalidAudio, TooLong
+from asrloop.errors import InvalidAudio, TooLong
 
 SAMPLE_RATE = 16_000
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000

@@ -15,7 +15,7 @@ from contextlib import suppress
 import numpy as np
 
 from asrloop.audio.pcm import LongAudio, Samples
-from asrloop.engine.errors import DecodeFailed, RequestError, error_of
+from asrloop.errors import DecodeFailed, RequestError, error_of
 
 ACCEPT_SECONDS = 10.0
 """A reader comes at once or never: its request was refused or ended before."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from typing_extensions import Buffer
 
-from asrloop.engine.errors import InvalidAudio
+from asrloop.errors import InvalidAudio
 
 Check = Callable[[], None]
 """Called between pieces of work; raises a RequestError when the work shall stop."""

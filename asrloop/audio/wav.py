@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from asrloop.audio import mp3
 from asrloop.audio.stream import Check, Stream, cut_short
-from asrloop.engine.errors import InvalidAudio
+from asrloop.errors import InvalidAudio
 
 UNKNOWN_FROM = 0x7F00_0000
 """Sizes from here on are what writers to a pipe put where they cannot know (0x7ffff000, 0x80000000, 0xffffffff, ...): no

@@ -6,9 +6,9 @@ from functools import partial
 from typing import NamedTuple
 
 from asrloop.audio import SAMPLE_RATE
-from asrloop.engine.errors import DecodeFailed, Overloaded, RequestError
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
+from asrloop.errors import DecodeFailed, Overloaded, RequestError
 from asrloop.speech.windows import Cutter, Window
 
 # A thread that waits for room looks again after this time, whether it was woken or not.

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 
 from asrloop.audio import Samples, resampled
 from asrloop.engine.cutting import Cutting, Queue, Recordings
-from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.engine.family import Emission, Family
 from asrloop.engine.recording import Answered, Progress, Recording
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Ending, Finished, State, Utterance
+from asrloop.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.speech import repetition
 from asrloop.speech.windows import Window
 

@@ -9,8 +9,8 @@ from asrloop import audio
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
-from asrloop.engine.errors import InvalidAudio
 from asrloop.engine.family import Family
+from asrloop.errors import InvalidAudio
 from asrloop.speech.joining import word_starts
 
 SHORTEST_CANCEL_KEY = 16

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple, Protocol
 
-from asrloop.engine.errors import ERRORS, RequestError
 from asrloop.engine.recording import Answered
 from asrloop.engine.utterance import Ending, Finished
+from asrloop.errors import ERRORS, RequestError
 
 PUBLISH_SECONDS = 0.25
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

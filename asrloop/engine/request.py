@@ -6,11 +6,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
-from asrloop.engine.errors import DecodeFailed, RequestError
 from asrloop.engine.family import Family
 from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.engine.recording import Progress, Recording
 from asrloop.engine.utterance import Utterance
+from asrloop.errors import DecodeFailed, RequestError
 
 
 class Request:

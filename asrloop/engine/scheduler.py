@@ -8,8 +8,8 @@ import heapq
 from collections import deque
 from itertools import count
 
-from asrloop.engine.errors import InvalidAudio, Overloaded
 from asrloop.engine.utterance import State, Utterance
+from asrloop.errors import InvalidAudio, Overloaded
 
 # Utterances encoded ahead of a free slot, so that a slot that falls free is filled at once.
 ENCODED_AHEAD = 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.engine.errors import RequestError
+from asrloop.errors import RequestError
 
 if TYPE_CHECKING:
     from asrloop.engine.recording import Recording

@@ -14,10 +14,10 @@ from asrloop.config import Lengths, Settings
 from asrloop.cores import usable_cores
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.family import Family
-from asrloop.families.graphs import Graphs
 from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.moonshine.vnni import VNNI, usual_precision
 from asrloop.families.transducer.opening import open_transducer
+from asrloop.onnx_files.sessions import Graphs
 from asrloop.speech.detector import DETECTOR, SpeechDetector
 from asrloop.speech.windows import Cutter
 

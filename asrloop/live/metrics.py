@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from asrloop.engine.errors import RequestError
 from asrloop.engine.metrics import REQUESTS, Change, MetricSpec, added_up
+from asrloop.errors import RequestError
 from asrloop.live.stream import Event
 
 _SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)

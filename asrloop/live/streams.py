@@ -13,7 +13,7 @@ import numpy as np
 
 from asrloop.audio import Resampler, Samples
 from asrloop.config import LiveSettings
-from asrloop.engine.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
+from asrloop.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.stream import Decoded, Decoding, Event, Stream
 

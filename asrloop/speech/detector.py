@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE
-from asrloop.families.graphs import open_graph
+from asrloop.onnx_files.sessions import open_graph
 
 DETECTOR = "speech_detector.onnx"
 """Its file in a prepared model."""

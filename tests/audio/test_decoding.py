@@ -11,7 +11,7 @@ from asrloop.audio import decoding
 from asrloop.audio.decoding import Decoded, FileDecoder
 from asrloop.audio.pcm import Samples
 from asrloop.config import AudioSettings
-from asrloop.engine.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
+from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 from tests.conftest import eventually
 
 Results = list[list[Decoded] | RequestError]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asrloop import audio
-from asrloop.engine.errors import InvalidAudio, TooLong
+from asrloop.errors import InvalidAudio, TooLong
 from tests.audio import zoo
 
 TONE = np.sin(np.arange(16_000, dtype=np.float32) / 20) * 0.3
@@ -117,7 +117,7 @@ PEAK = """
 import resource, sys, threading, time
 from pathlib import Path
 from asrloop import audio
-from asrloop.engine.errors import InvalidAudio
+from asrloop.errors import InvalidAudio
 # ru_maxrss of a child begins with its parent's: read the peak of this very process instead
 def peak():
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) // 1024

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asrloop import audio
-from asrloop.engine.errors import InvalidAudio, TooLong
+from asrloop.errors import InvalidAudio, TooLong
 
 
 def wav(samples: int = 1000, rate: int = 16_000) -> bytes:

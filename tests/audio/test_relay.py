@@ -9,7 +9,7 @@ import pytest
 from asrloop.audio import relay
 from asrloop.audio.pcm import Samples
 from asrloop.audio.relay import Outlet, incoming
-from asrloop.engine.errors import DecodeFailed, EngineClosed, InvalidAudio, TooLong
+from asrloop.errors import DecodeFailed, EngineClosed, InvalidAudio, TooLong
 from tests.conftest import eventually
 
 HEAD = np.arange(20_000, dtype=np.float32)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from asrloop import audio
-from asrloop.engine.errors import InvalidAudio
+from asrloop.errors import InvalidAudio
 from tests.audio import zoo
 
 

@@ -10,10 +10,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from asrloop.config import AudioSettings, Settings
-from asrloop.engine.errors import ERRORS, RequestError
 from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
 from asrloop.engine.outputs import CANCELLED, OUTPUTS, PROGRESS, WORD_PROBABILITIES, Segment, Transcript, tensors_of
+from asrloop.errors import ERRORS, RequestError
 from tests.conftest import ROOT
 
 MODELS = ROOT / "model_repository"

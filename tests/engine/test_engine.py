@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asrloop.engine.engine import Engine
-from asrloop.engine.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded
 from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.recording import Answered
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Finished
+from asrloop.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded
 from tests.conftest import eventually
 
 WAIT = 20.0

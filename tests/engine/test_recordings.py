@@ -9,13 +9,13 @@ import pytest
 from asrloop.audio import LongAudio, Samples
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
-from asrloop.engine.errors import DecodeFailed, InvalidAudio, Overloaded, TooLong
 from asrloop.engine.metrics import EngineMetrics
 from asrloop.engine.outputs import Segment
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import LENGTH_WEIGHT, WINDOWS_EVERY, Scheduler
 from asrloop.engine.utterance import Utterance
+from asrloop.errors import DecodeFailed, InvalidAudio, Overloaded, TooLong
 from asrloop.speech.windows import Window
 from tests.conftest import eventually
 from tests.engine.test_engine import WAIT, Caller, CountingFamily, counted

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asrloop.engine.errors import Overloaded
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import ENCODED_AHEAD, LENGTH_WEIGHT, QUEUE, Scheduler
 from asrloop.engine.utterance import State, Utterance
+from asrloop.errors import Overloaded
 
 SLOTS, INBOX, ENCODERS = 3, 4, 2
 

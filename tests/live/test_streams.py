@@ -9,7 +9,7 @@ import pytest
 
 from asrloop.audio import Samples
 from asrloop.config import LiveSettings
-from asrloop.engine.errors import BadSequence, DecodeFailed, EngineClosed, Overloaded, RequestError
+from asrloop.errors import BadSequence, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.stream import FILL, Decoded, Decoding, Event, Stream
 from asrloop.live.streams import TRIES, Streams

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.family import NOTHING, Emission
 from asrloop.families.confidence import Calibration, confidence
-from asrloop.families.graphs import Graphs, open_graph, open_session
 from asrloop.families.moonshine.checking import CheckedRow
 from asrloop.families.moonshine.rows import BoundStep, CalledStep, Decided, EncodedAudio, Rows
 from asrloop.families.moonshine.vnni import check
 from asrloop.families.vocabulary import Vocabulary
+from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
 
 FAMILY = "moonshine"
 ENCODER, DECODER, VOCABULARY, NUMBERS = "encoder.onnx", "decoder.onnx", "tokenizer.bin", "family.json"

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from asrloop.engine.family import Emission
-from asrloop.families.graphs import Graph, Tensors
+from asrloop.onnx_files.sessions import Graph, Tensors
 
 if TYPE_CHECKING:
     from asrloop.families.moonshine.decoding import MoonshineNumbers

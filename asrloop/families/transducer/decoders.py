@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from asrloop.families.graphs import Graph, Tensors
+from asrloop.onnx_files.sessions import Graph, Tensors
 
 Floats = NDArray[np.float32]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from asrloop.engine.family import NOTHING, Emission
 from asrloop.families.confidence import confidence
-from asrloop.families.graphs import Graph
 from asrloop.families.transducer.decoders import Floats, TransducerDecoder
+from asrloop.onnx_files.sessions import Graph
 
 # SentencePiece puts a space before every word; none stands at the start of a text or before a mark such as a comma.
 _NO_SPACE = re.compile(r"\A\s|\s\B")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from asrloop.audio import SAMPLE_RATE
-from asrloop.families.graphs import Graphs, open_graph
 from asrloop.families.transducer.decoders import SplitDecoder, TransducerDecoder, WholeDecoder
 from asrloop.families.transducer.greedy import Transducer, TransducerRules
+from asrloop.onnx_files.sessions import Graphs, open_graph
 
 FAMILY = "transducer"
 

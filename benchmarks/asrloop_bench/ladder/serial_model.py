@@ -12,13 +12,13 @@ import triton_python_backend_utils as pb_utils
 from asrloop import config
 from asrloop.audio import SAMPLE_RATE, Samples, checked_rate, from_pcm, resampled
 from asrloop.cores import usable_cores
-from asrloop.engine.errors import InvalidAudio
 from asrloop.engine.outputs import Transcript, tensors_of
+from asrloop.errors import InvalidAudio
 from asrloop.families import offline
-from asrloop.families.graphs import Graph, Tensors
 from asrloop.families.moonshine.decoding import VOCABULARY
 from asrloop.families.registry import open_family
 from asrloop.families.vocabulary import Vocabulary
+from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench.vendor.loop import VendorLoop, open_loop
 
 Transcribe = Callable[[Samples], Transcript]

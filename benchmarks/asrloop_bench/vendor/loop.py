@@ -9,8 +9,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.families.graphs import Graph, Tensors, session_graph
 from asrloop.families.moonshine.decoding import DECODER, ENCODER, TOKENS_PER_SECOND
+from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 
 BOS, EOS = 1, 2
 LAYERS, HEADS, HEAD_SIZE = 6, 8, 36
@@ -80,7 +80,7 @@ def open_loop(directory: Path, threads: int) -> VendorLoop:
 
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:
-    """A session as ``asrloop.families.graphs.open_session`` makes it, but with all of ONNX Runtime's graph optimisations.
+    """A session as ``asrloop.onnx_files.sessions.open_session`` makes it, but with all of ONNX Runtime's graph optimisations.
 
     The project's sessions have only the basic ones, because its graphs are written fused. The vendor's are not, and a
     comparison with less than ONNX Runtime can do for them would be unfair.

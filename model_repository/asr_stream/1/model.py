@@ -12,8 +12,8 @@ import triton_python_backend_utils as pb_utils
 
 from asrloop import config
 from asrloop.audio import Samples, checked_rate
-from asrloop.engine.errors import InvalidAudio, RequestError, error_of
 from asrloop.engine.metrics import MetricSpec, Publisher
+from asrloop.errors import InvalidAudio, RequestError, error_of
 from asrloop.live.metrics import LIVE_METRICS, LiveMetrics
 from asrloop.live.stream import Decoded, Decoding, Event, Stream
 from asrloop.live.streams import Streams

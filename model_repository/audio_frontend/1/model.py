@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asrloop import config
 from asrloop.audio.decoding import Decoded, FileDecoder
-from asrloop.engine.errors import RequestError
+from asrloop.errors import RequestError
 
 
 class TritonPythonModel:

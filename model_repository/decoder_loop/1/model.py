@@ -13,14 +13,14 @@ import triton_python_backend_utils as pb_utils
 
 from asrloop import config
 from asrloop.engine.engine import Engine
-from asrloop.engine.errors import RequestError
 from asrloop.engine.inputs import cancel_key_of, deadline_of, hint_of, rows_of
 from asrloop.engine.metrics import EngineMetrics, MetricSpec, Publisher
 from asrloop.engine.outputs import CANCELLED, progress_tensors
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
-from asrloop.families.graphs import Graph, Tensors
+from asrloop.errors import RequestError
 from asrloop.families.registry import cutting, encoders, family_in, open_family
+from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop.speech.detector import open_detector
 from asrloop.speech.gate import speech_gate
 from asrloop.tritonserver.supervisor import restarts_so_far

@@ -17,7 +17,7 @@ CELLS = "1s-1,10s-1,client-1s-1"
 ENGINE, CLIENT, SHARED = (
     "asrloop/engine/engine.py",
     "client/asrloop_client/client.py",
-    "asrloop/families/graphs.py",
+    "asrloop/onnx_files/sessions.py",
 )
 SLOWED = """
 

@@ -12,11 +12,11 @@ import soxr
 from numpy.typing import NDArray
 
 from asrloop.engine.family import Emission
-from asrloop.families.graphs import Graph, Tensors, session_graph
 from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
 from asrloop.families.vocabulary import Vocabulary
+from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 from tests.conftest import BECKETT, words
 
 Array = NDArray[np.float32]

@@ -16,10 +16,10 @@ from asrloop.engine.engine import Engine
 from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
-from asrloop.families.graphs import session_graph
 from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
+from asrloop.onnx_files.sessions import session_graph
 
 Array = NDArray[np.float32]
 ROWS = 16

@@ -13,9 +13,9 @@ from asrloop_train import random_transducer
 from numpy.typing import NDArray
 
 from asrloop.families import registry
-from asrloop.families.graphs import Graphs
 from asrloop.families.transducer.greedy import Transducer
 from asrloop.families.transducer.opening import NUMBERS, open_transducer
+from asrloop.onnx_files.sessions import Graphs
 
 TINY = Path(__file__).resolve().parents[3] / "training" / "tiny-tdt"
 SLOTS = 16

@@ -9,8 +9,8 @@ import pytest
 
 from asrloop.engine.family import Emission
 from asrloop.families import offline
-from asrloop.families.graphs import Graph, Tensors, session_graph
 from asrloop.families.transducer.decoders import SplitDecoder, WholeDecoder
+from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 from tests.families.transducer.conftest import SLOTS, Open, Samples
 from tests.families.transducer.decoding import decode, decode_by_the_book
 

@@ -16,8 +16,8 @@ from fastapi import Body, FastAPI  # type: ignore[import-not-found]
 from fastapi.responses import PlainTextResponse  # type: ignore[import-not-found]
 
 from asrloop.families import offline
-from asrloop.families.graphs import open_graph
 from asrloop.families.moonshine.decoding import DECODER, ENCODER, Moonshine
+from asrloop.onnx_files.sessions import open_graph
 
 
 def main() -> None:

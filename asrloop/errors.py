@@ -31,6 +31,12 @@ class TooLong(InvalidAudio):
     code, outcome = "too_long", "too_long"
 
 
+class InvalidOption(RequestError, ValueError):
+    """An unknown request parameter, or a value that the served model cannot honour."""
+
+    code, triton_code, outcome = "invalid_option", "INVALID_ARG", "invalid_option"
+
+
 class BadSequence(RequestError, ValueError):
     """Requests of a stream that do not follow one another: audio before its start, two starts, nothing for too long."""
 
@@ -70,6 +76,7 @@ class EngineClosed(RequestError):
 ERRORS: tuple[type[RequestError], ...] = (
     InvalidAudio,
     TooLong,
+    InvalidOption,
     BadSequence,
     Overloaded,
     DeadlineExceeded,
