@@ -3,7 +3,7 @@
 Requests and messages themselves are limited where they are read.
 """
 
-# ruff: noqa: D102  # the methods are callbacks of asyncio, httptools and uvicorn, which say what each is for
+# the methods are callbacks of asyncio, httptools and uvicorn, which say what each is for
 
 from __future__ import annotations
 
