@@ -64,8 +64,9 @@ class EngineSettings(_Section):
 class WindowSettings(_Section):
     """How recordings are cut that are too long to be decoded whole."""
 
-    moonshine: Lengths = Lengths(10.0, 15.0)
-    transducer: Lengths = Lengths(20.0, 30.0)
+    lengths: dict[str, Lengths] = {}
+    """By family, in place of the family's own."""
+
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
     recordings: Annotated[int, Field(ge=1, le=1000)] = 16
 

@@ -5,12 +5,50 @@ step the prefix ``0..max(slots)`` of its buffers at once.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asrloop.config import Lengths
+from asrloop.engine.options import TRANSCRIBE, Options
+
 Encoded = TypeVar("Encoded")
+
+
+@dataclass(frozen=True)
+class FamilyInfo:
+    """What a family's model is and can do. Everything that is not a family's own code goes by it."""
+
+    windows: Lengths
+    """Length of the windows that recordings are cut into, in seconds."""
+
+    languages: tuple[str, ...] = ("en",)
+    """ISO 639 codes."""
+
+    tasks: tuple[str, ...] = (TRANSCRIBE,)
+    takes_drafts: bool = False
+    """True when ``admit`` makes use of a draft and accepts forced tokens."""
+
+    turn_cost: float = 0.1
+    """Seconds by which an utterance's turn comes later for each second of its audio, so that short audio passes long audio."""
+
+    encodes_side_by_side: bool = True
+    """False for a model so large that one encoding takes all cores: then utterances are encoded one after another."""
+
+
+class Word(NamedTuple):
+    """A word of a transcript."""
+
+    first: int
+    """Index of its first token."""
+
+    end: int
+    """Index behind its last token. Where a token holds parts of two words both have it."""
+
+    text: str
+    """With the space before it, if there is one: the texts of all words, joined, are the transcript."""
 
 
 class Emission(NamedTuple):
@@ -20,7 +58,7 @@ class Emission(NamedTuple):
     """Newly decided token ids, without BOS, EOS and blank. Often one, for transducers none or several."""
 
     times: Sequence[float]
-    """Start of each token in seconds from the start of the audio; empty for families without timestamps."""
+    """Start of each token in seconds from the start of the audio; empty for families whose steps give none."""
 
     done: bool
     """True when the row has reached its end; it is not stepped again."""
@@ -36,29 +74,38 @@ NOTHING = Emission((), (), done=False)
 """Nothing was decided yet."""
 
 
+class Ended(NamedTuple):
+    """What is known of a row only when all its tokens are."""
+
+    language: str = ""
+    """ISO 639 code; "" where the family does not find it out."""
+
+    times: Sequence[float] = ()
+    """Start of each kept token in seconds, where steps give none and ``Options`` ask for them."""
+
+
 class Family(Protocol[Encoded]):
     """A model family as the engine sees it.
 
-    Threads: ``encode`` may run on several threads at once, while ``admit`` and ``step`` run, all on one step thread.
+    Threads: ``encode`` may run on several threads at once, while ``admit``, ``step`` and ``finish`` run, all on one step thread.
+    ``words``, ``text``, ``piece`` and ``confidence`` may be called on any thread.
     """
 
+    info: FamilyInfo
     vocabulary_size: int
-    takes_drafts: bool
-    """Whether ``admit`` makes use of a draft, and takes tokens as given."""
 
-    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> Encoded:
-        """Turn ``samples`` (f32 [N], 16 kHz mono, -1..1, N >= 1) into whatever ``admit`` needs. Touches no slot.
+    def encode(self, samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> Encoded:
+        """Turn ``samples`` (f32 [N], 16 kHz mono, finite, -1..1, N >= 1) into whatever ``admit`` needs. Touches no slot.
 
-        ``alone`` says that there is nothing else to do: then several threads may work on it.
+        ``alone`` is True when there is nothing else to do: then several threads may work on it.
         """
 
-    def admit(self, slot: int, encoded: Encoded, draft: Sequence[int] = (), given: int = 0) -> Emission:
-        """Put an encoded utterance into ``slot``, replacing what was there, and return what is decided of it already.
+    def admit(self, slot: int, encoded: Encoded, options: Options) -> Emission:
+        """Put an encoded utterance into ``slot``, which is free, and return what is decided of it already.
 
-        ``draft`` are token ids that decoding is likely to give, such as those of nearly the same audio. A family may check
-        them all at once and decide as many of the first as it would decide itself; steps go on behind those. Whatever is in
-        a draft, it changes how long decoding takes and never what is decided. Without one nothing is decided.
-        The first ``given`` of them are no guess: they stand, and what follows is decided behind them.
+        A family may check all tokens of ``options.draft`` at once and decide as many of the first as it would decide itself; steps
+        go on behind those. Whatever is in a draft, it changes how long decoding takes and never what is decided, but for its
+        first ``forced`` tokens, which stand. Without a draft nothing is decided.
         """
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
@@ -68,11 +115,21 @@ class Family(Protocol[Encoded]):
         to find the one at fault.
         """
 
+    def finish(self, slot: int, kept: Sequence[int]) -> Ended:
+        """Free ``slot`` and return what is known only now that the tokens are complete.
+
+        Called once for every admitted row, however it ended. ``kept`` are the token ids of the transcript: fewer than were
+        decided after endless repetition, none after an error or a cancellation.
+        """
+
     def confidence(self, log_probs: Sequence[float]) -> float:
-        """How far to trust a finished transcript, 0..1, from the ``log_probs`` of all its tokens; 0 without tokens."""
+        """Return how far to trust a transcript, 0..1, from the ``log_probs`` of all its tokens; 0 without tokens."""
 
     def piece(self, token: int) -> str:
-        """What ``token`` adds to a text; a leading space starts a word."""
+        """Return what ``token`` by itself adds to a text; U+FFFD where it holds a part of a UTF-8 character."""
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of a finished token sequence."""
+        """Return the text of a token sequence."""
+
+    def words(self, tokens: Sequence[int]) -> list[Word]:
+        """Return the words of a token sequence in order: the one place that says where words begin."""

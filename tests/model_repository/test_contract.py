@@ -19,7 +19,7 @@ import tritonclient.http as triton_http
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from asrloop.families.vocabulary import Vocabulary
+from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import BECKETT, ROOT, StartServer, eventually, words
 

@@ -20,7 +20,7 @@ from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.moonshine.checking import CheckedRow
 from asrloop.families.moonshine.rows import BoundStep, CalledStep, Decided, EncodedAudio, Rows
 from asrloop.families.moonshine.vnni import check
-from asrloop.families.vocabulary import Vocabulary
+from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
 
 FAMILY = "moonshine"

@@ -15,7 +15,7 @@ from asrloop_client import PoolConfig
 from asrloop_client.pool import Pool
 
 from asrloop.families.moonshine.decoding import VOCABULARY
-from asrloop.families.vocabulary import Vocabulary
+from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench.load.callers import LONG_MESSAGES, WAYS, Ask, serve
 from asrloop_bench.vendor.files import VENDOR_LOOP

@@ -17,7 +17,7 @@ from asrloop.errors import InvalidAudio
 from asrloop.families import offline
 from asrloop.families.moonshine.decoding import VOCABULARY
 from asrloop.families.registry import open_family
-from asrloop.families.vocabulary import Vocabulary
+from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench.vendor.loop import VendorLoop, open_loop
 

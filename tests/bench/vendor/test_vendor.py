@@ -11,7 +11,7 @@ from asrloop_bench.vendor.loop import open_loop
 from numpy.typing import NDArray
 
 from asrloop.families.moonshine.decoding import VOCABULARY
-from asrloop.families.vocabulary import Vocabulary
+from asrloop.families.text.vocabulary import Vocabulary
 from tests.conftest import BECKETT, words
 
 

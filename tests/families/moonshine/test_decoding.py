@@ -15,7 +15,7 @@ from asrloop.engine.family import Emission
 from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
-from asrloop.families.vocabulary import Vocabulary
+from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 from tests.conftest import BECKETT, words
 

@@ -1,5 +1,6 @@
 """Token ids to text. Two file formats hold the same pieces: Moonshine's ``tokenizer.bin`` and Hugging Face's ``tokenizer.json``."""
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ CONTROL = re.compile(rb"<unk>|<s>|</s>|<pad>|<<ST_\d+>>")  # tokens that steer t
 
 
 class Vocabulary:
-    """The pieces of a SentencePiece-style vocabulary, as UTF-8 bytes; control tokens are empty."""
+    """Pieces of a SentencePiece-style vocabulary, as UTF-8 bytes; control tokens are empty."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._pieces = tuple(pieces)
@@ -22,11 +23,17 @@ class Vocabulary:
         return iter(self._pieces)
 
     def piece(self, token: int) -> str:
-        """What ``token`` adds to a text; a leading space starts a word."""
+        """Return what ``token`` by itself adds to a text; U+FFFD where it holds a part of a UTF-8 character."""
         return self._pieces[token].replace(SPACE, b" ").decode("utf-8", errors="replace")
 
+    def spelled(self, tokens: Sequence[int]) -> list[str]:
+        """Return what each of ``tokens`` adds to their text; a character of several tokens is added by the last of them."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        pieces = [self._pieces[token].replace(SPACE, b" ") for token in tokens]
+        return [decoder.decode(piece, final=index == len(pieces)) for index, piece in enumerate(pieces, 1)]
+
     def text(self, tokens: Iterable[int]) -> str:
-        """The text of ``tokens``; byte pieces that do not make UTF-8 become U+FFFD."""
+        """Return the text of ``tokens``; byte pieces that do not make UTF-8 become U+FFFD."""
         joined = b"".join(self._pieces[token] for token in tokens)
         return joined.replace(SPACE, b" ").decode("utf-8", errors="replace").strip()
 

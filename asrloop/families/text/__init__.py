@@ -1,0 +1,1 @@
+"""Tokens to text: vocabularies, and where words begin."""
