@@ -125,6 +125,9 @@ def moonshine_assets(cache: Path) -> Path:
 
 MOONSHINE_MODEL = "tiny-en"
 
+DETECTOR = "speech_detector.onnx"
+"""Name of the voice activity detector's file in a prepared model."""
+
 
 def speech_detector(cache: Path) -> Path:
     """The Silero voice activity detector, an ONNX file."""

@@ -4,18 +4,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from asrloop.engine.family import Emission, Encoded, Family
+from asrloop.engine.options import Draft, Options
 
 
-class Decoded(NamedTuple):
-    """Token ids, and the start of each in seconds where the family gives times."""
+class DecodedTokens(NamedTuple):
+    """Token ids, and the start of each in seconds where the family's steps give times."""
 
     tokens: list[int]
     times: list[float]
-
-    def take(self, emission: Emission) -> None:
-        """Add what was decided."""
-        self.tokens.extend(emission.tokens)
-        self.times.extend(emission.times)
 
 
 def decode(
@@ -25,28 +21,33 @@ def decode(
     drafts: Iterable[Sequence[int]] = (),
     slots: int = 1,
     arrivals_per_step: int | None = None,
-) -> list[Decoded]:
+) -> list[DecodedTokens]:
     """Decode ``utterances``, results of the family's ``encode``, in the lowest free ones of ``slots`` slots.
 
     Utterances join in their order as slots fall free, at most ``arrivals_per_step`` before each step (None: any number),
     and are taken from the iterable only then. ``drafts`` are those of the first utterances, in order.
     """
     waiting, guesses = iter(utterances), iter(drafts)
-    decoded: list[Decoded] = []
-    running: dict[int, Decoded] = {}
+    decoded: list[DecodedTokens] = []
+    running: dict[int, DecodedTokens] = {}
+
+    def take(slot: int, emission: Emission) -> None:
+        tokens = running[slot]
+        tokens.tokens.extend(emission.tokens)
+        tokens.times.extend(emission.times)
+        if emission.done:
+            family.finish(slot, tokens.tokens)
+            del running[slot]
+
     while True:
         free = sorted(set(range(slots)) - running.keys())
         arrivals = list(zip(free[:arrivals_per_step], waiting, strict=False))
         for slot, encoded in arrivals:
-            decoded.append(Decoded([], []))
-            emission = family.admit(slot, encoded, next(guesses, ()))
-            decoded[-1].take(emission)
-            if not emission.done:
-                running[slot] = decoded[-1]
+            running[slot] = DecodedTokens([], [])
+            decoded.append(running[slot])
+            take(slot, family.admit(slot, encoded, Options(draft=Draft(next(guesses, ())))))
         if not arrivals and not running:
             return decoded
         rows = sorted(running)
         for slot, emission in zip(rows, family.step(rows) if rows else (), strict=True):
-            running[slot].take(emission)
-            if emission.done:
-                del running[slot]
+            take(slot, emission)

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE
 from asrloop.onnx_files.sessions import open_graph
-
-DETECTOR = "speech_detector.onnx"
-"""Its file in a prepared model."""
+from asrloop.wheels import DETECTOR
 
 WINDOW = 512
 """Samples that one probability is about."""

@@ -35,10 +35,10 @@ class CheckedRow:
         self.rows = Rows(numbers, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
         self._step = BoundStep(session, self.rows)
 
-    def decide(self, encoded: EncodedAudio, likely: Sequence[int], given: int = 0) -> list[Emission]:
-        """What steps would give as long as it is ``likely``, and the first that is not, or is behind it. Left in the first row.
+    def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int = 0) -> list[Emission]:
+        """Return what steps would give as long as it is ``likely``, and the first that is not, or is behind it.
 
-        The first ``given`` tokens stand whatever steps would give.
+        The first ``forced`` tokens stand whatever steps would give. The first row is left where steps would go on.
         """
         rows = self.rows
         rows.start(0, encoded)
@@ -48,7 +48,7 @@ class CheckedRow:
             tokens, log_probs = self._decide([int(rows.tokens[0, 0]), *guesses])
             for token, log_prob in zip(tokens, log_probs, strict=True):
                 expected = likely[len(decided) :][:1]
-                taken = likely[len(decided)] if len(decided) < given else token
+                taken = likely[len(decided)] if len(decided) < forced else token
                 decided.append(rows.advance(0, taken, log_prob))
                 if decided[-1].done or expected != [taken]:
                     return decided

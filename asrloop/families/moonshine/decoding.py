@@ -6,7 +6,7 @@ token ids and lengths. The rows that are stepped are always the first ones. The 
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE
-from asrloop.engine.family import NOTHING, Emission
+from asrloop.config import Lengths
+from asrloop.engine.family import NOTHING, Emission, Ended, FamilyInfo, Word
+from asrloop.engine.options import DEFAULTS, Options
 from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.moonshine.checking import CheckedRow
 from asrloop.families.moonshine.rows import BoundStep, CalledStep, Decided, EncodedAudio, Rows
 from asrloop.families.moonshine.vnni import check
 from asrloop.families.text.vocabulary import Vocabulary
+from asrloop.families.text.words import words_between_spaces
 from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
 
 FAMILY = "moonshine"
+INFO = FamilyInfo(windows=Lengths(10.0, 15.0), languages=("en",), takes_drafts=True)
 ENCODER, DECODER, VOCABULARY, NUMBERS = "encoder.onnx", "decoder.onnx", "tokenizer.bin", "family.json"
 """Files of a prepared model."""
 
@@ -64,7 +68,7 @@ class MoonshineNumbers:
         family = numbers.pop("family", None)
         if family != FAMILY:
             raise ValueError(f"{path} describes family {family!r}, not {FAMILY!r}; make the models again")
-        return cls(**numbers)
+        return cls(**{field.name: numbers[field.name] for field in fields(cls) if field.name in numbers})
 
 
 class Moonshine:
@@ -79,6 +83,7 @@ class Moonshine:
         encoder_threads: int = 1,
         decoder_threads: int = 1,
         graphs: Graphs | None = None,
+        info: FamilyInfo = INFO,
     ) -> None:
         """``directory`` holds the files that ``build`` makes.
 
@@ -108,15 +113,13 @@ class Moonshine:
             session = open_session(directory / DECODER, threads=decoder_threads)
             self._step = BoundStep(session, self._rows)
             self._checked = CheckedRow(session, self.numbers, *bounds)
-        # Not where the decoder runs elsewhere: its K/V would travel for it.
-        self.takes_drafts = self._checked is not None
+        # Where the decoder runs elsewhere, checking a draft would send its K/V there and back.
+        self.info = replace(info, takes_drafts=self._checked is not None)
 
-    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> EncodedAudio:
+    def encode(self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False) -> EncodedAudio:
         """Run the encoder over ``samples`` f32 [N]. Too few for one frame are filled up with silence."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
-        if not np.isfinite(samples).all():
-            raise ValueError("the audio has samples that are NaN or infinite; all must be finite")
         missing = max(0, self.numbers.minimum_samples - samples.size)
         audio = np.pad(samples, (0, missing)) if missing else samples
         encode = self._encode_alone if alone and samples.size > ALONE_SAMPLES else self._encode
@@ -124,18 +127,19 @@ class Moonshine:
         frames = cross["cross_key_0"].shape[2]
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
 
-    def admit(self, slot: int, encoded: EncodedAudio, draft: Sequence[int] = (), given: int = 0) -> Emission:
-        """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``.
+    def admit(self, slot: int, encoded: EncodedAudio, options: Options = DEFAULTS) -> Emission:
+        """Copy the cross K/V into the row of ``slot``, start it from BOS, and check the draft.
 
         A checked draft gives one token more than is right of it: the one that the model decides in place of the first wrong
-        one, or behind the last. Where the decoder runs elsewhere drafts are ignored: see ``takes_drafts``.
+        one, or behind the last. Drafts are ignored where ``info`` says so.
         """
+        draft = options.draft
         row = self._row_of[slot]
         self._rows.start(row, encoded)
-        likely = list(takewhile(self._is_text, draft[: encoded.token_limit]))
+        likely = list(takewhile(self._is_text, draft.tokens[: encoded.token_limit]))
         if not likely or self._checked is None:
             return NOTHING
-        decided = self._checked.decide(encoded, likely, given)
+        decided = self._checked.decide(encoded, likely, draft.forced)
         if not decided[-1].done:
             self._rows.take_over(row, self._checked.rows)
         return Emission(
@@ -165,6 +169,11 @@ class Moonshine:
             self._rows.exchange(self._row_of[slot], row)
             self._row_of[slot_of[row]], self._row_of[slot] = self._row_of[slot], row
 
+    def finish(self, slot: int, kept: Sequence[int]) -> Ended:
+        """Free the row, so that no step attends to what is left in it."""
+        self._rows.free(self._row_of[slot])
+        return Ended()
+
     def confidence(self, log_probs: Sequence[float]) -> float:
         """The share of right words to expect."""
         return confidence(log_probs, CALIBRATION)
@@ -176,6 +185,9 @@ class Moonshine:
     def text(self, tokens: Sequence[int]) -> str:
         """The text of a finished token sequence."""
         return self._vocabulary.text(tokens)
+
+    def words(self, tokens: Sequence[int]) -> list[Word]:
+        return words_between_spaces(self._vocabulary.spelled(tokens))
 
     def _token_limit(self, samples: int) -> int:
         seconds = samples / SAMPLE_RATE

@@ -64,11 +64,14 @@ class Rows:
         """Take over what a successful step decided for ``row``."""
         at_limit = bool(self.lengths[row] >= self.token_limits[row])
         if token == self.eos or at_limit:
-            self.lengths[row], self.frames[row] = 0, 1
             return Emission((), (), done=True, cut=token != self.eos)
         self.tokens[row] = token
         self.lengths[row] += 1
         return Emission((token,), (), done=False, log_probs=(log_prob,))
+
+    def free(self, row: int) -> None:
+        """Let steps attend to nothing in ``row``."""
+        self.lengths[row], self.frames[row] = 0, 1
 
     def take_over(self, row: int, other: "Rows") -> None:
         """Let ``row``, which has the same cross K/V as the first row of ``other``, go on where that one is."""

@@ -43,7 +43,9 @@ def build(source: Path, destination: Path, precision: str, progress: Callable[[s
     settings |= {"split": parts is not None, "window": _window(run, settings, directory.encoder_width)}
     _check_encoder(directory)
 
-    for data in external_data(source / nemo_directory.ENCODER):
+    weights = external_data(source / nemo_directory.ENCODER)
+    settings[files.ENCODER_FILES] = [files.ENCODER, *(data.name for data in weights)]
+    for data in weights:
         shutil.copyfile(data, destination / data.name)
     shutil.copyfile(source / nemo_directory.ENCODER, destination / files.ENCODER)
     own_mel = source / f"nemo{directory.bands}.onnx"

@@ -1,6 +1,5 @@
 """The transducer family (NVIDIA Parakeet): greedy TDT and RNN-T decoding of many utterances that stand at different frames."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,13 +7,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.engine.family import NOTHING, Emission
+from asrloop.config import Lengths
+from asrloop.engine.family import NOTHING, Emission, Ended, FamilyInfo, Word
+from asrloop.engine.options import DEFAULTS, Options
 from asrloop.families.confidence import confidence
+from asrloop.families.text.pieces import spelled
+from asrloop.families.text.words import words_between_spaces
 from asrloop.families.transducer.decoders import Floats, TransducerDecoder
 from asrloop.onnx_files.sessions import Graph
 
-# SentencePiece puts a space before every word; none stands at the start of a text or before a mark such as a comma.
-_NO_SPACE = re.compile(r"\A\s|\s\B")
+INFO = FamilyInfo(windows=Lengths(20.0, 30.0))
+"""Drafts are not used: a step is cheap beside the encoder."""
+
+_NO_FRAMES: Floats = np.zeros((0, 1), np.float32)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,6 @@ class Transducer:
     Sources: Graves, "Sequence Transduction with Recurrent Neural Networks", 2012, for RNN-T; Xu et al., ICML 2023, for TDT.
     """
 
-    takes_drafts = False
-
     def __init__(
         self,
         rules: TransducerRules,
@@ -64,35 +67,41 @@ class Transducer:
         decoder: TransducerDecoder,
         slots: int,
         max_samples: int,
+        *,
+        encoder_alone: Graph | None = None,
+        info: FamilyInfo = INFO,
     ) -> None:
+        """``encoder_alone`` encodes what is alone, with more threads; by default ``encoder`` does."""
+        self.info = info
         self.rules = rules
         self.vocabulary_size = len(rules.vocabulary)
         self.mel = mel
         self.encoder = encoder
+        self.encoder_alone = encoder_alone or encoder
         self.decoder = decoder
         self._max_samples = max_samples
-        self._frames: list[Floats] = [np.zeros(0, np.float32)] * slots
+        self._frames: list[Floats] = [_NO_FRAMES] * slots
         self._at = [0] * slots
         """Frame at which each slot stands; at or beyond the last one the utterance is done."""
         self._tokens_here = [0] * slots
         """Tokens that each slot has decided at that frame."""
 
-    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> EncodedSpeech:
-        """See :class:`asrloop.engine.family.Family`. Audio shorter than one feature frame has no frames and no tokens.
-
-        There is one encoder, whether ``alone`` or not: it may take gigabytes.
-        """
+    def encode(
+        self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False
+    ) -> EncodedSpeech:
+        """See :class:`asrloop.engine.family.Family`. Audio shorter than one feature frame has no frames and no tokens."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
         features = self.mel({"waveforms": samples[None], "waveforms_lens": np.array([len(samples)], np.int64)})
         if features["features_lens"][0] == 0:
-            return EncodedSpeech(np.zeros((0, 1), np.float32))
-        encoded = self.encoder({"audio_signal": features["features"], "length": features["features_lens"]})
+            return EncodedSpeech(_NO_FRAMES)
+        encode = self.encoder_alone if alone else self.encoder
+        encoded = encode({"audio_signal": features["features"], "length": features["features_lens"]})
         outputs = np.asarray(encoded["outputs"][:, :, : int(encoded["encoded_lengths"][0])], np.float32)
         return EncodedSpeech(self.decoder.frames(outputs))
 
-    def admit(self, slot: int, encoded: EncodedSpeech, draft: Sequence[int] = (), given: int = 0) -> Emission:
-        """See :class:`asrloop.engine.family.Family`. Drafts are not used: a step of a transducer is cheap beside its encoder."""
+    def admit(self, slot: int, encoded: EncodedSpeech, options: Options = DEFAULTS) -> Emission:
+        """See :class:`asrloop.engine.family.Family`."""
         self.decoder.begin(slot)
         self._frames[slot] = encoded.frames
         self._at[slot] = 0
@@ -120,6 +129,11 @@ class Transducer:
             )
         return emissions
 
+    def finish(self, slot: int, kept: Sequence[int]) -> Ended:
+        """Let go of the frames."""
+        self._frames[slot] = _NO_FRAMES
+        return Ended()
+
     def confidence(self, log_probs: Sequence[float]) -> float:
         """See :class:`asrloop.engine.family.Family`: the geometric mean of the tokens' probabilities, not calibrated."""
         return confidence(log_probs)
@@ -130,8 +144,14 @@ class Transducer:
 
     def text(self, tokens: Sequence[int]) -> str:
         """See :class:`asrloop.engine.family.Family`."""
-        joined = "".join(self.rules.vocabulary[token] for token in tokens).replace("\u2581", " ")
-        return _NO_SPACE.sub("", joined)
+        return "".join(self._spelled(tokens)).strip()
+
+    def words(self, tokens: Sequence[int]) -> list[Word]:
+        """See :class:`asrloop.engine.family.Family`."""
+        return words_between_spaces(self._spelled(tokens))
+
+    def _spelled(self, tokens: Sequence[int]) -> list[str]:
+        return spelled([self.piece(token) for token in tokens])
 
     def _decide(self, slots: list[int]) -> "dict[int, _Decision]":
         """What each slot does next. Changes nothing."""

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asrloop.audio import SAMPLE_RATE
+from asrloop.engine.family import FamilyInfo
 from asrloop.families.transducer.decoders import SplitDecoder, TransducerDecoder, WholeDecoder
-from asrloop.families.transducer.greedy import Transducer, TransducerRules
+from asrloop.families.transducer.greedy import INFO, Transducer, TransducerRules
 from asrloop.onnx_files.sessions import Graphs, open_graph
 
 FAMILY = "transducer"
@@ -19,6 +21,12 @@ MEL, ENCODER, DECODER, VOCABULARY, NUMBERS = "mel.onnx", "encoder.onnx", "decode
 
 SPLIT = {part: f"{part}.onnx" for part in ("frames", "prediction", "joint", "prediction_joint")}
 """Parts of the decoder, present when ``family.json`` says ``split``."""
+
+ENCODER_FILES = "encoder_files"
+"""Key of ``family.json``: names of the encoder's file and of those with its weights."""
+
+OPENED_TWICE_BYTES = 256_000_000
+"""Largest encoder that is opened a second time, so that utterances are encoded side by side by one thread each."""
 
 BLANK = "<blk>"
 
@@ -31,21 +39,29 @@ def open_transducer(
     encoder_threads: int,
     decoder_threads: int,
     graphs: Graphs | None = None,
+    info: FamilyInfo = INFO,
 ) -> Transducer:
-    """The family on the files that ``build`` makes.
+    """Open the files that ``build`` makes.
 
-    ``graphs`` may have an ``encoder`` and a ``decoder`` that run the same graphs elsewhere; then those files are not
-    opened.
+    ``encoder_threads`` encode an utterance that is alone, and any utterance where the encoder is too large to be opened twice;
+    else utterances in company are encoded by one thread each. ``graphs`` may have an ``encoder`` and a ``decoder`` that run the
+    same graphs elsewhere; then those files are not opened.
     """
     graphs = graphs or {}
     settings = json.loads((directory / NUMBERS).read_text(encoding="utf-8"))
     mel = open_graph(directory / MEL, threads=1, memory_arena=False)
-    encoder = graphs.get("encoder") or open_graph(directory / ENCODER, threads=encoder_threads, memory_arena=False)
+    encoder, encoder_alone = graphs.get("encoder"), None
+    if encoder is None:
+        twice = _encoder_bytes(directory, settings) <= OPENED_TWICE_BYTES
+        info = replace(info, encodes_side_by_side=info.encodes_side_by_side and twice)
+        encoder = open_graph(directory / ENCODER, threads=1 if twice else encoder_threads, memory_arena=False)
+        if twice and encoder_threads > 1:
+            encoder_alone = open_graph(directory / ENCODER, threads=encoder_threads, memory_arena=False)
     sizes = decoder_sizes(settings, slots)
     decoder: TransducerDecoder
     if settings["split"] and "decoder" not in graphs:
-        # The frames' part is run by the encoding thread, the others by the step thread.
-        frames = open_graph(directory / SPLIT["frames"], threads=encoder_threads)
+        # The frames' part is run by the encoding thread, beside others, and the other parts by the step thread.
+        frames = open_graph(directory / SPLIT["frames"], threads=1)
         prediction, joint, prediction_joint = (
             open_graph(directory / SPLIT[part], threads=decoder_threads)
             for part in ("prediction", "joint", "prediction_joint")
@@ -62,7 +78,14 @@ def open_transducer(
         seconds_per_frame=settings["seconds_per_frame"],
         window=settings["window"],
     )
-    return Transducer(rules, mel, encoder, decoder, slots, round(max_audio_seconds * SAMPLE_RATE))
+    most = round(max_audio_seconds * SAMPLE_RATE)
+    return Transducer(rules, mel, encoder, decoder, slots, most, encoder_alone=encoder_alone, info=info)
+
+
+def _encoder_bytes(directory: Path, settings: Mapping[str, Any]) -> int:
+    """Return the size of the encoder with its weights. A model made before the names were kept counts whole."""
+    names = settings.get(ENCODER_FILES) or [path.name for path in directory.iterdir()]
+    return sum((directory / name).stat().st_size for name in names)
 
 
 def decoder_sizes(settings: Mapping[str, Any], slots: int) -> dict[str, Any]:

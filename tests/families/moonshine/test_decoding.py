@@ -203,10 +203,6 @@ def test_noise_over_speech_lowers_the_confidence(family: Moonshine, beckett: Arr
 def test_bad_audio_is_named_and_harms_no_row(family: Moonshine, clips: list[Array]) -> None:
     expected = alone(family, clips[0])
     family.admit(0, family.encode(clips[0]))
-    poisoned = clips[1].copy()
-    poisoned[5] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        family.encode(poisoned)
     with pytest.raises(ValueError, match="200000 samples of audio; between 1 and 192000"):
         family.encode(np.zeros(200_000, np.float32))
     assert alone(family, clips[0]) == expected

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from asrloop.engine.engine import Engine
 from asrloop.engine.family import NOTHING, Emission
+from asrloop.engine.options import Draft, Options
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families.moonshine.decoding import Moonshine
@@ -47,9 +48,13 @@ def growing(family: Moonshine, assets: Path, beckett: Array) -> list[list[Encode
     ]
 
 
+def drafted_by(tokens: Sequence[int], forced: int = 0) -> Options:
+    return Options(draft=Draft(tokens, forced))
+
+
 def emissions(family: Moonshine, encoded: EncodedAudio, draft: Sequence[int] = ()) -> list[Emission]:
     """All that an utterance gets in a slot of its own, its admission's first."""
-    found = [family.admit(0, encoded, draft)]
+    found = [family.admit(0, encoded, drafted_by(draft))]
     while not found[-1].done:
         found += family.step([0])
     return found
@@ -123,7 +128,7 @@ def test_a_bad_draft_changes_nothing(family: Moonshine, growing: list[list[Encod
 def test_a_right_draft_is_all_there_is_to_decide(family: Moonshine, growing: list[list[EncodedAudio]]) -> None:
     encoded = growing[0][-1]
     plain = emissions(family, encoded)
-    found = family.admit(0, encoded, tokens(plain))
+    found = family.admit(0, encoded, drafted_by(tokens(plain)))
     assert found.done
     assert list(found.tokens) == tokens(plain)
     assert list(found.log_probs) == log_probs(plain)
@@ -133,9 +138,9 @@ def test_a_right_draft_is_all_there_is_to_decide(family: Moonshine, growing: lis
 def test_the_token_limit_holds_for_drafts(family: Moonshine, growing: list[list[EncodedAudio]]) -> None:
     encoded = growing[0][-1]
     right = tokens(emissions(family, encoded))
-    just_enough = family.admit(0, dataclasses.replace(encoded, token_limit=len(right)), right)
+    just_enough = family.admit(0, dataclasses.replace(encoded, token_limit=len(right)), drafted_by(right))
     assert (list(just_enough.tokens), just_enough.done, just_enough.cut) == (right, True, False)
-    one_less = family.admit(0, dataclasses.replace(encoded, token_limit=len(right) - 1), right)
+    one_less = family.admit(0, dataclasses.replace(encoded, token_limit=len(right) - 1), drafted_by(right))
     assert (list(one_less.tokens), one_less.done, one_less.cut) == (right[:-1], True, True)
 
 
@@ -144,7 +149,7 @@ def test_the_longest_audio_takes_the_longest_draft(family: Moonshine, beckett: A
     encoded = family.encode(longest)
     plain = tokens(emissions(family, encoded))
     for row in (0, ROWS - 1):
-        found = [family.admit(row, encoded, [*plain, *[500] * encoded.token_limit])]
+        found = [family.admit(row, encoded, drafted_by([*plain, *[500] * encoded.token_limit]))]
         while not found[-1].done:
             found += family.step([row])
         assert tokens(found) == plain
@@ -155,7 +160,8 @@ def test_a_decoder_elsewhere_ignores_drafts(directory: Path, family: Moonshine, 
     remote = Moonshine(directory, slots=1, max_audio_seconds=12, graphs={"decoder": decoder})
     encoded = family.encode(beckett[:48_000])
     plain = tokens(emissions(family, encoded))
-    assert remote.admit(0, encoded, plain) == NOTHING
+    assert not remote.info.takes_drafts
+    assert remote.admit(0, encoded, drafted_by(plain)) == NOTHING
     assert decode(remote, [encoded], drafts=[plain])[0].tokens == plain
 
 
@@ -179,12 +185,12 @@ def test_given_tokens_stand_and_decoding_goes_on_behind_them(
     encoded = growing[0][-1]
     plain = tokens(emissions(family, encoded))
     given = [plain[0], 500, *plain[2:6]]  # another second token
-    found = [family.admit(0, encoded, [*given, 501], given=len(given))]
+    found = [family.admit(0, encoded, drafted_by([*given, 501], forced=len(given)))]
     while not found[-1].done:
         found += family.step([0])
     assert tokens(found)[: len(given)] == given
     assert tokens(found)[len(given) :]
-    right = [family.admit(0, encoded, plain[:8], given=8)]
+    right = [family.admit(0, encoded, drafted_by(plain[:8], forced=8))]
     while not right[-1].done:
         right += family.step([0])
     assert tokens(right) == plain

@@ -10,13 +10,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from asrloop.families import offline
-from asrloop.families.offline import Decoded
+from asrloop.families.offline import DecodedTokens
 from asrloop.families.transducer.greedy import Transducer
 
 Samples = NDArray[np.float32]
 
 
-def decode(family: Transducer, utterances: Sequence[Samples], slots: int, arrivals_per_step: int = 1) -> list[Decoded]:
+def decode(
+    family: Transducer, utterances: Sequence[Samples], slots: int, arrivals_per_step: int = 1
+) -> list[DecodedTokens]:
     """Each utterance decoded in one of ``slots``; in every step at most ``arrivals_per_step`` new ones join."""
     encoded = (family.encode(samples) for samples in utterances)
     return offline.decode(family, encoded, slots=slots, arrivals_per_step=arrivals_per_step)
@@ -29,7 +31,7 @@ def _session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def decode_by_the_book(directory: Path, family: Transducer, samples: Samples) -> Decoded:
+def decode_by_the_book(directory: Path, family: Transducer, samples: Samples) -> DecodedTokens:
     """One utterance, one call of the unsplit graphs a frame or token, all states as the papers write them."""
     encoder, decoder_joint = (_session(directory / f"{name}-model.onnx") for name in ("encoder", "decoder_joint"))
     mel = family.mel({"waveforms": samples[None], "waveforms_lens": np.array([len(samples)])})
@@ -40,7 +42,7 @@ def decode_by_the_book(directory: Path, family: Transducer, samples: Samples) ->
     h, c = (
         np.zeros((shapes[name][0], 1, shapes[name][2]), np.float32) for name in ("input_states_1", "input_states_2")
     )
-    decoded, last, frame, here = Decoded([], []), rules.blank, 0, 0
+    decoded, last, frame, here = DecodedTokens([], []), rules.blank, 0, 0
     while frame < length:
         logits, after_h, after_c = decoder_joint.run(
             ["outputs", "output_states_1", "output_states_2"],

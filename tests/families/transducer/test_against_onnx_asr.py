@@ -6,9 +6,10 @@ from typing import Any
 import onnxruntime as ort
 import pytest
 
+from asrloop.families.offline import DecodedTokens
 from asrloop.families.transducer.greedy import Transducer
 from tests.families.transducer.conftest import SLOTS, TINY, Open, Samples
-from tests.families.transducer.decoding import Decoded, decode
+from tests.families.transducer.decoding import decode
 
 onnx_asr = pytest.importorskip("onnx_asr")
 
@@ -21,7 +22,9 @@ def reference(directory: Path, family: Transducer) -> Any:
     return model.with_timestamps()
 
 
-def assert_same(directory: Path, family: Transducer, utterances: list[Samples], runs: list[list[Decoded]]) -> None:
+def assert_same(
+    directory: Path, family: Transducer, utterances: list[Samples], runs: list[list[DecodedTokens]]
+) -> None:
     theirs = reference(directory, family)
     for index, samples in enumerate(utterances):
         expected = theirs.recognize(samples, sample_rate=16_000)

@@ -1,0 +1,39 @@
+"""A family's entry: what its folder says of itself in ``entry.py``, which is all that ``registry`` reads of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asrloop.engine.family import Family, FamilyInfo
+
+
+@dataclass(frozen=True)
+class FamilyEntry:
+    """How a family is called, what it can do, and how its models are opened and made."""
+
+    name: str
+    """Name in ``--family``, in ``family.json`` and in ``windows.lengths``."""
+
+    info: FamilyInfo
+    """Settings may override the windows, and ``family.json`` the languages."""
+
+    open: Callable[..., Family[Any]]
+    """Takes the directory, and by name slots, max_audio_seconds, encoder_threads, decoder_threads, graphs and info."""
+
+    build_module: str
+    """Its ``build(source, destination, precision, progress)`` writes the files of a model. Imported only then: it needs onnx."""
+
+    precisions: Mapping[str, str]
+    """Precision recipes by name, with a description each."""
+
+    usual_precision: Callable[[], str]
+    """Returns the recipe that is made where none is named."""
+
+    source: str
+    """Description of what ``--from`` names."""
+
+    wheel_source: bool = False
+    """True when a pinned wheel has a model of this family, which is taken where no source is named."""
+
+    also_called: tuple[str, ...] = ()
+    """Other names in ``--family``."""
