@@ -21,7 +21,7 @@ BUDGET_SECONDS = 600
 """``audio.decode_seconds`` is for each stretch of audio of this length."""
 
 
-class Decoded(NamedTuple):
+class FileHead(NamedTuple):
     """What is known of one file when its request goes on."""
 
     samples: Samples
@@ -34,7 +34,7 @@ class Decoded(NamedTuple):
     """How long all of it is as far as its header says, where there is a rest."""
 
 
-OnDone = Callable[[list[Decoded] | RequestError], None]
+OnDone = Callable[[list[FileHead] | RequestError], None]
 
 
 class FileDecoder:
@@ -81,7 +81,7 @@ class FileDecoder:
         finally:
             self._give_back()
 
-    def _decoded(self, files: Sequence[bytes], deadline: float | None) -> list[Decoded] | RequestError:
+    def _decoded(self, files: Sequence[bytes], deadline: float | None) -> list[FileHead] | RequestError:
         try:
             return [self._begun(file, deadline) for file in files]
         except RequestError as error:
@@ -90,17 +90,17 @@ class FileDecoder:
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
 
-    def _begun(self, content: bytes, deadline: float | None) -> Decoded:
+    def _begun(self, content: bytes, deadline: float | None) -> FileHead:
         """All of a short file; of a long one the beginning, while a thread of its own sends the rest."""
         work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
         head, rest = head_and_rest(iter(work))
         if rest is None:
-            return Decoded(head)
+            return FileHead(head)
         outlet = Outlet()
         with self._lock:
             self._taken += 1
         threading.Thread(target=self._send, args=(outlet, rest), name="asrloop-relay", daemon=True).start()
-        return Decoded(head, outlet.handle, work.announced)
+        return FileHead(head, outlet.handle, work.announced)
 
     def _send(self, outlet: Outlet, rest: Iterator[Samples]) -> None:
         try:

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 
 from asrloop.audio import flac, mp3, ogg, wav
+from asrloop.audio.bitstream import Bitstream, Check, cut_short
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
-from asrloop.audio.stream import Check, Stream, cut_short
 from asrloop.errors import InvalidAudio
 
 MAX_CHANNELS = 8
@@ -46,7 +46,7 @@ def blocks(
         raise InvalidAudio("AUDIO has 0 bytes: send the bytes of a WAV, FLAC, OGG or MP3 file")
     before = seconds = 0.0
     given = 0
-    for stream in _streams(content, check):
+    for stream in _bitstreams(content, check):
         for block, until in _decoded(stream, before, max_seconds, check, announce):
             seconds = until
             if block.size:
@@ -77,20 +77,20 @@ def opened(content: bytes, max_seconds: float) -> Samples | LongAudio:
     return head if rest is None else LongAudio(chain([head], rest), announced[-1])
 
 
-def _streams(content: bytes, check: Check) -> list[Stream]:
+def _bitstreams(content: bytes, check: Check) -> list[Bitstream]:
     """By the first bytes only: what else libsndfile could read is not accepted."""
     view = memoryview(content)
     if wav.is_wav(view):
-        return wav.streams(view, check)
+        return wav.bitstreams(view, check)
     if bytes(view[:4]) == ogg.MAGIC:
-        return ogg.streams(view, content, check)
+        return ogg.bitstreams(view, content, check)
     start = _behind_id3(view)
     if bytes(view[start : start + 4]) == flac.MAGIC:
-        return flac.streams(view[start:], content, start, check)
+        return flac.bitstreams(view[start:], content, start, check)
     while start and start < len(view) and view[start] == 0:  # a tag's padding beyond its size
         start += 1
     if mp3.starts_like_mp3(view[start:]):
-        return mp3.streams(view[start:], check)
+        return mp3.bitstreams(view[start:], check)
     raise _unreadable(len(content), "its first bytes are of none of these")
 
 
@@ -104,7 +104,7 @@ def _behind_id3(view: memoryview) -> int:
 
 
 def _decoded(
-    stream: Stream, before: float, max_seconds: float, check: Check, announce: Callable[[float], None]
+    stream: Bitstream, before: float, max_seconds: float, check: Check, announce: Callable[[float], None]
 ) -> Iterator[tuple[Samples, float]]:
     """Blocks at 16 kHz with the seconds so far, ``before`` among them."""
     with _opened(stream) as file:
@@ -133,14 +133,14 @@ def _decoded(
             raise _missing(announced, got)
 
 
-def _opened(stream: Stream) -> soundfile.SoundFile:
+def _opened(stream: Bitstream) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(stream.open())
     except _DECODER_ERRORS as error:
         raise _unreadable(stream.size, getattr(error, "error_string", str(error))) from None
 
 
-def _read(file: soundfile.SoundFile, stream: Stream, size: int, announced: int, got: int) -> Samples:
+def _read(file: soundfile.SoundFile, stream: Bitstream, size: int, announced: int, got: int) -> Samples:
     try:
         block: Samples = file.read(size, dtype="float32", always_2d=True)
     except _DECODER_ERRORS as error:

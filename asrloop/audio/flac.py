@@ -5,7 +5,7 @@ Source: RFC 9639. The last frame's header says which samples it holds, hence the
 
 import struct
 
-from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
 
 MAGIC = b"fLaC"
 _TOTAL = (1 << 36) - 1
@@ -13,17 +13,17 @@ _FIRST_FRAME = 42
 """The earliest byte at which audio can begin: behind the magic and STREAMINFO."""
 
 
-def streams(content: memoryview, source: bytes, start: int, check: Check) -> list[Stream]:
+def bitstreams(content: memoryview, source: bytes, start: int, check: Check) -> list[Bitstream]:
     """The stream with its length in the header; ``content`` is a view of ``source`` from ``start`` on."""
     if len(content) < _FIRST_FRAME or content[4] & 0x7F != 0:
         raise cut_short(f"a FLAC of {len(content)} bytes", f"its header has {_FIRST_FRAME}")
     (longest_block,) = struct.unpack_from(">H", content, 10)
     (packed,) = struct.unpack_from(">Q", content, 18)
     if packed & _TOTAL:
-        return [Stream([content])]
+        return [Bitstream([content])]
     total = _samples_until_the_end(content, source, start, longest_block, check)
     head = bytes(content[:18]) + struct.pack(">Q", packed | total)
-    return [Stream([memoryview(head), content[26:]], total)]
+    return [Bitstream([memoryview(head), content[26:]], total)]
 
 
 def _samples_until_the_end(content: memoryview, source: bytes, start: int, longest_block: int, check: Check) -> int:

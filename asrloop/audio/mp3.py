@@ -8,7 +8,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
 from asrloop.errors import InvalidAudio
 
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -59,7 +59,7 @@ def starts_like_mp3(content: memoryview) -> bool:
     return _is_frame(content, 0)
 
 
-def streams(content: memoryview, check: Check) -> list[Stream]:
+def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
     """All frames until the end, in runs of one kind. Raises InvalidAudio when the last is cut or the header counts more."""
     runs: list[_Run] = []
     position = walked = 0
@@ -109,7 +109,7 @@ def _resync(content: memoryview, position: int, check: Check) -> int:
     return -1
 
 
-def _stream(content: memoryview, run: _Run) -> Stream:
+def _stream(content: memoryview, run: _Run) -> Bitstream:
     kind, first = run.kind, run.ranges[0]
     counted = _xing_frames(content[first[0] : first[1]], kind)
     slack = 3 * kind.samples
@@ -121,10 +121,12 @@ def _stream(content: memoryview, run: _Run) -> Stream:
             raise cut_short(f"its header says {counted * kind.samples} samples", f"{frames * kind.samples} are there")
         if frames <= counted + 1:
             # Its header is right, and knows what the encoder put before and behind the sound.
-            return Stream(pieces, slack=slack)
+            return Bitstream(pieces, slack=slack)
         parsed = _parse(content, first[0])
         pieces[0] = pieces[0][parsed[1] if parsed else 0 :]
-    return Stream([_xing_frame(content[first[0] : first[0] + 4], kind, frames), *pieces], frames * kind.samples, slack)
+    return Bitstream(
+        [_xing_frame(content[first[0] : first[0] + 4], kind, frames), *pieces], frames * kind.samples, slack
+    )
 
 
 def _xing_frames(frame: memoryview, kind: _Kind) -> int | None:

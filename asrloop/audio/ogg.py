@@ -3,14 +3,14 @@
 Source: RFC 3533. A decoder of libsndfile stops after the first stream of a chain, as radio and `cat a.ogg b.ogg` make them.
 """
 
-from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
 
 MAGIC = b"OggS"
 _HEADER = 27
 _FIRST_PAGE = 0x02
 
 
-def streams(content: memoryview, source: bytes, check: Check) -> list[Stream]:
+def bitstreams(content: memoryview, source: bytes, check: Check) -> list[Bitstream]:
     """Each stream of the chain; ``content`` is a view of ``source``. Raises InvalidAudio when the last page is cut."""
     starts, position, pages, in_head = [0], 0, 0, True
     while position + 4 <= len(content):
@@ -31,7 +31,7 @@ def streams(content: memoryview, source: bytes, check: Check) -> list[Stream]:
         if pages % CHECK_EVERY == 0:
             check()
     ends = [*starts[1:], len(content)]
-    return [Stream([content[start:end]]) for start, end in zip(starts, ends, strict=True)]
+    return [Bitstream([content[start:end]]) for start, end in zip(starts, ends, strict=True)]
 
 
 def _size(content: memoryview, position: int) -> int:

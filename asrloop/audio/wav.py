@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from asrloop.audio import mp3
-from asrloop.audio.stream import Check, Stream, cut_short
+from asrloop.audio.bitstream import Bitstream, Check, cut_short
 from asrloop.errors import InvalidAudio
 
 UNKNOWN_FROM = 0x7F00_0000
@@ -35,7 +35,7 @@ def is_wav(content: memoryview) -> bool:
     return (head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE") or head == _W64_MAGIC
 
 
-def streams(content: memoryview, check: Check) -> list[Stream]:
+def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
     """The samples as a WAV with a plain header. Raises InvalidAudio when bytes are missing."""
     wave64 = bytes(content[:4]) == b"riff"
     wide: int | None = None  # RF64's size of the data chunk
@@ -57,13 +57,13 @@ def streams(content: memoryview, check: Check) -> list[Stream]:
         raise InvalidAudio("AUDIO is a WAV without a fmt chunk, which says its rate: write it again")
     samples = content[data.start : data.start + _true_size(content, data, wide is not None or wave64)]
     if struct.unpack_from("<H", form)[0] == MP3_IN_WAV:
-        return mp3.streams(samples, check)
+        return mp3.bitstreams(samples, check)
     if len(samples) >= 0xFFFF_0000:
         raise InvalidAudio(f"AUDIO is a WAV of {len(samples)} bytes: the limit is 4 GiB; send FLAC")
     pad = len(form) % 2
     head = struct.pack("<4sI4s4sI", b"RIFF", 28 + len(form) + pad + len(samples), b"WAVE", b"fmt ", len(form))
     head += bytes(form) + bytes(pad) + struct.pack("<4sI", b"data", len(samples))
-    return [Stream([memoryview(head), samples])]
+    return [Bitstream([memoryview(head), samples])]
 
 
 def _true_size(content: memoryview, data: _Chunk, is_wide: bool) -> int:

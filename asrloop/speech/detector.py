@@ -13,7 +13,7 @@ from asrloop.onnx_files.sessions import open_graph
 DETECTOR = "speech_detector.onnx"
 """Its file in a prepared model."""
 
-WINDOW = 512
+FRAME = 512
 """Samples that one probability is about."""
 
 _CONTEXT = 64
@@ -39,9 +39,9 @@ NOTHING = Heard(np.zeros(_CONTEXT, np.float32), *np.zeros((2, 1, 1, 128), np.flo
 """Before the first sample."""
 
 
-def windows_in(seconds: float) -> int:
+def frames_in(seconds: float) -> int:
     """How many windows so many seconds are."""
-    return round(seconds * SAMPLE_RATE / WINDOW)
+    return round(seconds * SAMPLE_RATE / FRAME)
 
 
 class SpeechDetector:
@@ -55,11 +55,11 @@ class SpeechDetector:
 
     def __call__(self, samples: NDArray[np.float32], before: Heard = NOTHING) -> tuple[NDArray[np.float32], Heard]:
         """A probability for each window of ``samples`` (f32 [N], N >= 1; the last is filled up with silence), f32 [windows]."""
-        count = -(-samples.size // WINDOW)
-        audio = np.zeros(_CONTEXT + count * WINDOW, np.float32)
+        count = -(-samples.size // FRAME)
+        audio = np.zeros(_CONTEXT + count * FRAME, np.float32)
         audio[:_CONTEXT] = before.last
         audio[_CONTEXT : _CONTEXT + samples.size] = samples
-        windows = np.lib.stride_tricks.sliding_window_view(audio, _CONTEXT + WINDOW)[::WINDOW]
+        windows = np.lib.stride_tricks.sliding_window_view(audio, _CONTEXT + FRAME)[::FRAME]
         outputs = self._graph({"input": np.ascontiguousarray(windows), "h": before.h, "c": before.c})
         return outputs["speech_probs"], Heard(audio[-_CONTEXT:], outputs["hn"], outputs["cn"])
 

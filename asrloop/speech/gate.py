@@ -4,7 +4,7 @@ import numpy as np
 
 from asrloop.audio import Samples
 from asrloop.config import Settings
-from asrloop.speech.detector import NOTHING, WINDOW, Detector
+from asrloop.speech.detector import FRAME, NOTHING, Detector
 
 PEAK = 0.5
 """The detector hears quiet speech well only when it is made louder: what decides the gain is brought to this magnitude."""
@@ -46,8 +46,8 @@ class SpeechGate:
         loudest = float(magnitudes[peak])
         if loudest < SILENCE:
             return False
-        start = max(0, peak // WINDOW - BEFORE_LOUDEST) * WINDOW
-        first = centred[start : start + FIRST * WINDOW]
+        start = max(0, peak // FRAME - BEFORE_LOUDEST) * FRAME
+        first = centred[start : start + FIRST * FRAME]
         around = centred[max(0, start - HALF_SECOND) : start + HALF_SECOND]
         if is_hum(around) and is_hum(centred):
             return False
@@ -58,15 +58,15 @@ class SpeechGate:
         )
 
     def _heard_beside_a_click(self, centred: Samples, magnitudes: Samples, loudest: float) -> bool:
-        whole = magnitudes.size // WINDOW
-        peaks = magnitudes[: whole * WINDOW].reshape(whole, WINDOW).max(axis=1) if whole else magnitudes
+        whole = magnitudes.size // FRAME
+        peaks = magnitudes[: whole * FRAME].reshape(whole, FRAME).max(axis=1) if whole else magnitudes
         usual = float(np.quantile(peaks, USUAL))
         return SILENCE < usual < loudest / 2 and self._heard_in(centred, PEAK / usual)
 
     def _heard_in(self, samples: Samples, gain: float) -> bool:
         heard = NOTHING
-        for start in range(0, samples.size, CHUNK * WINDOW):
-            chunk = np.clip(samples[start : start + CHUNK * WINDOW] * np.float32(gain), -1, 1)
+        for start in range(0, samples.size, CHUNK * FRAME):
+            chunk = np.clip(samples[start : start + CHUNK * FRAME] * np.float32(gain), -1, 1)
             probabilities, heard = self._detector(chunk, heard)
             if probabilities.max() >= self._threshold:
                 return True

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.speech.detector import NOTHING, Detector
-from asrloop.speech.detector import WINDOW as FRAME
-from asrloop.speech.detector import windows_in as _frames
+from asrloop.speech.detector import FRAME, NOTHING, Detector
+from asrloop.speech.detector import frames_in as _frames
 from asrloop.speech.gate import PEAK, SILENCE, is_hum
 
 ON, OFF = 0.5, 0.2

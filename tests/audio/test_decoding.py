@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from asrloop.audio import decoding
-from asrloop.audio.decoding import Decoded, FileDecoder
+from asrloop.audio.decoding import FileDecoder, FileHead
 from asrloop.audio.pcm import Samples
 from asrloop.config import AudioSettings
 from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 from tests.conftest import eventually
 
-Results = list[list[Decoded] | RequestError]
+Results = list[list[FileHead] | RequestError]
 
 
 @pytest.fixture

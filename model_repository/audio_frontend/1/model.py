@@ -12,7 +12,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from asrloop import config
-from asrloop.audio.decoding import Decoded, FileDecoder
+from asrloop.audio.decoding import FileDecoder, FileHead
 from asrloop.errors import RequestError
 
 
@@ -51,7 +51,7 @@ class Reply:
         self.sender = sender
         self.deadline = deadline
 
-    def send(self, result: list[Decoded] | RequestError) -> None:
+    def send(self, result: list[FileHead] | RequestError) -> None:
         """Send the tensors, or the error with Triton's code for it."""
         if isinstance(result, RequestError):
             code = getattr(pb_utils.TritonError, result.triton_code)

@@ -17,7 +17,7 @@ CHECK_EVERY = 4096
 """Frames or pages between two calls of a Check."""
 
 
-class Stream(NamedTuple):
+class Bitstream(NamedTuple):
     """What one decoder reads from start to end."""
 
     pieces: Sequence[memoryview]
