@@ -16,9 +16,8 @@ from asrloop.errors import InvalidAudio
 
 MAX_CHANNELS = 8
 MAX_RATE = 192_000
-BLOCK_FRAMES = 65_536
-BLOCK_SECONDS = 4
-"""A block is at most that many frames, and at most that long, because a low rate becomes many samples."""
+DECODE_FRAMES, DECODE_SECONDS = 65_536, 4
+"""Most frames and most seconds of a block that is decoded at once: at a low rate few frames become many samples."""
 
 HEAD_SECONDS = 30
 """A file is handed over whole up to this length: one hand-over is the fastest for what is short."""
@@ -114,7 +113,7 @@ def _decoded(
         check_duration(before + announced / rate, max_seconds)
         announce(before + announced / rate)
         resample = Resampler(rate)
-        got, size = 0, min(BLOCK_FRAMES, BLOCK_SECONDS * rate)
+        got, size = 0, min(DECODE_FRAMES, DECODE_SECONDS * rate)
         while True:
             check()
             block = _read(file, stream, size, announced, got)
@@ -124,8 +123,6 @@ def _decoded(
             mono = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
             is_last = len(block) == 0
             mono = resample(mono, last=is_last)
-            if rate != SAMPLE_RATE:
-                check_finite(mono, "AUDIO")  # the largest floats overflow in a filter
             yield mono, before + got / rate
             if is_last:
                 break

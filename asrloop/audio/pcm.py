@@ -1,6 +1,5 @@
 """Samples that callers send: checked, copied, and brought to 16 kHz."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -15,7 +14,12 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 
 Samples = NDArray[np.float32]
 
-BLOCK_SECONDS = 1
+LARGEST = 1_000.0
+"""Samples are meant to lie in -1..1. Float recordings may go beyond, but not 60 dB: larger numbers are another format,
+mostly 16-bit samples that were not divided, and the largest ones overflow in a filter or in a model."""
+
+RESAMPLE_SECONDS = 1
+"""Length of the blocks in which PCM is resampled."""
 
 
 class LongAudio(NamedTuple):
@@ -61,6 +65,11 @@ def from_pcm(
     return rows
 
 
+def from_int16(pcm: NDArray[np.int16]) -> Samples:
+    """Convert 16-bit samples of any shape to f32 in -1..1."""
+    return pcm.astype(np.float32) / np.float32(32_768)
+
+
 def checked_rate(value: object) -> int:
     """The request parameter ``sample_rate`` in Hz, 8000..48000. Raises InvalidAudio."""
     try:
@@ -102,7 +111,7 @@ def long_audio(samples: Samples, rate: int) -> LongAudio:
 
 
 def _blocks(samples: Samples, rate: int) -> Iterator[Samples]:
-    resample, size = Resampler(rate), BLOCK_SECONDS * rate
+    resample, size = Resampler(rate), RESAMPLE_SECONDS * rate
     for start in range(0, samples.size, size):
         yield resample(samples[start : start + size], last=start + size >= samples.size)
 
@@ -116,12 +125,12 @@ def check_duration(seconds: float, max_seconds: float, setting: str = "audio.max
 
 
 def check_finite(samples: NDArray[np.float32], name: str, offset: int = 0) -> None:
-    """Raise InvalidAudio for NaN or infinity; ``offset`` is how many values came before these."""
-    # A sum is NaN or infinite when any sample is; the exact look is only for the message.
-    with np.errstate(invalid="ignore"):
-        total = float(samples.sum(dtype=np.float64))
-    if not math.isfinite(total):
-        first = int(np.argmin(np.isfinite(samples.reshape(-1))))
-        raise InvalidAudio(
-            f"{name} holds {samples.reshape(-1)[first]} at sample {offset + first}: all samples must be finite numbers"
-        )
+    """Raise InvalidAudio for NaN, infinity and magnitudes above LARGEST; ``offset`` is the number of values before these."""
+    # Both are NaN when any sample is, and NaN fails every comparison. The exact look is only for the message.
+    if samples.size and not (samples.min() >= -LARGEST and samples.max() <= LARGEST):
+        flat = samples.reshape(-1)
+        first = int(np.argmin(np.abs(flat) <= LARGEST))
+        place = f"{name} holds {flat[first]:g} at sample {offset + first}"
+        if not np.isfinite(flat[first]):
+            raise InvalidAudio(f"{place}: all samples must be finite numbers")
+        raise InvalidAudio(f"{place}: the limit is {LARGEST:g}; send samples in -1..1, 16-bit ones divided by 32768")
