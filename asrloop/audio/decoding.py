@@ -52,7 +52,7 @@ class FileDecoder:
         self._settings = settings
         self._lock = threading.Lock()
         self._taken = 0
-        """Requests that are not answered yet, and files of which a rest is still being sent."""
+        """Requests that are not answered yet, or of which the rest of a file is still being sent."""
         self._closing = False
         self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asrloop-decode")
 
@@ -65,54 +65,76 @@ class FileDecoder:
             if self._taken >= self._settings.decode_inbox:
                 raise Overloaded(f"{self._taken} files are being decoded or wait (audio.decode_inbox); retry later")
             self._taken += 1
-        self._threads.submit(self._work, files, deadline, on_done)
+        self._threads.submit(self._work, files, deadline, on_done, _Place(self._give_back))
 
     def close(self) -> None:
         """Answer what waits with EngineClosed and end the threads."""
         self._closing = True
         self._threads.shutdown(wait=True)
 
-    def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
+    def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone, place: "_Place") -> None:
         try:
-            on_done(self._decoded(files, deadline))
+            on_done(self._decoded(files, deadline, place))
         except Exception:
             traceback.print_exc()
             self._on_bug()
         finally:
-            self._give_back()
+            place.leave()
 
-    def _decoded(self, files: Sequence[bytes], deadline: float | None) -> list[FileHead] | RequestError:
+    def _decoded(
+        self, files: Sequence[bytes], deadline: float | None, place: "_Place"
+    ) -> list[FileHead] | RequestError:
         try:
-            return [self._begun(file, deadline) for file in files]
+            return [self._begun(file, deadline, place) for file in files]
         except RequestError as error:
             return error
         except Exception as error:  # a bug of ours concerns this file alone
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
 
-    def _begun(self, content: bytes, deadline: float | None) -> FileHead:
-        """All of a short file; of a long one the beginning, while a thread of its own sends the rest."""
+    def _begun(self, content: bytes, deadline: float | None, place: "_Place") -> FileHead:
+        """Decode a short file whole, of a long one the beginning, and start a thread that sends the rest."""
         work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
         head, rest = head_and_rest(iter(work))
         if rest is None:
             return FileHead(head)
         outlet = Outlet()
-        with self._lock:
-            self._taken += 1
-        threading.Thread(target=self._send, args=(outlet, rest), name="asrloop-relay", daemon=True).start()
+        place.share()
+        threading.Thread(target=self._send, args=(outlet, rest, place), name="asrloop-relay", daemon=True).start()
         return FileHead(head, outlet.handle, work.announced)
 
-    def _send(self, outlet: Outlet, rest: Iterator[Samples]) -> None:
+    def _send(self, outlet: Outlet, rest: Iterator[Samples], place: "_Place") -> None:
         try:
             outlet.send(rest)
         except Exception:  # a bug of ours concerns this file alone: its reader sees the connection end
             traceback.print_exc()
         finally:
-            self._give_back()
+            place.leave()
 
     def _give_back(self) -> None:
         with self._lock:
             self._taken -= 1
+
+
+class _Place:
+    """The place of one request: given back when the request is answered and all its rests are sent."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back = give_back
+        self._lock = threading.Lock()
+        self._users = 1
+
+    def share(self) -> None:
+        """Keep the place for one more rest."""
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            is_free = self._users == 0
+        if is_free:
+            self._give_back()
 
 
 class _Work:
