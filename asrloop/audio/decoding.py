@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from asrloop.audio.files import blocks, head_and_rest
 from asrloop.audio.pcm import SAMPLE_RATE, Samples
-from asrloop.audio.relay import Outlet
+from asrloop.audio.relay import STALL_SECONDS, Outlet
 from asrloop.config import AudioSettings
 from asrloop.cores import usable_cores
 from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
@@ -45,10 +45,15 @@ class FileDecoder:
         settings: AudioSettings,
         clock: Callable[[], float] = time.monotonic,
         on_bug: Callable[[], None] = lambda: None,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        """``on_bug`` is called when an ``on_done`` raised: somebody waits for an answer that will not come."""
+        """``on_bug`` is called when an ``on_done`` raised: somebody waits for an answer that will not come.
+
+        ``stall_seconds`` is the longest wait for the reader of a rest, which may have to wait its turn; see :class:`Outlet`.
+        """
         self.clock = clock
         self._on_bug = on_bug
+        self._stall_seconds = stall_seconds
         self._settings = settings
         self._lock = threading.Lock()
         self._taken = 0
@@ -98,7 +103,7 @@ class FileDecoder:
         head, rest = head_and_rest(iter(work))
         if rest is None:
             return FileHead(head)
-        outlet = Outlet()
+        outlet = Outlet(self._stall_seconds)
         place.share()
         threading.Thread(target=self._send, args=(outlet, rest, place), name="asrloop-relay", daemon=True).start()
         return FileHead(head, outlet.handle, work.announced)

@@ -21,7 +21,7 @@ ACCEPT_SECONDS = 10.0
 """A reader comes at once or never: its request was refused or ended before."""
 
 STALL_SECONDS = 60.0
-"""Longest wait for the other side to take or to send a block."""
+"""Longest wait for the sender's next block, and the sender's usual patience with its reader."""
 
 _BLOCK = 16_000
 _SAMPLES, _ERROR, _END = b"s", b"!", b"."
@@ -29,9 +29,11 @@ _HANDLE = frozenset("0123456789abcdef")
 
 
 class Outlet:
-    """The side that parses. ``handle`` is what the other side finds it by."""
+    """The sending side, in the process that parses. A reader finds it by its ``handle``."""
 
-    def __init__(self) -> None:
+    def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
+        """``stall_seconds`` is the longest wait for the reader to take a block: the reader may have to wait its turn first."""
+        self._stall_seconds = stall_seconds
         self.handle = secrets.token_hex(16)
         self._listener = _socket()
         self._listener.bind(_address(self.handle))
@@ -44,7 +46,7 @@ class Outlet:
                 self._listener.settimeout(ACCEPT_SECONDS)
                 connection, _ = self._listener.accept()
             with connection:
-                connection.settimeout(STALL_SECONDS)
+                connection.settimeout(self._stall_seconds)
                 if not _is_ours(connection):
                     return
                 try:

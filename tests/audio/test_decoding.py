@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from asrloop.audio import decoding
+from asrloop.audio import decoding, relay
 from asrloop.audio.decoding import FileDecoder, FileHead
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
@@ -118,4 +118,19 @@ def test_a_long_file_takes_one_place_until_its_rest_is_sent(long_file: bytes) ->
     for long in opened:
         assert sum(block.size for block in long.blocks) == FORTY_SECONDS
     assert eventually(lambda: decoder._taken == 0)
+    decoder.close()
+
+
+def test_a_file_waits_for_its_reader_as_long_as_it_was_told_to(
+    long_file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "STALL_SECONDS", 0.2)
+    decoder, results = FileDecoder(AudioSettings(), stall_seconds=10), Results()
+    decoder.submit([long_file], None, results.append)
+    assert eventually(lambda: len(results) == 1)
+    assert isinstance(results[0], list)
+    (file,) = results[0]
+    long = incoming(file.rest, file.samples, file.seconds)
+    time.sleep(0.6)
+    assert sum(block.size for block in long.blocks) == FORTY_SECONDS
     decoder.close()

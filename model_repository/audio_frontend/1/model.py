@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from asrloop import config
 from asrloop.audio.decoding import FileDecoder, FileHead
+from asrloop.audio.relay import STALL_SECONDS
 from asrloop.errors import RequestError
 
 
@@ -21,8 +22,14 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Start the threads."""
-        # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.
-        self.decoder = FileDecoder(config.load().audio, on_bug=lambda: os._exit(70))
+        settings = config.load()
+        self.decoder = FileDecoder(
+            settings.audio,
+            # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.
+            on_bug=lambda: os._exit(70),
+            # The loop reads nothing of a long file while it waits for its turn.
+            stall_seconds=settings.engine.queue_timeout_seconds + STALL_SECONDS,
+        )
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its files are copied, for inputs die when this returns."""
