@@ -1,4 +1,4 @@
-"""Turns what callers send into clean samples: f32 [N], mono, 16 kHz, finite. Everything else is InvalidAudio."""
+"""Turns files and PCM into clean samples: f32 [N], mono, 16 kHz, finite. Raises InvalidAudio for anything else."""
 
 from asrloop.audio.files import blocks, from_file, opened
 from asrloop.audio.pcm import (

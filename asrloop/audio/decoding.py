@@ -1,6 +1,6 @@
-"""Decodes files on a few threads (libsndfile and soxr let go of the interpreter): bounded, and each request answered once.
+"""Decodes files on a few threads (libsndfile and soxr release the interpreter's lock), a bounded number at a time.
 
-What is longer than a window or two is answered with its beginning; the rest follows through a relay as it is asked for.
+Each request is answered once. A long file is answered with its beginning; the rest follows through a relay as it is read.
 """
 
 import threading
@@ -18,27 +18,27 @@ from asrloop.cores import usable_cores
 from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 
 BUDGET_SECONDS = 600
-"""``audio.decode_seconds`` is for each stretch of audio of this length."""
+"""Length of audio for which ``audio.decode_seconds`` is the limit."""
 
 
 class FileHead(NamedTuple):
-    """What is known of one file when its request goes on."""
+    """The beginning of a decoded file, and where to read the rest."""
 
     samples: Samples
-    """Its beginning or all of it, f32 [N], 16 kHz."""
+    """The beginning of a long file, all of a short one, f32 [N], 16 kHz."""
 
     rest: str = ""
-    """Handle of the outlet that sends what follows; "" where nothing does."""
+    """Handle of the outlet that sends the rest; "" where there is none."""
 
     seconds: float = 0.0
-    """How long all of it is as far as its header says, where there is a rest."""
+    """Length of the whole file by its header; 0 where there is no rest."""
 
 
 OnDone = Callable[[list[FileHead] | RequestError], None]
 
 
 class FileDecoder:
-    """``submit`` returns at once; ``on_done`` is called exactly once, on a thread of the decoder."""
+    """Decodes the files of many requests at a time."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class FileDecoder:
         on_bug: Callable[[], None] = lambda: None,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        """``on_bug`` is called when an ``on_done`` raised: somebody waits for an answer that will not come.
+        """``on_bug`` is called when an ``on_done`` raised: a caller waits for an answer that will not come.
 
         ``stall_seconds`` is the longest wait for the reader of a rest, which may have to wait its turn; see :class:`Outlet`.
         """
@@ -62,9 +62,10 @@ class FileDecoder:
         self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asrloop-decode")
 
     def submit(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
-        """Decode all files of a request; ``deadline`` is a moment on ``clock``, in seconds.
+        """Decode all files of a request; return at once. ``deadline`` is a moment on ``clock``, in seconds.
 
-        Raises Overloaded when as many requests as ``audio.decode_inbox`` are taken already; then ``on_done`` is not called.
+        ``on_done`` is called exactly once, on a thread of the decoder. Raises Overloaded, without calling it, when
+        ``audio.decode_inbox`` requests are there already.
         """
         with self._lock:
             if self._taken >= self._settings.decode_inbox:
@@ -73,31 +74,29 @@ class FileDecoder:
         self._threads.submit(self._work, files, deadline, on_done, _Place(self._give_back))
 
     def close(self) -> None:
-        """Answer what waits with EngineClosed and end the threads."""
+        """Answer all unfinished requests with EngineClosed and end the threads."""
         self._closing = True
         self._threads.shutdown(wait=True)
 
     def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone, place: "_Place") -> None:
         try:
-            on_done(self._decoded(files, deadline, place))
+            on_done(self._heads(files, deadline, place))
         except Exception:
             traceback.print_exc()
             self._on_bug()
         finally:
             place.leave()
 
-    def _decoded(
-        self, files: Sequence[bytes], deadline: float | None, place: "_Place"
-    ) -> list[FileHead] | RequestError:
+    def _heads(self, files: Sequence[bytes], deadline: float | None, place: "_Place") -> list[FileHead] | RequestError:
         try:
-            return [self._begun(file, deadline, place) for file in files]
+            return [self._head(file, deadline, place) for file in files]
         except RequestError as error:
             return error
-        except Exception as error:  # a bug of ours concerns this file alone
+        except Exception as error:  # our own bug fails this request alone
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
 
-    def _begun(self, content: bytes, deadline: float | None, place: "_Place") -> FileHead:
+    def _head(self, content: bytes, deadline: float | None, place: "_Place") -> FileHead:
         """Decode a short file whole, of a long one the beginning, and start a thread that sends the rest."""
         work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
         head, rest = head_and_rest(iter(work))
@@ -111,7 +110,7 @@ class FileDecoder:
     def _send(self, outlet: Outlet, rest: Iterator[Samples], place: "_Place") -> None:
         try:
             outlet.send(rest)
-        except Exception:  # a bug of ours concerns this file alone: its reader sees the connection end
+        except Exception:  # our own bug fails this file alone: its reader sees the connection end
             traceback.print_exc()
         finally:
             place.leave()
@@ -143,7 +142,7 @@ class _Place:
 
 
 class _Work:
-    """Blocks of one file; the time that goes into each is counted, not the time until the next is asked for."""
+    """The blocks of one file, decoded within its limits of time. Waiting for the next block to be read does not count."""
 
     def __init__(
         self,
@@ -154,8 +153,9 @@ class _Work:
         is_closing: Callable[[], bool],
     ) -> None:
         self.seconds = 0.0
-        """Of audio so far."""
+        """Length of the audio so far."""
         self.announced = 0.0
+        """Length of the whole file by its header."""
         self._limit = settings.decode_seconds
         self._clock = clock
         self._deadline = deadline
@@ -179,7 +179,7 @@ class _Work:
         self.announced = seconds
 
     def _check(self) -> None:
-        """Between blocks."""
+        """Raise the RequestError that ends the work, if one does."""
         now = self._clock()
         if self._is_closing():
             raise EngineClosed("the server is closing: send the request again")

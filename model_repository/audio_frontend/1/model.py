@@ -1,5 +1,5 @@
-"""Audio files in: each becomes clean 16 kHz samples, or its request gets an error. In a process of its own: what strangers
-send may crash a parser, and must not take the engine along."""
+"""Decodes audio files to clean 16 kHz samples, or answers with an error. Runs in a process of its own: an untrusted file may
+crash a parser, and the engine must survive that."""
 
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
@@ -18,10 +18,9 @@ from asrloop.errors import RequestError
 
 
 class TritonPythonModel:
-    """Takes requests on and answers them late, from the decoder's threads."""
+    """Takes requests at once and answers them later, from the decoder's threads."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Start the threads."""
         settings = config.load()
         self.decoder = FileDecoder(
             settings.audio,
@@ -32,7 +31,7 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
-        """Submit each request; its files are copied, for inputs die when this returns."""
+        """Submit each request with copies of its files: inputs are freed when this returns."""
         for request in requests:
             timeout = request.timeout()  # microseconds; 0 when the caller set none
             reply = Reply(request.get_response_sender(), self.decoder.clock() + timeout / 1e6 if timeout else None)
@@ -43,15 +42,14 @@ class TritonPythonModel:
                 reply.send(error)
 
     def finalize(self) -> None:
-        """Answer what is left and end the threads."""
         self.decoder.close()
 
 
 class Reply:
     """The one response to a request: SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1].
 
-    Of a long file SAMPLES has the beginning; REST string [B, 1] says where the rest is to be had, REST_SECONDS f32 [B, 1] how
-    long all of it is.
+    SAMPLES has the beginning of a long file, REST string [B, 1] the handle of the outlet that sends the rest,
+    REST_SECONDS f32 [B, 1] the length of the whole file.
     """
 
     def __init__(self, sender: pb_utils.ResponseSender, deadline: float | None) -> None:
@@ -76,8 +74,8 @@ class Reply:
                 "REST": np.array([[row.rest.encode()] for row in result], np.object_),
                 "REST_SECONDS": np.array([[row.seconds] for row in result], np.float32),
             }
-            # A list of our own, until all is sent: see decoder_loop.
+            # Our own list keeps the tensors alive until all is sent: see decoder_loop.
             kept = [pb_utils.Tensor(*tensor) for tensor in tensors.items()]
             response = pb_utils.InferenceResponse(kept)
         self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        del self.sender  # its destructor needs a server that is still there
+        del self.sender  # its destructor needs a running server
