@@ -1,7 +1,17 @@
-"""Turns what callers send into clean samples: f32 [N], mono, 16 kHz, finite. Everything else is InvalidAudio."""
+"""Turns files and PCM into clean samples: f32 [N], mono, 16 kHz, finite. Raises InvalidAudio for anything else."""
 
 from asrloop.audio.files import blocks, from_file, opened
-from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, checked_rate, from_pcm, long_audio, resampled
+from asrloop.audio.pcm import (
+    SAMPLE_RATE,
+    LongAudio,
+    Resampler,
+    Samples,
+    checked_rate,
+    from_int16,
+    from_pcm,
+    long_audio,
+    resampled,
+)
 
 __all__ = [
     "SAMPLE_RATE",
@@ -11,6 +21,7 @@ __all__ = [
     "blocks",
     "checked_rate",
     "from_file",
+    "from_int16",
     "from_pcm",
     "long_audio",
     "opened",

@@ -1,6 +1,6 @@
-"""Decodes files on a few threads (libsndfile and soxr let go of the interpreter): bounded, and each request answered once.
+"""Decodes files on a few threads (libsndfile and soxr release the interpreter's lock), a bounded number at a time.
 
-What is longer than a window or two is answered with its beginning; the rest follows through a relay as it is asked for.
+Each request is answered once. A long file is answered with its beginning; the rest follows through a relay as it is read.
 """
 
 import threading
@@ -12,111 +12,137 @@ from typing import NamedTuple
 
 from asrloop.audio.files import blocks, head_and_rest
 from asrloop.audio.pcm import SAMPLE_RATE, Samples
-from asrloop.audio.relay import Outlet
+from asrloop.audio.relay import STALL_SECONDS, Outlet
 from asrloop.config import AudioSettings
 from asrloop.cores import usable_cores
 from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 
 BUDGET_SECONDS = 600
-"""``audio.decode_seconds`` is for each stretch of audio of this length."""
+"""Length of audio for which ``audio.decode_seconds`` is the limit."""
 
 
-class Decoded(NamedTuple):
-    """What is known of one file when its request goes on."""
+class FileHead(NamedTuple):
+    """The beginning of a decoded file, and where to read the rest."""
 
     samples: Samples
-    """Its beginning or all of it, f32 [N], 16 kHz."""
+    """The beginning of a long file, all of a short one, f32 [N], 16 kHz."""
 
     rest: str = ""
-    """Handle of the outlet that sends what follows; "" where nothing does."""
+    """Handle of the outlet that sends the rest; "" where there is none."""
 
     seconds: float = 0.0
-    """How long all of it is as far as its header says, where there is a rest."""
+    """Length of the whole file by its header; 0 where there is no rest."""
 
 
-OnDone = Callable[[list[Decoded] | RequestError], None]
+OnDone = Callable[[list[FileHead] | RequestError], None]
 
 
 class FileDecoder:
-    """``submit`` returns at once; ``on_done`` is called exactly once, on a thread of the decoder."""
+    """Decodes the files of many requests at a time."""
 
     def __init__(
         self,
         settings: AudioSettings,
         clock: Callable[[], float] = time.monotonic,
         on_bug: Callable[[], None] = lambda: None,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        """``on_bug`` is called when an ``on_done`` raised: somebody waits for an answer that will not come."""
+        """``on_bug`` is called when an ``on_done`` raised: a caller waits for an answer that will not come.
+
+        ``stall_seconds`` is the longest wait for the reader of a rest, which may have to wait its turn; see :class:`Outlet`.
+        """
         self.clock = clock
         self._on_bug = on_bug
+        self._stall_seconds = stall_seconds
         self._settings = settings
         self._lock = threading.Lock()
         self._taken = 0
-        """Requests that are not answered yet, and files of which a rest is still being sent."""
+        """Requests that are not answered yet, or of which the rest of a file is still being sent."""
         self._closing = False
         self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asrloop-decode")
 
     def submit(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
-        """Decode all files of a request; ``deadline`` is a moment on ``clock``, in seconds.
+        """Decode all files of a request; return at once. ``deadline`` is a moment on ``clock``, in seconds.
 
-        Raises Overloaded when as many requests as ``audio.decode_inbox`` are taken already; then ``on_done`` is not called.
+        ``on_done`` is called exactly once, on a thread of the decoder. Raises Overloaded, without calling it, when
+        ``audio.decode_inbox`` requests are there already.
         """
         with self._lock:
             if self._taken >= self._settings.decode_inbox:
                 raise Overloaded(f"{self._taken} files are being decoded or wait (audio.decode_inbox); retry later")
             self._taken += 1
-        self._threads.submit(self._work, files, deadline, on_done)
+        self._threads.submit(self._work, files, deadline, on_done, _Place(self._give_back))
 
     def close(self) -> None:
-        """Answer what waits with EngineClosed and end the threads."""
+        """Answer all unfinished requests with EngineClosed and end the threads."""
         self._closing = True
         self._threads.shutdown(wait=True)
 
-    def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
+    def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone, place: "_Place") -> None:
         try:
-            on_done(self._decoded(files, deadline))
+            on_done(self._heads(files, deadline, place))
         except Exception:
             traceback.print_exc()
             self._on_bug()
         finally:
-            self._give_back()
+            place.leave()
 
-    def _decoded(self, files: Sequence[bytes], deadline: float | None) -> list[Decoded] | RequestError:
+    def _heads(self, files: Sequence[bytes], deadline: float | None, place: "_Place") -> list[FileHead] | RequestError:
         try:
-            return [self._begun(file, deadline) for file in files]
+            return [self._head(file, deadline, place) for file in files]
         except RequestError as error:
             return error
-        except Exception as error:  # a bug of ours concerns this file alone
+        except Exception as error:  # our own bug fails this request alone
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
 
-    def _begun(self, content: bytes, deadline: float | None) -> Decoded:
-        """All of a short file; of a long one the beginning, while a thread of its own sends the rest."""
+    def _head(self, content: bytes, deadline: float | None, place: "_Place") -> FileHead:
+        """Decode a short file whole, of a long one the beginning, and start a thread that sends the rest."""
         work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
         head, rest = head_and_rest(iter(work))
         if rest is None:
-            return Decoded(head)
-        outlet = Outlet()
-        with self._lock:
-            self._taken += 1
-        threading.Thread(target=self._send, args=(outlet, rest), name="asrloop-relay", daemon=True).start()
-        return Decoded(head, outlet.handle, work.announced)
+            return FileHead(head)
+        outlet = Outlet(self._stall_seconds)
+        place.share()
+        threading.Thread(target=self._send, args=(outlet, rest, place), name="asrloop-relay", daemon=True).start()
+        return FileHead(head, outlet.handle, work.announced)
 
-    def _send(self, outlet: Outlet, rest: Iterator[Samples]) -> None:
+    def _send(self, outlet: Outlet, rest: Iterator[Samples], place: "_Place") -> None:
         try:
             outlet.send(rest)
-        except Exception:  # a bug of ours concerns this file alone: its reader sees the connection end
+        except Exception:  # our own bug fails this file alone: its reader sees the connection end
             traceback.print_exc()
         finally:
-            self._give_back()
+            place.leave()
 
     def _give_back(self) -> None:
         with self._lock:
             self._taken -= 1
 
 
+class _Place:
+    """The place of one request: given back when the request is answered and all its rests are sent."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back = give_back
+        self._lock = threading.Lock()
+        self._users = 1
+
+    def share(self) -> None:
+        """Keep the place for one more rest."""
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            is_free = self._users == 0
+        if is_free:
+            self._give_back()
+
+
 class _Work:
-    """Blocks of one file; the time that goes into each is counted, not the time until the next is asked for."""
+    """The blocks of one file, decoded within its limits of time. Waiting for the next block to be read does not count."""
 
     def __init__(
         self,
@@ -127,8 +153,9 @@ class _Work:
         is_closing: Callable[[], bool],
     ) -> None:
         self.seconds = 0.0
-        """Of audio so far."""
+        """Length of the audio so far."""
         self.announced = 0.0
+        """Length of the whole file by its header."""
         self._limit = settings.decode_seconds
         self._clock = clock
         self._deadline = deadline
@@ -152,7 +179,7 @@ class _Work:
         self.announced = seconds
 
     def _check(self) -> None:
-        """Between blocks."""
+        """Raise the RequestError that ends the work, if one does."""
         now = self._clock()
         if self._is_closing():
             raise EngineClosed("the server is closing: send the request again")

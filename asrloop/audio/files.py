@@ -1,6 +1,6 @@
-"""Audio files of strangers to mono 16 kHz, block by block: memory is bounded by the block, whatever the header promises.
+"""Decodes untrusted audio files to mono 16 kHz, block by block: memory is bounded by the block, whatever the header says.
 
-Each container's module finds what is to be decoded; libsndfile decodes it. Known by their first bytes: WAV, FLAC, OGG, MP3.
+WAV, FLAC, OGG and MP3 are recognised by their first bytes. Each container's module finds its bitstreams; libsndfile decodes them.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,18 +10,17 @@ import numpy as np
 import soundfile
 
 from asrloop.audio import flac, mp3, ogg, wav
+from asrloop.audio.bitstream import Bitstream, Check, cut_short
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
-from asrloop.audio.stream import Check, Stream, cut_short
 from asrloop.errors import InvalidAudio
 
 MAX_CHANNELS = 8
 MAX_RATE = 192_000
-BLOCK_FRAMES = 65_536
-BLOCK_SECONDS = 4
-"""A block is at most that many frames, and at most that long, because a low rate becomes many samples."""
+DECODE_FRAMES, DECODE_SECONDS = 65_536, 4
+"""Most frames and most seconds of a block that is decoded at once: at a low rate few frames become many samples."""
 
 HEAD_SECONDS = 30
-"""A file is handed over whole up to this length: one hand-over is the fastest for what is short."""
+"""Longest file that is handed over whole, which is the fastest way for short ones."""
 
 _DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, ValueError, OSError)
 
@@ -39,28 +38,28 @@ def blocks(
 ) -> Iterator[Samples]:
     """Decode a WAV, FLAC, OGG or MP3 file to blocks of mono 16 kHz, f32 [N], at least one sample in all.
 
-    ``check`` is called between blocks; what it raises ends the work. Raises InvalidAudio, TooLong at the first block beyond
-    ``max_seconds``: whoever has taken blocks by then must drop them. ``announce`` hears how long a header says all is so far.
+    ``check`` is called between blocks and may raise to end the work. ``announce`` is called with the length so far, in seconds,
+    as each header says it. Raises InvalidAudio, and TooLong at the first block beyond ``max_seconds``: drop the blocks before it.
     """
     if not content:
         raise InvalidAudio("AUDIO has 0 bytes: send the bytes of a WAV, FLAC, OGG or MP3 file")
     before = seconds = 0.0
-    given = 0
-    for stream in _streams(content, check):
+    yielded = 0
+    for stream in _bitstreams(content, check):
         for block, until in _decoded(stream, before, max_seconds, check, announce):
             seconds = until
             if block.size:
-                given += block.size
+                yielded += block.size
                 yield block
         before = seconds
     if not before:
         raise InvalidAudio("AUDIO has 0 samples: send at least 1")
-    if not given:
+    if not yielded:
         yield np.zeros(1, np.float32)
 
 
 def head_and_rest(blocks: Iterator[Samples]) -> tuple[Samples, Iterator[Samples] | None]:
-    """The first blocks, f32 [N], until they are longer than HEAD_SECONDS, and what follows; None where nothing is left."""
+    """Join the first blocks, f32 [N], until they exceed HEAD_SECONDS; return them and the rest, None where nothing is left."""
     head, size = [], 0
     for block in blocks:
         head.append(block)
@@ -71,31 +70,31 @@ def head_and_rest(blocks: Iterator[Samples]) -> tuple[Samples, Iterator[Samples]
 
 
 def opened(content: bytes, max_seconds: float) -> Samples | LongAudio:
-    """Decode a file up to HEAD_SECONDS at once, a longer one bit by bit; see :func:`blocks`."""
+    """Decode a file up to HEAD_SECONDS at once, a longer one block by block; see :func:`blocks`."""
     announced = [0.0]
     head, rest = head_and_rest(blocks(content, max_seconds, announce=announced.append))
     return head if rest is None else LongAudio(chain([head], rest), announced[-1])
 
 
-def _streams(content: bytes, check: Check) -> list[Stream]:
-    """By the first bytes only: what else libsndfile could read is not accepted."""
+def _bitstreams(content: bytes, check: Check) -> list[Bitstream]:
+    """Find the bitstreams by the first bytes. Other formats that libsndfile reads are not accepted."""
     view = memoryview(content)
     if wav.is_wav(view):
-        return wav.streams(view, check)
+        return wav.bitstreams(view, check)
     if bytes(view[:4]) == ogg.MAGIC:
-        return ogg.streams(view, content, check)
+        return ogg.bitstreams(view, content, check)
     start = _behind_id3(view)
     if bytes(view[start : start + 4]) == flac.MAGIC:
-        return flac.streams(view[start:], content, start, check)
-    while start and start < len(view) and view[start] == 0:  # a tag's padding beyond its size
+        return flac.bitstreams(view[start:], content, start, check)
+    while start and start < len(view) and view[start] == 0:  # padding behind a tag
         start += 1
     if mp3.starts_like_mp3(view[start:]):
-        return mp3.streams(view[start:], check)
-    raise _unreadable(len(content), "its first bytes are of none of these")
+        return mp3.bitstreams(view[start:], check)
+    raise _unreadable(len(content), "its first bytes are those of no such file")
 
 
 def _behind_id3(view: memoryview) -> int:
-    """Where the audio begins behind ID3v2 tags. Source: id3.org, ID3v2.4 section 3.1."""
+    """Return where the audio begins behind ID3v2 tags. Source: id3.org, ID3v2.4 section 3.1."""
     start = 0
     while bytes(view[start : start + 3]) == b"ID3" and len(view) >= start + 10:
         a, b, c, d = (byte & 0x7F for byte in view[start + 6 : start + 10])
@@ -104,9 +103,9 @@ def _behind_id3(view: memoryview) -> int:
 
 
 def _decoded(
-    stream: Stream, before: float, max_seconds: float, check: Check, announce: Callable[[float], None]
+    stream: Bitstream, before: float, max_seconds: float, check: Check, announce: Callable[[float], None]
 ) -> Iterator[tuple[Samples, float]]:
-    """Blocks at 16 kHz with the seconds so far, ``before`` among them."""
+    """Yield blocks at 16 kHz, each with the seconds of audio so far, counted from ``before``."""
     with _opened(stream) as file:
         rate, channels = int(file.samplerate), int(file.channels)
         _check_format(rate, channels)
@@ -114,7 +113,7 @@ def _decoded(
         check_duration(before + announced / rate, max_seconds)
         announce(before + announced / rate)
         resample = Resampler(rate)
-        got, size = 0, min(BLOCK_FRAMES, BLOCK_SECONDS * rate)
+        got, size = 0, min(DECODE_FRAMES, DECODE_SECONDS * rate)
         while True:
             check()
             block = _read(file, stream, size, announced, got)
@@ -124,8 +123,6 @@ def _decoded(
             mono = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
             is_last = len(block) == 0
             mono = resample(mono, last=is_last)
-            if rate != SAMPLE_RATE:
-                check_finite(mono, "AUDIO")  # the largest floats overflow in a filter
             yield mono, before + got / rate
             if is_last:
                 break
@@ -133,14 +130,14 @@ def _decoded(
             raise _missing(announced, got)
 
 
-def _opened(stream: Stream) -> soundfile.SoundFile:
+def _opened(stream: Bitstream) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(stream.open())
     except _DECODER_ERRORS as error:
         raise _unreadable(stream.size, getattr(error, "error_string", str(error))) from None
 
 
-def _read(file: soundfile.SoundFile, stream: Stream, size: int, announced: int, got: int) -> Samples:
+def _read(file: soundfile.SoundFile, stream: Bitstream, size: int, announced: int, got: int) -> Samples:
     try:
         block: Samples = file.read(size, dtype="float32", always_2d=True)
     except _DECODER_ERRORS as error:

@@ -1,11 +1,11 @@
-"""FLAC: how many samples there are where the header does not say, as encoders to a pipe leave it. Decodes nothing.
+"""FLAC: finds the number of samples where the header lacks it, as in files written to a pipe. Decodes nothing.
 
-Source: RFC 9639. The last frame's header says which samples it holds, hence the length of the whole.
+Source: RFC 9639. The last frame's header says which samples it holds, and so how long the file is.
 """
 
 import struct
 
-from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
 
 MAGIC = b"fLaC"
 _TOTAL = (1 << 36) - 1
@@ -13,17 +13,17 @@ _FIRST_FRAME = 42
 """The earliest byte at which audio can begin: behind the magic and STREAMINFO."""
 
 
-def streams(content: memoryview, source: bytes, start: int, check: Check) -> list[Stream]:
-    """The stream with its length in the header; ``content`` is a view of ``source`` from ``start`` on."""
+def bitstreams(content: memoryview, source: bytes, start: int, check: Check) -> list[Bitstream]:
+    """Return the bitstream with its length in the header; ``content`` is a view of ``source`` from ``start`` on."""
     if len(content) < _FIRST_FRAME or content[4] & 0x7F != 0:
         raise cut_short(f"a FLAC of {len(content)} bytes", f"its header has {_FIRST_FRAME}")
     (longest_block,) = struct.unpack_from(">H", content, 10)
     (packed,) = struct.unpack_from(">Q", content, 18)
     if packed & _TOTAL:
-        return [Stream([content])]
+        return [Bitstream([content])]
     total = _samples_until_the_end(content, source, start, longest_block, check)
     head = bytes(content[:18]) + struct.pack(">Q", packed | total)
-    return [Stream([memoryview(head), content[26:]], total)]
+    return [Bitstream([memoryview(head), content[26:]], total)]
 
 
 def _samples_until_the_end(content: memoryview, source: bytes, start: int, longest_block: int, check: Check) -> int:
@@ -39,7 +39,7 @@ def _samples_until_the_end(content: memoryview, source: bytes, start: int, longe
 
 
 def _end_of_frame(header: memoryview, longest_block: int) -> int | None:
-    """The sample behind the frame whose header this is; None when it is none."""
+    """Return the number of the first sample behind the frame with this header; None when it is no frame header."""
     if len(header) < 6 or header[1] & 0xFE != 0xF8 or header[3] & 1 or header[3] >> 4 > 10:
         return None
     block_code, rate_code = header[2] >> 4, header[2] & 15
@@ -60,7 +60,7 @@ def _end_of_frame(header: memoryview, longest_block: int) -> int | None:
 
 
 def _coded_number(field: memoryview) -> tuple[int, int] | None:
-    """The number and its length in bytes, coded as UTF-8 does, up to seven bytes."""
+    """Return a number that is coded as in UTF-8, in up to seven bytes, and its length in bytes; None when it is malformed."""
     first = field[0]
     if first < 0x80:
         return first, 1

@@ -1,14 +1,14 @@
-"""MP3: counts the frames, for a decoder otherwise believes the Xing header, or guesses the length from the first frames.
+"""MP3: counts the frames, because a decoder trusts the Xing header, or guesses the length from the first frames.
 
-Where that header is missing or counts only the first of several joined files, the decoder gets one made here. Tags and other bytes
-between frames are left out. Sources: ISO 11172-3, ISO 13818-3, the Xing and LAME header as mpg123 reads it.
+Where that header is missing, or counts only the first of several joined files, the decoder gets one that is made here. Tags and
+other bytes between frames are left out. Sources: ISO 11172-3, ISO 13818-3, the Xing and LAME header as mpg123 reads it.
 """
 
 import re
 import struct
 from typing import NamedTuple
 
-from asrloop.audio.stream import CHECK_EVERY, Check, Stream, cut_short
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
 from asrloop.errors import InvalidAudio
 
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -19,7 +19,7 @@ _FREE_FORMAT = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x00-\x0b]", re.DOTA
 
 
 class _Kind(NamedTuple):
-    """What may not change within one decoder."""
+    """Properties that must stay the same within one bitstream."""
 
     version: int
     rate: int
@@ -27,17 +27,17 @@ class _Kind(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """Of one frame."""
+        """Samples per channel of one frame."""
         return 1152 if self.version == 3 else 576
 
     @property
     def tag(self) -> int:
-        """Where in a frame the Xing header lies: behind the side information."""
+        """Offset of the Xing header in a frame, in bytes: behind the side information."""
         return 4 + (17 if self.is_mono else 32) if self.version == 3 else 4 + (9 if self.is_mono else 17)
 
 
 class _Run:
-    """Frames of one kind that one decoder reads."""
+    """Successive frames of one kind, which make one bitstream."""
 
     def __init__(self, kind: _Kind) -> None:
         self.kind = kind
@@ -53,14 +53,14 @@ class _Run:
 
 
 def starts_like_mp3(content: memoryview) -> bool:
-    """Whether it begins with a frame that another one follows, or with nothing else than one frame."""
+    """Return True when ``content`` begins with two frames, or is one frame. Raises InvalidAudio for a free bit rate."""
     if _FREE_FORMAT.match(content):
         raise InvalidAudio("AUDIO is an MP3 of free bit rate: encode it with a bit rate that the standard names")
     return _is_frame(content, 0)
 
 
-def streams(content: memoryview, check: Check) -> list[Stream]:
-    """All frames until the end, in runs of one kind. Raises InvalidAudio when the last is cut or the header counts more."""
+def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
+    """Return a bitstream for each run of frames of one kind. Raises InvalidAudio when frames are cut or missing."""
     runs: list[_Run] = []
     position = walked = 0
     while (parsed := _parse(content, position)) or (position := _resync(content, position, check)) >= 0:
@@ -80,7 +80,7 @@ def streams(content: memoryview, check: Check) -> list[Stream]:
 
 
 def _parse(content: memoryview, position: int) -> tuple[_Kind, int] | None:
-    """Kind and bytes of the frame at ``position``."""
+    """Return the kind and the bytes of the frame at ``position``; None when there is none."""
     header = content[position : position + 4]
     if len(header) < 4 or not _SYNC.match(header) or header[2] & 0x0C == 0x0C:
         return None
@@ -91,7 +91,7 @@ def _parse(content: memoryview, position: int) -> tuple[_Kind, int] | None:
 
 
 def _is_frame(content: memoryview, position: int) -> bool:
-    """Whether a frame is here and behind it another one or the end; three bytes alone are found in any data."""
+    """Return True for a frame with another one or the end behind it. A header alone proves nothing: any data may have its bytes."""
     parsed = _parse(content, position)
     if parsed is None:
         return False
@@ -100,7 +100,7 @@ def _is_frame(content: memoryview, position: int) -> bool:
 
 
 def _resync(content: memoryview, position: int, check: Check) -> int:
-    """The next frame behind bytes that are none, such as a tag in the middle; -1 when there is none."""
+    """Find the next frame behind other bytes, such as a tag in the middle; -1 when there is none."""
     for tried, found in enumerate(_SYNC.finditer(content, position)):
         if _is_frame(content, found.start()):
             return found.start()
@@ -109,7 +109,7 @@ def _resync(content: memoryview, position: int, check: Check) -> int:
     return -1
 
 
-def _stream(content: memoryview, run: _Run) -> Stream:
+def _stream(content: memoryview, run: _Run) -> Bitstream:
     kind, first = run.kind, run.ranges[0]
     counted = _xing_frames(content[first[0] : first[1]], kind)
     slack = 3 * kind.samples
@@ -120,15 +120,17 @@ def _stream(content: memoryview, run: _Run) -> Stream:
         if frames < counted - 1:
             raise cut_short(f"its header says {counted * kind.samples} samples", f"{frames * kind.samples} are there")
         if frames <= counted + 1:
-            # Its header is right, and knows what the encoder put before and behind the sound.
-            return Stream(pieces, slack=slack)
+            # Its header is right, and knows the silence that the encoder put before and behind the sound.
+            return Bitstream(pieces, slack=slack)
         parsed = _parse(content, first[0])
         pieces[0] = pieces[0][parsed[1] if parsed else 0 :]
-    return Stream([_xing_frame(content[first[0] : first[0] + 4], kind, frames), *pieces], frames * kind.samples, slack)
+    return Bitstream(
+        [_xing_frame(content[first[0] : first[0] + 4], kind, frames), *pieces], frames * kind.samples, slack
+    )
 
 
 def _xing_frames(frame: memoryview, kind: _Kind) -> int | None:
-    """How many frames the header in the first frame counts; None without one."""
+    """Return the number of frames that the Xing header in the first frame says; None without one."""
     if bytes(frame[kind.tag : kind.tag + 4]) not in (b"Xing", b"Info") or len(frame) < kind.tag + 12:
         return None
     flags, count = struct.unpack_from(">II", frame, kind.tag + 4)
@@ -136,7 +138,7 @@ def _xing_frames(frame: memoryview, kind: _Kind) -> int | None:
 
 
 def _xing_frame(like: memoryview, kind: _Kind, frames: int) -> memoryview:
-    """A frame without sound of the kind of ``like`` that counts ``frames``."""
+    """Make a silent frame of the kind of ``like`` with a Xing header that says ``frames``."""
     # 64 kbit/s, no check sum, no padding: long enough for the header at every rate.
     bit_rate = 5 if kind.version == 3 else 8
     head = bytes([0xFF, like[1] | 1, bit_rate << 4 | like[2] & 0x0C, like[3]])

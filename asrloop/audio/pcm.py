@@ -1,6 +1,5 @@
-"""Samples that callers send: checked, copied, and brought to 16 kHz."""
+"""Checks, copies and resamples the samples that callers send."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -15,20 +14,25 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 
 Samples = NDArray[np.float32]
 
-BLOCK_SECONDS = 1
+LARGEST = 1_000.0
+"""Samples are meant to lie in -1..1. Float recordings may go beyond, but not 60 dB: larger numbers are another format,
+mostly 16-bit samples that were not divided, and the largest ones overflow in a filter or in a model."""
+
+RESAMPLE_SECONDS = 1
+"""Length of the blocks in which PCM is resampled."""
 
 
 class LongAudio(NamedTuple):
-    """Audio of any length that comes bit by bit."""
+    """Audio of any length that comes in blocks."""
 
     blocks: Iterator[Samples]
-    """f32 [N], 16 kHz. A RequestError on the way says why there is no more."""
+    """f32 [N] each, 16 kHz. May raise a RequestError instead of the next one."""
 
     seconds: float = 0.0
-    """How long it will be; 0 when that is not known."""
+    """Length of all blocks; 0 when it is unknown."""
 
     close: Callable[[], None] = lambda: None
-    """Says that no more will be read. May be called at any time, on any thread."""
+    """Stop the source, because no more will be read. May be called at any time, on any thread."""
 
 
 def from_pcm(
@@ -42,7 +46,7 @@ def from_pcm(
     """Check a batch of PCM and copy the valid part of each row; see :func:`resampled` for the rest.
 
     ``wav`` is f32 [B, N] at ``sample_rate`` Hz; ``lengths`` i32 [B, 1] says how many samples of each row are valid
-    (1..N), None means all. ``names`` are what the caller calls the two tensors. Raises InvalidAudio.
+    (1..N), None means all. ``names`` are those of the two tensors, for messages. Raises InvalidAudio, TooLong.
     """
     name, lengths_name = names
     if wav.ndim != 2:
@@ -61,8 +65,13 @@ def from_pcm(
     return rows
 
 
+def from_int16(pcm: NDArray[np.int16]) -> Samples:
+    """Convert 16-bit samples of any shape to f32 in -1..1."""
+    return pcm.astype(np.float32) / np.float32(32_768)
+
+
 def checked_rate(value: object) -> int:
-    """The request parameter ``sample_rate`` in Hz, 8000..48000. Raises InvalidAudio."""
+    """Return the request parameter ``sample_rate`` as a number of Hz, 8000..48000. Raises InvalidAudio."""
     try:
         rate = int(value) if isinstance(value, (int, str)) or (isinstance(value, float) and value.is_integer()) else -1
     except ValueError:
@@ -75,7 +84,7 @@ def checked_rate(value: object) -> int:
 
 
 def resampled(samples: Samples, rate: int) -> Samples:
-    """``samples`` f32 [N] at ``rate`` Hz as 16 kHz, at least one sample."""
+    """Resample ``samples``, f32 [N] at ``rate`` Hz, to 16 kHz; at least one sample is returned."""
     if rate == SAMPLE_RATE:
         return np.ascontiguousarray(samples)
     at_16k: Samples = soxr.resample(samples, rate, SAMPLE_RATE)
@@ -83,13 +92,13 @@ def resampled(samples: Samples, rate: int) -> Samples:
 
 
 class Resampler:
-    """Brings samples that come bit by bit from ``rate`` Hz to 16 kHz; those of 16 kHz are returned as they are."""
+    """Resamples blocks from ``rate`` Hz to 16 kHz. Those of 16 kHz are returned as they are."""
 
     def __init__(self, rate: int) -> None:
         self._stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
 
     def __call__(self, samples: Samples, *, last: bool) -> Samples:
-        """The next ``samples``, f32 [N], as f32 [M] of 16 kHz; with ``last`` all that is left."""
+        """Take the next ``samples``, f32 [N]; return f32 [M] at 16 kHz, with ``last`` all that is left."""
         if self._stream is None:
             return samples
         resampled: Samples = self._stream.resample_chunk(samples, last=last)
@@ -97,18 +106,18 @@ class Resampler:
 
 
 def long_audio(samples: Samples, rate: int) -> LongAudio:
-    """``samples`` f32 [N] at ``rate`` Hz, bit by bit at 16 kHz."""
+    """Resample ``samples``, f32 [N] at ``rate`` Hz, to 16 kHz block by block."""
     return LongAudio(_blocks(samples, rate), samples.size / rate)
 
 
 def _blocks(samples: Samples, rate: int) -> Iterator[Samples]:
-    resample, size = Resampler(rate), BLOCK_SECONDS * rate
+    resample, size = Resampler(rate), RESAMPLE_SECONDS * rate
     for start in range(0, samples.size, size):
         yield resample(samples[start : start + size], last=start + size >= samples.size)
 
 
 def check_duration(seconds: float, max_seconds: float, setting: str = "audio.max_seconds") -> None:
-    """Raise TooLong for more than ``max_seconds``, which ``setting`` says."""
+    """Raise TooLong for more than ``max_seconds``; ``setting`` is the name of that limit."""
     if seconds > max_seconds:
         raise TooLong(
             f"audio is {seconds:.2f} s long: the limit is {max_seconds:g} s ({setting}); send it in shorter pieces"
@@ -116,12 +125,12 @@ def check_duration(seconds: float, max_seconds: float, setting: str = "audio.max
 
 
 def check_finite(samples: NDArray[np.float32], name: str, offset: int = 0) -> None:
-    """Raise InvalidAudio for NaN or infinity; ``offset`` is how many values came before these."""
-    # A sum is NaN or infinite when any sample is; the exact look is only for the message.
-    with np.errstate(invalid="ignore"):
-        total = float(samples.sum(dtype=np.float64))
-    if not math.isfinite(total):
-        first = int(np.argmin(np.isfinite(samples.reshape(-1))))
-        raise InvalidAudio(
-            f"{name} holds {samples.reshape(-1)[first]} at sample {offset + first}: all samples must be finite numbers"
-        )
+    """Raise InvalidAudio for NaN, infinity and magnitudes above LARGEST; ``offset`` is the number of values before these."""
+    # Both are NaN when any sample is, and NaN fails every comparison. The exact look is only for the message.
+    if samples.size and not (samples.min() >= -LARGEST and samples.max() <= LARGEST):
+        flat = samples.reshape(-1)
+        first = int(np.argmin(np.abs(flat) <= LARGEST))
+        place = f"{name} holds {flat[first]:g} at sample {offset + first}"
+        if not np.isfinite(flat[first]):
+            raise InvalidAudio(f"{place}: all samples must be finite numbers")
+        raise InvalidAudio(f"{place}: the limit is {LARGEST:g}; send samples in -1..1, 16-bit ones divided by 32768")

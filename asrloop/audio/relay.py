@@ -1,8 +1,8 @@
-"""Hands the rest of a long file from the process that parses files to the one that recognises speech, bit by bit.
+"""Sends the rest of a long file from the process that parses files to the one that recognises speech, block by block.
 
-It goes through a socket of this machine whose name nobody can guess, so neither process holds more than a few blocks: whoever reads
-sets the pace. Each message is one of: samples, an error with its code, the end. A reader that sees none of the last two knows
-that the other process ended.
+It goes through a local socket with a name that nobody can guess. The reader sets the pace, so neither process holds more than a
+few blocks. Each message is samples, an error with its code, or the end. A connection that ends without one of the last two means
+that the sending process ended.
 """
 
 import os
@@ -18,10 +18,10 @@ from asrloop.audio.pcm import LongAudio, Samples
 from asrloop.errors import DecodeFailed, RequestError, error_of
 
 ACCEPT_SECONDS = 10.0
-"""A reader comes at once or never: its request was refused or ended before."""
+"""Longest wait for the reader to connect. It does so at once, or never when its request was refused or ended before."""
 
 STALL_SECONDS = 60.0
-"""Longest wait for the other side to take or to send a block."""
+"""Longest wait for the sender's next block, and the sender's usual patience with its reader."""
 
 _BLOCK = 16_000
 _SAMPLES, _ERROR, _END = b"s", b"!", b"."
@@ -29,22 +29,24 @@ _HANDLE = frozenset("0123456789abcdef")
 
 
 class Outlet:
-    """The side that parses. ``handle`` is what the other side finds it by."""
+    """The sending side, in the process that parses. A reader finds it by its ``handle``."""
 
-    def __init__(self) -> None:
+    def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
+        """``stall_seconds`` is the longest wait for the reader to take a block: the reader may have to wait its turn first."""
+        self._stall_seconds = stall_seconds
         self.handle = secrets.token_hex(16)
         self._listener = _socket()
         self._listener.bind(_address(self.handle))
         self._listener.listen(1)
 
     def send(self, blocks: Iterable[Samples]) -> None:
-        """Send all ``blocks`` and the error that ends them, if one does. Returns early when the reader does not come or goes."""
+        """Send all ``blocks``, and the RequestError that ends them, if one does. Return early when the reader is gone."""
         try:
             with self._listener:
                 self._listener.settimeout(ACCEPT_SECONDS)
                 connection, _ = self._listener.accept()
             with connection:
-                connection.settimeout(STALL_SECONDS)
+                connection.settimeout(self._stall_seconds)
                 if not _is_ours(connection):
                     return
                 try:
@@ -54,14 +56,14 @@ class Outlet:
                     connection.sendall(_END)
                 except RequestError as error:
                     connection.sendall(_ERROR + str(error).encode())
-        except OSError:  # nobody is there to be told; what remains is not decoded
+        except OSError:  # the reader is gone; the remaining blocks are not decoded
             return
 
 
 def incoming(handle: str, head: Samples, seconds: float) -> LongAudio:
-    """``head`` f32 [N], 16 kHz, and what the outlet with this ``handle`` sends; ``seconds`` is how long it says it is in all.
+    """Return ``head``, f32 [N], 16 kHz, followed by the blocks of the outlet with this ``handle``; ``seconds`` is the whole length.
 
-    Raises DecodeFailed when there is no such outlet.
+    Connects at once, and reads as the blocks are taken. Raises DecodeFailed when there is no such outlet.
     """
     connection = _socket()
     connection.settimeout(STALL_SECONDS)
@@ -76,7 +78,7 @@ def incoming(handle: str, head: Samples, seconds: float) -> LongAudio:
         raise DecodeFailed(f"the rest of the file cannot be read ({error}); send it again") from None
 
     def close() -> None:
-        """Wakes whoever reads on another thread; the socket goes with the last who holds it."""
+        """Wake a reader on another thread. The socket itself is closed by its last owner."""
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
@@ -104,12 +106,12 @@ def _received(connection: socket.socket, head: Samples) -> Iterator[Samples]:
 
 
 def _socket() -> socket.socket:
-    """Messages stay whole, and both sides notice when the other goes."""
+    """Open a socket that keeps messages whole and tells each side when the other is gone."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
 def _address(handle: str) -> str:
-    return f"\0asrloop-{handle}"  # no file, hence nothing to clean up
+    return f"\0asrloop-{handle}"  # in the abstract namespace: no file, so nothing to clean up
 
 
 def _is_ours(connection: socket.socket) -> bool:

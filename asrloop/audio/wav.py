@@ -1,6 +1,6 @@
 """WAV, RF64 and Wave64: finds the samples, whatever order and sizes the chunks have. Decodes nothing.
 
-The decoder gets a plain header made here: a pipe's unknown sizes and all chunks but ``fmt`` never reach it. Sources: RIFF
+The decoder gets a plain header that is made here: unknown sizes and chunks other than ``fmt`` never reach it. Sources: RIFF
 (Multimedia Programming Interface 1.0), EBU Tech 3306 (RF64), the Wave64 specification of Sonic Foundry.
 """
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from asrloop.audio import mp3
-from asrloop.audio.stream import Check, Stream, cut_short
+from asrloop.audio.bitstream import Bitstream, Check, cut_short
 from asrloop.errors import InvalidAudio
 
 UNKNOWN_FROM = 0x7F00_0000
-"""Sizes from here on are what writers to a pipe put where they cannot know (0x7ffff000, 0x80000000, 0xffffffff, ...): no
-request can hold so many bytes, because a message of gRPC ends at 2 GiB."""
+"""Sizes from here on stand for unknown, as in files written to a pipe (0x7ffff000, 0x80000000, 0xffffffff, ...). No request can
+hold so many bytes, because a gRPC message is limited to 2 GiB."""
 
 MP3_IN_WAV = 0x0055
 _KNOWN_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"cue ", b"smpl", b"PEAK", b"id3 ", b"JUNK")
@@ -26,19 +26,18 @@ class _Chunk(NamedTuple):
     name: bytes
     start: int
     size: int
-    """As the header says; perhaps more than there is."""
+    """Bytes by the header, perhaps more than there are."""
 
 
 def is_wav(content: memoryview) -> bool:
-    """Whether it begins as one of the three."""
     head = bytes(content[:16])
     return (head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE") or head == _W64_MAGIC
 
 
-def streams(content: memoryview, check: Check) -> list[Stream]:
-    """The samples as a WAV with a plain header. Raises InvalidAudio when bytes are missing."""
+def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
+    """Return the samples behind a plain header. Raises InvalidAudio when bytes are missing."""
     wave64 = bytes(content[:4]) == b"riff"
-    wide: int | None = None  # RF64's size of the data chunk
+    wide: int | None = None  # size of the data chunk in RF64
     form = data = None
     for chunk in _wave64_chunks(content) if wave64 else _riff_chunks(content):
         if chunk.name == b"ds64" and len(content) >= chunk.start + 16:
@@ -54,16 +53,16 @@ def streams(content: memoryview, check: Check) -> list[Stream]:
     if data is None:
         raise cut_short(f"a WAV of {len(content)} bytes", "without a data chunk")
     if form is None or len(form) < 16:
-        raise InvalidAudio("AUDIO is a WAV without a fmt chunk, which says its rate: write it again")
+        raise InvalidAudio("AUDIO is a WAV without a fmt chunk, which holds its rate: write it again")
     samples = content[data.start : data.start + _true_size(content, data, wide is not None or wave64)]
     if struct.unpack_from("<H", form)[0] == MP3_IN_WAV:
-        return mp3.streams(samples, check)
+        return mp3.bitstreams(samples, check)
     if len(samples) >= 0xFFFF_0000:
         raise InvalidAudio(f"AUDIO is a WAV of {len(samples)} bytes: the limit is 4 GiB; send FLAC")
     pad = len(form) % 2
     head = struct.pack("<4sI4s4sI", b"RIFF", 28 + len(form) + pad + len(samples), b"WAVE", b"fmt ", len(form))
     head += bytes(form) + bytes(pad) + struct.pack("<4sI", b"data", len(samples))
-    return [Stream([memoryview(head), samples])]
+    return [Bitstream([memoryview(head), samples])]
 
 
 def _true_size(content: memoryview, data: _Chunk, is_wide: bool) -> int:
@@ -79,7 +78,7 @@ def _true_size(content: memoryview, data: _Chunk, is_wide: bool) -> int:
 
 
 def _only_chunks_follow(content: memoryview, position: int) -> bool:
-    """Whether what follows an empty data chunk are further chunks, so that it is truly empty."""
+    """Return True when only chunks follow from ``position`` on, so that a data chunk of size 0 is really empty."""
     while position + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, position)
         if not name.isascii() or not name.strip().isalnum() or size > len(content) - position - 8:

@@ -14,8 +14,8 @@ import numpy as np
 
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.live.agreement import Agreement
-from asrloop.speech.detector import WINDOW as FRAME
-from asrloop.speech.detector import windows_in as _frames
+from asrloop.speech.detector import FRAME
+from asrloop.speech.detector import frames_in as _frames
 
 PAD = _frames(0.32)
 """Audio before the speech that belongs to a segment."""

@@ -1,1 +1,1 @@
-"""Where speech is in audio, and what is no transcript of it: silence that was given words, a phrase repeated without end."""
+"""Finds speech in audio, cuts recordings into windows, joins their texts, and finds output that is no transcript."""

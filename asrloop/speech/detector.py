@@ -1,4 +1,4 @@
-"""The Silero voice activity detector, version 6.2 (MIT): how probable speech is in each 32 ms of 16 kHz audio."""
+"""The Silero voice activity detector, version 6.2 (MIT): gives the probability of speech for each 32 ms of 16 kHz audio."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +11,15 @@ from asrloop.audio import SAMPLE_RATE
 from asrloop.onnx_files.sessions import open_graph
 from asrloop.wheels import DETECTOR
 
-WINDOW = 512
-"""Samples that one probability is about."""
+FRAME = 512
+"""Samples of one frame, 32 ms: the detector gives one probability for each."""
 
 _CONTEXT = 64
-"""Samples before each window that the network sees as well."""
+"""Samples before each frame that the network sees as well."""
 
 
 class Heard(NamedTuple):
-    """What the detector remembers of the audio so far; give it back with the samples that follow."""
+    """State of the detector after some audio; pass it in with the samples that follow."""
 
     last: NDArray[np.float32]
     """f32 [64]"""
@@ -31,15 +31,15 @@ class Heard(NamedTuple):
 
 
 Detector = Callable[[NDArray[np.float32], Heard], tuple[NDArray[np.float32], Heard]]
-"""What a SpeechDetector is to those who use it."""
+"""The call of a SpeechDetector, so that a test can stand in for it."""
 
 NOTHING = Heard(np.zeros(_CONTEXT, np.float32), *np.zeros((2, 1, 1, 128), np.float32))
-"""Before the first sample."""
+"""State before the first sample."""
 
 
-def windows_in(seconds: float) -> int:
-    """How many windows so many seconds are."""
-    return round(seconds * SAMPLE_RATE / WINDOW)
+def frames_in(seconds: float) -> int:
+    """Return the nearest number of frames."""
+    return round(seconds * SAMPLE_RATE / FRAME)
 
 
 class SpeechDetector:
@@ -52,16 +52,19 @@ class SpeechDetector:
         self._graph = open_graph(path, threads=1)
 
     def __call__(self, samples: NDArray[np.float32], before: Heard = NOTHING) -> tuple[NDArray[np.float32], Heard]:
-        """A probability for each window of ``samples`` (f32 [N], N >= 1; the last is filled up with silence), f32 [windows]."""
-        count = -(-samples.size // WINDOW)
-        audio = np.zeros(_CONTEXT + count * WINDOW, np.float32)
+        """Return a probability for each frame of ``samples``, f32 [frames], and the state behind them.
+
+        ``samples`` are f32 [N], N >= 1; the last frame is filled up with silence.
+        """
+        count = -(-samples.size // FRAME)
+        audio = np.zeros(_CONTEXT + count * FRAME, np.float32)
         audio[:_CONTEXT] = before.last
         audio[_CONTEXT : _CONTEXT + samples.size] = samples
-        windows = np.lib.stride_tricks.sliding_window_view(audio, _CONTEXT + WINDOW)[::WINDOW]
-        outputs = self._graph({"input": np.ascontiguousarray(windows), "h": before.h, "c": before.c})
+        frames = np.lib.stride_tricks.sliding_window_view(audio, _CONTEXT + FRAME)[::FRAME]
+        outputs = self._graph({"input": np.ascontiguousarray(frames), "h": before.h, "c": before.c})
         return outputs["speech_probs"], Heard(audio[-_CONTEXT:], outputs["hn"], outputs["cn"])
 
 
 def open_detector(directory: Path) -> SpeechDetector:
-    """Of the prepared model in ``directory``. Raises FileNotFoundError for one made before there was a detector."""
+    """Open the detector of the prepared model in ``directory``. Raises FileNotFoundError when the model is too old to have one."""
     return SpeechDetector(directory / DETECTOR)

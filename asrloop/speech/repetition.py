@@ -1,20 +1,19 @@
-"""Endless repetition: a decoder that feeds on its own words says one phrase over and over. Policy only: token ids, no model."""
+"""Finds endless repetition: a decoder that follows its own output can loop over one phrase. Policy only: token ids, no model."""
 
 from collections.abc import Sequence
 
 PHRASE = 24
-"""Most tokens of a phrase."""
+"""Longest phrase, in tokens."""
 
 TIMES, OVER = 4, 12
-"""A phrase is repeated without end when it stands at least so often in a row, over at least so many tokens. People repeat
-themselves too: "never, never, never" and "nine nine nine nine" stay."""
+"""A loop is a phrase that stands at least TIMES in a row, over at least OVER tokens. People repeat themselves too: "never, never,
+never" and "nine nine nine nine" stay."""
 
 
 def kept(tokens: Sequence[int]) -> int | None:
-    """How many of ``tokens`` stay when they end in an endless repetition, its first occurrence among them; None when they do not.
+    """Return how many of ``tokens`` to keep when they end in a loop: all up to the end of its first phrase. None without a loop.
 
-    Asked after every token, it answers as soon as there is one. The shortest phrase decides, and what came before its
-    first occurrence stays.
+    Call it after every token to find a loop as soon as there is one. The shortest phrase that loops decides.
     """
     end = len(tokens)
     for phrase in range(1, min(PHRASE, end // TIMES) + 1):

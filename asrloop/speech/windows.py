@@ -1,6 +1,6 @@
-"""Cuts a recording into windows of speech while it comes in: at long pauses, else at the best pause that a window offers.
+"""Cuts a recording into windows of speech as it arrives: at long pauses, else at the best pause within the longest window.
 
-Policy on how probable speech is in each frame of 32 ms. Holds no more audio than one window and half a second ahead of it.
+Decides by the probability of speech in each frame of 32 ms. Holds no more audio than one window and half a second ahead of it.
 """
 
 from typing import NamedTuple
@@ -9,65 +9,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.speech.detector import NOTHING, Detector
-from asrloop.speech.detector import WINDOW as FRAME
-from asrloop.speech.detector import windows_in as _frames
+from asrloop.speech.detector import FRAME, NOTHING, Detector
+from asrloop.speech.detector import frames_in as _frames
 from asrloop.speech.gate import PEAK, SILENCE, is_hum
 
 ON, OFF = 0.5, 0.2
-"""Speech is a run of frames that are at least this probable (``OFF``), one of which is at least that probable (``ON``)."""
+"""Speech is a run of frames with a probability of at least OFF, one of them at least ON."""
 
 LONG_PAUSE = _frames(1.0)
-"""A pause of that length ends a window, however short that is. What is shorter stays inside, where it helps the model."""
+"""A pause of this length ends a window, however short the window is. Shorter pauses stay inside, where they help the model."""
 
 LEAST_PAUSE = 2
-"""Frames of the shortest pause that is better to cut at than a hard cut."""
+"""Shortest pause, in frames, that is a better place to cut than the middle of speech."""
 
 PAD = _frames(0.32)
-"""Audio that is kept before and behind the speech of a window, at most half the pause."""
+"""Frames that are kept before and behind the speech of a window, at most half the pause."""
 
 OVERLAP = _frames(3.0)
-"""How far a window goes back behind a hard cut. A model hears the last words before a cut worst: with 1 s a fifth of all words
-around it were lost, with 3 s next to none."""
+"""Frames before a hard cut that the next window repeats. Models hear the last words before a cut worst: with 1 s a fifth of the
+words around it were lost, with 3 s next to none."""
 
 AROUND = _frames(0.5)
-"""The loudest frame so near decides the gain with which a frame is listened to: a quiet speaker after a loud one is heard."""
+"""The gain of a frame follows the loudest frame within this many, so that a quiet speaker after a loud one is heard."""
 
 RANGE = 10 ** (-50 / 20)
-"""Of the loudest frame so far; below it nothing is made louder."""
+"""Share of the loudest peak so far. Quieter frames get no more gain than frames of this level."""
 
 
 class Window(NamedTuple):
-    """A piece of a recording that is decoded by itself."""
+    """Part of a recording that is decoded on its own."""
 
     start: int
-    """Its first sample, counted from the start of the recording."""
+    """Index of its first sample in the recording."""
 
     samples: Samples
     """f32 [N], 16 kHz."""
 
     overlap: int = 0
-    """How many of its first samples the window before has as well."""
+    """Number of its first samples that the previous window has as well."""
 
 
 class Cutter:
-    """One recording's. ``push`` and ``finish`` return the windows that are complete, in order; only pauses lie between them."""
+    """Cuts one recording. ``push`` and ``finish`` return the windows that are complete, in order; only pauses lie between them."""
 
     def __init__(self, detector: Detector, target_seconds: float, max_seconds: float) -> None:
-        """Where there is no long pause the longest one from ``target_seconds`` to ``max_seconds`` is taken; if there is none
-        the longest from half the target on; and if there is none at all, the cut is hard."""
+        """Without a long pause, cut at the longest pause between ``target_seconds`` and ``max_seconds``, else at the longest from
+        half the target on, else hard at ``max_seconds``."""
         self._detector = detector
         self._heard = NOTHING
         self._target = _frames(target_seconds)
         self._longest = int(max_seconds * SAMPLE_RATE) // FRAME - 2 * PAD
         self._audio = np.zeros(0, np.float32)
-        """What is still needed; its first sample is ``_start``."""
+        """Samples that are still needed; ``_start`` is the index of the first in the recording."""
         self._start = 0
         self._overlap = 0
         self._peaks = np.zeros(0, np.float32)
         """Greatest magnitude of each whole frame of ``_audio``."""
         self._probabilities = np.zeros(0, np.float32)
-        """Of the frames that were listened to: all but those whose surroundings are not complete."""
+        """Probability of speech in each frame, up to the last AROUND frames, whose gain is not known yet."""
         self._loudest = SILENCE / RANGE
 
     def push(self, samples: Samples) -> list[Window]:
@@ -77,7 +76,7 @@ class Cutter:
         return self._windows(last=False)
 
     def finish(self) -> list[Window]:
-        """There is no more audio."""
+        """Return the last windows."""
         self._audio = np.pad(self._audio, (0, -self._audio.size % FRAME))
         self._listen(self._audio.size // FRAME)
         return self._windows(last=True)
@@ -105,7 +104,7 @@ class Cutter:
         return windows
 
     def _next(self, *, last: bool) -> Window | None:
-        """The next window, taken out of the audio; None when more must be heard, or nothing is left."""
+        """Take the next window out of the audio; None when more audio is needed or nothing is left."""
         known = self._probabilities.size
         speech = _speech(self._probabilities)
         if not speech:
@@ -160,7 +159,7 @@ class Cutter:
 
 
 def _speech(probabilities: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Runs of frames with speech: the first frame of each, and the first behind it."""
+    """Return runs of frames with speech: the first frame of each, and the first behind it."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], probabilities >= OFF, [False]]).astype(np.int8)))
     runs = edges.reshape(-1, 2).tolist()
     return [(begin, end) for begin, end in runs if probabilities[begin:end].max() >= ON]

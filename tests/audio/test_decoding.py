@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from asrloop.audio import decoding
-from asrloop.audio.decoding import Decoded, FileDecoder
-from asrloop.audio.pcm import Samples
+from asrloop.audio import decoding, relay
+from asrloop.audio.decoding import FileDecoder, FileHead
+from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Samples
+from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
+from tests.audio import zoo
 from tests.conftest import eventually
 
-Results = list[list[Decoded] | RequestError]
+Results = list[list[FileHead] | RequestError]
 
 
 @pytest.fixture
@@ -84,3 +86,51 @@ def test_closing_answers_what_waits(gate: threading.Event) -> None:
     decoder.close()
     assert len(results) == 10
     assert all(isinstance(result, EngineClosed) for result in results)
+
+
+FORTY_SECONDS = 40 * SAMPLE_RATE
+
+
+@pytest.fixture(scope="module")
+def long_file() -> bytes:
+    return zoo.encoded(np.zeros(FORTY_SECONDS, np.float32), SAMPLE_RATE, "FLAC", "PCM_16")
+
+
+def test_a_long_file_takes_one_place_until_its_rest_is_sent(long_file: bytes) -> None:
+    decoder, all_are_in = FileDecoder(AudioSettings()), threading.Event()
+    opened: list[LongAudio] = []
+
+    def answered(result: list[FileHead] | RequestError) -> None:
+        assert isinstance(result, list)
+        opened.extend(incoming(one.rest, one.samples, one.seconds) for one in result)
+        assert all_are_in.wait(10)
+
+    decoder.submit([long_file] * 2, None, answered)
+    assert eventually(lambda: len(opened) == 2)
+    for _ in range(63):
+        decoder.submit([long_file], None, answered)
+    all_are_in.set()
+    assert eventually(lambda: len(opened) == 65)
+    time.sleep(0.1)  # all are answered, and no rest is read
+    with pytest.raises(Overloaded, match="64 files are being decoded or wait"):
+        decoder.submit([long_file], None, answered)
+
+    for long in opened:
+        assert sum(block.size for block in long.blocks) == FORTY_SECONDS
+    assert eventually(lambda: decoder._taken == 0)
+    decoder.close()
+
+
+def test_a_file_waits_for_its_reader_as_long_as_it_was_told_to(
+    long_file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "STALL_SECONDS", 0.2)
+    decoder, results = FileDecoder(AudioSettings(), stall_seconds=10), Results()
+    decoder.submit([long_file], None, results.append)
+    assert eventually(lambda: len(results) == 1)
+    assert isinstance(results[0], list)
+    (file,) = results[0]
+    long = incoming(file.rest, file.samples, file.seconds)
+    time.sleep(0.6)
+    assert sum(block.size for block in long.blocks) == FORTY_SECONDS
+    decoder.close()

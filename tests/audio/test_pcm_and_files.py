@@ -100,11 +100,43 @@ def test_only_the_valid_part_of_a_row_is_copied_and_checked() -> None:
         (np.zeros((1, 10)), [-5], "WAV_LENS is -5"),
         (np.zeros((1, 10)), [11], "WAV_LENS is 11"),
         (np.full((1, 10), np.inf), None, "WAV holds inf at sample 0: all samples must be finite"),
+        (np.array([[0, 1, np.nan]]), None, "WAV holds nan at sample 2: all samples must be finite"),
+        (np.array([[0, 1, -np.inf, 3]]), [3], "WAV holds -inf at sample 2: all samples must be finite"),
+        (
+            np.array([[0, 3.4e38, -3.4e38]]),
+            None,
+            r"WAV holds 3.4e\+38 at sample 1: the limit is 1000; send samples in -1..1",
+        ),
+        (
+            np.array([[-1001, 0]]),
+            None,
+            "WAV holds -1001 at sample 0: the limit is 1000; .*16-bit ones divided by 32768",
+        ),
     ],
 )
 def test_odd_pcm_is_refused(wav: NDArray[np.float64], lengths: list[int] | None, message: str) -> None:
     with pytest.raises(InvalidAudio, match=rf"\[invalid_audio\] {message}"):
         pcm(wav.astype(np.float32), lengths)
+
+
+def test_a_recording_far_over_full_scale_is_taken() -> None:
+    assert pcm(np.array([[1000, -1000]], np.float32))[0].tolist() == [1000, -1000]
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_file_of_numbers_that_are_no_audio_is_refused(rate: int) -> None:
+    samples = np.zeros((rate * 5, 2), np.float32)
+    samples[rate * 9 // 2] = 3.4e38, -3.4e38  # their mean is 0
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="WAV", subtype="FLOAT")
+    with pytest.raises(InvalidAudio, match=rf"AUDIO holds 3.4e\+38 at sample {rate * 9}: the limit is 1000"):
+        audio.from_file(buffer.getvalue(), max_seconds=10)
+
+
+def test_16_bit_samples_become_floats() -> None:
+    samples = audio.from_int16(np.array([[-32_768, 0, 16_384]], np.int16))
+    assert samples.dtype == np.float32
+    assert samples.tolist() == [[-1, 0, 0.5]]
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 32_000, 44_100, 48_000])

@@ -1,6 +1,7 @@
 """The rest of a long file goes from one process to the other bit by bit, with its errors, and at the reader's pace."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -77,6 +78,27 @@ def test_the_reader_sets_the_pace_and_may_leave() -> None:
     long.close()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_reader_that_reads_late_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "STALL_SECONDS", 0.2)
+    rest = [np.full(16_000, number, np.float32) for number in range(20)]
+    outlet = Outlet(stall_seconds=10)
+    threading.Thread(target=outlet.send, args=(rest,), daemon=True).start()
+    long = incoming(outlet.handle, HEAD, 0)
+    time.sleep(0.6)
+    assert np.array_equal(np.concatenate([*long.blocks]), np.concatenate([HEAD, *rest]))
+
+
+def test_a_reader_that_reads_nothing_for_too_long_is_given_up() -> None:
+    outlet = Outlet(stall_seconds=0.1)
+    thread = threading.Thread(target=outlet.send, args=([HEAD] * 20,), daemon=True)
+    thread.start()
+    long = incoming(outlet.handle, HEAD, 0)
+    thread.join(5)
+    assert not thread.is_alive()
+    with pytest.raises(DecodeFailed, match="send it again"):
+        list(long.blocks)
 
 
 def test_closing_wakes_a_reader_on_another_thread() -> None:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.speech.detector import WINDOW as FRAME
-from asrloop.speech.detector import Heard
+from asrloop.speech.detector import FRAME, Heard
 from asrloop.speech.windows import OVERLAP, PAD, Cutter, Window
 
 TARGET, LONGEST = 10.0, 15.0

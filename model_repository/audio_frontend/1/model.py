@@ -1,5 +1,5 @@
-"""Audio files in: each becomes clean 16 kHz samples, or its request gets an error. In a process of its own: what strangers
-send may crash a parser, and must not take the engine along."""
+"""Decodes audio files to clean 16 kHz samples, or answers with an error. Runs in a process of its own: an untrusted file may
+crash a parser, and the engine must survive that."""
 
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
@@ -12,7 +12,8 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from asrloop import config
-from asrloop.audio.decoding import Decoded, FileDecoder
+from asrloop.audio.decoding import FileDecoder, FileHead
+from asrloop.audio.relay import STALL_SECONDS
 from asrloop.engine.options import parsed
 from asrloop.errors import RequestError
 from asrloop.tritonmodel.calls import parameters_of, tensors_of
@@ -20,15 +21,20 @@ from asrloop.tritonmodel.reply import Reply
 
 
 class TritonPythonModel:
-    """Takes requests on and answers them late, from the decoder's threads."""
+    """Takes requests at once and answers them later, from the decoder's threads."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Start the threads."""
-        # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.
-        self.decoder = FileDecoder(config.load().audio, on_bug=lambda: os._exit(70))
+        settings = config.load()
+        self.decoder = FileDecoder(
+            settings.audio,
+            # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.
+            on_bug=lambda: os._exit(70),
+            # The loop reads nothing of a long file while it waits for its turn.
+            stall_seconds=settings.engine.queue_timeout_seconds + STALL_SECONDS,
+        )
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
-        """Submit each request; its files are copied, for inputs die when this returns."""
+        """Submit each request with copies of its files: inputs are freed when this returns."""
         for request in requests:
             reply = Reply(pb_utils, request)
             try:
@@ -40,22 +46,21 @@ class TritonPythonModel:
         """Hand the files of a request to the decoder. Raises RequestError."""
         parsed(
             parameters_of(request)
-        )  # the loop refuses what it cannot honour; here goes what nobody knows, before any work
+        )  # refuses unknown parameters before any work; the loop knows what its model can honour
         (files,) = (tensor.reshape(-1).tolist() for tensor in tensors_of(request).values())
         timeout = request.timeout()  # microseconds; 0 when the caller set none
         deadline = self.decoder.clock() + timeout / 1e6 if timeout else None
 
-        def answer(result: list[Decoded] | RequestError) -> None:
+        def answer(result: list[FileHead] | RequestError) -> None:
             reply.end(result if isinstance(result, RequestError) else tensors(result, deadline))
 
         self.decoder.submit(files, deadline, answer)
 
     def finalize(self) -> None:
-        """Answer what is left and end the threads."""
         self.decoder.close()
 
 
-def tensors(result: Sequence[Decoded], deadline: float | None) -> dict[str, NDArray[Any]]:
+def tensors(result: Sequence[FileHead], deadline: float | None) -> dict[str, NDArray[Any]]:
     """Return SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1].
 
     Of a long file SAMPLES has the beginning; REST string [B, 1] names the relay of the rest, REST_SECONDS f32 [B, 1] is the length

@@ -12,7 +12,7 @@ from asrloop_client import AsrClient, AsrError
 from asrloop import config
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.cli import one_line_errors
-from asrloop.speech.detector import WINDOW, SpeechDetector, open_detector
+from asrloop.speech.detector import FRAME, SpeechDetector, open_detector
 from asrloop_bench.checkout import PREPARED, ROOT
 from asrloop_bench.figures import accuracy
 from asrloop_bench.figures.accuracy import Reference
@@ -104,7 +104,7 @@ def recording(
     for part, (begin, _) in zip(parts, whole.speech, strict=True):
         heard = np.flatnonzero(detector(part)[0] >= SPEECH)
         if heard.size:
-            first, last = int(heard[0]) * WINDOW, min(part.size, (int(heard[-1]) + 1) * WINDOW)
+            first, last = int(heard[0]) * FRAME, min(part.size, (int(heard[-1]) + 1) * FRAME)
             speech.append((begin + first / SAMPLE_RATE, begin + last / SAMPLE_RATE))
     return Recording(whole.samples, speech, " ".join(one.text for one in chosen))
 

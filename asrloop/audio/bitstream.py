@@ -1,4 +1,4 @@
-"""One encoded stream inside a file: the bytes that a decoder shall see, and how many samples must come out of them."""
+"""One encoded stream inside a file: the bytes that the decoder reads, and the number of samples that it must give."""
 
 import io
 from bisect import bisect_right
@@ -11,36 +11,34 @@ from typing_extensions import Buffer
 from asrloop.errors import InvalidAudio
 
 Check = Callable[[], None]
-"""Called between pieces of work; raises a RequestError when the work shall stop."""
+"""Called between pieces of work; raises a RequestError to stop the work."""
 
 CHECK_EVERY = 4096
 """Frames or pages between two calls of a Check."""
 
 
-class Stream(NamedTuple):
-    """What one decoder reads from start to end."""
+class Bitstream(NamedTuple):
+    """Bytes that one decoder reads from start to end."""
 
     pieces: Sequence[memoryview]
     """Bytes of the file, or a header made here, in order. Nothing is copied."""
 
     frames: int | None = None
-    """Samples per channel that the container says or that were counted; None when the decoder knows."""
+    """Samples per channel by the container's header or by count; None to take the decoder's number."""
 
     slack: int = 0
-    """How many of them may be missing: what an MP3 decoder drops at the start."""
+    """Frames that may be missing: an MP3 decoder drops some at the start."""
 
     @property
     def size(self) -> int:
-        """Bytes of all pieces."""
         return sum(map(len, self.pieces))
 
     def open(self) -> "Pieces":
-        """A seekable file of the pieces."""
         return Pieces(self.pieces)
 
 
 class Pieces(io.RawIOBase):
-    """Several buffers read as one file."""
+    """A seekable file that is made of several buffers."""
 
     def __init__(self, pieces: Sequence[memoryview]) -> None:
         self._pieces = pieces
@@ -48,25 +46,21 @@ class Pieces(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
         return True
 
     def tell(self) -> int:
-        """Bytes from the start."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a byte; before the start is the start."""
+        """Go to a byte; a place before the start becomes the start."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._starts[-1]}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fill ``buffer`` as far as there are bytes."""
         target = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(target) and self._position < self._starts[-1]:
@@ -80,5 +74,5 @@ class Pieces(io.RawIOBase):
 
 
 def cut_short(said: str, found: str) -> InvalidAudio:
-    """The error for a file that ends before its own header says."""
+    """Make the error for a file that ends before its header says."""
     return InvalidAudio(f"AUDIO is cut short: {said}, {found}; send the whole file")
