@@ -108,6 +108,7 @@ PARAMETERS: Mapping[str, Parameter] = {
 }
 """Every parameter by name. One that is not served yet is refused unless its value asks for nothing."""
 
+_KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 _TRITONS = {
     "id",
     "timeout",
@@ -156,7 +157,7 @@ def _checked(name: str, value: object, door: Door) -> Any:
     parameter = PARAMETERS[name]
     typed = _typed(value, parameter.kind)
     if typed is None:
-        raise InvalidOption(f"{name} is {value!r:.80}: send a {parameter.kind.__name__} ({parameter.meaning})")
+        raise InvalidOption(f"{name} is {value!r:.80}: send {_KINDS[parameter.kind]} ({parameter.meaning})")
     if not parameter.served and typed not in parameter.neutral:
         raise InvalidOption(
             f"{name} is {value!r:.80}: this server does not serve it ({parameter.meaning}); leave it out"

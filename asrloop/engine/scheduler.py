@@ -62,7 +62,7 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """True when no utterance is left."""
-        return not self.everyone() and not self.ending
+        return not self.everyone()
 
     def check_room(self, rows: int, to_be_cut: int = 0) -> None:
         """Raise Overloaded when the inbox has no room for ``rows`` recordings now, InvalidAudio when it never will.

@@ -151,6 +151,7 @@ def engine(family: CountingFamily) -> Iterator[Engine]:
     yield engine
     family.gate.set()
     engine.close()
+    assert not any(family.taken.values()), "the family hears of the end of every row"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("asrloop-")]
 
 
@@ -361,7 +362,7 @@ def test_cancelling_by_key_ends_those_with_the_key(engine: Engine) -> None:
     assert eventually(lambda: len(engine.scheduler.running) == 3)
     assert engine.cancel("mine") == 2
     assert set(caller.wait(2)) == set(mine)
-    assert not yours.is_finished
+    assert yours not in caller.replies
     assert engine.cancel("mine") == 0
     assert engine.cancel("yours") == 1
 
@@ -463,7 +464,7 @@ def test_what_is_no_key_ends_nothing(engine: Engine, key: object) -> None:
     assert eventually(lambda: engine.scheduler.running)
     assert engine.cancel(key) == 0
     time.sleep(0.05)
-    assert not request.is_finished
+    assert request not in caller.replies
 
 
 def test_a_cancel_that_overtakes_its_request_reaches_it(engine: Engine) -> None:
@@ -650,3 +651,48 @@ def test_whoever_is_still_listened_to_holds_no_slot_and_keeps_its_deadline() -> 
     assert tokens(patient) == [10, 11, 12]
     assert scheduler.is_idle
     engine.close()
+
+
+def test_the_family_hears_of_every_end_with_the_tokens_that_stay() -> None:
+    class Repeating(CountingFamily):
+        def step(self, slots: Sequence[int]) -> list[Emission]:
+            return [
+                one._replace(tokens=[7]) if self.rows[slot][0] == 50 else one
+                for slot, one in zip(slots, super().step(slots), strict=True)
+            ]
+
+    family = Repeating()
+    engine = Engine(family, Scheduler(slots=8, inbox=8, queue_timeout=WAIT))
+    caller = Caller(engine)
+    caller.submit((10, 2), (20, CUT), (50, 100))
+    caller.submit((30, 13))
+    caller.wait(4)
+    caller.submit((40, 10**9), key="k" * 16)
+    assert eventually(lambda: engine.scheduler.running)
+    assert engine.cancel("k" * 16) == 1
+    caller.wait(5)
+    caller.submit((60, 10**9))
+    assert eventually(lambda: engine.scheduler.running)
+    engine.close()
+    assert sorted(family.ended) == [[], [], [], [7], [10, 11], list(range(20, 20 + CUT))]
+
+
+def test_what_only_the_end_tells_is_in_the_transcript_and_a_failing_end_fails_its_request_alone() -> None:
+    class Telling(CountingFamily):
+        def finish(self, slot: int, kept: Sequence[int]) -> Ended:
+            super().finish(slot, kept)
+            if kept[0] == 20:
+                raise RuntimeError("no alignment")
+            return Ended("nl", [0.5 * number for number in range(len(kept))])
+
+    family = Telling()
+    engine = Engine(family, Scheduler(slots=2, inbox=8, queue_timeout=WAIT))
+    caller = Caller(engine)
+    healthy, failing, late = caller.submit((10, 2), (20, 2), (30, 1))
+    caller.wait(3)
+    engine.close()
+    (heard,) = healthy.transcripts(family)
+    assert (heard.language, heard.times) == ("nl", [0.0, 0.5])
+    assert [word.times for word in heard.words] == [(0.0, 0.0), (0.5, 0.5)]
+    assert "[failed] the end of decoding failed: no alignment" in str(failing.error)
+    assert late.error is None

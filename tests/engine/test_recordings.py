@@ -57,6 +57,7 @@ def engine(family: CountingFamily) -> Iterator[Engine]:
     yield engine
     family.gate.set()
     engine.close()
+    assert not any(family.taken.values()), "the family hears of the end of every row"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("asrloop-")]
 
 

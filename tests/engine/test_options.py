@@ -1,0 +1,94 @@
+"""Parameters of requests: what is known is parsed once, what is not is refused with what is possible, what is Triton's passes."""
+
+from typing import Any
+
+import pytest
+
+from asrloop.config import Lengths
+from asrloop.engine.family import FamilyInfo
+from asrloop.engine.options import DEFAULTS, PARAMETERS, Door, Options, parameters_of, parsed
+from asrloop.errors import InvalidOption
+
+def refusal(given: dict[str, Any], door: Door) -> str:
+    """The message of the refusal; "" for none."""
+    try:
+        parsed(given, door)
+    except InvalidOption as error:
+        return str(error)
+    return ""
+
+
+ENGLISH = FamilyInfo(Lengths(10, 15))
+MANY = FamilyInfo(Lengths(10, 30), languages=("en", "de", "zh"), tasks=("transcribe", "translate"))
+
+
+@pytest.mark.parametrize(
+    ("given", "info", "options"),
+    [
+        ({}, ENGLISH, DEFAULTS),
+        ({"language": "en"}, ENGLISH, Options("en")),
+        ({"language": "en-US"}, ENGLISH, Options("en")),
+        ({"language": "EN_gb"}, ENGLISH, Options("en")),
+        ({"language": "auto"}, MANY, DEFAULTS),
+        ({"language": ""}, MANY, DEFAULTS),
+        ({"language": "zh-Hant-TW", "task": "translate"}, MANY, Options("zh", "translate")),
+        (
+            {"task": "transcribe", "word_times": False, "diarize": "false", "key_terms": "", "prompt": ""},
+            ENGLISH,
+            DEFAULTS,
+        ),
+        ({"sample_rate": 8000, "cancel_key": "k" * 16}, ENGLISH, DEFAULTS),
+    ],
+)
+def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, options: Options) -> None:
+    assert parsed(given, info=info) == options
+    assert parsed(parameters_of(options), info=info) == options
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"language": "de"}, "language is 'de': the served model has en; send one of these, or auto"),
+        ({"language": "english"}, "language is 'english': send an ISO 639-1 code such as en, or auto"),
+        ({"language": 5}, "language is 5: send text"),
+        ({"task": "translate"}, "task is 'translate': the served model can transcribe"),
+        ({"langauge": "en"}, "langauge is no parameter here: do you mean language"),
+        ({"sampel_rate": 8000}, "do you mean sample_rate"),
+        ({"xyz": 1}, "xyz is no parameter here: known are cancel, cancel_key, diarize,"),
+        ({"word_times": True}, "word_times is True: this server does not serve it"),
+        ({"word_times": "maybe"}, "word_times is 'maybe': send true or false"),
+        ({"diarize": "true"}, "diarize is 'true': this server does not serve it"),
+        ({"key_terms": "Szczecin"}, "key_terms is 'Szczecin': this server does not serve it"),
+        ({"key_terms_boost": 2}, "key_terms_boost is 2: this server does not serve it"),
+        ({"speakers": True}, "speakers is True: send a whole number"),
+        ({"prompt": "x" * 1000}, "prompt is 'x+: this server does not serve it"),
+        ({"turn_detection": "silence"}, "turn_detection is no parameter here"),
+        ({"end_segment": True}, "end_segment is no parameter here"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=rf"^\[invalid_option\] .*{message}"):
+        parsed(given, info=ENGLISH)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["timeout", "priority", "sequence_id", "sequence_start", "sequence_end", "triton_enable_empty_final_response",
+     "binary_data_output", "x-request-id", "traceparent", "Authorization", "user-agent"],
+)  # fmt: skip
+def test_what_triton_reserves_or_forwards_passes(name: str) -> None:
+    for door in Door:
+        assert parsed({name: "anything"}, door, ENGLISH) == DEFAULTS
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("door", list(Door))
+def test_every_parameter_has_its_doors(name: str, door: Door) -> None:
+    said = refusal({name: ""}, door)
+    assert ("no parameter here" in said) == (door not in PARAMETERS[name].doors)
+
+
+def test_without_a_model_at_hand_names_and_kinds_are_checked() -> None:
+    assert parsed({"language": "de", "task": "translate"}) == Options("de", "translate")
+    with pytest.raises(InvalidOption, match="task is 'sing': the served model can transcribe, translate"):
+        parsed({"task": "sing"})
