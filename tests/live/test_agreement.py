@@ -1,5 +1,6 @@
 """Stable words only grow, and only by what decodings agree on and are sure of."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from asrloop.live.agreement import Agreement
 def after(*texts: str, each: float = 1.0) -> Agreement:
     agreement = Agreement()
     for text in texts:
-        agreement.take(text, [each] * len(text.split()))
+        agreement.take(text.split(), [each] * len(text.split()))
     return agreement
 
 
@@ -32,27 +33,32 @@ def test_what_decodings_are_less_sure_of_needs_more_of_them() -> None:
 def test_nothing_behind_an_unsure_word_is_stable() -> None:
     agreement = Agreement()
     for _ in range(5):
-        agreement.take("it was the best of times", [1.0, 0.9, 0.3, 1.0, 1.0, 1.0])
+        agreement.take(["it", "was", "the", "best", "of", "times"], [1.0, 0.9, 0.3, 1.0, 1.0, 1.0])
     assert agreement.stable == ["it", "was"]
 
 
-def test_a_word_whose_probability_is_not_known_is_not() -> None:
+def test_words_and_probabilities_that_do_not_fit_are_a_bug_and_no_silence() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Agreement().take(["it", " was", " the"], [1.0, 1.0])
+
+
+def test_words_without_spaces_become_stable_as_others_do() -> None:
     agreement = Agreement()
-    for _ in range(9):
-        agreement.take("it was the best", [1.0, 1.0])
-    assert agreement.stable == ["it", "was"]
+    for _ in range(3):
+        agreement.take(["今", "天", "好"], [1.0] * 3)
+    assert ("".join(agreement.stable), "".join(agreement.tail)) == ("今天", "好")
 
 
 def test_nothing_of_a_repetition_becomes_stable_nor_counts() -> None:
     agreement = after(*["no no no no"] * 2)
-    agreement.take("no no no no", None)
-    agreement.take("no no no no", [1.0] * 4)
+    agreement.take(["no", "no", "no", "no"], None)
+    agreement.take(["no", "no", "no", "no"], [1.0] * 4)
     assert agreement.stable == []
 
 
 def test_the_last_decoding_is_stable_behind_what_is() -> None:
     agreement = after(*["it was the best"] * 3)
-    agreement.finish("it is the best of times")
+    agreement.finish(["it", "is", "the", "best", "of", "times"])
     assert " ".join(agreement.stable) == "it was the best of times"
     assert agreement.tail == []
 
@@ -64,9 +70,9 @@ texts = st.lists(st.lists(st.sampled_from(["a", "b", "c,"]), max_size=6).map(" "
 def test_stable_words_are_never_taken_back(decodings: list[str], each: float, last: str) -> None:
     agreement, before = Agreement(), ""
     for text in decodings:
-        agreement.take(text, [each] * len(text.split()))
+        agreement.take(text.split(), [each] * len(text.split()))
         now = " ".join(agreement.stable)
         assert now.startswith(before)
         before = now
-    agreement.finish(last)
+    agreement.finish(last.split())
     assert " ".join(agreement.stable).startswith(before)

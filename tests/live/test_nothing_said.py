@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.live.stream import FRAME, Stream
+from asrloop.live.segmenter import FRAME, Segmenter
 from asrloop.live.voice import Voice
 from asrloop.speech.detector import open_detector
 
@@ -47,7 +47,7 @@ SOUNDS = {
 
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_nothing_is_decoded_and_nothing_kept(model_repository: Path, sound: str) -> None:
-    stream = Stream(Voice(open_detector(model_repository / "asr_stream" / "1")), 10.0, 15.0)
+    stream = Segmenter(Voice(open_detector(model_repository / "asr_stream" / "1")), 10.0, 15.0)
     second = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     for start in range(SECONDS):
         stream.hear(SOUNDS[sound](start + second).astype(np.float32))

@@ -9,12 +9,13 @@ import pytest
 
 from asrloop.audio import Samples
 from asrloop.config import LiveSettings
+from asrloop.engine.options import DEFAULTS, Options
 from asrloop.errors import BadSequence, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.metrics import LiveMetrics
-from asrloop.live.stream import FILL, Decoded, Decoding, Event, Stream
+from asrloop.live.segmenter import FILL, Decoding, Event, Hypothesis, Segmenter
 from asrloop.live.streams import TRIES, Streams
 from tests.conftest import eventually
-from tests.live.test_stream import audio, counting, voice
+from tests.live.test_segmenter import audio, counting, voice
 
 SETTINGS = LiveSettings(streams=3, idle_seconds=5.0, backlog_seconds=100.0)
 
@@ -49,8 +50,10 @@ Open = Callable[..., Streams]
 def opened() -> Iterator[Open]:
     made: list[Streams] = []
 
-    def make(decode: Callable[[Decoding], Decoded] = counting, settings: LiveSettings = SETTINGS) -> Streams:
-        streams = Streams(lambda: Stream(voice, 4.0, 8.0), decode, settings, LiveMetrics(lambda: 0))
+    def make(decode: Callable[[Decoding], Hypothesis] = counting, settings: LiveSettings = SETTINGS) -> Streams:
+        streams = Streams(
+            lambda: Segmenter(voice, 4.0, 8.0), lambda decoding, _: decode(decoding), settings, LiveMetrics(lambda: 0)
+        )
         made.append(streams)
         return streams
 
@@ -121,7 +124,7 @@ def test_who_left_or_is_silent_for_too_long_is_ended(opened: Open) -> None:
 def test_a_stream_that_is_far_ahead_is_ended(opened: Open) -> None:
     gate = threading.Event()
 
-    def slow(decoding: Decoding) -> Decoded:
+    def slow(decoding: Decoding) -> Hypothesis:
         gate.wait(10)
         return counting(decoding)
 
@@ -142,7 +145,7 @@ def test_a_full_engine_is_asked_again_and_an_error_ends_one_stream(
     monkeypatch.setattr("asrloop.live.streams.PAUSE_SECONDS", 0.01)
     refused = 0
 
-    def busy(decoding: Decoding) -> Decoded:
+    def busy(decoding: Decoding) -> Hypothesis:
         nonlocal refused
         if refused < TRIES - 1:
             refused += 1
@@ -162,7 +165,7 @@ def test_a_full_engine_is_asked_again_and_an_error_ends_one_stream(
 
 
 def test_a_bug_ends_one_stream(opened: Open) -> None:
-    streams = opened(lambda _: Decoded(None))  # type: ignore[arg-type]  # what the bug gives
+    streams = opened(lambda _: Hypothesis(None))  # type: ignore[arg-type]  # what the bug gives
     ear = play(streams, "a")
     assert eventually(lambda: ear.ends)
     assert "[failed] the stream failed" in str(ear.ends[0])
@@ -179,7 +182,9 @@ def test_closing_ends_all(opened: Open) -> None:
 
 
 def test_other_rates_are_resampled(opened: Open) -> None:
-    streams = opened(lambda decoding: Decoded(f"{(decoding.samples.size - FILL.size) // 512}"))
+    streams = opened(
+        lambda decoding: Hypothesis([f"{(decoding.samples.size - FILL.size) // 512}"], probabilities=[1.0])
+    )
     ear = Ear()
     streams.start("a", ear, 48_000)
     for _ in range(20):
@@ -187,3 +192,23 @@ def test_other_rates_are_resampled(opened: Open) -> None:
     streams.end("a")
     assert eventually(lambda: ear.ends)
     assert int(ear.text) == pytest.approx(20 * 1600 / 512, abs=2)
+
+
+def test_every_decoding_of_a_stream_carries_what_it_was_started_with() -> None:
+    asked: list[Options] = []
+
+    def decode(decoding: Decoding, options: Options) -> Hypothesis:
+        asked.append(options)
+        return counting(decoding)
+
+    streams = Streams(lambda: Segmenter(voice, 4.0, 8.0), decode, SETTINGS, LiveMetrics(lambda: 0))
+    one, other = Ear(), Ear()
+    streams.start("de", one, 16_000, Options(language="de"))
+    streams.start("plain", other, 16_000)
+    for key in ("de", "plain"):
+        streams.hear(key, audio(40, 40, 40, 40))
+        streams.end(key)
+    assert eventually(lambda: one.ends and other.ends)
+    streams.close()
+    assert {each.language for each in asked} == {"de", ""}
+    assert all(each in (Options(language="de"), DEFAULTS) for each in asked)

@@ -1,6 +1,6 @@
 """The policy of a stream, with a scripted voice and a scripted decoder: no time passes but that of the audio."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.live.stream import (
+from asrloop.live.segmenter import (
     BELONGS_TO,
     ENDS,
     FILL,
@@ -19,10 +19,10 @@ from asrloop.live.stream import (
     SPECULATE,
     SURE,
     UNSURE_ENDS,
-    Decoded,
     Decoding,
     Event,
-    Stream,
+    Hypothesis,
+    Segmenter,
 )
 
 SECONDS = FRAME / SAMPLE_RATE
@@ -45,16 +45,21 @@ def audio(*stretches: float) -> Samples:
     return np.concatenate(parts).astype(np.float32)
 
 
-def counting(decoding: Decoding) -> Decoded:
+def spaced(words: Iterable[str]) -> list[str]:
+    """Each with the space before it, as families spell them."""
+    return [f" {word}" if number else word for number, word in enumerate(words)]
+
+
+def counting(decoding: Decoding) -> Hypothesis:
     """A word for every 10 frames of speech behind what was said before, named by where it lies in the stream."""
     own = decoding.samples[decoding.prefix_samples :]
     own = own[: own.size // FRAME * FRAME].reshape(-1, FRAME)
     spoken = [round((float(frame[0]) - 0.2) * 1e5) for frame in own if frame[0] > 0.1]
     words = [number // 10 for number in spoken if number % 10 == 0]
-    return Decoded(" ".join(f"w{word}" for word in words), words, probabilities=[1.0] * len(words))
+    return Hypothesis(spaced(f"w{word}" for word in words), words, probabilities=[1.0] * len(words))
 
 
-def unsure(decoding: Decoding) -> Decoded:
+def unsure(decoding: Decoding) -> Hypothesis:
     """The same, but every other word is likely to be wrong, and so is every text that ends with one."""
     found = counting(decoding)
     return found._replace(
@@ -64,10 +69,10 @@ def unsure(decoding: Decoding) -> Decoded:
 
 
 def run(
-    samples: Samples, chunk: int, decode: Callable[[Decoding], Decoded] = counting
-) -> tuple[list[Event], list[Decoding], Stream]:
+    samples: Samples, chunk: int, decode: Callable[[Decoding], Hypothesis] = counting
+) -> tuple[list[Event], list[Decoding], Segmenter]:
     """All events and decodings of a stream that gets ``chunk`` samples at a time."""
-    stream = Stream(voice, TARGET, LONGEST)
+    stream = Segmenter(voice, TARGET, LONGEST)
     events: list[Event] = []
     decodings: list[Decoding] = []
 
@@ -108,7 +113,7 @@ def test_a_shorter_pause_does_not_end_it() -> None:
 
 
 def test_an_unsure_segment_ends_later_and_goes_on_with_what_is_said_meanwhile() -> None:
-    def unsure_at_first(decoding: Decoding) -> Decoded:
+    def unsure_at_first(decoding: Decoding) -> Hypothesis:
         return counting(decoding)._replace(confidence=SURE - 0.1 if decoding.end < 70 else 1.0)
 
     events, _, _ = run(audio(50, UNSURE_ENDS - 1, 50, 60), 512, unsure_at_first)
@@ -133,7 +138,7 @@ def test_a_short_word_behind_a_short_pause_belongs_to_the_segment(gap: int) -> N
 
 
 def test_the_last_decoding_is_begun_before_the_pause_is_long_enough() -> None:
-    stream = Stream(voice, TARGET, LONGEST)
+    stream = Segmenter(voice, TARGET, LONGEST)
     stream.hear(audio(40, SPECULATE))
     decoding = stream.decoding()
     assert decoding is not None
@@ -179,7 +184,7 @@ def test_behind_the_target_a_short_pause_ends_it() -> None:
 
 
 def test_silence_tells_nothing_and_keeps_nothing() -> None:
-    stream = Stream(voice, TARGET, LONGEST)
+    stream = Segmenter(voice, TARGET, LONGEST)
     for _ in range(1000):
         stream.hear(np.zeros(1600, np.float32))
         assert stream.decoding() is None
@@ -189,13 +194,13 @@ def test_silence_tells_nothing_and_keeps_nothing() -> None:
 
 def test_noise_that_has_no_words_is_no_segment() -> None:
     events, _, _ = run(
-        audio(20, 30, 40, 30), 512, lambda decoding: Decoded("") if decoding.end < 60 else counting(decoding)
+        audio(20, 30, 40, 30), 512, lambda decoding: Hypothesis() if decoding.end < 60 else counting(decoding)
     )
     assert finals(events) == [(0, "w3 w4 w5 w6")]
 
 
 def test_a_decoding_that_failed_is_asked_for_again() -> None:
-    stream = Stream(voice, TARGET, LONGEST)
+    stream = Segmenter(voice, TARGET, LONGEST)
     stream.hear(audio(40, ENDS))
     first = stream.decoding()
     assert first is not None
@@ -207,7 +212,7 @@ def test_a_decoding_that_failed_is_asked_for_again() -> None:
 
 
 def test_only_the_latest_partial_waits_for_a_slow_reader() -> None:
-    stream = Stream(voice, TARGET, LONGEST)
+    stream = Segmenter(voice, TARGET, LONGEST)
     samples = audio(100)
     for start in range(0, samples.size, FRAME):
         stream.hear(samples[start : start + FRAME])
@@ -224,7 +229,7 @@ decoders = st.sampled_from([counting, unsure])
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=9), chunks, decoders)
 def test_the_size_of_chunks_changes_no_final(
-    parts: list[int], chunk: int, decode: Callable[[Decoding], Decoded]
+    parts: list[int], chunk: int, decode: Callable[[Decoding], Hypothesis]
 ) -> None:
     samples = audio(*parts)
     whole, _, _ = run(samples, samples.size, decode)
@@ -236,7 +241,7 @@ def test_the_size_of_chunks_changes_no_final(
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(GOES_ON, 90), st.integers(1, 90)), min_size=1, max_size=5), chunks, decoders)
 def test_every_word_is_told_once(
-    parts: list[tuple[int, int]], chunk: int, decode: Callable[[Decoding], Decoded]
+    parts: list[tuple[int, int]], chunk: int, decode: Callable[[Decoding], Hypothesis]
 ) -> None:
     events, _, _ = run(audio(*(each for pair in parts for each in pair)), chunk, decode)
     spoken = sum(speech for speech, _ in parts)
