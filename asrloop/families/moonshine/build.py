@@ -24,7 +24,8 @@ from asrloop.families.moonshine.decoding import (
 )
 from asrloop.families.moonshine.encoder_graph import STRIDES, minimum_samples
 from asrloop.families.moonshine.precision import graphs
-from asrloop.families.moonshine.weights import Array, MoonshineConfig, MoonshineWeights
+from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.wheels import MOONSHINE_SPEECH
 

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from asrloop.families.moonshine.linear import LinearWriter
-from asrloop.families.moonshine.weights import Array, DecoderLayer, MoonshineConfig, MoonshineWeights, side_by_side
+from asrloop.families.moonshine.weights import DecoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, side_by_side
+from asrloop.families.quantize.linear import LinearWriter
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter, Shape
 
 MAX_TOKENS = 1024

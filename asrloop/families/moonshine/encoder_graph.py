@@ -12,15 +12,9 @@ import numpy as np
 from onnx import ModelProto
 
 from asrloop.families.moonshine.decoder_graph import cross_head_size
-from asrloop.families.moonshine.linear import LinearWriter, Windows
-from asrloop.families.moonshine.weights import (
-    Array,
-    EncoderLayer,
-    Linear,
-    MoonshineConfig,
-    MoonshineWeights,
-    side_by_side,
-)
+from asrloop.families.moonshine.weights import EncoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, Linear, side_by_side
+from asrloop.families.quantize.linear import LinearWriter, Windows
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 STRIDES = (64, 3, 2)

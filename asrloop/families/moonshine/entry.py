@@ -2,7 +2,7 @@
 
 from asrloop.families.entry import FamilyEntry
 from asrloop.families.moonshine.decoding import FAMILY, INFO, Moonshine
-from asrloop.families.moonshine.vnni import VNNI, usual_precision
+from asrloop.families.quantize.vnni import VNNI, usual_precision
 
 ENTRY = FamilyEntry(
     name=FAMILY,

@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import (
-    Array,
-    Attention,
-    DecoderLayer,
-    EncoderLayer,
-    Linear,
-    MoonshineConfig,
-    MoonshineWeights,
-)
+from asrloop.families.moonshine.weights import DecoderLayer, EncoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, Attention, Linear
 
 CONFIG_FILE = "config.json"
 TENSOR_FILE = "model.safetensors"

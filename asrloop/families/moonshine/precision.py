@@ -8,11 +8,12 @@ from onnx import ModelProto
 from asrloop.families.moonshine.calibration import observe
 from asrloop.families.moonshine.decoder_graph import decoder_step
 from asrloop.families.moonshine.encoder_graph import encoder
-from asrloop.families.moonshine.linear import Choice, Float32, LinearWriter, RowInt8, StaticInt8
-from asrloop.families.moonshine.observation import Observation
 from asrloop.families.moonshine.smoothing import smooth
-from asrloop.families.moonshine.vnni import VNNI
-from asrloop.families.moonshine.weights import Array, MoonshineWeights
+from asrloop.families.moonshine.weights import MoonshineWeights
+from asrloop.families.quantize.layer import Array
+from asrloop.families.quantize.linear import Choice, Float32, LinearWriter, RowInt8, StaticInt8
+from asrloop.families.quantize.observation import Observation
+from asrloop.families.quantize.vnni import VNNI
 
 GREATEST_WEIGHT = {VNNI: 127, "int8": 64, "int8-decoder": 64}
 """By integer recipe; see :class:`StaticInt8`."""

@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 
 from asrloop.audio import SAMPLE_RATE
+from asrloop.families.features.mel import HOP, build_mel
 from asrloop.families.transducer import nemo_directory, split_joint
 from asrloop.families.transducer import opening as files
 from asrloop.families.transducer.decoders import Floats, SplitDecoder, TransducerDecoder, WholeDecoder
-from asrloop.families.transducer.mel import HOP, build_mel
 from asrloop.families.transducer.nemo_directory import NemoDirectory, NemoDirectoryError
 from asrloop.onnx_files.external_data import external_data
 from asrloop.onnx_files.sessions import Graph, session_graph

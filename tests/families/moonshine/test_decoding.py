@@ -12,8 +12,8 @@ import soxr
 from numpy.typing import NDArray
 
 from asrloop.engine.family import Emission
+from asrloop.families.attention.rows import EncodedAudio
 from asrloop.families.moonshine.decoding import Moonshine
-from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph

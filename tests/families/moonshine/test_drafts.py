@@ -17,8 +17,8 @@ from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.options import Draft, Options
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
+from asrloop.families.attention.rows import EncodedAudio
 from asrloop.families.moonshine.decoding import Moonshine
-from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
 from asrloop.onnx_files.sessions import session_graph
 

@@ -1,20 +1,18 @@
 """Checks drafts: decides the tokens of an utterance many at once, as long as a guess of them is right. Knows no slots."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
 
 from asrloop.engine.family import Emission
-from asrloop.families.moonshine.repeated import capacity, repeated_zeros
-from asrloop.families.moonshine.rows import BoundStep, EncodedAudio, Rows
-
-if TYPE_CHECKING:
-    from asrloop.families.moonshine.decoding import MoonshineNumbers
+from asrloop.families.attention.memory import DecoderSizes
+from asrloop.families.attention.repeated import capacity, repeated_zeros
+from asrloop.families.attention.rows import EncodedAudio, Rows
+from asrloop.families.attention.steps import BoundStep
 
 CHECKED_AT_ONCE = 16
-"""Most tokens of a draft that are checked together: what is behind a wrong one is checked in vain."""
+"""Most tokens of a draft that are checked together: those behind a wrong one are checked in vain."""
 
 
 class CheckedRow:
@@ -26,13 +24,11 @@ class CheckedRow:
     """
 
     def __init__(
-        self, session: ort.InferenceSession, numbers: "MoonshineNumbers", token_capacity: int, frame_capacity: int
+        self, session: ort.InferenceSession, sizes: DecoderSizes, token_capacity: int, frame_capacity: int
     ) -> None:
-        tokens = capacity(token_capacity + 1, numbers.heads * numbers.cache_head_size * np.dtype(np.float32).itemsize)
-        frames = capacity(
-            frame_capacity, numbers.heads * numbers.cross_head_size * np.dtype(numbers.cross_type).itemsize
-        )
-        self.rows = Rows(numbers, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
+        tokens = capacity(token_capacity + 1, sizes.heads * sizes.cache_head_size * np.dtype(np.float32).itemsize)
+        frames = capacity(frame_capacity, sizes.heads * sizes.cross_head_size * np.dtype(sizes.cross_type).itemsize)
+        self.rows = Rows(sizes, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
         self._step = BoundStep(session, self.rows)
 
     def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int = 0) -> list[Emission]:
@@ -54,7 +50,7 @@ class CheckedRow:
                     return decided
 
     def _decide(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
-        """What follows each of ``tokens``, which follow what is in the cache."""
+        """Return what follows each of ``tokens``, which follow what is in the cache."""
         rows, count = self.rows, len(tokens)
         length, frames = int(rows.lengths[0]), rows.frames[0]
         rows.tokens[:count, 0] = tokens

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import Array
+from asrloop.families.quantize.layer import Array
 
 
 @dataclass(frozen=True)

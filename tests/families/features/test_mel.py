@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from asrloop.families.transducer.mel import build_mel, mel_filters
+from asrloop.families.features.mel import build_mel, mel_filters
 from tests.families.transducer.conftest import Samples
 
 

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from asrloop.families.moonshine.observation import Observation
-from asrloop.families.moonshine.rounding import integers
-from asrloop.families.moonshine.weights import Linear
+from asrloop.families.quantize.layer import Linear
+from asrloop.families.quantize.observation import Observation
+from asrloop.families.quantize.rounding import integers
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 

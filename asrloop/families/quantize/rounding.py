@@ -4,7 +4,7 @@ al. 2022, arXiv:2210.17323)."""
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import Array
+from asrloop.families.quantize.layer import Array
 
 DAMPING = 0.01
 """Part of the mean squared activation that is added to every component, so that the moment can be inverted."""
