@@ -1,4 +1,4 @@
-"""Brings the windows of long recordings into the queue: a thread for each recording, as many windows as its share allows."""
+"""Long recordings on their way into the queue: they wait in line, then a thread for each cuts windows as fast as these are decoded."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
-from asrloop.errors import DecodeFailed, Overloaded, RequestError
+from asrloop.errors import DecodeFailed, RequestError
 from asrloop.speech.windows import Cutter, Window
 
 # A thread that waits for room looks again after this time, whether it was woken or not.
@@ -25,31 +25,45 @@ class Cutting(NamedTuple):
     """Longest audio that is not cut."""
 
     share: float = 0.5
-    """Of the slots, for all their windows together."""
+    """Share of the slots for all their windows together."""
 
     most: int = 16
-    """Such recordings that are worked on at once."""
+    """Recordings that are cut at once. Others wait in line."""
 
 
 class Queue(NamedTuple):
-    """What the engine does for the threads here, each under its lock."""
+    """The engine's side, each called under its lock."""
 
-    add: Callable[[Recording, Window], None]
+    add: Callable[[Request, Recording, Window], None]
     """Queue the next window."""
 
-    end: Callable[[Request], None]
-    """All windows of a recording are there: the request may be finished."""
+    under_way: Callable[[Request, Recording], int]
+    """Count the unfinished windows of a recording."""
+
+    cut: Callable[[Request, Recording], None]
+    """Note that all windows of a recording are there."""
 
     fail: Callable[[Request, RequestError], None]
 
 
-class Recordings:
-    """Those that are being cut. All methods are called under the engine's ``lock``."""
+class _InLine(NamedTuple):
+    """A recording that waits to be cut; the least is next."""
+
+    turn: float
+    number: int
+    """Keeps equals in order of arrival."""
+
+    recording: Recording
+    request: Request
+
+
+class LongRecordings:
+    """Those in line and those that are being cut. All methods are called under the engine's ``lock``."""
 
     def __init__(
         self, cutting: Cutting, slots: int, lock: threading.Lock, queue: Queue, guarded: Callable[..., None]
     ) -> None:
-        """``guarded`` runs what a thread does, so that a bug in it is dealt with."""
+        """``guarded`` runs a thread's work, so that a bug in it is dealt with."""
         self._cutting = cutting
         self._share = int(cutting.share * slots)
         self._lock = lock
@@ -57,36 +71,46 @@ class Recordings:
         self._queue = queue
         self._guarded = guarded
         self._listening = threading.Lock()
-        """Held by the one recording that is listened to: more at once would take the cores from encoding and steps."""
+        """Held by the one recording whose speech is looked for: more at once would take the cores from encoding and steps."""
+        self._line: list[_InLine] = []
+        self._count = 0
         self.threads: dict[Recording, threading.Thread] = {}
 
-    def check(self, request: Request) -> None:
-        """Say which rows of a request must be cut. Raises Overloaded when there are too many already."""
-        cutting = self._cutting
-        for recording in request.recordings:
-            if recording.long is None and recording.audio_seconds > cutting.whole_seconds:
-                recording.make_long()
-        if len(self.threads) + sum(recording.long is not None for recording in request.recordings) > cutting.most:
-            raise Overloaded(
-                f"{len(self.threads)} recordings longer than {cutting.whole_seconds:g} s are worked on already, the limit is "
-                f"{cutting.most} (windows.recordings); retry later"
-            )
+    @property
+    def waiting(self) -> int:
+        """Recordings in line."""
+        return len(self._line)
 
-    def start(self, request: Request) -> None:
-        """Begin to cut the rows that must be."""
-        for recording in request.recordings:
-            if recording.long is not None:
-                work = partial(self._cut, recording, request)
-                name = f"asrloop-cut-{len(self.threads)}"
-                self.threads[recording] = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-                self.threads[recording].start()
+    def add(self, request: Request, recording: Recording, turn: float) -> None:
+        """Put a recording in line. Those with the least ``turn`` are cut first."""
+        self._count += 1
+        self._line.append(_InLine(turn, self._count, recording, request))
+
+    def start(self) -> None:
+        """Begin to cut those whose turn it is."""
+        while self._line and len(self.threads) < self._cutting.most:
+            self._line.remove(one := min(self._line, key=lambda one: (one.turn, one.number)))
+            work = partial(self._cut, one.recording, one.request)
+            name = f"asrloop-cut-{one.number}"
+            thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+            self.threads[one.recording] = thread
+            thread.start()
+
+    def leave(self, request: Request) -> None:
+        """Take a request that ended out of the line, and wake its threads."""
+        self._line = [one for one in self._line if one.request is not request]
+        self.wake()
+
+    def waited_too_long(self, now: float, limit: float) -> list[Request]:
+        """Return requests that have been in line for longer than ``limit`` seconds."""
+        return [one.request for one in self._line if now - one.request.arrived_at > limit]
 
     def wake(self) -> None:
-        """A window left, or a request ended."""
+        """Let the threads look whether a window left or a request ended."""
         self._room.notify_all()
 
     def _cut(self, recording: Recording, request: Request) -> None:
-        """Queue its windows until it ends, or its request does."""
+        """Queue the windows of a recording until it ends, or its request does."""
         if recording.long is None:
             raise AssertionError("nothing to cut")
         cutter = self._cutting.cutter()
@@ -100,8 +124,7 @@ class Recordings:
                     recording.audio_seconds += block.size / SAMPLE_RATE
             if all(self._offer(recording, request, window) for window in cutter.finish()):
                 with self._lock:
-                    recording.is_cut = True
-                    self._queue.end(request)
+                    self._queue.cut(request, recording)
         except RequestError as error:
             with self._lock:
                 self._queue.fail(request, error)
@@ -111,14 +134,19 @@ class Recordings:
         finally:
             with self._lock:
                 del self.threads[recording]
+                self.start()
                 self.wake()
 
     def _offer(self, recording: Recording, request: Request, window: Window) -> bool:
         """Queue a window as soon as there is room for it; False when its request ended meanwhile."""
         with self._lock:
-            while request.error is None and recording.under_way >= max(1, self._share // len(self.threads)):
+            while request.error is None and self._queue.under_way(request, recording) >= self._share_of_each:
                 self._room.wait(IDLE_SECONDS)
             if request.error is not None:
                 return False
-            self._queue.add(recording, window)
+            self._queue.add(request, recording, window)
             return True
+
+    @property
+    def _share_of_each(self) -> int:
+        return max(1, self._share // len(self.threads))

@@ -1,8 +1,10 @@
 """The door of the engine: PCM of any rate in WAV, or 16 kHz from ``audio_frontend`` in SAMPLES, checked once for every family."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from asrloop import audio
@@ -10,19 +12,52 @@ from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.engine.family import Family
-from asrloop.errors import InvalidAudio
-from asrloop.speech.joining import word_starts
+from asrloop.engine.options import NO_DRAFT, Door, Draft, parsed
+from asrloop.engine.request import Request
+from asrloop.errors import InvalidAudio, InvalidOption
 
 SHORTEST_CANCEL_KEY = 16
+
+MOST_DRAFT_TOKENS = 2000
+"""Far more than anybody says in a window."""
+
+_NO_TOKENS = np.zeros(0, np.int32)
+
+
+def request_of(
+    tensors: Mapping[str, NDArray[Any]],
+    parameters: Mapping[str, Any],
+    family: Family[Any],
+    settings: AudioSettings,
+    *,
+    on_done: Callable[[Request], None],
+    deadline: float | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+    outputs: Collection[str] | None = None,
+) -> Request:
+    """Return a request with checked copies of its rows; see :class:`Request`. Raises InvalidAudio, InvalidOption, DecodeFailed."""
+    options = parsed(parameters, Door.REQUEST, family.info)
+    rows, rate = rows_of(tensors, parameters, settings)
+    draft = draft_of(tensors, rows, family)
+    return Request(
+        rows,
+        on_done,
+        sample_rate=rate,
+        options=replace(options, draft=draft) if draft is not NO_DRAFT else options,
+        deadline=deadline,
+        is_cancelled=is_cancelled,
+        key=cancel_key_of(parameters),
+        outputs=outputs,
+    )
 
 
 def rows_of(
     tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any], settings: AudioSettings
 ) -> tuple[list[Samples | LongAudio], int]:
-    """Checked copies of a request's rows, f32 [N] each, and their rate in Hz. Raises InvalidAudio, DecodeFailed.
+    """Return checked copies of a request's rows, f32 [N] each, and their rate in Hz. Raises InvalidAudio, DecodeFailed.
 
-    The rate of WAV is the parameter ``sample_rate``; SAMPLES are 16 kHz, whatever parameters came with the file. Of a long file
-    they are the beginning, and what follows comes bit by bit from where REST says.
+    The rate of WAV is the parameter ``sample_rate``; SAMPLES are 16 kHz, whatever parameters came with the file. For a long file
+    they are the beginning; the rest comes block by block through the relay that REST names.
     """
     if "SAMPLES" in tensors:
         heads = audio.from_pcm(
@@ -44,53 +79,53 @@ def rows_of(
 
 
 def _column(tensors: Mapping[str, NDArray[Any]], name: str, rows: int) -> list[Any]:
-    """A value a row; nothing where the tensor is not there."""
+    """Return a value a row; 0 where the tensor is not there."""
     values: list[Any] = tensors[name].reshape(-1).tolist() if name in tensors else [0] * rows
     if len(values) != rows:
         raise InvalidAudio(f"{name} has {len(values)} rows, SAMPLES {rows}: send one a row")
     return values
 
 
-class Hint(NamedTuple):
-    """What is known of a row already; see ``Request``."""
+def draft_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio], family: Family[Any]) -> Draft:
+    """Return what asr_stream knows of the only row of a request. Raises InvalidOption.
 
-    draft: Sequence[int] = ()
-    given: int = 0
-    said_before: int = 0
-
-
-def hint_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio], family: Family[Any]) -> Hint:
-    """Of the only row of a request for live audio. Raises InvalidAudio.
-
-    PREFIX i32 [1, P] are tokens of what was said in its first PREFIX_SAMPLES samples; DRAFT i32 [1, D] are tokens that decoding
+    PREFIX i32 [1, P] are tokens of the speech in its first PREFIX_SAMPLES samples; DRAFT i32 [1, D] are tokens that decoding
     behind them is likely to give, of which the first FORCED words stand. Where a family takes none the first samples go instead.
     """
-    prefix, draft = (
-        [int(token) for token in tensors[name].reshape(-1)] if name in tensors else [] for name in ("PREFIX", "DRAFT")
-    )
-    if not prefix and not draft:
-        return Hint()
+    prefix, draft = (tensors[name].reshape(-1) if name in tensors else _NO_TOKENS for name in ("PREFIX", "DRAFT"))
+    if not prefix.size and not draft.size:
+        return NO_DRAFT
     row = rows[0]
     if len(rows) != 1 or isinstance(row, LongAudio):
-        raise InvalidAudio(f"PREFIX and DRAFT came with {len(rows)} rows: send one row of 16 kHz samples")
-    wrong = next((token for token in prefix + draft if not 0 <= token < family.vocabulary_size), None)
+        raise InvalidOption(f"PREFIX and DRAFT came with {len(rows)} rows: send one row of 16 kHz samples")
+    if prefix.size + draft.size > MOST_DRAFT_TOKENS:
+        raise InvalidOption(
+            f"PREFIX and DRAFT have {prefix.size + draft.size} tokens: send at most {MOST_DRAFT_TOKENS} in all"
+        )
+    tokens = [int(token) for token in (*prefix, *draft)]
+    wrong = next((token for token in tokens if not 0 <= token < family.vocabulary_size), None)
     if wrong is not None:
-        raise InvalidAudio(f"PREFIX or DRAFT has token {wrong}: ids are between 0 and {family.vocabulary_size - 1}")
-    words, before = (
-        int(tensors[name].reshape(-1)[0]) if name in tensors else 0 for name in ("FORCED", "PREFIX_SAMPLES")
-    )
-    if not family.takes_drafts:
-        rows[0] = row[min(max(0, before), row.size - 1) :]
-        return Hint()
-    starts = word_starts([*map(family.piece, draft)])
-    forced = starts[words] if words < len(starts) else len(draft)
-    return Hint([*prefix, *draft], len(prefix) + forced, len(prefix))
+        raise InvalidOption(f"PREFIX or DRAFT has token {wrong}: ids are between 0 and {family.vocabulary_size - 1}")
+    before, forced_words = _number(tensors, "PREFIX_SAMPLES", row.size), _number(tensors, "FORCED", MOST_DRAFT_TOKENS)
+    if not family.info.takes_drafts:
+        rows[0] = row[min(before, row.size - 1) :]
+        return NO_DRAFT
+    words = family.words(tokens[prefix.size :])
+    forced = words[forced_words].first if forced_words < len(words) else draft.size
+    return Draft(tokens, prefix.size + forced, prefix.size)
+
+
+def _number(tensors: Mapping[str, NDArray[Any]], name: str, most: int) -> int:
+    number = int(tensors[name].reshape(-1)[0]) if name in tensors else 0
+    if not 0 <= number <= most:
+        raise InvalidOption(f"{name} is {number}: send a number in 0..{most}")
+    return number
 
 
 def deadline_of(tensors: Mapping[str, NDArray[Any]], timeout: int, now: float) -> float | None:
-    """When the request's time ends, in seconds of the monotonic clock; None when it never does.
+    """Return when the request's time ends, in seconds of the monotonic clock; None when it never does.
 
-    ``timeout`` is the caller's, in microseconds, 0 for none. A step before may have started to count: its DEADLINE holds.
+    ``timeout`` is the caller's, in microseconds, 0 for none. DEADLINE, from an earlier step of an ensemble, comes first.
     """
     if "DEADLINE" in tensors:
         deadline = int(tensors["DEADLINE"].reshape(-1)[0])
@@ -99,7 +134,7 @@ def deadline_of(tensors: Mapping[str, NDArray[Any]], timeout: int, now: float) -
 
 
 def cancel_key_of(parameters: Mapping[str, Any]) -> str:
-    """The parameter ``cancel_key``, by which the caller can cancel the request; "" without one. Raises InvalidAudio.
+    """Return the parameter ``cancel_key``, by which the caller can cancel the request; "" without one. Raises InvalidAudio.
 
     It is long, so that nobody ends another's request by guessing.
     """

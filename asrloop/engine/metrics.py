@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple, Protocol
 
-from asrloop.engine.recording import Answered
+from asrloop.engine.request import Answered
 from asrloop.engine.utterance import Ending, Finished
 from asrloop.errors import ERRORS, RequestError
 

@@ -71,7 +71,7 @@ class Parameter(NamedTuple):
 
     doors: Door
     kind: type
-    """str, bool, int or float."""
+    """str, bool, int or float; object where another check says more."""
 
     meaning: str
     served: bool = True
@@ -80,10 +80,10 @@ class Parameter(NamedTuple):
 
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "sample_rate": Parameter(_EVERYWHERE, int, "rate of the samples in Hz, 8000..48000; by default 16000"),
-    "cancel_key": Parameter(Door.REQUEST, str, "secret of at least 16 characters by which the request can be cancelled"),
-    "cancel": Parameter(Door.REQUEST, str, "end the requests with this cancel_key (decoder_loop only)"),
-    "progress": Parameter(Door.REQUEST, str, "tell how far the request with this cancel_key is (decoder_loop only)"),
+    "sample_rate": Parameter(_EVERYWHERE, object, "rate of the samples in Hz, 8000..48000; by default 16000"),
+    "cancel_key": Parameter(Door.REQUEST, object, "secret of at least 16 characters by which the request can be cancelled"),
+    "cancel": Parameter(Door.REQUEST, object, "end the requests with this cancel_key (decoder_loop only)"),
+    "progress": Parameter(Door.REQUEST, object, "tell how far the request with this cancel_key is (decoder_loop only)"),
     "language": Parameter(Door.REQUEST | Door.START, str, 'ISO 639-1 or BCP 47; "" or "auto" lets the model decide'),
     "task": Parameter(Door.REQUEST, str, "transcribe or translate"),
     "prompt": Parameter(Door.REQUEST | Door.START, str, "text that came before", served=False, neutral=[""]),
@@ -130,6 +130,12 @@ def parsed(parameters: Mapping[str, Any], door: Door = Door.REQUEST, info: "Fami
     )
 
 
+def parameters_of(options: Options) -> dict[str, str]:
+    """Return the request parameters that ask for the same, to be sent to another model."""
+    given = {"language": options.language, "task": options.task}
+    return {name: value for name, value in given.items() if value != getattr(DEFAULTS, name)}
+
+
 def _checked(name: str, value: object, door: Door) -> Any:
     known = {each for each, parameter in PARAMETERS.items() if door in parameter.doors}
     if name not in known:
@@ -137,8 +143,6 @@ def _checked(name: str, value: object, door: Door) -> Any:
         meant = f"do you mean {near[0]}? " if near else ""
         raise InvalidOption(f"{name} is no parameter here: {meant}known are {', '.join(sorted(known))}")
     parameter = PARAMETERS[name]
-    if name == "sample_rate":  # its own check tells more
-        return value
     typed = _typed(value, parameter.kind)
     if typed is None:
         raise InvalidOption(f"{name} is {value!r:.80}: send a {parameter.kind.__name__} ({parameter.meaning})")

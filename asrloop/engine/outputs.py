@@ -1,6 +1,7 @@
 """The outputs of the models: one table from which the response and the checks of every config.pbtxt follow."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,31 @@ class Segment(NamedTuple):
     end: float
 
 
+class Words(IntEnum):
+    """Which words of a transcript are made."""
+
+    NONE = 0
+    TIMED = 1
+    """Where the family gives times."""
+
+    ALL = 2
+
+
+class TranscriptWord(NamedTuple):
+    """A word of a transcript."""
+
+    text: str
+    """With the space before it, if there is one: joined, the texts of a segment's words are its text."""
+
+    probability: float
+    """That of its least probable token."""
+
+    times: tuple[float, float] | None = None
+    """Start of its first and of its last token in seconds, where the family gives times."""
+
+
 class Transcript(NamedTuple):
-    """What was heard in one recording."""
+    """The transcript of one recording."""
 
     text: str
     tokens: Sequence[int]
@@ -28,7 +52,7 @@ class Transcript(NamedTuple):
     """Start of each token in seconds; empty for families without times."""
 
     pieces: Sequence[str]
-    """What each token adds to the text; empty where there are no times."""
+    """The text that each token adds; empty where there are no times."""
 
     confidence: float = 0.0
     """How far to trust it, 0..1; 0 for an empty one."""
@@ -39,8 +63,11 @@ class Transcript(NamedTuple):
     segments: Sequence[Segment] = ()
     """In order. Their texts, joined by a space, are ``text``."""
 
-    word_probabilities: Sequence[float] = ()
-    """For each word the probability of its least probable token."""
+    words: Sequence[TranscriptWord] = ()
+    """In order; empty where nobody asked for what needs them."""
+
+    language: str = ""
+    """ISO 639 code; "" where neither the caller nor the model says it."""
 
 
 class Output(NamedTuple):
@@ -56,16 +83,25 @@ class Output(NamedTuple):
     values: Callable[[Transcript], Sequence[object]]
     """The row of one transcript."""
 
+    words: Words = Words.NONE
+    """Those that it needs."""
+
+
+def _strings(texts: Iterable[str]) -> list[bytes]:
+    return [text.encode() for text in texts]
+
+
+def _timed(heard: Transcript) -> list[tuple[str, tuple[float, float]]]:
+    return [(word.text.strip(), word.times) for word in heard.words if word.times]
+
 
 OUTPUTS = (
     Output("TRANSCRIPTS", np.object_, "TYPE_STRING", (1,), b"", lambda heard: [heard.text.encode()]),
     Output("TOKENS", np.int32, "TYPE_INT32", (-1,), -1, lambda heard: heard.tokens),
     Output("TOKEN_TIMES", np.float32, "TYPE_FP32", (-1,), -1, lambda heard: heard.times),
+    Output("TOKEN_PIECES", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: _strings(heard.pieces)),
     Output(
-        "TOKEN_PIECES", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: [piece.encode() for piece in heard.pieces]
-    ),
-    Output(
-        "SEGMENTS", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: [one.text.encode() for one in heard.segments]
+        "SEGMENTS", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: _strings(one.text for one in heard.segments)
     ),
     Output(
         "SEGMENT_TIMES",
@@ -75,33 +111,75 @@ OUTPUTS = (
         -1,
         lambda heard: [[one.start, one.end] for one in heard.segments],
     ),
+    Output(
+        "WORDS",
+        np.object_,
+        "TYPE_STRING",
+        (-1,),
+        b"",
+        lambda heard: _strings(text for text, _ in _timed(heard)),
+        Words.TIMED,
+    ),
+    Output(
+        "WORD_TIMES",
+        np.float32,
+        "TYPE_FP32",
+        (-1, 2),
+        -1,
+        lambda heard: [times for _, times in _timed(heard)],
+        Words.TIMED,
+    ),
     Output("CONFIDENCE", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.confidence]),
     Output("COMPLETE", np.bool_, "TYPE_BOOL", (1,), True, lambda heard: [heard.complete]),
 )
 
-
-WORD_PROBABILITIES = Output(
-    "WORD_PROBABILITIES", np.float32, "TYPE_FP32", (-1,), -1, lambda heard: heard.word_probabilities
+LIVE_OUTPUTS = (
+    Output(
+        "WORD_TEXTS",
+        np.object_,
+        "TYPE_STRING",
+        (-1,),
+        b"",
+        lambda heard: _strings(word.text for word in heard.words),
+        Words.ALL,
+    ),
+    Output(
+        "WORD_PROBABILITIES",
+        np.float32,
+        "TYPE_FP32",
+        (-1,),
+        -1,
+        lambda heard: [word.probability for word in heard.words],
+        Words.ALL,
+    ),
 )
-"""An output of ``decoder_loop`` alone, for live audio."""
+"""Outputs of ``decoder_loop`` alone, for live audio: all words, also where there are no times."""
 
 CANCELLED = Output("CANCELLED", np.int32, "TYPE_INT32", (1,), 0, lambda _: [])
 """The only output of a request to ``decoder_loop`` that cancels others: how many it ended."""
 
 PROGRESS = Output("PROGRESS", np.float32, "TYPE_FP32", (2,), 0, lambda _: [])
-"""Of a request to ``decoder_loop`` that asks how far another is: seconds done, seconds in all; 0, 0 for none."""
+"""Answer to a request to ``decoder_loop`` that asks how far another is: seconds done, seconds in all; 0, 0 for none."""
 
 
-def tensors_of(transcripts: Sequence[Transcript]) -> Mapping[str, NDArray[Any]]:
-    """Every output by name, a row a transcript."""
+def _wanted(names: Collection[str] | None) -> list[Output]:
+    return [output for output in (*OUTPUTS, *LIVE_OUTPUTS) if names is None or output.name in names]
+
+
+def words_for(names: Collection[str] | None) -> Words:
+    """Return which words the outputs with these names, None for all, need."""
+    return max((output.words for output in _wanted(names)), default=Words.NONE)
+
+
+def tensors_of(transcripts: Sequence[Transcript], names: Collection[str] | None = None) -> Mapping[str, NDArray[Any]]:
+    """Return the outputs with these ``names``, None for all: a row a transcript."""
     return {
-        output.name: _padded([output.values(heard) for heard in transcripts], output)
-        for output in (*OUTPUTS, WORD_PROBABILITIES)
+        output.name: _padded([output.values(heard) for heard in transcripts], output) for output in _wanted(names)
     }
 
 
 def progress_tensors(done: float, known: float, text: str) -> Mapping[str, NDArray[Any]]:
-    """The answer to who asks how far a request is: PROGRESS, and as TRANSCRIPTS what will not change any more."""
+    """Return the answer to a question for progress: PROGRESS, and as TRANSCRIPTS the text that will not change any more."""
     return {
         PROGRESS.name: np.array([[done, known]], PROGRESS.dtype),
         OUTPUTS[0].name: np.array([[text.encode()]], OUTPUTS[0].dtype),

@@ -1,22 +1,35 @@
-"""What a caller asked for: rows of audio that are decoded side by side and get one answer together."""
+"""One request: rows of audio that are decoded side by side and get one answer together."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.engine.family import Family
-from asrloop.engine.outputs import Transcript, tensors_of
+from asrloop.engine.options import DEFAULTS, Options
+from asrloop.engine.outputs import Transcript, Words, tensors_of, words_for
 from asrloop.engine.recording import Progress, Recording
 from asrloop.engine.utterance import Utterance
 from asrloop.errors import DecodeFailed, RequestError
 
 
-class Request:
-    """Owns its rows, its deadline and its first error. ``on_done`` is called once, when every row is finished.
+class Answered(NamedTuple):
+    """A recording that was answered, in numbers."""
 
-    The first row that fails decides the answer; the engine then cancels the others.
+    outcome: str
+    """``ok``, or the error's."""
+
+    audio_seconds: float = 0.0
+    has_speech: bool = True
+    seconds: float | None = None
+    """From the request's arrival to its answer; None after an error."""
+
+
+class Request:
+    """Rows, options, deadline, and in the end the answer. ``on_done`` is called once, when every row is finished.
+
+    The first row that fails decides the answer; the engine then ends the others.
     """
 
     def __init__(
@@ -25,71 +38,68 @@ class Request:
         on_done: Callable[["Request"], None],
         *,
         sample_rate: int = SAMPLE_RATE,
+        options: Options = DEFAULTS,
         deadline: float | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         key: str = "",
-        drafts: Sequence[Sequence[int]] = (),
-        given: int = 0,
-        said_before: int = 0,
+        outputs: Collection[str] | None = None,
     ) -> None:
         """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
         engine's clock, in seconds.
 
         ``is_cancelled`` is asked now and then on a thread of the engine's own; it may be slow.
-        ``key`` is what the caller names it by to cancel it; "" cannot be named.
-        ``drafts``, one a row or none at all, are token ids that decoding is likely to give: see ``Family.admit``. Those of
-        audio that is longer than a window are not used. The first ``given`` tokens of each stand, and the first ``said_before``
-        of these are no part of the answer.
+        ``key`` is the name by which the caller cancels it; "" cannot be named.
+        ``outputs`` names the tensors that the answer needs; None for all.
         """
-        self.recordings = [
-            Recording(self, row, sample_rate, draft)
-            for row, draft in zip(rows, drafts or [()] * len(rows), strict=True)
-        ]
-        for utterance in self.utterances:
-            utterance.given, utterance.said_before = given, said_before
+        self.options = options
         self.on_done = on_done
         self.deadline = deadline
         self.is_cancelled = is_cancelled
         self.key = key
+        self.recordings: list[Recording] = []
+        """One a row, from :meth:`divide` on."""
         self.error: RequestError | None = None
+        """The first; only the ledger writes it."""
         self.arrived_at = 0.0
-        self.seconds_under_way = 0.0
-        """Of audio in utterances that are not finished: the more, the later comes the turn of the next."""
+        self._rows = list(rows)
+        self._sample_rate = sample_rate
+        self._outputs = outputs
+
+    def divide(self, whole_seconds: float) -> None:
+        """Decide which rows are cut, before any work is made: those of more than ``whole_seconds``. Raises InvalidOption."""
+        rows, self._rows = self._rows, []
+        self.recordings = [Recording(row, self._sample_rate, self.options, whole_seconds) for row in rows]
 
     @property
     def utterances(self) -> list[Utterance]:
         """Those that are there by now, of all rows in order."""
         return [utterance for recording in self.recordings for utterance in recording.utterances]
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether every row has its transcript or its error."""
-        return all(recording.is_finished for recording in self.recordings)
-
     def progress(self, family: Family[Any]) -> Progress:
-        """How far it is, all rows together."""
+        """Return how far it is, all rows together."""
         done, known, texts = zip(*(recording.progress(family) for recording in self.recordings), strict=True)
         return Progress(sum(done), sum(known), " ".join(filter(None, texts)))
 
-    def release(self) -> None:
-        """Let go of the rows' way back here, and of what was still to be heard, once it is answered or refused.
+    def numbers(self, now: float) -> list[Answered]:
+        """Return what the metrics need to know of each row; ``now`` is on the engine's clock."""
+        if self.error is not None:
+            return [Answered(self.error.outcome)] * len(self.recordings)
+        seconds = now - self.arrived_at
+        return [Answered("ok", one.audio_seconds, one.has_speech, seconds) for one in self.recordings]
 
-        A circle of references would keep it and its audio until Python's collector runs, which is ever rarer.
-        """
-        for recording in self.recordings:
-            for utterance in recording.utterances:
-                del utterance.recording
-            del recording.request
-            if recording.long is not None:
-                recording.long.close()
+    def close(self) -> None:
+        """Let go of audio that was still to come."""
+        for audio in [*self._rows, *(recording.long for recording in self.recordings)]:
+            if isinstance(audio, LongAudio):
+                audio.close()
 
     def result(self, family: Family[Any]) -> Mapping[str, NDArray[Any]] | RequestError:
-        """The answer: all outputs, a row each, or why there are none."""
+        """Return the answer: the outputs, a row each, or why there are none."""
         try:
-            return self.error or tensors_of(self.transcripts(family))
+            return self.error or tensors_of(self.transcripts(family, words_for(self._outputs)), self._outputs)
         except Exception as error:  # such as a token that the vocabulary does not have: it concerns this request alone
             return DecodeFailed(f"the tokens could not be turned into text: {error!r}")
 
-    def transcripts(self, family: Family[Any]) -> list[Transcript]:
-        """What was heard, a row each."""
-        return [recording.transcript(family) for recording in self.recordings]
+    def transcripts(self, family: Family[Any], words: Words = Words.ALL) -> list[Transcript]:
+        """Return the transcript of each row."""
+        return [recording.transcript(family, words) for recording in self.recordings]

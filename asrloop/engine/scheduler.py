@@ -1,7 +1,8 @@
 """Who is encoded, admitted and stepped next. Policy only: no thread, no clock, no model; the engine calls it under its lock.
 
-An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> decoded -> finished.  The order of encoding is that of
-arrival, but short audio goes before long audio that came a little earlier; everything behind it is first come, first served.
+An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> ending -> [gated] -> finished.  Utterances are encoded by
+their turns, which the engine gives: the later they came and the longer they are, the later; everything behind that is first come,
+first served.
 """
 
 import heapq
@@ -17,8 +18,6 @@ ENCODED_AHEAD = 2
 QUEUE = 3
 # Windows take part in one of so many steps while there is a whole recording.
 WINDOWS_EVERY = 3
-# How many seconds earlier an utterance would have had to come for each second of its audio that it is longer than another.
-LENGTH_WEIGHT = 0.1
 
 
 _Turn = tuple[float, int, Utterance]
@@ -28,9 +27,9 @@ _Turn = tuple[float, int, Utterance]
 class Scheduler:
     """Slots and the queue before them.
 
-    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` wait, windows apart; at most
-    ``encoders`` are encoded side by side; at most ``slots`` run, each in a slot of its own; at most ``slots + ENCODED_AHEAD``
-    are between the start of their encoding and their end.
+    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` recordings wait, however long they
+    are; at most ``encoders`` utterances are encoded side by side; at most ``slots`` run or end, each in a slot of its own; at most
+    ``slots + ENCODED_AHEAD`` are between the start of their encoding and their end.
     """
 
     def __init__(self, slots: int, inbox: int, queue_timeout: float, encoders: int = 1) -> None:
@@ -38,66 +37,63 @@ class Scheduler:
         self.inbox = inbox
         self.queue_timeout = queue_timeout
         self.encoders = encoders
-        self.waiting: dict[Utterance, None] = {}
-        """In order of arrival."""
+        self.waiting: dict[bool, dict[Utterance, None]] = {False: {}, True: {}}
+        """In order of arrival: whole recordings, and windows of longer ones."""
         self._turns: dict[bool, list[_Turn]] = {False: [], True: []}
-        """Heaps of those that wait, by their turn: whole recordings, and windows of longer ones. Who left is passed over."""
+        """Heaps of those that wait, by their turn. Utterances that left are passed over."""
         self._arrivals = count()
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
         self.running: dict[int, Utterance] = {}
-        self.decoded: set[Utterance] = set()
+        self.ending: dict[int, Utterance] = {}
+        """Slots that the family has yet to free."""
+        self.gated: set[Utterance] = set()
         self._without_windows = 0
         """Steps since the last one with windows."""
         self._free_slots = list(range(slots))  # a heap: low slots first, so that rows seldom change places
 
     def __repr__(self) -> str:
         return (
-            f"Scheduler({len(self.waiting)} waiting, {len(self.encoding)} encoding, {len(self.encoded)} encoded, "
-            f"{len(self.running)} of {self.slots} slots running, {len(self.decoded)} decoded)"
+            f"Scheduler({sum(map(len, self.waiting.values()))} waiting, {len(self.encoding)} encoding, "
+            f"{len(self.encoded)} encoded, {len(self.running)} of {self.slots} slots running, {len(self.ending)} ending, "
+            f"{len(self.gated)} gated)"
         )
 
     @property
     def is_idle(self) -> bool:
-        """Whether no utterance is left."""
-        return not self.everyone()
+        """True when no utterance is left."""
+        return not self.everyone() and not self.ending
 
-    def submit(self, *utterances: Utterance, later: int = 0) -> None:
-        """Queue utterances, all or none. Their request has as many other rows as ``later`` says, which are still to be cut.
+    def check_room(self, rows: int, to_be_cut: int = 0) -> None:
+        """Raise Overloaded when the inbox has no room for ``rows`` recordings now, InvalidAudio when it never will.
 
-        Raises Overloaded when the inbox has no room for them now, InvalidAudio when it never will.
+        ``to_be_cut`` recordings wait elsewhere, until they may be cut.
         """
-        rows = len(utterances) + later
         if rows > self.inbox:
             raise InvalidAudio(
                 f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
             )
-        if len(self.waiting) + rows > self.inbox:
+        wait = len(self.waiting[False]) + to_be_cut
+        if wait + rows > self.inbox:
             raise Overloaded(
-                f"{len(self.waiting)} utterances wait already, {rows} more do not fit: "
-                f"the inbox holds {self.inbox} (engine.inbox); retry later"
+                f"{wait} recordings wait already, {rows} more do not fit: the inbox holds {self.inbox} (engine.inbox); "
+                "retry later"
             )
-        for utterance in utterances:
-            self.add(utterance)
 
-    def add(self, utterance: Utterance) -> None:
-        """Queue an utterance of a request that was taken on already. Its turn is the later the more of that request is under way,
-        so that requests take turns, however many rows and windows they have."""
-        self.waiting[utterance] = None
-        request = utterance.request
-        request.seconds_under_way += utterance.audio_seconds
-        turn = utterance.arrived_at + LENGTH_WEIGHT * request.seconds_under_way
+    def add(self, utterance: Utterance, turn: float) -> None:
+        """Queue an utterance of a request that was taken on. Those with the least ``turn`` are encoded first."""
+        self.waiting[utterance.is_window][utterance] = None
         heapq.heappush(self._turns[utterance.is_window], (turn, next(self._arrivals), utterance))
 
     def next_to_encode(self) -> Utterance | None:
         """Move the utterance whose turn it is to encoding, unless enough are being encoded or are encoded ahead."""
-        under_way = len(self.encoding) + len(self.encoded) + len(self.running)
-        if not self.waiting or under_way >= self.slots + ENCODED_AHEAD or len(self.encoding) >= self.encoders:
+        under_way = len(self.encoding) + len(self.encoded) + len(self.running) + len(self.ending)
+        if under_way >= self.slots + ENCODED_AHEAD or len(self.encoding) >= self.encoders:
             return None
         utterance = self._next_turn()
         if utterance is None:
             return None
-        del self.waiting[utterance]
+        del self.waiting[utterance.is_window][utterance]
         utterance.state = State.ENCODING
         self.encoding.add(utterance)
         return utterance
@@ -107,17 +103,18 @@ class Scheduler:
         long, hence one is always left to whole recordings, which are short."""
         most = max(1, self.encoders - 1)
         windows = sum(utterance.is_window for utterance in self.encoding)
-        at_once = most if self.running and len(self.waiting) < QUEUE else self.encoders
+        queue = sum(map(len, self.waiting.values()))
+        at_once = most if self.running and queue < QUEUE else self.encoders
         heads = []
         for is_window, turns in self._turns.items():
-            while turns and turns[0][2] not in self.waiting:
+            while turns and turns[0][2] not in self.waiting[is_window]:
                 heapq.heappop(turns)
             if turns and (windows < most if is_window else len(self.encoding) - windows < at_once):
                 heads.append(turns)
         return heapq.heappop(min(heads, key=lambda turns: turns[0]))[2] if heads else None
 
     def encode_done(self, utterance: Utterance) -> None:
-        """The utterance's encoding ended well: it may be admitted."""
+        """Let an utterance be admitted: its encoding ended well."""
         self.encoding.discard(utterance)
         utterance.state = State.ENCODED
         self.encoded.append(utterance)
@@ -134,55 +131,64 @@ class Scheduler:
         return admitted
 
     def next_to_step(self) -> list[tuple[int, Utterance]]:
-        """The running by their slots. While whole recordings are among them, windows of longer ones seldom take part: somebody
-        waits for the former, and steps of a few short rows are much faster."""
+        """Return the running by their slots. While whole recordings are among them, windows of longer ones seldom take part:
+        somebody waits for the former, and steps of a few short rows are much faster."""
         rows = sorted(self.running.items())
         whole = [row for row in rows if not row[1].is_window]
         self._without_windows = (self._without_windows + 1) % WINDOWS_EVERY if whole else 0
         return whole if self._without_windows else rows
 
     def decode_done(self, utterance: Utterance) -> None:
-        """A running utterance has all its tokens: its slot is free again, it is not finished yet."""
-        self._leave_slot(utterance)
-        utterance.state = State.DECODED
-        self.decoded.add(utterance)
+        """Take a running utterance out of the batch: it has all its tokens. Its slot is taken until :meth:`free`."""
+        self._leave_batch(utterance)
+        utterance.state = State.ENDING
+
+    def free(self, slot: int) -> Utterance:
+        """Return an ending utterance whose slot may be given to another now."""
+        heapq.heappush(self._free_slots, slot)
+        return self.ending.pop(slot)
+
+    def gate(self, utterance: Utterance) -> None:
+        """Keep an utterance, which was ending, until the speech gate answers."""
+        utterance.state = State.GATED
+        self.gated.add(utterance)
 
     def finish(self, utterance: Utterance) -> None:
-        """Take an utterance out of wherever it is; its slot, if it has one, is free again. A second time does nothing."""
+        """Take an utterance out of wherever it is; its slot, if it has one, is ending. A second time does nothing."""
         match utterance.state:
             case State.WAITING:
-                del self.waiting[utterance]
-                if not self.waiting:
-                    for turns in self._turns.values():
-                        turns.clear()
+                del self.waiting[utterance.is_window][utterance]
+                if not self.waiting[utterance.is_window]:
+                    self._turns[utterance.is_window].clear()
             case State.ENCODING:
                 self.encoding.discard(utterance)
             case State.ENCODED:
                 self.encoded.remove(utterance)
             case State.RUNNING:
-                self._leave_slot(utterance)
-            case State.DECODED:
-                self.decoded.discard(utterance)
-            case State.FINISHED:
-                return
+                self._leave_batch(utterance)
+            case State.GATED:
+                self.gated.discard(utterance)
+            case State.ENDING | State.FINISHED:
+                pass
         utterance.state = State.FINISHED
-        utterance.request.seconds_under_way -= utterance.audio_seconds
 
     def waited_too_long(self, now: float) -> list[Utterance]:
-        """Waiting utterances over the queue's time limit. Arrival order makes them a prefix of the queue."""
+        """Return waiting utterances over the queue's time limit. Arrival order makes them a prefix of each queue."""
         late = []
-        for utterance in self.waiting:
-            if now - utterance.arrived_at <= self.queue_timeout:
-                break
-            late.append(utterance)
+        for queue in self.waiting.values():
+            for utterance in queue:
+                if now - utterance.arrived_at <= self.queue_timeout:
+                    break
+                late.append(utterance)
         return late
 
     def everyone(self) -> list[Utterance]:
-        """All utterances that are not finished."""
-        return [*self.decoded, *self.running.values(), *self.encoded, *self.encoding, *self.waiting]
+        """Return all utterances that are not finished."""
+        ending = [utterance for utterance in self.ending.values() if not utterance.is_finished]
+        waiting = [*self.waiting[False], *self.waiting[True]]
+        return [*self.gated, *ending, *self.running.values(), *self.encoded, *self.encoding, *waiting]
 
-    def _leave_slot(self, utterance: Utterance) -> None:
+    def _leave_batch(self, utterance: Utterance) -> None:
         if utterance.slot is None:
             raise AssertionError("running without a slot")
-        del self.running[utterance.slot]
-        heapq.heappush(self._free_slots, utterance.slot)
+        self.ending[utterance.slot] = self.running.pop(utterance.slot)

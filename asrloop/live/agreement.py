@@ -1,16 +1,16 @@
-"""Which words of an open segment are stable: those that decodings in a row agree on and are sure of. Policy only."""
+"""Which words of an open segment are stable: those that successive decodings agree on and are sure of. Policy only."""
 
 from collections.abc import Sequence
 from itertools import takewhile
 
 NEEDED = 2.6
-"""The squares of a word's probabilities in the decodings in a row that agree on it, and on all before it, add up to this: three
-decodings make a word stable that they are sure of, and more than ten one of even odds. Three whatever they say cost 2.2 points of
-word error rate, because what comes later changes how a model hears a word."""
+"""A word is stable when the squares of its probabilities in successive decodings that agree on it, and on all before it, add up to
+this: after three decodings that are sure of it, after more than ten at even odds. Three decodings whatever their probability cost
+2.2 points of word error rate, because what comes later changes how a model hears a word."""
 
 
 class Agreement:
-    """Of one segment. What is stable once stays so, to the letter."""
+    """The words of one segment. A stable word stays, to the letter. Each word has the space before it, as the family spells it."""
 
     def __init__(self) -> None:
         self.stable: list[str] = []
@@ -20,27 +20,27 @@ class Agreement:
         self._evidence: list[float] = []
         """For each of them."""
 
-    def take(self, text: str, probabilities: Sequence[float] | None) -> None:
-        """Another decoding of the segment, which is longer by now, and how probable each word is; None for one that must not
-        count. Words whose probability is not known do not become stable, and neither does the last one."""
-        words, known = text.split(), len(self.stable)
+    def take(self, words: Sequence[str], probabilities: Sequence[float] | None) -> None:
+        """Take another decoding of the segment, which is longer by now, with the probability of each word; None for a decoding
+        that must not count. The last word does not become stable."""
+        known = len(self.stable)
         if probabilities is None:
             self._words, self._evidence = [], []
-        elif words[:known] == self.stable:
+        elif list(words[:known]) == self.stable:
             same = self._evidence[: _common(words, self._words)]
             before = [*same, *[0.0] * (len(words) - len(same))]
-            self._words = words
-            self._evidence = [one + each**2 for one, each in zip(before, probabilities, strict=False)]
+            self._words = list(words)
+            self._evidence = [one + each**2 for one, each in zip(before, probabilities, strict=True)]
             more = takewhile(lambda evidence: evidence >= NEEDED, self._evidence[known : len(words) - 1])
-            self.stable = words[: known + len(list(more))]
-        self.tail = words[len(self.stable) :]
+            self.stable = self._words[: known + len(list(more))]
+        self.tail = list(words[len(self.stable) :])
 
-    def finish(self, text: str) -> None:
-        """The last decoding: all its words, behind what is stable already."""
-        self.stable, self.tail = [*self.stable, *text.split()[len(self.stable) :]], []
+    def finish(self, words: Sequence[str]) -> None:
+        """Take the last decoding: all its words, behind what is stable already."""
+        self.stable, self.tail = [*self.stable, *words[len(self.stable) :]], []
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many words both begin with."""
+    """Return how many words both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))

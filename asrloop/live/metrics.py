@@ -1,11 +1,11 @@
-"""Names of the metrics of live audio, and what streams add to them. Knows no Triton."""
+"""Metrics of live audio. Knows no Triton."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 
 from asrloop.engine.metrics import REQUESTS, Change, MetricSpec, added_up
 from asrloop.errors import RequestError
-from asrloop.live.stream import Event
+from asrloop.live.segmenter import Event
 
 _SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
@@ -29,7 +29,7 @@ class LiveMetrics:
         self._changes: deque[Change] = deque(maxlen=100_000)
 
     def told(self, event: Event, now: float, arrived_at: Callable[[float], float], *, first: bool = False) -> None:
-        """``arrived_at`` says when a second of the stream came."""
+        """Note an event; ``arrived_at`` returns when a second of the stream came."""
         add = self._changes.append
         add(Change(FINALS if event.final else PARTIALS, 1))
         add(Change(LAG, now - arrived_at(event.heard)))
@@ -39,10 +39,10 @@ class LiveMetrics:
             add(Change(FINAL, now - arrived_at(event.speech[1])))
 
     def ended(self, error: RequestError | None) -> None:
-        """A stream is over."""
+        """Note the end of a stream."""
         self._changes.append(Change(ENDED, 1, "ok" if error is None else error.outcome))
 
     def take(self) -> Iterator[Change]:
-        """The changes since the last call, the gauge's value among them. A counter is added to once."""
+        """Return the changes since the last call, the gauge's value among them. A counter is added to once."""
         yield Change(OPEN, self._streams())
         yield from added_up([self._changes.popleft() for _ in range(len(self._changes))])

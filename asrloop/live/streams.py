@@ -1,4 +1,4 @@
-"""The streams of a server: each is heard, decoded and told about on a worker thread, one thing at a time. Knows no Triton."""
+"""The open streams of a server: a worker thread takes each one's audio in, has it decoded and tells its events. Knows no Triton."""
 
 import threading
 import time
@@ -13,32 +13,33 @@ import numpy as np
 
 from asrloop.audio import Resampler, Samples
 from asrloop.config import LiveSettings
+from asrloop.engine.options import DEFAULTS, Options
 from asrloop.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.metrics import LiveMetrics
-from asrloop.live.stream import Decoded, Decoding, Event, Stream
+from asrloop.live.segmenter import Decoding, Event, Hypothesis, Segmenter
 
-Decode = Callable[[Decoding], Decoded]
+Decode = Callable[[Decoding, Options], Hypothesis]
 """Blocks. Raises RequestError."""
 
 WATCH_SECONDS = 0.25
 TRIES, PAUSE_SECONDS = 5, 0.2
-"""A segment's last decoding that is refused because the engine is full is tried again."""
+"""The last decoding of a segment is tried again when the engine is too full for it."""
 
 SHARE = 4.0
-"""So many times as long as a partial took lies between it and the next: partials become rarer before finals become late."""
+"""Least time between partials, as a multiple of the time that one took: partials become rarer before finals become late."""
 
 
 class Listener(Protocol):
-    """Whom a stream's events are told to."""
+    """Receives the events of a stream."""
 
     def tell(self, event: Event) -> None:
-        """Called in order."""
+        """Take the next event."""
 
     def end(self, error: RequestError | None) -> None:
-        """Called once, and nothing after it."""
+        """Take the end of the stream; called once, as the last."""
 
     def has_left(self) -> bool:
-        """Whether nobody listens any more."""
+        """Return True when nobody listens any more."""
 
 
 class Streams:
@@ -46,7 +47,7 @@ class Streams:
 
     def __init__(
         self,
-        make: Callable[[], Stream],
+        make: Callable[[], Segmenter],
         decode: Decode,
         settings: LiveSettings,
         metrics: LiveMetrics,
@@ -67,7 +68,7 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def start(self, key: object, listener: Listener, sample_rate: int) -> None:
+    def start(self, key: object, listener: Listener, sample_rate: int, options: Options = DEFAULTS) -> None:
         """Open a stream of samples at ``sample_rate`` Hz. Raises BadSequence, Overloaded, EngineClosed."""
         with self._lock:
             if self._closed.is_set():
@@ -76,10 +77,10 @@ class Streams:
                 raise BadSequence(f"sequence {key!r} is open already: end it first, or take another id")
             if len(self._open) >= self._settings.streams:
                 raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
-            self._open[key] = _Open(self._make(), listener, sample_rate, self._clock())
+            self._open[key] = _Open(self._make(), listener, sample_rate, options, self._clock())
 
     def hear(self, key: object, samples: Samples) -> None:
-        """The next samples of a stream, f32 [N], also none. Raises BadSequence, Overloaded."""
+        """Take the next samples of a stream, f32 [N], also none. Raises BadSequence, Overloaded."""
         one = self._of(key)
         with one.lock:
             if one.is_ended:
@@ -97,7 +98,7 @@ class Streams:
         self._wake(key, one)
 
     def end(self, key: object) -> None:
-        """No more samples come. Raises BadSequence."""
+        """Take the end of the samples. Raises BadSequence."""
         one = self._of(key)
         with one.lock:
             if one.is_ended:
@@ -140,28 +141,28 @@ class Streams:
             self._over(key, one, DecodeFailed(f"the stream failed: {error!r}"))
 
     def _go_on(self, key: object, one: "_Open") -> bool:
-        """Tell what is to be told and decode what is to be decoded; False when there is nothing to do."""
-        for event in one.stream.events():
+        """Tell the events that are due and decode what is due; False when there is nothing to do."""
+        for event in one.segmenter.events():
             one.listener.tell(event)
             is_first, one.last_told = event.segment != one.last_told, event.segment
             self._metrics.told(event, self._clock(), one.arrived_at, first=is_first)
-        if one.stream.is_finished:
+        if one.segmenter.is_finished:
             self._over(key, one, None)
             return False
-        decoding = one.stream.decoding()
+        decoding = one.segmenter.decoding()
         if decoding is None:
             return not one.rest()
         started = self._clock()
         try:
-            one.stream.decoded(decoding, self._decode(decoding))
+            one.segmenter.decoded(decoding, self._decode(decoding, one.options))
             one.tries = 0
         except Overloaded:
-            one.stream.failed()
+            one.segmenter.failed()
             one.tries += 1
             if decoding.over_at is not None and one.tries >= TRIES:
                 raise
             self._closed.wait(PAUSE_SECONDS)
-        one.stream.interval = max(self._settings.interval_seconds, SHARE * (self._clock() - started))
+        one.segmenter.interval = max(self._settings.interval_seconds, SHARE * (self._clock() - started))
         return True
 
     def _over(self, key: object, one: "_Open", error: RequestError | None) -> None:
@@ -186,10 +187,13 @@ class Streams:
 
 
 class _Open:
-    """A stream, and what came of it that was not taken on yet."""
+    """One open stream, and the audio that its segmenter has not taken yet."""
 
-    def __init__(self, stream: Stream, listener: Listener, sample_rate: int, now: float) -> None:
-        self.stream = stream
+    def __init__(
+        self, segmenter: Segmenter, listener: Listener, sample_rate: int, options: Options, now: float
+    ) -> None:
+        self.segmenter = segmenter
+        self.options = options
         self.listener = listener
         self.sample_rate = sample_rate
         self.lock = threading.Lock()
@@ -203,32 +207,32 @@ class _Open:
         self._is_end_told = False
         self._resample = Resampler(sample_rate)
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=2000)
-        """Seconds of the stream, and when they were there."""
+        """Seconds of the stream, and when they came."""
 
     def take_on(self, now: float) -> bool:
-        """Give the stream what came; False when nothing did."""
+        """Give the segmenter the audio that came; False when none did."""
         with self.lock:
             samples, ended = list(self.inbox), self.is_ended
             self.inbox.clear()
             self.waiting_seconds = 0.0
             arrived = self.last_heard
         if samples:
-            self.stream.hear(self._resample(np.concatenate(samples), last=False))
-            self._arrivals.append((self.stream.heard_seconds, arrived))
+            self.segmenter.hear(self._resample(np.concatenate(samples), last=False))
+            self._arrivals.append((self.segmenter.heard_seconds, arrived))
         if ended and not self._is_end_told:
             self._is_end_told = True
-            self.stream.hear(self._resample(np.zeros(0, np.float32), last=True))
-            self.stream.end()
+            self.segmenter.hear(self._resample(np.zeros(0, np.float32), last=True))
+            self.segmenter.end()
             return True
         return bool(samples)
 
     def rest(self) -> bool:
-        """Whether there is nothing to do; then the next that comes must wake a thread."""
+        """Return True when there is nothing to do; then the next audio must wake a thread."""
         with self.lock:
             self.is_busy = bool(self.inbox) or self.is_ended != self._is_end_told
             return not self.is_busy
 
     def arrived_at(self, seconds: float) -> float:
-        """When the sample at ``seconds`` of the stream came, on the clock."""
+        """Return when the sample at ``seconds`` of the stream came, on the clock."""
         at = bisect_left(self._arrivals, (seconds,))
         return self._arrivals[min(at, len(self._arrivals) - 1)][1]

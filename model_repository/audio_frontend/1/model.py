@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from asrloop import config
 from asrloop.audio.decoding import Decoded, FileDecoder
+from asrloop.engine.options import parsed
 from asrloop.errors import RequestError
+from asrloop.tritonmodel.calls import parameters_of, tensors_of
+from asrloop.tritonmodel.reply import Reply
 
 
 class TritonPythonModel:
@@ -27,50 +30,43 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its files are copied, for inputs die when this returns."""
         for request in requests:
-            timeout = request.timeout()  # microseconds; 0 when the caller set none
-            reply = Reply(request.get_response_sender(), self.decoder.clock() + timeout / 1e6 if timeout else None)
-            (files,) = (tensor.as_numpy().reshape(-1).tolist() for tensor in request.inputs())
+            reply = Reply(pb_utils, request)
             try:
-                self.decoder.submit(files, reply.deadline, reply.send)
+                self.submit(request, reply)
             except RequestError as error:
-                reply.send(error)
+                reply.end(error)
+
+    def submit(self, request: pb_utils.InferenceRequest, reply: Reply) -> None:
+        """Hand the files of a request to the decoder. Raises RequestError."""
+        parsed(parameters_of(request))  # the loop refuses what it cannot honour; here goes what nobody knows, before any work
+        (files,) = (tensor.reshape(-1).tolist() for tensor in tensors_of(request).values())
+        timeout = request.timeout()  # microseconds; 0 when the caller set none
+        deadline = self.decoder.clock() + timeout / 1e6 if timeout else None
+
+        def answer(result: list[Decoded] | RequestError) -> None:
+            reply.end(result if isinstance(result, RequestError) else tensors(result, deadline))
+
+        self.decoder.submit(files, deadline, answer)
 
     def finalize(self) -> None:
         """Answer what is left and end the threads."""
         self.decoder.close()
 
 
-class Reply:
-    """The one response to a request: SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1].
+def tensors(result: Sequence[Decoded], deadline: float | None) -> dict[str, NDArray[Any]]:
+    """Return SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1].
 
-    Of a long file SAMPLES has the beginning; REST string [B, 1] says where the rest is to be had, REST_SECONDS f32 [B, 1] how
-    long all of it is.
+    Of a long file SAMPLES has the beginning; REST string [B, 1] names the relay of the rest, REST_SECONDS f32 [B, 1] is the length
+    of all of it in seconds.
     """
-
-    def __init__(self, sender: pb_utils.ResponseSender, deadline: float | None) -> None:
-        self.sender = sender
-        self.deadline = deadline
-
-    def send(self, result: list[Decoded] | RequestError) -> None:
-        """Send the tensors, or the error with Triton's code for it."""
-        if isinstance(result, RequestError):
-            code = getattr(pb_utils.TritonError, result.triton_code)
-            response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))
-        else:
-            lengths = np.array([[row.samples.size] for row in result], np.int32)
-            samples = np.zeros((len(result), lengths.max()), np.float32)
-            for target, row in zip(samples, result, strict=True):
-                target[: row.samples.size] = row.samples
-            deadline = np.full((len(result), 1), -1 if self.deadline is None else round(self.deadline * 1e6), np.int64)
-            tensors: dict[str, NDArray[Any]] = {
-                "SAMPLES": samples,
-                "SAMPLE_LENS": lengths,
-                "DEADLINE": deadline,
-                "REST": np.array([[row.rest.encode()] for row in result], np.object_),
-                "REST_SECONDS": np.array([[row.seconds] for row in result], np.float32),
-            }
-            # A list of our own, until all is sent: see decoder_loop.
-            kept = [pb_utils.Tensor(*tensor) for tensor in tensors.items()]
-            response = pb_utils.InferenceResponse(kept)
-        self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        del self.sender  # its destructor needs a server that is still there
+    lengths = np.array([[row.samples.size] for row in result], np.int32)
+    samples = np.zeros((len(result), lengths.max()), np.float32)
+    for target, row in zip(samples, result, strict=True):
+        target[: row.samples.size] = row.samples
+    return {
+        "SAMPLES": samples,
+        "SAMPLE_LENS": lengths,
+        "DEADLINE": np.full((len(result), 1), -1 if deadline is None else round(deadline * 1e6), np.int64),
+        "REST": np.array([[row.rest.encode()] for row in result], np.object_),
+        "REST_SECONDS": np.array([[row.seconds] for row in result], np.float32),
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations  # pb_utils lacks the classes while Triton co
 
 import json
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,17 +11,14 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from asrloop import config
-from asrloop.engine.engine import Engine
-from asrloop.engine.inputs import cancel_key_of, deadline_of, hint_of, rows_of
-from asrloop.engine.metrics import EngineMetrics, MetricSpec, Publisher
+from asrloop.assembly import engine_for
+from asrloop.engine.inputs import deadline_of, request_of
+from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.outputs import CANCELLED, progress_tensors
-from asrloop.engine.request import Request
-from asrloop.engine.scheduler import Scheduler
 from asrloop.errors import RequestError
-from asrloop.families.registry import cutting, encoders, family_in, open_family
-from asrloop.onnx_files.sessions import Graph, Tensors
-from asrloop.speech.detector import open_detector
-from asrloop.speech.gate import speech_gate
+from asrloop.tritonmodel.calls import bls_graphs, parameters_of, tensors_of
+from asrloop.tritonmodel.metrics import metric_families
+from asrloop.tritonmodel.reply import Reply
 from asrloop.tritonserver.supervisor import restarts_so_far
 
 
@@ -39,62 +35,52 @@ class TritonPythonModel:
         try:
             if mode not in ("in_process", "bls"):
                 raise ValueError(f"execution_mode is {mode!r}: it must be in_process or bls")
-            graphs = {name: bls_graph(name) for name in ("encoder", "decoder")} if mode == "bls" else None
-            self.family = open_family(directory, self.settings, graphs)
-            detector = open_detector(directory)
+            self.metrics = EngineMetrics(lambda: len(self.engine.scheduler.running), restarts_so_far())
+            self.engine = engine_for(
+                directory,
+                self.settings,
+                graphs=bls_graphs(pb_utils) if mode == "bls" else None,
+                observer=self.metrics,
+                on_bug=lambda: os._exit(70),  # so that the supervisor notices and starts the server anew
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
-        engine = self.settings.engine
-        scheduler = Scheduler(engine.slots, engine.inbox, engine.queue_timeout_seconds, encoders(self.settings))
-        self.metrics = EngineMetrics(lambda: len(scheduler.running), restarts_so_far())
-        self.publisher = Publisher(self.metrics, metric_family)
-        self.engine = Engine(
-            self.family,
-            scheduler,
-            self.metrics,
-            on_bug=lambda: os._exit(70),  # so that the supervisor notices and starts the server anew
-            has_speech=speech_gate(detector, self.settings),
-            cutting=cutting(detector, family_in(directory), self.settings),
-        )
+        self.publisher = Publisher(self.metrics, metric_families(pb_utils))
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its rows are copied, for inputs die when this returns."""
         for request in requests:
-            reply = Reply(request.get_response_sender())
+            reply = Reply(pb_utils, request)
             try:
                 self.submit(request, reply)
             except RequestError as error:
                 self.metrics.refused(error)
-                reply.send(error)
+                reply.end(error)
 
     def submit(self, request: pb_utils.InferenceRequest, reply: Reply) -> None:
-        """Hand the rows to the engine; or end the requests with the key that ``cancel`` names, or say how far that is which
+        """Hand the rows to the engine; or end the requests with the key that ``cancel`` names, or tell how far the one is that
         ``progress`` names. Raises RequestError.
 
         Triton does not pass a caller's cancellation on to an ensemble's step that runs already, and a step answers once; hence
         the parameters.
         """
-        parameters = json.loads(request.parameters() or "{}")
+        engine, parameters = self.engine, parameters_of(request)
         if "cancel" in parameters:
-            ended = self.engine.cancel(parameters["cancel"])
-            return reply.send({CANCELLED.name: np.array([[ended]], CANCELLED.dtype)})
+            return reply.end({CANCELLED.name: np.array([[engine.cancel(parameters["cancel"])]], CANCELLED.dtype)})
         if "progress" in parameters:
-            return reply.send(progress_tensors(*self.engine.progress(parameters["progress"])))
-        tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        rows, rate = rows_of(tensors, parameters, self.settings.audio)
-        hint = hint_of(tensors, rows, self.family)
-        return self.engine.submit(
-            Request(
-                rows,
-                lambda done: reply.send(done.result(self.family)),
-                sample_rate=rate,
-                deadline=deadline_of(tensors, request.timeout(), self.engine.clock()),
+            return reply.end(progress_tensors(*engine.progress(parameters["progress"])))
+        tensors, outputs = tensors_of(request), request.requested_output_names()
+        return engine.submit(
+            request_of(
+                tensors,
+                parameters,
+                engine.family,
+                self.settings.audio,
+                on_done=lambda done: reply.end(done.result(engine.family)),
+                deadline=deadline_of(tensors, request.timeout(), engine.clock()),
                 # Asking costs, and in a step of an ensemble the answer is always no: ensembles never ask for this output.
-                is_cancelled=reply.is_cancelled if CANCELLED.name in request.requested_output_names() else None,
-                key=cancel_key_of(parameters),
-                drafts=[hint.draft] * len(rows),
-                given=hint.given,
-                said_before=hint.said_before,
+                is_cancelled=reply.is_cancelled if CANCELLED.name in outputs else None,
+                outputs=frozenset(outputs),
             )
         )
 
@@ -102,54 +88,3 @@ class TritonPythonModel:
         """Answer what is left and end the threads."""
         self.engine.close()
         self.publisher.close()
-
-
-class Reply:
-    """The one response to a request of Triton's."""
-
-    def __init__(self, sender: pb_utils.ResponseSender) -> None:
-        self.sender: pb_utils.ResponseSender | None = sender
-        # Triton frees what is_cancelled() reads once the response is sent; asking at that moment would take the server down.
-        self.lock = threading.Lock()
-
-    def is_cancelled(self) -> bool:
-        """Whether the caller of this very model went away."""
-        with self.lock:
-            return self.sender is not None and self.sender.is_cancelled()
-
-    def send(self, result: RequestError | Tensors) -> None:
-        """Send all outputs, or the error with Triton's code for it."""
-        tensors = []
-        if isinstance(result, RequestError):
-            code = getattr(pb_utils.TritonError, result.triton_code)
-            response = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))
-        else:
-            # A list of our own, until all is sent: those that nobody asked for send() lets go of without Python's lock, and the
-            # last to let go of a tensor frees Python's objects.
-            tensors = [pb_utils.Tensor(*output) for output in result.items()]
-            response = pb_utils.InferenceResponse(tensors)
-        with self.lock:
-            # Let go of here, because its destructor needs a server that is still there.
-            sender, self.sender = self.sender, None
-            if sender is not None:
-                sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-
-def bls_graph(model: str) -> Graph:
-    """An ONNX model that is run by a call through Triton, to which, too, no names of outputs mean all."""
-
-    def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
-        tensors = [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in inputs.items()]
-        call = pb_utils.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=tensors)
-        response = call.exec()
-        if response.has_error():
-            raise RuntimeError(f"{model}: {response.error().message()}")
-        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
-
-    return run
-
-
-def metric_family(spec: MetricSpec) -> pb_utils.MetricFamily:
-    """A family of metrics on Triton's /metrics."""
-    kind = getattr(pb_utils.MetricFamily, spec.kind.upper())
-    return pb_utils.MetricFamily(name=spec.name, description=spec.description, kind=kind)

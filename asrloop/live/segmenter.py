@@ -1,4 +1,5 @@
-"""The policy of one stream: where its segments begin and end, what is decoded when, what is told. No thread, no clock, no model.
+"""The policy of one stream of live audio: where its segments begin and end, what is decoded when, which events are told. No thread,
+no clock, no model.
 
     hear(samples) -> frames, voice -> [open segment] -> decoding() -> somebody decodes -> decoded(...) -> events
 
@@ -52,24 +53,24 @@ LEAST_PAUSE = 2
 
 
 class Event(NamedTuple):
-    """What is told of a segment."""
+    """News of a segment."""
 
     segment: int
     stable: str
     tail: str
     final: bool
     start: float
-    """Of the segment, in seconds of the stream."""
+    """Start of the segment, in seconds of the stream."""
 
     heard: float
-    """Seconds of the stream that the text is of."""
+    """End of the audio that the text comes from, in seconds of the stream."""
 
     speech: tuple[float, float] = (0.0, 0.0)
     """First and last sound of the segment so far, in seconds of the stream."""
 
 
 class Decoding(NamedTuple):
-    """Something to be decoded."""
+    """Audio to be decoded, and what is known of its text."""
 
     samples: Samples
     """f32 [N], 16 kHz."""
@@ -78,13 +79,13 @@ class Decoding(NamedTuple):
     """Tokens of what is said in it before the segment; decoding goes on behind them."""
 
     prefix_samples: int
-    """How many of the samples that is."""
+    """Number of samples that the prefix comes from."""
 
     draft: Sequence[int]
-    """Tokens that the decoding of the segment before gave."""
+    """Tokens of the previous decoding of the segment."""
 
     forced: int
-    """Words of the draft that must stay."""
+    """Leading words of the draft that stand."""
 
     segment: int
     end: int
@@ -94,10 +95,12 @@ class Decoding(NamedTuple):
     """Where the segment ends if this is its last decoding; None for a partial."""
 
 
-class Decoded(NamedTuple):
-    """What a decoding gave, behind its prefix."""
+class Hypothesis(NamedTuple):
+    """The result of a decoding, behind its prefix."""
 
-    text: str
+    words: Sequence[str] = ()
+    """Each with the space before it, if there is one."""
+
     tokens: Sequence[int] = ()
     complete: bool = True
     """False where a limit or endless repetition ended it."""
@@ -106,7 +109,7 @@ class Decoded(NamedTuple):
     """Share of right words to expect."""
 
     probabilities: Sequence[float] = ()
-    """Of each word."""
+    """One a word."""
 
 
 class _Said(NamedTuple):
@@ -118,7 +121,7 @@ class _Said(NamedTuple):
 
 
 class _Segment:
-    """The open one; frames count from the start of the stream."""
+    """The open segment; frames count from the start of the stream."""
 
     def __init__(self, number: int, begin: int, at: int) -> None:
         self.number = number
@@ -130,14 +133,14 @@ class _Segment:
         self.draft: Sequence[int] = ()
         self.decoded_to = at
         """Behind the audio of the last decoding that was begun."""
-        self.last: tuple[int, Decoded] | None = None
+        self.last: tuple[int, Hypothesis] | None = None
         """The latest decoding that may be its last, and where it would end by it."""
         self.told = ("", "")
         """Stable text and tail of its last event."""
 
 
-class Stream:
-    """One stream of 16 kHz samples. Not safe for threads."""
+class Segmenter:
+    """Cuts one stream of 16 kHz samples into segments. Not safe for threads."""
 
     def __init__(
         self, voice: Callable[[Samples], Samples], target_seconds: float, max_seconds: float, interval: float = 0.4
@@ -169,16 +172,16 @@ class Stream:
 
     @property
     def heard_seconds(self) -> float:
-        """Of audio so far."""
+        """Seconds of audio so far."""
         return (self._known * FRAME + self._rest.size) / SAMPLE_RATE
 
     @property
     def is_finished(self) -> bool:
-        """Whether it ended, and everything was told but for ``events``."""
+        """True when it ended and everything was told but for ``events``."""
         return self._ended and self._segment is None and self._at == self._known
 
     def hear(self, samples: Samples) -> None:
-        """The next samples, f32 [N]."""
+        """Take the next samples, f32 [N]."""
         samples = np.concatenate([self._rest, samples])
         whole = samples.size // FRAME
         self._rest = samples[whole * FRAME :]
@@ -189,18 +192,18 @@ class Stream:
         self._go_on()
 
     def end(self) -> None:
-        """There are no more."""
+        """Take the end of the audio."""
         self.hear(np.zeros(-self._rest.size % FRAME, np.float32))
         self._ended = True
         self._go_on()
 
     def events(self) -> list[Event]:
-        """What is to be told now, in order; of partials of a segment the latest only."""
+        """Return the events to tell now, in order; of the partials of a segment only the latest."""
         events, self._events = self._events, []
         return events
 
     def decoding(self) -> Decoding | None:
-        """What to decode now: one thing at a time, ``decoded`` or ``failed`` comes before the next."""
+        """Return what to decode now. One at a time: ``decoded`` or ``failed`` comes before the next."""
         segment = self._segment
         if self._under_way or segment is None:
             return None
@@ -213,21 +216,21 @@ class Stream:
             return self._begin(segment, self._at, None)
         return None
 
-    def decoded(self, decoding: Decoding, found: Decoded) -> None:
-        """What a decoding gave."""
+    def decoded(self, decoding: Decoding, found: Hypothesis) -> None:
+        """Take the result of a decoding."""
         self._under_way = False
         segment = self._segment
         if segment is None or segment.number != decoding.segment:
             return
         segment.draft = found.tokens
-        segment.agreement.take(found.text, found.probabilities if found.complete else None)
+        segment.agreement.take(found.words, found.probabilities if found.complete else None)
         self._tell(segment, decoding.end, final=False)
         if decoding.over_at is not None:
             segment.last = decoding.over_at, found
         self._go_on()
 
     def failed(self) -> None:
-        """A decoding gave nothing; the next call of ``decoding`` begins another."""
+        """Give a decoding up; the next call of ``decoding`` begins another."""
         self._under_way = False
 
     @property
@@ -253,7 +256,7 @@ class Stream:
         return Decoding(samples, prefix, before_samples, segment.draft, forced, segment.number, end, over_at)
 
     def _go_on(self) -> None:
-        """Decide on frame after frame, as far as no decoding must be waited for."""
+        """Decide frame after frame, until a decoding must be waited for."""
         while True:
             if self._segment is not None and self._is_over(self._segment):
                 if not self._is_decoded(self._segment):
@@ -265,7 +268,7 @@ class Stream:
                 break
 
     def _patience(self, segment: _Segment) -> int:
-        """Frames of silence that end it."""
+        """Return the frames of silence that end it."""
         length = self._at - segment.begin
         if length >= self._longest:
             return 0
@@ -274,7 +277,7 @@ class Stream:
         return most if left >= 1 else max(LEAST_PAUSE, round(most * left))
 
     def _is_unsure(self, segment: _Segment) -> bool:
-        """Whether the text is there that is its last if no more speech comes, and is likely to be wrong."""
+        """Return True when its last text, unless more speech comes, is there and likely to be wrong."""
         return segment.last is not None and self._is_decoded(segment) and segment.last[1].confidence < SURE
 
     def _is_over(self, segment: _Segment) -> bool:
@@ -283,7 +286,7 @@ class Stream:
         return self._is_at_the_end or (self._at - segment.speech_end >= patience and not may_go_on)
 
     def _is_decoded(self, segment: _Segment) -> bool:
-        """Whether the decoding is there that is its last if no more speech comes."""
+        """Return True when its last decoding, unless more speech comes, is there."""
         return segment.last is not None and segment.last[0] == segment.speech_end
 
     def _look(self, probability: float) -> None:
@@ -304,7 +307,7 @@ class Stream:
     def _close(self, segment: _Segment) -> None:
         if segment.last is None:
             raise AssertionError("a segment is over when its last decoding is there")
-        segment.agreement.finish(segment.last[1].text)
+        segment.agreement.finish(segment.last[1].words)
         if segment.agreement.stable or any(segment.told):
             self._tell(segment, self._at, final=True)
             self._count += 1
@@ -314,7 +317,7 @@ class Stream:
         self._forget()
 
     def _forget(self) -> None:
-        """Drop what is not needed any more."""
+        """Drop audio that is not needed any more."""
         while self._before and self._at - self._before[0].begin > self._longest:
             del self._before[0]
         before = min([self._at - PAD, *(one.begin for one in self._before)])
@@ -325,7 +328,7 @@ class Stream:
 
     def _tell(self, segment: _Segment, end: int, *, final: bool) -> None:
         agreement = segment.agreement
-        told = " ".join(agreement.stable), " ".join(agreement.tail)
+        told = "".join(agreement.stable).strip(), "".join(agreement.tail).strip()
         if told == segment.told and not final:
             return
         segment.told = told

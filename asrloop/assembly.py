@@ -1,0 +1,81 @@
+"""Puts the engine and the live streams together: the one place where families, scheduler, speech gate and cutting meet."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from asrloop.config import Settings
+from asrloop.cores import usable_cores
+from asrloop.engine.cutting import Cutting
+from asrloop.engine.engine import Engine, EngineObserver
+from asrloop.engine.family import FamilyInfo
+from asrloop.engine.scheduler import Scheduler
+from asrloop.families.registry import MOST_THREADS, info_in, open_family
+from asrloop.live.metrics import LiveMetrics
+from asrloop.live.segmenter import Segmenter
+from asrloop.live.streams import Decode, Streams
+from asrloop.live.voice import Voice
+from asrloop.onnx_files.sessions import Graphs
+from asrloop.speech.detector import Detector, open_detector
+from asrloop.speech.gate import speech_gate
+from asrloop.speech.windows import Cutter
+
+
+def engine_for(
+    directory: Path,
+    settings: Settings,
+    *,
+    graphs: Graphs | None = None,
+    observer: EngineObserver | None = None,
+    on_bug: Callable[[], None] | None = None,
+) -> Engine:
+    """Open the prepared model in ``directory``, ``decoder_loop/1`` of a repository, and start an engine with it.
+
+    ``graphs`` may have an ``encoder`` and a ``decoder`` that run elsewhere. ``on_bug`` is called when the engine ended by a bug of its
+    own. Raises OSError and ValueError that say how to fix it.
+    """
+    family, detector = open_family(directory, settings, graphs), open_detector(directory)
+    scheduler = Scheduler(
+        settings.engine.slots,
+        settings.engine.inbox,
+        settings.engine.queue_timeout_seconds,
+        encoders_for(family.info, settings),
+    )
+    return Engine(
+        family,
+        scheduler,
+        observer,
+        on_bug=on_bug,
+        has_speech=speech_gate(detector, settings),
+        cutting=cutting_for(family.info, settings, detector),
+    )
+
+
+def encoders_for(info: FamilyInfo, settings: Settings) -> int:
+    """Return how many utterances are encoded side by side."""
+    usual = min(usable_cores(), MOST_THREADS) if info.encodes_side_by_side else 1
+    return settings.engine.encoders or usual
+
+
+def cutting_for(info: FamilyInfo, settings: Settings, detector: Detector) -> Cutting:
+    """Return how recordings are cut for a family."""
+    target, longest = info.windows
+    windows = settings.windows
+    return Cutting(lambda: Cutter(detector, target, longest), longest, windows.share, windows.recordings)
+
+
+def live_streams_for(
+    directory: Path, settings: Settings, decode: Decode, metrics: LiveMetrics
+) -> tuple[FamilyInfo, Streams]:
+    """Return what the model that ``decode`` reaches can do, and the streams of live audio. ``directory`` is ``asr_stream/1``.
+
+    Raises OSError where it lacks a file, and ValueError for settings that do not fit the model.
+    """
+    info, detector, live = info_in(directory, settings), open_detector(directory), settings.live
+    if live.segment.longest > info.windows.longest:
+        raise ValueError(
+            f"live.segment ends at {live.segment.longest:g} s, the model's windows at {info.windows.longest:g} s: a longer segment "
+            "would be cut and its words said again; lower live.segment (config.yaml), or raise windows.lengths"
+        )
+    return info, Streams(
+        lambda: Segmenter(Voice(detector), *live.segment, live.interval_seconds), decode, live, metrics
+    )

@@ -1,0 +1,82 @@
+"""Live audio through Triton: chunks to samples, decodings to calls of the loop, events to tensors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.audio import Samples
+from asrloop.audio.pcm import check_finite, from_int16
+from asrloop.engine.options import Options, parameters_of
+from asrloop.errors import RequestError, error_of
+from asrloop.live.segmenter import Decoding, Event, Hypothesis
+from asrloop.live.streams import Decode
+from asrloop.tritonmodel.calls import CallFailed, called
+from asrloop.tritonmodel.reply import Reply
+
+DECODE_SECONDS = 30.0
+"""Longest wait for one decoding."""
+
+_OUTPUTS = ("TOKENS", "COMPLETE", "CONFIDENCE", "WORD_TEXTS", "WORD_PROBABILITIES")
+
+
+def samples_of(tensors: Mapping[str, NDArray[Any]]) -> Samples:
+    """Return a copy of a chunk's samples, f32 [N], -1..1: WAV f32 or PCM int16, or none. Raises InvalidAudio."""
+    parts = [np.zeros(0, np.float32)]
+    for name, tensor in tensors.items():
+        values = tensor.reshape(-1)
+        parts.append(from_int16(values) if name == "PCM" else values)
+    samples: Samples = np.concatenate(parts)
+    check_finite(samples, "WAV")
+    return samples
+
+
+class ReplyListener:
+    """Sends the events of a stream as responses to the request that started it."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.has_left = reply.is_cancelled
+
+    def tell(self, event: Event) -> None:
+        """Send an event."""
+        self._reply.tell(
+            {
+                "SEGMENT": np.array([event.segment], np.int32),
+                "STABLE": np.array([event.stable.encode()], np.object_),
+                "TAIL": np.array([event.tail.encode()], np.object_),
+                "FINAL": np.array([event.final], np.bool_),
+                "TIMES": np.array([event.start, event.heard], np.float32),
+            }
+        )
+
+    def end(self, error: RequestError | None) -> None:
+        """Send the last response."""
+        self._reply.end(error)
+
+
+def decode_by(pb_utils: Any, model: str) -> Decode:
+    """Return a function that has ``model``, the loop, decode live audio. It raises RequestError."""
+
+    def decode(decoding: Decoding, options: Options) -> Hypothesis:
+        inputs: dict[str, NDArray[Any]] = {"SAMPLES": decoding.samples[None]}
+        if decoding.draft:
+            inputs["DRAFT"] = np.array([decoding.draft], np.int32)
+            inputs["FORCED"] = np.array([[decoding.forced]], np.int32)
+        if decoding.prefix:
+            inputs["PREFIX"] = np.array([decoding.prefix], np.int32)
+            inputs["PREFIX_SAMPLES"] = np.array([[decoding.prefix_samples]], np.int32)
+        try:
+            found = called(pb_utils, model, inputs, _OUTPUTS, parameters=parameters_of(options), seconds=DECODE_SECONDS)
+        except CallFailed as error:
+            raise error_of(str(error)) from None
+        return Hypothesis(
+            [text.decode() for text in found["WORD_TEXTS"].reshape(-1)],
+            [int(token) for token in found["TOKENS"].reshape(-1) if token >= 0],
+            complete=bool(found["COMPLETE"].reshape(-1)[0]),
+            confidence=float(found["CONFIDENCE"].reshape(-1)[0]),
+            probabilities=found["WORD_PROBABILITIES"].reshape(-1).tolist(),
+        )
+
+    return decode
