@@ -1,4 +1,4 @@
-"""A family's entry: what its folder says of itself in ``entry.py``, which is all that ``registry`` reads of it."""
+"""Description of a family, the constant ``ENTRY`` in its ``entry.py``: everything that the registry needs to know of it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from asrloop.engine.family import Family, FamilyInfo
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """How a family is called, what it can do, and how its models are opened and made."""
+    """A family's names, what its models can do, and how they are opened and made."""
 
     name: str
     """Name in ``--family``, in ``family.json`` and in ``windows.lengths``."""
@@ -27,13 +27,13 @@ class FamilyEntry:
     """Precision recipes by name, with a description each."""
 
     usual_precision: Callable[[], str]
-    """Returns the recipe that is made where none is named."""
+    """Returns the recipe that is used by default."""
 
     source: str
     """Description of what ``--from`` names."""
 
     wheel_source: bool = False
-    """True when a pinned wheel has a model of this family, which is taken where no source is named."""
+    """True when a pinned wheel has a model of this family; it is the default source."""
 
     also_called: tuple[str, ...] = ()
     """Other names in ``--family``."""

@@ -50,7 +50,7 @@ def test_a_family_is_found_by_its_folder_alone(tmp_path: Path, monkeypatch: pyte
     )
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     try:
-        found = registry.found(families.__path__)
+        found = registry.entries_in(families.__path__)
     finally:
         for name in [name for name in sys.modules if name.startswith("asrloop.families.parrot")]:
             del sys.modules[name]

@@ -16,7 +16,7 @@ CHECKED_AT_ONCE = 16
 
 
 class CheckedRow:
-    """Decides the first tokens of an utterance many at once, by a guess of what they are.
+    """Decides the first tokens of an utterance many at once, where a draft guesses them right.
 
     Each token is a row of a step, and all rows have the same K/V: the decoder writes those of all rows before it attends to
     any, and each row attends to as many as its length says. So the numbers are the same bits as those of single steps, which
@@ -32,7 +32,7 @@ class CheckedRow:
         self._step = BoundStep(session, self.rows)
 
     def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int = 0) -> list[Emission]:
-        """Return what steps would give as long as it is ``likely``, and the first that is not, or is behind it.
+        """Return the emissions of single steps as long as they give ``likely``, and one more: the first other or later one.
 
         The first ``forced`` tokens stand whatever steps would give. The first row is left where steps would go on.
         """
@@ -50,7 +50,7 @@ class CheckedRow:
                     return decided
 
     def _decide(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
-        """Return what follows each of ``tokens``, which follow what is in the cache."""
+        """Return the token behind each of ``tokens``, which stand behind those in the cache, and its log probability."""
         rows, count = self.rows, len(tokens)
         length, frames = int(rows.lengths[0]), rows.frames[0]
         rows.tokens[:count, 0] = tokens

@@ -29,7 +29,7 @@ class GreedySearch:
         token_capacity: int,
         frame_capacity: int,
     ) -> None:
-        """``decoder`` is a session of this process, or a graph that runs elsewhere."""
+        """Take a ``decoder`` that is a session of this process, or a graph that runs elsewhere."""
         self._sizes = sizes
         self._rows = Rows(sizes, slots, token_capacity, frame_capacity)
         self._row_of = list(range(slots))
@@ -50,8 +50,8 @@ class GreedySearch:
     def admit(self, slot: int, encoded: EncodedAudio, draft: Draft) -> Emission:
         """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``, if it takes drafts.
 
-        A checked draft gives one token more than is right of it: the one that the model decides in place of the first wrong
-        one, or behind the last.
+        Gives the right tokens of the draft and one more: the token that the model decides in place of the first wrong one, or
+        behind the last.
         """
         row = self._row_of[slot]
         self._rows.start(row, encoded)

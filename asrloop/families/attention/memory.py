@@ -26,7 +26,7 @@ class DecoderSizes:
     """Components of a head in the K/V of the encoder's frames."""
 
     cross_type: str
-    """NumPy name of the element type of the latter."""
+    """NumPy name of the element type of the frames' K/V."""
 
     vocabulary_size: int
     bos: int
@@ -54,7 +54,7 @@ class Memory:
             buffer[row, :, :frames] = cross[name][0]
 
     def exchange(self, one: int, other: int, tokens: tuple[int, int], frames: tuple[int, int]) -> None:
-        """Let two rows change places, of which so many ``tokens`` and ``frames`` are used; only those are copied."""
+        """Swap two rows. Only their used ``tokens`` and ``frames`` (of ``one``, of ``other``) are copied."""
         for buffers, (of_one, of_other) in ((self.cache, tokens), (self.cross, frames)):
             for buffer in buffers.values():
                 kept = buffer[other, :, :of_other].copy()
@@ -78,5 +78,5 @@ class Memory:
 
 
 def bind_array(bind: Callable[..., None], name: str, array: NDArray[Any], rows: int) -> None:
-    """Bind the memory of the first ``rows`` rows of ``array`` by ``bind``, a method of an IOBinding."""
+    """Pass the memory of the first ``rows`` rows of ``array`` to ``bind``, ``bind_input`` or ``bind_output`` of an IOBinding."""
     bind(name, "cpu", 0, array.dtype.type, (rows, *array.shape[1:]), array.ctypes.data)

@@ -1,4 +1,4 @@
-"""The rows that a decoder steps: token, length, frames and limit of each, and their K/V. Knows no slots."""
+"""Rows that a decoder steps: last token, tokens so far, frames, token limit and K/V of each. Knows no slots."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,10 @@ class EncodedAudio:
 
 
 class Rows:
-    """State of all rows."""
-
     def __init__(
         self, sizes: DecoderSizes, count: int, token_capacity: int, frame_capacity: int, zeros: Zeros = np.zeros
     ) -> None:
-        """``zeros`` makes the K/V."""
+        """Make ``count`` rows; ``zeros`` allocates their K/V."""
         self.memory = Memory(sizes, count, token_capacity + 1, frame_capacity, zeros)  # BOS and the tokens
         self.bos, self.eos = sizes.bos, sizes.eos
         self.count = count
@@ -36,7 +34,7 @@ class Rows:
         self.token_log_probs = np.zeros((count, 1), np.float32)
 
     def start(self, row: int, encoded: EncodedAudio) -> None:
-        """Give ``row`` an utterance and nothing decided."""
+        """Put an utterance into ``row``, with nothing decided."""
         self.memory.put(row, encoded.cross, encoded.frames)
         self.frames[row] = encoded.frames
         self.token_limits[row] = encoded.token_limit
@@ -44,7 +42,7 @@ class Rows:
         self.lengths[row] = 0
 
     def advance(self, row: int, token: int, log_prob: float) -> Emission:
-        """Take over what a successful step decided for ``row``."""
+        """Append the token that a successful step decided for ``row``, or end the row."""
         at_limit = bool(self.lengths[row] >= self.token_limits[row])
         if token == self.eos or at_limit:
             return Emission((), (), done=True, cut=token != self.eos)
@@ -53,17 +51,17 @@ class Rows:
         return Emission((token,), (), done=False, log_probs=(log_prob,))
 
     def free(self, row: int) -> None:
-        """Let ``row`` have nothing that a step would attend to or an exchange copy."""
+        """Empty ``row``, so that a step attends to one frame of it and ``exchange`` copies one."""
         self.lengths[row], self.frames[row] = 0, 1
 
     def take_over(self, row: int, other: "Rows") -> None:
-        """Let ``row``, which has the same cross K/V as the first row of ``other``, go on where that one is."""
+        """Continue the first row of ``other`` in ``row``, which has the same cross K/V."""
         length = int(other.lengths[0])
         self.memory.take_over(row, other.memory, length)
         self.tokens[row], self.lengths[row] = other.tokens[0], length
 
     def exchange(self, one: int, other: int) -> None:
-        """Let two rows change places."""
+        """Swap two rows."""
         tokens = int(self.lengths[one]), int(self.lengths[other])
         frames = int(self.frames[one]), int(self.frames[other])
         self.memory.exchange(one, other, tokens, frames)

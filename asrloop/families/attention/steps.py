@@ -1,4 +1,4 @@
-"""A step of the first rows: in a session that is bound to their memory, or called elsewhere."""
+"""Steps of the decoder over the first rows, in a session that is bound to their memory or by a graph that runs elsewhere."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Decided = tuple[NDArray[np.int64], NDArray[np.float32]]
 """``next_tokens`` i64 [rows, 1] and ``token_log_probs`` f32 [rows, 1] of a step."""
 
 Step = Callable[[int], Decided]
-"""Decides one token for each of the first so many rows."""
+"""Takes a number of rows and decides one token for each of the first so many."""
 
 
 class BoundStep:
@@ -41,7 +41,7 @@ class BoundStep:
 
 
 class CalledStep:
-    """Steps rows by a graph that runs elsewhere. Tensors travel, so only their used part is sent."""
+    """Steps rows by a graph that runs elsewhere. Sends only the used part of their memory."""
 
     def __init__(self, graph: Graph, state: Rows) -> None:
         self._graph = graph

@@ -60,7 +60,7 @@ def build(
 
 
 def read(source: Path) -> tuple[MoonshineWeights, Vocabulary]:
-    """Weights and vocabulary of either kind of model directory."""
+    """Read weights and vocabulary from either kind of model directory."""
     if (source / ort_weights.DECODER_FILE).is_file():
         return ort_weights.read(source), Vocabulary.read_binary(source / VOCABULARY)
     if (source / hugging_face_weights.CONFIG_FILE).is_file():

@@ -1,4 +1,4 @@
-"""Which values the layers of a model see on real speech: runs the fp32 graphs and watches every multiplication's input."""
+"""Calibration: runs the fp32 graphs on real speech and observes the input of every multiplication."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ from asrloop.families.quantize.linear import Float32
 from asrloop.families.quantize.observation import CrossLimit, Observations
 
 TOKENS_PER_SECOND = 6.5
-"""Most tokens a second, faster than the recordings' speakers: nothing is learned from a decoder that repeats itself."""
+"""Limit of decoded tokens a second, above the rate of the recordings: a decoder that repeats itself teaches nothing."""
 
 
 def observe(weights: MoonshineWeights, speech: Sequence[Array]) -> Observations:
-    """What the model's layers see over ``speech`` (f32 [N] at 16 kHz each)."""
+    """Return observations of all layers over ``speech`` (f32 [N] at 16 kHz each)."""
     linear = Float32()
     encoder_run = WatchedSession(encoder(weights, linear), linear.inputs)
     linear = Float32()
@@ -36,7 +36,7 @@ def observe(weights: MoonshineWeights, speech: Sequence[Array]) -> Observations:
 
 
 def _raised(limit: CrossLimit, cross: Mapping[str, NDArray[Any]], layer: int, config: MoonshineConfig) -> CrossLimit:
-    """``limit``, raised to the magnitudes in ``cross``."""
+    """Return ``limit``, raised to the magnitudes in ``cross``."""
     key, value = (
         np.abs(cross[f"cross_{part}_{layer}"][0, :, :, : config.head_size]).max(axis=1).reshape(-1)
         for part in ("key", "value")
@@ -45,7 +45,7 @@ def _raised(limit: CrossLimit, cross: Mapping[str, NDArray[Any]], layer: int, co
 
 
 def _decode(run: WatchedSession, config: MoonshineConfig, cross: Mapping[str, NDArray[Any]], limit: int) -> None:
-    """Greedy search over one utterance."""
+    """Run greedy search over one utterance."""
     shape = (1, config.heads, limit, cache_head_size(config))
     parts = [f"{part}_{layer}" for layer in range(config.decoder_layers) for part in ("key", "value")]
     caches = {f"past_{part}": np.zeros(shape, np.float32) for part in parts}

@@ -28,11 +28,11 @@ ENCODER, DECODER, VOCABULARY, NUMBERS = "encoder.onnx", "decoder.onnx", "tokeniz
 """Files of a prepared model."""
 
 TOKENS_IN_FIRST_SECOND, TOKENS_PER_SECOND = 6.5, 10.0
-"""Most tokens of the first second of audio and of each that follows. 6.5 is what the model's authors use throughout against
+"""Limits of tokens for the first second of audio and for each that follows. The model's authors use 6.5 throughout against
 endless repetition; it cuts fast speech, but very short clips do repeat themselves without it (docs/speech.md)."""
 
 ALONE_SAMPLES = 3 * SAMPLE_RATE // 2
-"""Shorter audio is encoded as fast by one thread as by several that must be woken."""
+"""Shortest audio that several threads encode faster than one: they must be woken."""
 
 CALIBRATION = Calibration(offset=-0.27, slope=1.37)
 """Fitted with tiny-en by `asrloop-bench confidence`; see docs/confidence.md."""
@@ -40,7 +40,7 @@ CALIBRATION = Calibration(offset=-0.27, slope=1.37)
 
 @dataclass(frozen=True)
 class MoonshineNumbers:
-    """What decoding must know about the two graphs, from ``family.json``."""
+    """Numbers of ``family.json`` that decoding needs."""
 
     precision: str
     vocabulary_size: int
@@ -92,10 +92,10 @@ class Moonshine:
         graphs: Graphs | None = None,
         info: FamilyInfo = INFO,
     ) -> None:
-        """``directory`` holds the files that ``build`` makes.
+        """Open the files in ``directory`` that ``build`` makes.
 
-        ``encoder_threads`` encode an utterance that is alone; side by side each is encoded by one, which gets more done than
-        several that wait for each other. ``graphs`` may have an ``encoder`` and a ``decoder`` that run the same graphs
+        ``encoder_threads`` encode an utterance that is alone; in company each is encoded by one thread, which gets more done
+        than several that wait for each other. ``graphs`` may have an ``encoder`` and a ``decoder`` that run the same graphs
         elsewhere; then those files are not opened.
         """
         graphs = graphs or {}
@@ -119,7 +119,7 @@ class Moonshine:
         self.info = replace(info, takes_drafts=self._search.takes_drafts)
 
     def encode(self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False) -> EncodedAudio:
-        """Run the encoder over ``samples`` f32 [N]. Too few for one frame are filled up with silence."""
+        """Run the encoder over ``samples`` f32 [N], filled up with silence where they are too few for one frame."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
         missing = max(0, self.numbers.minimum_samples - samples.size)

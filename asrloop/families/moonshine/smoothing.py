@@ -1,4 +1,4 @@
-"""Where the components of a Moonshine's activations can be evened out; see ``asrloop.families.quantize.smoothing``."""
+"""Smooths the activations of a Moonshine; see ``asrloop.families.quantize.smoothing``."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +12,10 @@ from asrloop.families.quantize.smoothing import CrossUnit, Smoother
 
 
 class MoonshineSmoother(Smoother):
-    """Evens out the layers of one graph."""
+    """Smooths the layers of one graph."""
 
     def second_convolution(self, weights: MoonshineWeights) -> MoonshineWeights:
-        """Fold into the group norm. A channel is seen once for each tap of the window; one factor serves all."""
+        """Fold the factor into the group norm. A channel is seen once for each tap of the window; one factor serves all."""
         _, channels, width = weights.conv2.shape
         seen = self.observed["conv2"]
         activation = np.maximum(np.maximum(-seen.least, seen.greatest), 1e-5).reshape(width, channels).max(axis=0)
@@ -29,7 +29,7 @@ class MoonshineSmoother(Smoother):
         )
 
     def encoder_layer(self, layer: EncoderLayer, name: str) -> EncoderLayer:
-        """The input of fc2 comes through a GELU, which no factor passes."""
+        """Smooth all but the input of fc2, which comes through a GELU that no factor passes."""
         attention = self.attention(layer.attention, f"{name}.attention.output")
         names = [f"{name}.attention.{part}" for part in ("query", "key", "value")]
         readers = [attention.query, attention.key, attention.value]
@@ -39,7 +39,7 @@ class MoonshineSmoother(Smoother):
         return replace(layer, attention_norm=attention_norm, attention=attention, mlp_norm=mlp_norm, fc1=fc1)
 
     def decoder_layer(self, layer: DecoderLayer, name: str, unit: "CrossUnit") -> DecoderLayer:
-        """The values half of fc1 reaches fc2 times the opened gate, so a factor passes."""
+        """Smooth all layers. fc2 reads the values half of fc1 times the opened gate, so a factor passes there."""
         attention = self.attention(layer.attention, f"{name}.attention.output")
         readers = [attention.query, attention.key, attention.value]
         attention_norm, (query, key, value) = self.after_norm(layer.attention_norm, [f"{name}.attention.qkv"], readers)
@@ -61,7 +61,7 @@ class MoonshineSmoother(Smoother):
     def cross_projections(
         self, encoder_norm: Array, layers: Sequence[DecoderLayer]
     ) -> tuple[Array, tuple[DecoderLayer, ...]]:
-        """All layers' cross K/V read the encoder's last norm."""
+        """Smooth the projections to cross K/V of all layers, which read the encoder's last norm."""
         crosses = [layer.cross_attention for layer in layers]
         readers = [reader for cross in crosses for reader in (cross.key, cross.value)]
         norm, readers = self.after_norm(encoder_norm, ["cross.flat"], readers)
@@ -71,7 +71,7 @@ class MoonshineSmoother(Smoother):
 
 
 def smooth(weights: MoonshineWeights, seen: Observations) -> tuple[MoonshineWeights, Observations]:
-    """An equal model whose activations are more even and whose cross K/V fill -127..127, and what its layers then see."""
+    """Return an equal model with more even activations and with cross K/V that fill -127..127, and its observations."""
     heads = weights.config.heads
     encoder, decoder = MoonshineSmoother(seen.encoder, heads), MoonshineSmoother(seen.decoder, heads)
     units = [CrossUnit(limit.key / 127, limit.value / 127) for limit in seen.cross]

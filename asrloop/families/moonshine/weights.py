@@ -1,4 +1,4 @@
-"""The weights of a Moonshine model (Jeffries et al. 2024, arXiv:2410.15608) as plain arrays, whatever file they came from."""
+"""Weights of a Moonshine model (Jeffries et al. 2024, arXiv:2410.15608) as plain arrays, whatever file they came from."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class MoonshineConfig:
     decoder_layers: int
     vocabulary_size: int
     rotary_size: int
-    """How many of a head's first components are rotated by position."""
+    """Number of a head's first components that are rotated by position."""
     rotary_base: float = 10000.0
     bos: int = 1
     eos: int = 2
@@ -25,11 +25,10 @@ class MoonshineConfig:
 
     @property
     def head_size(self) -> int:
-        """Components of a head."""
         return self.hidden_size // self.heads
 
     def rotary_tables(self, positions: int) -> tuple[Array, Array]:
-        """cos and sin of the angle of every position and rotated pair, f32 [positions, rotary_size / 2]."""
+        """Return cos and sin of the angle of every position and rotated pair, f32 [positions, rotary_size / 2] each."""
         pairs = np.arange(0, self.rotary_size, 2, dtype=np.float64)
         frequencies = self.rotary_base ** (-pairs / self.rotary_size)
         angles = np.arange(positions)[:, None] * frequencies

@@ -1,4 +1,4 @@
-"""Watches the inputs of a graph's layers while it runs on real speech."""
+"""Observes the inputs of a graph's layers while it runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,14 +17,14 @@ PIECE_SECONDS = 8.0
 
 
 def pieces(speech: Sequence[Array]) -> Iterator[Array]:
-    """Cut into pieces about as long as an utterance."""
+    """Cut recordings into pieces about as long as an utterance, PIECE_SECONDS."""
     for samples in speech:
         count = max(1, round(samples.size / SAMPLE_RATE / PIECE_SECONDS))
         yield from np.array_split(samples, count)
 
 
 class WatchedSession:
-    """A session that also remembers what goes into each layer."""
+    """A session that also keeps the input of each layer. ``layer_inputs`` are names of values by layer."""
 
     def __init__(self, model: ModelProto, layer_inputs: Mapping[str, str]) -> None:
         own = [output.name for output in model.graph.output]
@@ -47,7 +47,7 @@ class WatchedSession:
         return dict(zip(self._own, results, strict=False))
 
     def digest(self) -> None:
-        """Turn what was seen since the last call into observations."""
+        """Turn the inputs since the last call into observations."""
         for name, vectors in self._vectors.items():
             seen = Observation.of(np.concatenate(vectors))
             vectors.clear()

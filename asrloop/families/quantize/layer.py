@@ -11,7 +11,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Quantized:
-    """u8 [inputs, outputs] with a scale f32 [outputs] and zero point u8 [outputs] for each column:
+    """Integers u8 [inputs, outputs] with a scale f32 [outputs] and zero point u8 [outputs] for each column:
     ``matrix = (values - zero_point) * scale``."""
 
     values: NDArray[np.uint8]
@@ -19,7 +19,7 @@ class Quantized:
     zero_point: NDArray[np.uint8]
 
     def matrix(self) -> Array:
-        """The f32 matrix that the integers stand for."""
+        """Return the f32 matrix that the integers stand for."""
         return (self.values.astype(np.float32) - self.zero_point.astype(np.float32)) * self.scale
 
 
@@ -33,21 +33,21 @@ class Linear:
 
     @classmethod
     def from_quantized(cls, quantized: Quantized, bias: Array | None = None) -> "Linear":
-        """The layer of stored integers."""
+        """Make a layer of stored integers."""
         return cls(quantized.matrix(), bias, quantized)
 
     def scale_inputs(self, factor: Array) -> "Linear":
-        """The layer that gives the same output for inputs divided by ``factor`` f32 [inputs]."""
+        """Return a layer that gives the same output for inputs divided by ``factor`` f32 [inputs]."""
         return Linear(self.matrix * factor[:, None], self.bias)
 
     def scale_outputs(self, factor: Array) -> "Linear":
-        """The layer whose outputs are multiplied by ``factor`` f32 [outputs]. A scale per column stays exact."""
+        """Return a layer whose outputs are multiplied by ``factor`` f32 [outputs]. A scale per column stays exact."""
         bias = None if self.bias is None else self.bias * factor
         quantized = self.quantized and replace(self.quantized, scale=self.quantized.scale * factor)
         return Linear(self.matrix * factor, bias, quantized)
 
     def pad_output_heads(self, heads: int, size: int) -> "Linear":
-        """Widen every head of the output to ``size`` components; the new ones are 0."""
+        """Widen every head of the output to ``size`` components with zeros."""
         old = self.matrix.shape[1] // heads
         widen = _padding(heads, old, size)
         quantized = self.quantized and Quantized(
@@ -59,7 +59,7 @@ class Linear:
         return Linear(_take(self.matrix, widen, axis=1, fill=0), bias, quantized)
 
     def pad_input_heads(self, heads: int, size: int) -> "Linear":
-        """Accept an input whose heads were widened to ``size`` components; the new ones count for nothing."""
+        """Accept an input whose heads were widened to ``size`` components, and ignore the new ones."""
         old = self.matrix.shape[0] // heads
         widen = _padding(heads, old, size)
         quantized = self.quantized
@@ -71,7 +71,7 @@ class Linear:
 
 
 def side_by_side(layers: "list[Linear]") -> Linear:
-    """One layer whose output is the outputs of ``layers`` (without bias) one after another."""
+    """Join ``layers`` without bias into one whose output is theirs, one after another."""
     parts = [layer.quantized for layer in layers]
     whole = [part for part in parts if part is not None]
     quantized = None
@@ -86,7 +86,7 @@ def side_by_side(layers: "list[Linear]") -> Linear:
 
 @dataclass(frozen=True)
 class Attention:
-    """The four projections of multi-head attention."""
+    """Four projections of multi-head attention."""
 
     query: Linear
     key: Linear
@@ -95,7 +95,7 @@ class Attention:
 
 
 def _padding(heads: int, old: int, new: int) -> NDArray[np.int64]:
-    """For each component of the widened heads the index of the old one, or -1."""
+    """Return the index of the old component for each one of the widened heads, -1 for the new."""
     index = np.full((heads, new), -1)
     index[:, :old] = np.arange(heads * old).reshape(heads, old)
     return index.reshape(-1)

@@ -11,10 +11,10 @@ DAMPING = 0.01
 
 
 def integers(matrix: Array, moment: NDArray[np.float64], greatest: int) -> tuple[NDArray[np.int8], Array]:
-    """s8 [inputs, outputs] in -greatest..greatest and the f32 [outputs] scale of each column.
+    """Return ``matrix`` as s8 [inputs, outputs] in -greatest..greatest and the f32 [outputs] scale of each column.
 
-    Inputs are rounded one after another; what an input's rounding breaks, the inputs after it make up for as well as
-    ``moment`` (the activations' summed outer products, f64 [inputs, inputs]) says they can.
+    Inputs are rounded one after another; the inputs behind make up for the error of each as well as they can by ``moment``, the
+    activations' summed outer products, f64 [inputs, inputs].
     """
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / greatest
     damped = moment + np.eye(len(moment)) * (DAMPING * moment.diagonal().mean() + 1e-9)

@@ -1,5 +1,5 @@
-"""Evens out the components of activations before they are quantized, without changing the model: what one layer's outputs
-are divided by, the next layer's matrix is multiplied by (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438)."""
+"""Smooths activations before they are quantized, without changing the model: one layer's outputs are divided by factors that
+the next layer's matrix is multiplied by (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,18 +10,18 @@ from asrloop.families.quantize.layer import Array, Attention, Linear
 from asrloop.families.quantize.observation import Observation
 
 STRENGTH = 0.5
-"""How much of the unevenness moves from the activations into the matrix, 0..1."""
+"""Share of the unevenness that moves from the activations into the matrix, 0..1."""
 
 
 class Smoother:
-    """Finds factors from what was ``observed``, and keeps the observations in step with the weights."""
+    """Finds factors from observations, and keeps the observations in step with the weights."""
 
     def __init__(self, observed: Mapping[str, Observation], heads: int) -> None:
         self.observed = dict(observed)
         self._heads = heads
 
     def factor(self, names: Sequence[str], readers: Sequence[Linear]) -> Array:
-        """What to divide the common input of ``readers`` by; it was observed under ``names``. f32 [inputs]."""
+        """Return what to divide the common input of ``readers``, observed under ``names``, by: f32 [inputs]."""
         seen = self.observed[names[0]]
         inputs = readers[0].matrix.shape[0]
         activation = np.maximum(np.maximum(-seen.least, seen.greatest), 1e-5)
@@ -31,12 +31,12 @@ class Smoother:
         return factor
 
     def balance(self, activation: Array, matrix: Array) -> Array:
-        """The factors for inputs of these greatest magnitudes and the greatest elements they meet; geometric mean 1."""
+        """Return factors with geometric mean 1 for the greatest magnitudes of inputs and of the matrix elements they meet."""
         factor = activation**STRENGTH / np.maximum(matrix, 1e-5) ** (1 - STRENGTH)
         return np.asarray(factor / np.exp(np.log(factor).mean()), np.float32)
 
     def divide(self, names: Sequence[str], factor: Array) -> None:
-        """Keep in step: what was observed under ``names`` is now divided by ``factor``."""
+        """Divide the observations under ``names`` by ``factor``."""
         seen = self.observed[names[0]]
         widened = np.ones_like(seen.least).reshape(self._groups(seen))
         widened[:, : factor.size // self._heads] = factor.reshape(self._heads, -1)
@@ -44,16 +44,17 @@ class Smoother:
             self.observed[name] = seen.divided(widened.reshape(-1))
 
     def _groups(self, seen: Observation) -> tuple[int, int]:
-        """Attention's results are observed with heads widened; other inputs divide into as many groups just as well."""
+        """Return the shape of heads by components. Attention's results are observed with heads widened; other inputs divide into as
+        many groups just as well."""
         return self._heads, seen.least.size // self._heads
 
     def after_norm(self, norm: Array, names: Sequence[str], readers: Sequence[Linear]) -> tuple[Array, list[Linear]]:
-        """Fold into the scale of the layer norm before ``readers``."""
+        """Fold the factor into the scale of the layer norm before ``readers``."""
         factor = self.factor(names, readers)
         return norm / factor, [reader.scale_inputs(factor) for reader in readers]
 
     def after_linear(self, writer: Linear, name: str, reader: Linear) -> tuple[Linear, Linear]:
-        """Fold into the last columns of ``writer``, whose result reaches ``reader`` component by component."""
+        """Fold the factor into ``writer``, whose result reaches ``reader`` component by component."""
         factor = self.factor([name], [reader])
         return writer.scale_outputs(1 / factor), reader.scale_inputs(factor)
 
@@ -75,7 +76,7 @@ class Smoother:
 
 @dataclass(frozen=True)
 class CrossUnit:
-    """What an integer step of a layer's cross keys and values is worth, f32 [hidden_size] each."""
+    """Value of one integer step of a layer's cross keys and values, f32 [hidden_size] each."""
 
     key: Array
     value: Array

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from asrloop.families.features.mel import build_mel, mel_filters
-from tests.families.transducer.conftest import Samples
+from tests.families.conftest import Samples
 
 
 @pytest.fixture(scope="module", params=[80, 128])

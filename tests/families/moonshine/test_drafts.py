@@ -171,8 +171,12 @@ def test_through_the_engine(family: Moonshine, beckett: Array) -> None:
     try:
         engine.submit(Request([beckett[:48_000]], answered.put))
         earlier = answered.get(timeout=20).utterances[0].tokens
-        engine.submit(Request([beckett[:60_800]] * 2, answered.put, drafts=[earlier, []]))
-        drafted, plain = answered.get(timeout=20).utterances
+        requests = [Request([beckett[:60_800]], answered.put, options=drafted_by(draft)) for draft in (earlier, [])]
+        for request in requests:
+            engine.submit(request)
+        for _ in requests:
+            answered.get(timeout=20)
+        (drafted,), (plain,) = (request.utterances for request in requests)
     finally:
         engine.close()
     assert (drafted.tokens, drafted.log_probs) == (plain.tokens, plain.log_probs)

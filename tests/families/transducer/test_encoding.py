@@ -11,7 +11,7 @@ from asrloop.families import registry
 from asrloop.families.transducer import opening
 from asrloop.families.transducer.greedy import Transducer
 from asrloop.onnx_files.sessions import Graph, Tensors, open_graph
-from tests.families.transducer.conftest import Samples
+from tests.families.conftest import Samples
 
 THREADS = 3
 

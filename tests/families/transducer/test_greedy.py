@@ -12,7 +12,8 @@ from asrloop.engine.family import Emission, Word
 from asrloop.families import offline
 from asrloop.families.transducer.decoders import SplitDecoder, WholeDecoder
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
-from tests.families.transducer.conftest import SLOTS, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import SLOTS, Open
 from tests.families.transducer.decoding import decode, decode_by_the_book
 
 MODELS = ["small_tdt", "small_rnnt"]
