@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from asrloop.engine.family import Family, FamilyInfo
@@ -32,8 +33,8 @@ class FamilyEntry:
     source: str
     """Description of what ``--from`` names."""
 
-    wheel_source: bool = False
-    """True when a pinned wheel has a model of this family; it is the default source."""
+    wheel_source: Callable[[Path], Path] | None = None
+    """Returns the model of a pinned wheel, the default source, and takes the cache of wheels; None where there is none."""
 
     also_called: tuple[str, ...] = ()
     """Other names in ``--family``."""

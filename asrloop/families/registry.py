@@ -130,7 +130,7 @@ def resolved(family: str, source: Path | None, precision: str | None, languages:
 
 def build(
     family: str,
-    source: Path,
+    source: Path | None,
     directory: Path,
     precision: str | None = None,
     progress: Progress = print,
@@ -138,15 +138,20 @@ def build(
 ) -> None:
     """Make the model in ``source`` with the precision recipe, and put it into ``directory`` in place of the one there.
 
+    Without ``source`` it is the model of the family's wheel, which is fetched where it is missing.
+
     An interrupted build leaves the old model or, in the moment of the exchange, none: ``family.json`` is removed first and
     written last. ``languages`` as for :func:`resolved`. Raises OSError and ValueError that say how to fix it.
     """
     name, recipe = resolved(family, source, precision, languages)
+    entry = FAMILIES[name]
+    if source is None and entry.wheel_source:
+        source = entry.wheel_source(paths.cache())
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch:
-        importlib.import_module(FAMILIES[name].build_module).build(source, Path(scratch), recipe, progress)
+        importlib.import_module(entry.build_module).build(source, Path(scratch), recipe, progress)
         shutil.copyfile(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
-        codes = FAMILIES[name].info.languages if languages is None else languages.split()
+        codes = entry.info.languages if languages is None else languages.split()
         ours = {"languages": codes, "format": FORMAT}
         description = json.dumps({**(_description(Path(scratch)) or {}), **ours}, indent=2)
         Path(scratch, DESCRIPTION).write_text(description + "\n", encoding="utf-8")
