@@ -138,6 +138,14 @@ def test_another_family_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert json.loads((prepared / "family.json").read_text())["family"] == "transducer"
 
 
+def test_without_a_source_it_is_the_model_of_the_familys_wheel(tmp_path: Path) -> None:
+    registry.build("moonshine", None, tmp_path, "fp32")
+    assert registry.holds(tmp_path, "moonshine", "fp32")
+    with pytest.raises(ValueError, match="--family transducer needs --from DIR"):
+        registry.build("transducer", None, tmp_path)
+    assert registry.holds(tmp_path, "moonshine")
+
+
 def test_a_default_model_of_an_older_format_is_made_again_but_ones_own_is_not(tmp_path: Path) -> None:
     (tmp_path / "family.json").write_text('{"family": "moonshine", "precision": "int8"}')
     assert not registry.holds(tmp_path)
