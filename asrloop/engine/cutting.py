@@ -1,4 +1,4 @@
-"""Long recordings on their way into the queue: they wait in line, then a thread for each cuts windows as fast as these are decoded."""
+"""Long recordings wait in line; then a thread for each cuts windows and queues them as fast as they are decoded."""
 
 import threading
 from collections.abc import Callable

@@ -108,7 +108,8 @@ class Engine:
         """Take all rows of a request on, or none.
 
         Raises Overloaded when the inbox has no room for them, InvalidAudio when it never will, InvalidOption for a draft of audio
-        that is cut, Cancelled when its key was cancelled before it came, EngineClosed after ``close``; then ``on_done`` is not called.
+        that is cut, Cancelled when its key was cancelled before it came, EngineClosed after ``close``. Then ``on_done`` is not
+        called.
         """
         try:
             request.divide(self._whole_seconds)

@@ -118,8 +118,8 @@ class Family(Protocol[Encoded]):
     def finish(self, slot: int, kept: Sequence[int]) -> Ended:
         """Free ``slot`` and return what is known only now that the tokens are complete.
 
-        Called once for every row that was given to ``admit``, however it ended and also where that raised. ``kept`` are the token ids
-        of the transcript: fewer than were decided after endless repetition, none after an error or a cancellation.
+        Called once for every row that was given to ``admit``, however it ended and also where that raised. ``kept`` are the
+        token ids of the transcript: fewer than were decided after endless repetition, none after an error or a cancellation.
         """
 
     def confidence(self, log_probs: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""What a caller asks for: one frozen object, parsed once at the door from the request's parameters, carried unchanged to the family."""
+"""What a caller asks for: one frozen object, parsed once at the door from the request's parameters and carried to the family."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -81,7 +81,9 @@ class Parameter(NamedTuple):
 
 PARAMETERS: Mapping[str, Parameter] = {
     "sample_rate": Parameter(_EVERYWHERE, object, "rate of the samples in Hz, 8000..48000; by default 16000"),
-    "cancel_key": Parameter(Door.REQUEST, object, "secret of at least 16 characters by which the request can be cancelled"),
+    "cancel_key": Parameter(
+        Door.REQUEST, object, "secret of at least 16 characters by which the request can be cancelled"
+    ),
     "cancel": Parameter(Door.REQUEST, object, "end the requests with this cancel_key (decoder_loop only)"),
     "progress": Parameter(Door.REQUEST, object, "tell how far the request with this cancel_key is (decoder_loop only)"),
     "language": Parameter(Door.REQUEST | Door.START, str, 'ISO 639-1 or BCP 47; "" or "auto" lets the model decide'),
@@ -106,7 +108,16 @@ PARAMETERS: Mapping[str, Parameter] = {
 }
 """Every parameter by name. One that is not served yet is refused unless its value asks for nothing."""
 
-_TRITONS = {"id", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end", "binary_data_output", "headers"}
+_TRITONS = {
+    "id",
+    "timeout",
+    "priority",
+    "sequence_id",
+    "sequence_start",
+    "sequence_end",
+    "binary_data_output",
+    "headers",
+}
 _HEADERS = {
     "accept", "authorization", "b3", "baggage", "connection", "cookie", "date", "expect", "forwarded", "from", "host",
     "origin", "pragma", "referer", "te", "traceparent", "tracestate", "upgrade", "via",
@@ -147,7 +158,9 @@ def _checked(name: str, value: object, door: Door) -> Any:
     if typed is None:
         raise InvalidOption(f"{name} is {value!r:.80}: send a {parameter.kind.__name__} ({parameter.meaning})")
     if not parameter.served and typed not in parameter.neutral:
-        raise InvalidOption(f"{name} is {value!r:.80}: this server does not serve it ({parameter.meaning}); leave it out")
+        raise InvalidOption(
+            f"{name} is {value!r:.80}: this server does not serve it ({parameter.meaning}); leave it out"
+        )
     return typed
 
 

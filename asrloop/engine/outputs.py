@@ -173,9 +173,7 @@ def words_for(names: Collection[str] | None) -> Words:
 
 def tensors_of(transcripts: Sequence[Transcript], names: Collection[str] | None = None) -> Mapping[str, NDArray[Any]]:
     """Return the outputs with these ``names``, None for all: a row a transcript."""
-    return {
-        output.name: _padded([output.values(heard) for heard in transcripts], output) for output in _wanted(names)
-    }
+    return {output.name: _padded([output.values(heard) for heard in transcripts], output) for output in _wanted(names)}
 
 
 def progress_tensors(done: float, known: float, text: str) -> Mapping[str, NDArray[Any]]:

@@ -102,7 +102,9 @@ class Recording:
             family.confidence([value for part in parts for value in part.log_probs]),
             all(one.ending.is_complete for one in self.utterances),
             segments,
-            [word for part in parts for word in part.words(family)] if words > (Words.NONE if times else Words.TIMED) else [],
+            [word for part in parts for word in part.words(family)]
+            if words > (Words.NONE if times else Words.TIMED)
+            else [],
             next(filter(None, (one.language for one in self.utterances)), self.options.language),
         )
 

@@ -1,8 +1,8 @@
 """Who is encoded, admitted and stepped next. Policy only: no thread, no clock, no model; the engine calls it under its lock.
 
-An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> ending -> [gated] -> finished.  Utterances are encoded by
-their turns, which the engine gives: the later they came and the longer they are, the later; everything behind that is first come,
-first served.
+An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> ending -> [gated] -> finished.  Utterances are encoded
+by their turns, which the engine gives: the later they came and the longer they are, the later. Behind that it is first come, first
+served.
 """
 
 import heapq

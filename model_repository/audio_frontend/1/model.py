@@ -38,7 +38,9 @@ class TritonPythonModel:
 
     def submit(self, request: pb_utils.InferenceRequest, reply: Reply) -> None:
         """Hand the files of a request to the decoder. Raises RequestError."""
-        parsed(parameters_of(request))  # the loop refuses what it cannot honour; here goes what nobody knows, before any work
+        parsed(
+            parameters_of(request)
+        )  # the loop refuses what it cannot honour; here goes what nobody knows, before any work
         (files,) = (tensor.reshape(-1).tolist() for tensor in tensors_of(request).values())
         timeout = request.timeout()  # microseconds; 0 when the caller set none
         deadline = self.decoder.clock() + timeout / 1e6 if timeout else None
