@@ -12,7 +12,16 @@ from tritonclient.grpc import model_config_pb2
 from asrloop.config import AudioSettings, Settings
 from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
-from asrloop.engine.outputs import CANCELLED, OUTPUTS, PROGRESS, WORD_PROBABILITIES, Segment, Transcript, tensors_of
+from asrloop.engine.outputs import (
+    CANCELLED,
+    LIVE_OUTPUTS,
+    OUTPUTS,
+    PROGRESS,
+    Segment,
+    Transcript,
+    TranscriptWord,
+    tensors_of,
+)
 from asrloop.errors import ERRORS, RequestError
 from tests.conftest import ROOT
 
@@ -30,7 +39,7 @@ def test_every_config_declares_the_outputs(model: str) -> None:
         (output.name, model_config_pb2.DataType.Name(output.data_type), list(output.dims))
         for output in config(model).output
     ]
-    expected = [*OUTPUTS, WORD_PROBABILITIES, CANCELLED, PROGRESS] if model == "decoder_loop" else OUTPUTS
+    expected = [*OUTPUTS, *LIVE_OUTPUTS, CANCELLED, PROGRESS] if model == "decoder_loop" else OUTPUTS
     assert declared == [(output.name, output.triton_type, list(output.dims)) for output in expected]
 
 
@@ -48,7 +57,14 @@ def test_a_full_batch_fits_into_the_inbox() -> None:
 
 def test_rows_are_padded_to_the_longest() -> None:
     heard = Transcript(
-        "a b", [5, 6], [0.5, 1.0], [" a", " b"], 0.5, False, [Segment("a", 0, 1), Segment("b", 2, 3)], [0.9, 0.25]
+        "a b",
+        [5, 6],
+        [0.5, 1.0],
+        [" a", " b"],
+        0.5,
+        False,
+        [Segment("a", 0, 1), Segment("b", 2, 3)],
+        [TranscriptWord("a", 0.9, (0.5, 0.75)), TranscriptWord(" b", 0.25, (1.0, 1.0))],
     )
     found = tensors_of([heard, Transcript("", [], [], [])])
     assert found["TRANSCRIPTS"].tolist() == [[b"a b"], [b""]]
@@ -60,7 +76,11 @@ def test_rows_are_padded_to_the_longest() -> None:
     assert found["CONFIDENCE"].tolist() == [[0.5], [0.0]]
     assert found["COMPLETE"].tolist() == [[False], [True]]
     assert found["WORD_PROBABILITIES"].tolist() == [[np.float32(0.9), 0.25], [-1.0, -1.0]]
-    outputs = (*OUTPUTS, WORD_PROBABILITIES)
+    assert found["WORD_TEXTS"].tolist() == [[b"a", b" b"], [b"", b""]]
+    assert found["WORDS"].tolist() == [[b"a", b"b"], [b"", b""]]
+    assert found["WORD_TIMES"].tolist() == [[[0.5, 0.75], [1.0, 1.0]], [[-1, -1], [-1, -1]]]
+    assert tensors_of([heard], ["TOKENS", "WORDS"]).keys() == {"TOKENS", "WORDS"}
+    outputs = (*OUTPUTS, *LIVE_OUTPUTS)
     assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in outputs}
 
 

@@ -1,18 +1,27 @@
 """What the engine does with drafts: each row's reaches the family, and what that decides at once counts as if it was stepped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from asrloop.config import Lengths
+from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
-from asrloop.engine.family import Emission
-from asrloop.engine.inputs import Hint, hint_of
+from asrloop.engine.family import Emission, FamilyInfo
+from asrloop.engine.inputs import draft_of
 from asrloop.engine.metrics import EngineMetrics
+from asrloop.engine.options import NO_DRAFT, Draft, Options
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
+from asrloop.errors import InvalidOption
+from asrloop.speech.windows import Cutter
 from tests.engine.test_engine import WAIT, Caller, CountingFamily, counted, tokens
+
+
+def drafted(*tokens: int, forced: int = 0, before: int = 0) -> Options:
+    return Options(draft=Draft(list(tokens), forced, before))
 
 
 class CheckingFamily(CountingFamily):
@@ -21,12 +30,13 @@ class CheckingFamily(CountingFamily):
     A draft that begins with -1 makes admit raise.
     """
 
-    def admit(self, slot: int, encoded: tuple[int, int], draft: Sequence[int] = (), given: int = 0) -> Emission:
-        super().admit(slot, encoded, draft)
+    def admit(self, slot: int, encoded: tuple[int, int], options: Options) -> Emission:
+        super().admit(slot, encoded, options)
+        draft, _, _ = options.draft
         if list(draft[:1]) == [-1]:
             raise ValueError("poisoned draft")
         length, count = encoded
-        right = given
+        right = options.draft.forced
         while right < min(count, len(draft)) and draft[right] in (length + right, 1000):
             right += 1
         self.rows[slot][2] = right
@@ -54,11 +64,14 @@ def test_each_row_has_its_draft_and_only_the_rest_is_stepped(
     engine: Engine, family: CheckingFamily, metrics: EngineMetrics
 ) -> None:
     caller = Caller(engine)
-    request = caller.request((10, 5), (20, 3), drafts=[[10, 11, 12, 99], [21]])
-    engine.submit(request)
-    caller.wait(1)
-    assert [row.tokens for row in request.utterances] == [[10, 11, 12, 13, 14], [20, 21, 22]]
-    assert [len(row.log_probs) for row in request.utterances] == [5, 3]
+    one = caller.request((10, 5), options=drafted(10, 11, 12, 99))
+    other = caller.request((20, 3), options=drafted(21))
+    engine.submit(one)
+    engine.submit(other)
+    caller.wait(2)
+    rows = [*one.utterances, *other.utterances]
+    assert [row.tokens for row in rows] == [[10, 11, 12, 13, 14], [20, 21, 22]]
+    assert [len(row.log_probs) for row in rows] == [5, 3]
     assert sorted(family.drafts) == [[10, 11, 12, 99], [21]]
     assert sum(len(rows) for rows in family.steps) == 2 + 3
     found = counted(metrics)
@@ -70,7 +83,7 @@ def test_a_row_that_is_decided_at_once_is_never_stepped(
 ) -> None:
     caller = Caller(engine)
     for _ in range(6):  # more than there are slots
-        engine.submit(caller.request((10, 3), drafts=[[10, 11, 12]]))
+        engine.submit(caller.request((10, 3), options=drafted(10, 11, 12)))
     replies = caller.wait(6)
     assert [tokens(reply) for reply in replies] == [[10, 11, 12]] * 6
     assert family.steps == []
@@ -82,7 +95,7 @@ def test_a_row_that_is_decided_at_once_is_never_stepped(
 
 def test_endless_repetition_in_a_draft_is_cut_where_steps_would_be(engine: Engine) -> None:
     caller = Caller(engine)
-    (request,) = caller.submit((10, 40), drafts=[[10, *[1000] * 30]])
+    (request,) = caller.submit((10, 40), options=drafted(10, *[1000] * 30))
     caller.wait(1)
     assert tokens(request) == [10, 1000]
     assert not request.transcripts(CountingFamily())[0].complete
@@ -93,7 +106,7 @@ def test_what_is_given_stands_and_what_was_said_before_is_no_part_of_the_answer(
 ) -> None:
     caller = Caller(engine)
     request = Request(
-        [np.full(10, 6, np.float32)], on_done=caller._done, drafts=[[7, 7, 500, 13]], given=3, said_before=2
+        [np.full(10, 6, np.float32)], on_done=caller._done, options=drafted(7, 7, 500, 13, forced=3, before=2)
     )
     engine.submit(request)
     caller.wait(1)
@@ -103,41 +116,64 @@ def test_what_is_given_stands_and_what_was_said_before_is_no_part_of_the_answer(
 
 
 @pytest.mark.parametrize(
-    ("tensors", "hint"),
+    ("tensors", "draft"),
     [
-        ({}, Hint()),
-        ({"DRAFT": [5, 6]}, Hint([5, 6], 0, 0)),
-        ({"DRAFT": [5, 6, 7], "FORCED": [2]}, Hint([5, 6, 7], 2, 0)),
-        ({"PREFIX": [1, 2], "DRAFT": [5, 6], "FORCED": [1], "PREFIX_SAMPLES": [4]}, Hint([1, 2, 5, 6], 3, 2)),
-        ({"PREFIX": [1, 2]}, Hint([1, 2], 2, 2)),
-        ({"DRAFT": [5, 6], "FORCED": [9]}, Hint([5, 6], 2, 0)),
+        ({}, NO_DRAFT),
+        ({"DRAFT": [5, 6]}, Draft([5, 6], 0, 0)),
+        ({"DRAFT": [5, 6, 7], "FORCED": [2]}, Draft([5, 6, 7], 2, 0)),
+        ({"PREFIX": [1, 2], "DRAFT": [5, 6], "FORCED": [1], "PREFIX_SAMPLES": [4]}, Draft([1, 2, 5, 6], 3, 2)),
+        ({"PREFIX": [1, 2]}, Draft([1, 2], 2, 2)),
+        ({"DRAFT": [5, 6], "FORCED": [9]}, Draft([5, 6], 2, 0)),
     ],
 )
-def test_hints_of_a_request(tensors: dict[str, list[int]], hint: Hint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CheckingFamily, "piece", lambda _, token: f" {token}")
+def test_the_draft_of_a_request(tensors: dict[str, list[int]], draft: Draft) -> None:
     rows: list[Any] = [np.arange(10, dtype=np.float32)]
     sent = {name: np.array([values], np.int32) for name, values in tensors.items()}
-    assert hint_of(sent, rows, CheckingFamily()) == hint
+    assert draft_of(sent, rows, CheckingFamily()) == draft
     assert rows[0].size == 10
 
 
 def test_a_family_that_takes_no_drafts_does_not_hear_what_was_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CheckingFamily, "takes_drafts", False)
+    monkeypatch.setattr(CheckingFamily, "info", FamilyInfo(Lengths(10, 15), takes_drafts=False))
     rows: list[Any] = [np.arange(10, dtype=np.float32)]
     sent = {"PREFIX": np.array([[1]], np.int32), "PREFIX_SAMPLES": np.array([[4]], np.int32)}
-    assert hint_of(sent, rows, CheckingFamily()) == Hint()
+    assert draft_of(sent, rows, CheckingFamily()) == NO_DRAFT
     assert rows[0].tolist() == [4, 5, 6, 7, 8, 9]
 
 
 def test_a_draft_that_fails_fails_its_request_alone(engine: Engine) -> None:
     caller = Caller(engine)
-    (poisoned,) = caller.submit((10, 3), drafts=[[-1]])
+    (poisoned,) = caller.submit((10, 3), options=drafted(-1))
     (healthy,) = caller.submit((20, 3))
     caller.wait(2)
     assert "admission failed: poisoned draft" in str(poisoned.error)
     assert tokens(healthy) == [20, 21, 22]
 
 
-def test_drafts_come_one_a_row() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        Request([np.ones(3, np.float32)] * 2, on_done=lambda request: None, drafts=[[1]])
+def test_a_draft_of_audio_that_is_cut_is_refused(family: CheckingFamily) -> None:
+    cutting = Cutting(lambda: Cutter(None, 1, 2), whole_seconds=2.0)  # type: ignore[arg-type]  # nothing is cut
+    engine = Engine(family, Scheduler(slots=4, inbox=8, queue_timeout=WAIT), cutting=cutting)
+    try:
+        with pytest.raises(
+            InvalidOption, match=r"\[invalid_option\] PREFIX or DRAFT came with audio that is cut: .* 2 s"
+        ):
+            Caller(engine).submit((32_001, 1), options=drafted(1))
+        Caller(engine).submit((32_000, 1), options=drafted(1))
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"DRAFT": [1000]}, "PREFIX or DRAFT has token 1000: ids are between 0 and 999"),
+        ({"PREFIX": [-1]}, "PREFIX or DRAFT has token -1"),
+        ({"DRAFT": [1], "FORCED": [-1]}, "FORCED is -1: send a number in 0.."),
+        ({"PREFIX": [1], "PREFIX_SAMPLES": [11]}, r"PREFIX_SAMPLES is 11: send a number in 0..10"),
+        ({"PREFIX": [1] * 2001}, "PREFIX and DRAFT have 2001 tokens: send at most 2000 in all"),
+    ],
+)
+def test_a_draft_that_makes_no_sense_is_refused(tensors: dict[str, list[int]], message: str) -> None:
+    sent = {name: np.array([values], np.int32) for name, values in tensors.items()}
+    with pytest.raises(InvalidOption, match=rf"\[invalid_option\] {message}"):
+        draft_of(sent, [np.arange(10, dtype=np.float32)], CheckingFamily())

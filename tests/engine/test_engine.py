@@ -15,14 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from asrloop.config import Lengths
 from asrloop.engine.engine import Engine
-from asrloop.engine.family import NOTHING, Emission
+from asrloop.engine.family import NOTHING, Emission, Ended, FamilyInfo, Word
 from asrloop.engine.metrics import EngineMetrics, Publisher
-from asrloop.engine.recording import Answered
-from asrloop.engine.request import Request
+from asrloop.engine.options import Options
+from asrloop.engine.request import Answered, Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Finished
 from asrloop.errors import Cancelled, DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded
+from asrloop.families.text.words import words_between_spaces
 from tests.conftest import eventually
 
 WAIT = 20.0
@@ -40,24 +42,29 @@ class CountingFamily:
     """
 
     vocabulary_size = 1000
-    takes_drafts = True
+    info = FamilyInfo(Lengths(10, 15), takes_drafts=True)
 
     def __init__(self) -> None:
+        self.taken: dict[int, bool] = {}
+        """Slots that were given to admit and not to finish since."""
+        self.ended: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.rows: dict[int, list[int]] = {}
         self.steps: list[list[int]] = []
         self.drafts: list[Sequence[int]] = []
 
-    def encode(self, samples: NDArray[np.float32], *, alone: bool = False) -> tuple[int, int]:
+    def encode(self, samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> tuple[int, int]:
         if samples[0] == -1:
             raise ValueError("poisoned audio")
         return len(samples), int(samples[0])
 
-    def admit(self, slot: int, encoded: tuple[int, int], draft: Sequence[int] = (), given: int = 0) -> Emission:
+    def admit(self, slot: int, encoded: tuple[int, int], options: Options) -> Emission:
+        assert not self.taken.get(slot), "a slot is given to another only after finish"
+        self.taken[slot] = True
         length, count = encoded
         self.rows[slot] = [length, count, 0]
-        self.drafts.append(draft)
+        self.drafts.append(options.draft.tokens)
         return NOTHING
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
@@ -76,6 +83,12 @@ class CountingFamily:
             )
         return emissions
 
+    def finish(self, slot: int, kept: Sequence[int]) -> Ended:
+        assert self.taken[slot], "finish is called once for each admission"
+        self.taken[slot] = False
+        self.ended.append(list(kept))
+        return Ended()
+
     def confidence(self, log_probs: Sequence[float]) -> float:
         return 1.0 + sum(log_probs) / 100
 
@@ -84,6 +97,9 @@ class CountingFamily:
 
     def text(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))
+
+    def words(self, tokens: Sequence[int]) -> list[Word]:
+        return words_between_spaces([*map(self.piece, tokens)])
 
 
 class Caller:
@@ -208,7 +224,7 @@ def test_samples_go_when_they_are_encoded(engine: Engine, family: CountingFamily
 def test_encoding_that_fails_after_its_request_was_cancelled(engine: Engine, family: CountingFamily) -> None:
     started, go_on = threading.Event(), threading.Event()
 
-    def encode(samples: NDArray[np.float32], *, alone: bool = False) -> tuple[int, int]:
+    def encode(samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> tuple[int, int]:
         if len(samples) == 10:
             started.set()
             assert go_on.wait(WAIT)
@@ -625,7 +641,7 @@ def test_whoever_is_still_listened_to_holds_no_slot_and_keeps_its_deadline() -> 
     caller = Caller(engine)
     impatient = caller.request((10, 2), deadline=time.monotonic() + 0.5)
     engine.submit(impatient)
-    assert eventually(lambda: len(scheduler.decoded) == 1 and not scheduler.running, WAIT)
+    assert eventually(lambda: len(scheduler.gated) == 1 and not scheduler.running, WAIT)
     caller.wait(1)
     assert isinstance(impatient.error, DeadlineExceeded)
     (patient,) = caller.submit((10, 3))

@@ -10,15 +10,17 @@ from asrloop.audio import LongAudio, Samples
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
 from asrloop.engine.metrics import EngineMetrics
+from asrloop.engine.options import Options
 from asrloop.engine.outputs import Segment
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
-from asrloop.engine.scheduler import LENGTH_WEIGHT, WINDOWS_EVERY, Scheduler
+from asrloop.engine.scheduler import WINDOWS_EVERY, Scheduler
 from asrloop.engine.utterance import Utterance
 from asrloop.errors import DecodeFailed, InvalidAudio, Overloaded, TooLong
 from asrloop.speech.windows import Window
 from tests.conftest import eventually
 from tests.engine.test_engine import WAIT, Caller, CountingFamily, counted
+from tests.engine.test_scheduler import TURN_COST, utterance
 
 SECOND = 16_000
 SLOTS = 8
@@ -60,8 +62,8 @@ def engine(family: CountingFamily) -> Iterator[Engine]:
 
 def cut(engine: Engine) -> dict[Recording, threading.Thread]:
     """The recordings that are being cut."""
-    assert engine._recordings is not None
-    return engine._recordings.threads
+    assert engine._long is not None
+    return engine._long.threads
 
 
 def start(caller: Caller, *rows: LongAudio | Samples, key: str = "") -> Request:
@@ -137,7 +139,7 @@ def test_a_second_recording_gets_half_of_the_share(engine: Engine, family: Count
         assert eventually(lambda: engine.scheduler.running and not engine.scheduler.encoding)
 
     def under_way() -> list[int]:
-        return [recording.under_way for recording in cut(engine)]
+        return [sum(not one.is_finished for one in recording.utterances) for recording in cut(engine)]
 
     assert eventually(lambda: under_way() == [SLOTS // 2, SLOTS // 4])
     assert not eventually(lambda: under_way() != [SLOTS // 2, SLOTS // 4], 0.2)
@@ -145,21 +147,48 @@ def test_a_second_recording_gets_half_of_the_share(engine: Engine, family: Count
     caller.wait(2)
 
 
-def test_one_recording_too_many_is_refused_and_told_the_limit(engine: Engine, family: CountingFamily) -> None:
+def test_recordings_beyond_those_that_are_cut_at_once_wait_in_line(engine: Engine, family: CountingFamily) -> None:
     caller = Caller(engine)
     family.gate.clear()
     for _ in range(2):
         start(
             caller, LongAudio(blocks(*[(1_000, 1)] * SLOTS))
         )  # more windows than have room, so that it is still being cut
-    closed = threading.Event()
-    with pytest.raises(Overloaded, match=r"2 recordings longer than 2 s .* \(windows.recordings\); retry later"):
-        start(caller, LongAudio(blocks((1_000, 1)), close=closed.set))
-    assert closed.is_set()
+    line = [start(caller, LongAudio(blocks((1_000, 1)), seconds=9.0 - number)) for number in range(3)]
+    assert len(cut(engine)) == 2
+    assert not any(request.utterances for request in line)
     family.gate.set()
+    caller.wait(5)
+    assert not any(request.error for request in caller.replies)
+    assert [one for one in caller.replies if one in line] == line[::-1], "the shorter goes first"
+
+
+def test_sixty_four_callers_with_long_pcm_are_all_answered(family: CountingFamily) -> None:
+    cutting = Cutting(EveryBlock, whole_seconds=2.0)  # type: ignore[arg-type]  # as above
+    engine = Engine(family, Scheduler(SLOTS, inbox=64, queue_timeout=WAIT, encoders=2), cutting=cutting)
+    caller = Caller(engine)
+    requests = [start(caller, np.full(3 * SECOND, 1, np.float32)) for _ in range(64)]
+    caller.wait(64)
+    engine.close()
+    assert not [str(request.error) for request in requests if request.error]
+
+
+def test_the_inbox_counts_recordings_in_line_and_the_queue_has_its_time_limit(family: CountingFamily) -> None:
+    cutting = Cutting(EveryBlock, whole_seconds=2.0, most=1)  # type: ignore[arg-type]  # as above
+    engine = Engine(family, Scheduler(SLOTS, inbox=2, queue_timeout=0.5), cutting=cutting)
+    caller = Caller(engine)
+    family.gate.clear()
+    start(caller, LongAudio(blocks(*[(1_000, 1)] * SLOTS)))
+    closed = [threading.Event() for _ in range(3)]
+    late = [start(caller, LongAudio(blocks((1_000, 1)), close=one.set)) for one in closed[:2]]
+    with pytest.raises(Overloaded, match=r"2 recordings wait already, 1 more do not fit: the inbox holds 2"):
+        start(caller, LongAudio(blocks((1_000, 1)), close=closed[2].set))
+    assert closed[2].is_set()
     caller.wait(2)
-    start(caller, LongAudio(blocks((1_000, 1))))
-    caller.wait(3)
+    assert all("[overloaded] waited 0.5 s" in str(request.error) for request in late)
+    assert eventually(lambda: all(one.is_set() for one in closed))
+    family.gate.set()
+    engine.close()
 
 
 def test_a_window_that_fails_fails_its_request_with_its_place(engine: Engine, family: CountingFamily) -> None:
@@ -234,56 +263,56 @@ def test_closing_ends_a_recording(family: CountingFamily) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("asrloop-")]
 
 
-def window(request: Request, arrived_at: float = 0.0, seconds: float = 10.0) -> Utterance:
-    (recording,) = request.recordings
-    utterance = recording.add(Window(0, np.zeros(int(seconds * SECOND), np.float32)))
-    utterance.arrived_at = arrived_at
-    return utterance
+def test_requests_take_turns_however_many_windows_they_have(family: CountingFamily) -> None:
+    cutting = Cutting(EveryBlock, whole_seconds=2.0, share=1.0)  # type: ignore[arg-type]  # as above
+    engine = Engine(family, Scheduler(SLOTS, inbox=8, queue_timeout=WAIT), clock=lambda: 0.0, cutting=cutting)
+    encoded: list[int] = []
+    turn = threading.Event()
+    encode = family.encode
 
+    def slowly(samples: Samples, options: Options, *, alone: bool = False) -> tuple[int, int]:
+        assert turn.wait(WAIT)
+        encoded.append(samples.size)
+        return encode(samples, options, alone=alone)
 
-def nobody(_: Request) -> None:
-    """Nobody waits for the answer."""
-
-
-def test_requests_take_turns_however_many_windows_they_have() -> None:
-    scheduler = Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=8)
-    one, other = (Request([LongAudio(iter(()))], on_done=nobody) for _ in range(2))
-    windows = [window(one) for _ in range(3)] + [window(other) for _ in range(2)]
-    for each in windows:
-        scheduler.add(each)
-    order = [scheduler.next_to_encode() for _ in range(5)]
-    assert order == [windows[index] for index in (0, 3, 1, 4, 2)]
+    family.encode = slowly  # type: ignore[method-assign]  # a family that waits until all have come
+    caller = Caller(engine)
+    start(caller, LongAudio(blocks((10_000, 1), (10_001, 1), (10_002, 1), (10_003, 1))))
+    assert eventually(lambda: len(engine.scheduler.waiting[True]) == 3 and engine.scheduler.encoding)
+    start(caller, LongAudio(blocks((10_004, 1), (10_005, 1))))
+    assert eventually(lambda: len(engine.scheduler.waiting[True]) == 5)
+    turn.set()
+    caller.wait(2)
+    engine.close()
+    assert encoded == [10_000, 10_004, 10_001, 10_005, 10_002, 10_003]
 
 
 def test_short_audio_does_not_stand_behind_the_windows_that_came_before_it() -> None:
     scheduler = Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=2)
-    long = Request([LongAudio(iter(()))], on_done=nobody)
-    windows = [window(long) for _ in range(4)]
+    windows = [utterance(seconds=10, is_window=True) for _ in range(4)]
     for each in windows:
-        scheduler.add(each)
+        scheduler.add(each, each.audio_seconds * TURN_COST)
     assert scheduler.next_to_encode() is windows[0]
     assert scheduler.next_to_encode() is None, "one encoder is left to short audio"
-    (short,) = Request([np.zeros(SECOND, np.float32)], on_done=nobody).utterances
-    short.arrived_at = LENGTH_WEIGHT * 15
-    scheduler.submit(short)
+    short = utterance()
+    scheduler.add(short, TURN_COST * 15)
     assert scheduler.next_to_encode() is short
 
 
 def test_windows_seldom_take_part_in_steps_while_somebody_waits_for_short_audio() -> None:
     scheduler = Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=2)
-    long = Request([LongAudio(iter(()))], on_done=nobody)
-    (short,) = Request([np.zeros(SECOND, np.float32)], on_done=nobody).utterances
-    part = window(long)
-    scheduler.add(part)
-    scheduler.submit(short)
+    short = utterance()
+    part = utterance(seconds=10, is_window=True)
+    scheduler.add(part, 1.0)
+    scheduler.add(short, 0.0)
     for _ in range(2):
-        utterance = scheduler.next_to_encode()
-        assert utterance is not None
-        scheduler.encode_done(utterance)
+        one = scheduler.next_to_encode()
+        assert one is not None
+        scheduler.encode_done(one)
     scheduler.admit()
 
     def stepped() -> set[Utterance]:
-        return {utterance for _, utterance in scheduler.next_to_step()}
+        return {one for _, one in scheduler.next_to_step()}
 
     steps = [stepped() for _ in range(2 * WINDOWS_EVERY)]
     assert all(short in rows for rows in steps)
@@ -294,15 +323,14 @@ def test_windows_seldom_take_part_in_steps_while_somebody_waits_for_short_audio(
 
 def test_short_audio_finds_an_encoder_while_a_window_is_encoded_and_rows_are_stepped() -> None:
     scheduler = Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=2)
-    long = Request([LongAudio(iter(()))], on_done=nobody)
-    windows = [window(long) for _ in range(2)]
+    windows = [utterance(seconds=10, is_window=True) for _ in range(2)]
     for each in windows:
-        scheduler.add(each)
+        scheduler.add(each, each.audio_seconds * TURN_COST)
     first = scheduler.next_to_encode()
     assert first is windows[0]
     scheduler.encode_done(first)
     scheduler.admit()
     assert scheduler.next_to_encode() is windows[1]
-    (short,) = Request([np.zeros(SECOND, np.float32)], on_done=nobody).utterances
-    scheduler.submit(short)
+    short = utterance()
+    scheduler.add(short, 0.0)
     assert scheduler.next_to_encode() is short

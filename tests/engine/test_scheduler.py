@@ -5,18 +5,29 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asrloop.engine.request import Request
-from asrloop.engine.scheduler import ENCODED_AHEAD, LENGTH_WEIGHT, QUEUE, Scheduler
+from asrloop.engine.scheduler import ENCODED_AHEAD, QUEUE, Scheduler
 from asrloop.engine.utterance import State, Utterance
 from asrloop.errors import Overloaded
 
 SLOTS, INBOX, ENCODERS = 3, 4, 2
+TURN_COST = 0.1
 
 
-def utterance(arrived_at: float = 0.0, seconds: float = 1.0) -> Utterance:
-    (row,) = Request([np.zeros(int(seconds * 16_000), np.float32)], on_done=lambda _: None).utterances
-    row.arrived_at = arrived_at
-    return row
+def utterance(arrived_at: float = 0.0, seconds: float = 1.0, is_window: bool = False) -> Utterance:
+    return Utterance(
+        np.zeros(int(seconds * 16_000), np.float32),
+        16_000,
+        arrived_at=arrived_at,
+        is_window=is_window,
+        is_speech=is_window,
+    )
+
+
+def submit(scheduler: Scheduler, *utterances: Utterance) -> None:
+    """Queue them as the engine does."""
+    scheduler.check_room(len(utterances))
+    for one in utterances:
+        scheduler.add(one, one.arrived_at + TURN_COST * one.audio_seconds)
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -32,19 +43,19 @@ class AnyOrder(RuleBasedStateMachine):
     def submit(self, seconds: list[int]) -> None:
         newcomers = [utterance(len(self.arrivals), one) for one in seconds]
         count = len(newcomers)
-        room = INBOX - len(self.scheduler.waiting)
+        room = INBOX - len(self.scheduler.waiting[False])
         if count > room:
             with pytest.raises(Overloaded, match=f"the inbox holds {INBOX}"):
-                self.scheduler.submit(*newcomers)
+                submit(self.scheduler, *newcomers)
             return
-        self.scheduler.submit(*newcomers)
+        submit(self.scheduler, *newcomers)
         self.arrivals += newcomers
         self.alive += newcomers
 
     @rule()
     def start_encoding(self) -> None:
-        waiting = list(self.scheduler.waiting)
-        first = min(waiting, key=lambda one: one.arrived_at + LENGTH_WEIGHT * one.audio_seconds, default=None)
+        waiting = list(self.scheduler.waiting[False])
+        first = min(waiting, key=lambda one: one.arrived_at + TURN_COST * one.audio_seconds, default=None)
         chosen = self.scheduler.next_to_encode()
         assert chosen is None or chosen is first
 
@@ -55,7 +66,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def admit(self) -> None:
-        free = SLOTS - len(self.scheduler.running)
+        free = SLOTS - len(self.scheduler.running) - len(self.scheduler.ending)
         encoded = list(self.scheduler.encoded)
         assert self.scheduler.admit() == encoded[:free]
 
@@ -64,6 +75,13 @@ class AnyOrder(RuleBasedStateMachine):
     def end_decoding(self, data: st.DataObject) -> None:
         running = sorted(self.scheduler.running.values(), key=self.arrivals.index)
         self.scheduler.decode_done(data.draw(st.sampled_from(running)))
+
+    @precondition(lambda self: self.scheduler.ending)
+    @rule(data=st.data())
+    def free(self, data: st.DataObject) -> None:
+        one = self.scheduler.free(data.draw(st.sampled_from(sorted(self.scheduler.ending))))
+        if not one.is_finished:
+            self.scheduler.gate(one)
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
@@ -83,23 +101,26 @@ class AnyOrder(RuleBasedStateMachine):
     def each_is_where_its_state_says(self) -> None:
         scheduler = self.scheduler
         where = {
-            State.WAITING: scheduler.waiting,
+            State.WAITING: scheduler.waiting[False],
             State.ENCODING: scheduler.encoding,
             State.ENCODED: scheduler.encoded,
             State.RUNNING: scheduler.running.values(),
-            State.DECODED: scheduler.decoded,
+            State.GATED: scheduler.gated,
         }
         for state, container in where.items():
             assert all(one.state is state for one in container)
+        assert all(one.state in (State.ENDING, State.FINISHED) for one in scheduler.ending.values())
         assert all(one.is_finished == (one not in self.alive) for one in self.arrivals)
 
     @invariant()
     def limits_hold(self) -> None:
         scheduler = self.scheduler
-        assert len(scheduler.waiting) <= INBOX
+        in_slots = len(scheduler.running) + len(scheduler.ending)
+        assert len(scheduler.waiting[False]) <= INBOX
         assert len(scheduler.encoding) <= ENCODERS
-        assert len(scheduler.running) <= SLOTS
-        assert len(scheduler.running) + len(scheduler.encoded) + len(scheduler.encoding) <= SLOTS + ENCODED_AHEAD
+        assert in_slots <= SLOTS
+        assert in_slots + len(scheduler.encoded) + len(scheduler.encoding) <= SLOTS + ENCODED_AHEAD
+        assert not set(scheduler.running) & set(scheduler.ending)
         assert all(scheduler.running[slot].slot == slot for slot in scheduler.running)
 
 
@@ -109,14 +130,15 @@ TestAnyOrder = AnyOrder.TestCase
 def test_low_slots_are_filled_first() -> None:
     scheduler = Scheduler(4, 8, 1.0)
     crowd = [utterance() for _ in range(4)]
-    scheduler.submit(*crowd)
+    submit(scheduler, *crowd)
     while (one := scheduler.next_to_encode()) is not None:
         scheduler.encode_done(one)
     assert [one.slot for one in scheduler.admit()] == [0, 1, 2, 3]
     scheduler.finish(crowd[2])
     scheduler.finish(crowd[1])
+    assert [scheduler.free(slot) for slot in (2, 1)] == [crowd[2], crowd[1]]
     late = utterance()
-    scheduler.submit(late)
+    submit(scheduler, late)
     scheduler.next_to_encode()
     scheduler.encode_done(late)
     assert [one.slot for one in scheduler.admit()] == [1]
@@ -125,7 +147,7 @@ def test_low_slots_are_filled_first() -> None:
 def test_only_those_over_the_limit_have_waited_too_long() -> None:
     scheduler = Scheduler(1, 8, queue_timeout=2.0)
     crowd = [utterance(arrived_at=at) for at in (0.0, 1.0, 1.5)]
-    scheduler.submit(*crowd)
+    submit(scheduler, *crowd)
     assert scheduler.waited_too_long(now=2.0) == []
     assert scheduler.waited_too_long(now=3.1) == crowd[:2]
 
@@ -133,19 +155,31 @@ def test_only_those_over_the_limit_have_waited_too_long() -> None:
 def test_short_audio_goes_before_long_audio_that_came_a_little_earlier() -> None:
     scheduler = Scheduler(slots=4, inbox=8, queue_timeout=9.0, encoders=4)
     long, soon, late = utterance(10.0, seconds=30), utterance(11.0, seconds=1), utterance(14.0, seconds=1)
-    scheduler.submit(long, soon, late)
+    submit(scheduler, long, soon, late)
     assert [scheduler.next_to_encode() for _ in range(4)] == [soon, long, late, None]
-    assert not scheduler.waiting
+    assert not any(scheduler.waiting.values())
 
 
 def test_one_core_is_left_to_the_running_unless_a_queue_has_formed() -> None:
     scheduler = Scheduler(slots=4, inbox=8, queue_timeout=9.0, encoders=2)
-    scheduler.submit(*(utterance() for _ in range(3)))
+    submit(scheduler, *(utterance() for _ in range(3)))
     for _ in range(2):
         assert scheduler.next_to_encode() is not None
     assert scheduler.next_to_encode() is None
     scheduler.encode_done(next(iter(scheduler.encoding)))
     scheduler.admit()
     assert scheduler.next_to_encode() is None
-    scheduler.submit(*(utterance() for _ in range(QUEUE - 1)))
+    submit(scheduler, *(utterance() for _ in range(QUEUE - 1)))
     assert scheduler.next_to_encode() is not None
+
+
+def test_windows_do_not_fill_the_inbox_and_what_waits_to_be_cut_does() -> None:
+    scheduler = Scheduler(slots=1, inbox=2, queue_timeout=9.0)
+    submit(scheduler, utterance())
+    for _ in range(5):
+        scheduler.add(utterance(is_window=True), 0.0)
+    scheduler.check_room(1)
+    with pytest.raises(
+        Overloaded, match=r"2 recordings wait already, 1 more do not fit: the inbox holds 2 \(engine.inbox\)"
+    ):
+        scheduler.check_room(1, to_be_cut=1)
