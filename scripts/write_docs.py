@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -81,13 +82,14 @@ def adding_a_family() -> str:
     """docs/adding-a-family.md with the protocol's methods."""
 
     def lines() -> Iterator[str]:
-        yield _prose(Family).partition("\n\n")[2] + "\n"
+        yield textwrap.fill(" ".join(_prose(Family).partition("\n\n")[2].split()), 150) + "\n"
         for name, method in vars(Family).items():
             if name.startswith("_") or not inspect.isfunction(method):
                 continue
             signature = inspect.signature(method)
             named = [one.replace(annotation=one.empty) for one in list(signature.parameters.values())[1:]]
-            yield f"- `{name}{inspect.Signature(named)}`: {_prose(method)}".replace("\n\n", "\n").replace("\n", "\n  ")
+            text = f"- `{name}{inspect.Signature(named)}`: {' '.join(_prose(method).split())}"
+            yield textwrap.fill(text, 150, subsequent_indent="  ", break_on_hyphens=False)
 
     page = (DOCS / "adding-a-family.md").read_text(encoding="utf-8")
     return markers.replaced(page, "\n".join(lines()), "protocol")
