@@ -19,7 +19,7 @@ from asrloop.tritonserver import canary, checks, template
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
 from asrloop.tritonserver.supervisor import Supervisor
-from asrloop.wheels import MOONSHINE_MODEL, MOONSHINE_SPEECH, WheelError, moonshine_assets
+from asrloop.wheels import MOONSHINE_SPEECH, WheelError, moonshine_assets
 
 STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
 
@@ -155,7 +155,11 @@ def models(
     family: Annotated[
         str | None,
         typer.Option(
-            help="moonshine (the default), or transducer, also called nemo, for a Parakeet directory.",
+            help="; ".join(
+                f"{' or '.join([name, *entry.also_called])}: {entry.source}"
+                for name, entry in registry.FAMILIES.items()
+            )
+            + f". Default: {registry.DEFAULT}.",
             show_default=False,
         ),
     ] = None,
@@ -197,8 +201,7 @@ def models(
             registry.provide_live(directory, target / checks.STREAM / "1")
             console.print(f"Models are ready in {target} (--force makes them again).")
             return
-        weights = source or moonshine_assets(paths.cache()) / MOONSHINE_MODEL
-        registry.build(name, weights, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
+        registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
         registry.provide_live(directory, target / checks.STREAM / "1")
         # Here, because it needs onnx, which takes long to import.
         from asrloop.onnx_files import bls_repository

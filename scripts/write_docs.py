@@ -1,7 +1,9 @@
-"""Write what follows in docs/ from code and measurements: the commands' help, metrics, capacity. `--check` only compares."""
+"""Write what follows in docs/ from code and measurements: help, metrics, settings, capacity, protocol. `--check` only compares."""
 
+import inspect
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +14,7 @@ from asrloop_bench.operations import capacity
 from asrloop_gateway.metrics import Metrics as GatewayMetrics
 from asrloop_gateway.settings import Settings as GatewaySettings
 
+from asrloop.engine.family import Family
 from asrloop.engine.metrics import ENGINE_METRICS
 from asrloop.errors import ERRORS
 from asrloop.live.metrics import LIVE_METRICS
@@ -75,16 +78,39 @@ def operations() -> str:
     return markers.replaced((DOCS / "operations.md").read_text(encoding="utf-8"), capacity.section(), "capacity")
 
 
+def adding_a_family() -> str:
+    """docs/adding-a-family.md with the protocol's methods."""
+
+    def lines() -> Iterator[str]:
+        yield textwrap.fill(" ".join(_prose(Family).partition("\n\n")[2].split()), 150) + "\n"
+        for name, method in vars(Family).items():
+            if name.startswith("_") or not inspect.isfunction(method):
+                continue
+            signature = inspect.signature(method)
+            named = [one.replace(annotation=one.empty) for one in list(signature.parameters.values())[1:]]
+            text = f"- `{name}{inspect.Signature(named)}`: {' '.join(_prose(method).split())}"
+            yield textwrap.fill(text, 150, subsequent_indent="  ", break_on_hyphens=False)
+
+    page = (DOCS / "adding-a-family.md").read_text(encoding="utf-8")
+    return markers.replaced(page, "\n".join(lines()), "protocol")
+
+
+def _prose(documented: object) -> str:
+    """Return a docstring as Markdown."""
+    return (inspect.getdoc(documented) or "").replace("``", "`")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
     "metrics.md": metrics,
     "gateway.md": gateway,
     "operations.md": operations,
+    "adding-a-family.md": adding_a_family,
 }
 
 
 def main(check: Annotated[bool, typer.Option("--check", help="Only say whether they are up to date.")] = False) -> None:
-    """Write docs/cli.md, docs/metrics.md, the settings in docs/gateway.md, and the capacity in docs/operations.md."""
+    """Write docs/cli.md and docs/metrics.md, and one section each in docs/gateway.md, operations.md and adding-a-family.md."""
     for name, page in PAGES.items():
         path, text = DOCS / name, page()
         if str(DOCS.parent) in text:

@@ -1,1 +1,1 @@
-"""Model families: one folder each, with how it decodes and how its graphs are built, and one row in the registry."""
+"""Model families. A folder with ``entry.py`` is a family; the other folders are rooms that families share."""

@@ -1,4 +1,4 @@
-"""From the probabilities of a transcript's tokens to one number in 0..1."""
+"""Confidence of a transcript, 0..1, from the probabilities of its tokens."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 
 class Calibration(NamedTuple):
-    """How the geometric mean of the tokens' probabilities becomes the share of right words, in log odds (Platt scaling)."""
+    """Platt scaling: maps log odds of the geometric mean of the tokens' probabilities to those of the share of right words."""
 
     offset: float = 0.0
     slope: float = 1.0
 
 
 UNCALIBRATED = Calibration()
-"""The geometric mean itself."""
+"""Keeps the geometric mean."""
 
 
 def confidence(log_probs: Sequence[float], calibration: Calibration = UNCALIBRATED) -> float:
-    """``log_probs`` are natural logarithms, one a token. Without tokens it is 0: no word is there to be sure of."""
+    """Return the confidence for ``log_probs``, the natural logarithm of each token's probability; 0 without tokens."""
     if not log_probs:
         return 0.0
     mean = min(math.exp(math.fsum(log_probs) / len(log_probs)), 1 - 1e-6)

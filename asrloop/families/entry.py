@@ -1,7 +1,8 @@
-"""A family's entry: what its folder says of itself in ``entry.py``, which is all that ``registry`` reads of it."""
+"""Description of a family, the constant ``ENTRY`` in its ``entry.py``: everything that the registry needs to know of it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from asrloop.engine.family import Family, FamilyInfo
@@ -9,7 +10,7 @@ from asrloop.engine.family import Family, FamilyInfo
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """How a family is called, what it can do, and how its models are opened and made."""
+    """A family's names, what its models can do, and how they are opened and made."""
 
     name: str
     """Name in ``--family``, in ``family.json`` and in ``windows.lengths``."""
@@ -27,13 +28,13 @@ class FamilyEntry:
     """Precision recipes by name, with a description each."""
 
     usual_precision: Callable[[], str]
-    """Returns the recipe that is made where none is named."""
+    """Returns the recipe that is used by default."""
 
     source: str
     """Description of what ``--from`` names."""
 
-    wheel_source: bool = False
-    """True when a pinned wheel has a model of this family, which is taken where no source is named."""
+    wheel_source: Callable[[Path], Path] | None = None
+    """Returns the model of a pinned wheel, the default source, and takes the cache of wheels; None where there is none."""
 
     also_called: tuple[str, ...] = ()
     """Other names in ``--family``."""

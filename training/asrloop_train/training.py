@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from asrloop.families.transducer.mel import build_mel
+from asrloop.families.features.mel import build_mel
 from asrloop_train.network import DecoderJoint, Encoder
 from asrloop_train.speech import Noise, Sentence
 from asrloop_train.tdt_loss import tdt_loss

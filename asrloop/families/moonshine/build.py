@@ -24,7 +24,8 @@ from asrloop.families.moonshine.decoding import (
 )
 from asrloop.families.moonshine.encoder_graph import STRIDES, minimum_samples
 from asrloop.families.moonshine.precision import graphs
-from asrloop.families.moonshine.weights import Array, MoonshineConfig, MoonshineWeights
+from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.wheels import MOONSHINE_SPEECH
 
@@ -59,7 +60,7 @@ def build(
 
 
 def read(source: Path) -> tuple[MoonshineWeights, Vocabulary]:
-    """Weights and vocabulary of either kind of model directory."""
+    """Read weights and vocabulary from either kind of model directory."""
     if (source / ort_weights.DECODER_FILE).is_file():
         return ort_weights.read(source), Vocabulary.read_binary(source / VOCABULARY)
     if (source / hugging_face_weights.CONFIG_FILE).is_file():

@@ -13,7 +13,7 @@ Outputs
     next_tokens       i64 [rows, 1]   the most probable next token
     token_log_probs   f32 [rows, 1]   the natural logarithm of its probability
     present_key_l, present_value_l    the caches with the new token written at position ``lengths[row]``
-    kept_cross_key_l, kept_cross_value_l     only with s8 cross K/V: the same again, unchanged, because the operator insists
+    kept_cross_key_l, kept_cross_value_l     only with s8 cross K/V: the inputs, unchanged, which the operator gives back
 
 Bind a present (or kept) output to the memory of its input and it is updated in place; run plainly and it is copied.
 """
@@ -24,30 +24,31 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from asrloop.families.moonshine.linear import LinearWriter
-from asrloop.families.moonshine.weights import Array, DecoderLayer, MoonshineConfig, MoonshineWeights, side_by_side
+from asrloop.families.moonshine.weights import DecoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, side_by_side
+from asrloop.families.quantize.linear import LinearWriter
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter, Shape
 
 MAX_TOKENS = 1024
 """Positions of the rotary tables: about 100 seconds of audio at 10 tokens a second."""
 
 LOGITS_IN_BLOCK = 256
-"""How many logits are looked at together for the greatest, where the size of the vocabulary is a multiple."""
+"""Logits of a block in the search for the greatest, where the size of the vocabulary is a multiple."""
 
 
 def cache_head_size(config: MoonshineConfig) -> int:
-    """GroupQueryAttention rotates heads only of sizes that are multiples of 16; ours are widened with zeros."""
+    """Return the head size widened to a multiple of 16, the only sizes that GroupQueryAttention rotates."""
     return -(-config.head_size // 16) * 16
 
 
 def cross_head_size(config: MoonshineConfig) -> int:
-    """Without rotation GroupQueryAttention takes multiples of 8."""
+    """Return the head size widened to a multiple of 8, which GroupQueryAttention needs without rotation."""
     return -(-config.head_size // 8) * 8
 
 
 def decoder_step(weights: MoonshineWeights, linear: LinearWriter, compact: bool = False) -> ModelProto:
-    """The graph of one step. A ``compact`` one takes s8 cross K/V, in the units in which the weights expect them, and keeps
-    the embedding in f16."""
+    """Return the graph of one step. A ``compact`` one takes s8 cross K/V, in the units that the weights expect, and holds the
+    embedding in f16."""
     config = weights.config
     graph = GraphWriter()
     step = _Step(graph, config, linear, integer_cross=compact)
@@ -99,7 +100,7 @@ class _Step:
                     self.graph.output(f"kept_cross_{part}_{index}", np.int8, cross)
 
     def write_lengths(self) -> None:
-        """The attention operators want the last valid position of each row, and a bound on the lengths: the capacity."""
+        """Write what the attention operators need: each row's last valid position, and a bound on the lengths, the capacity."""
         graph = self.graph
         graph.node("Sub", ["frames", graph.constant("one", 1, np.int32)], "last_frame")
         for part, source in (("token_capacity", "past_key_0"), ("frame_capacity", "cross_key_0")):
@@ -113,7 +114,7 @@ class _Step:
     def layer(
         self, index: int, layer: DecoderLayer, hidden: str, normed: str, following_norm: Array
     ) -> tuple[str, str]:
-        """Self-attention, cross-attention and MLP, each added to ``hidden``. Returns ``hidden`` and its next norm."""
+        """Add self-attention, cross-attention and MLP to ``hidden``. Returns ``hidden`` and its next norm."""
         name = f"layer{index}"
         attended = self.self_attention(index, layer, normed)
         hidden, normed = self.add_and_norm(hidden, attended, layer.cross_norm, f"{name}.cross_norm")
@@ -142,7 +143,7 @@ class _Step:
         return self.linear(self.graph, mixed, attention.output.pad_input_heads(config.heads, size), f"{name}.output")
 
     def cross_attention(self, index: int, layer: DecoderLayer, normed: str) -> str:
-        """The past is the whole of the cross K/V: no token is added to it, which the operator knows as empty K and V."""
+        """Attend to the cross K/V, given as the operator's past. Empty K and V tell it that no token is added."""
         config, attention, name = self.config, layer.cross_attention, f"layer{index}.cross"
         size = cross_head_size(config)
         query = self.linear(self.graph, normed, attention.query.pad_output_heads(config.heads, size), f"{name}.query")
@@ -181,7 +182,7 @@ class _Step:
         return self.linear(self.graph, mixed, attention.output.pad_input_heads(config.heads, size), f"{name}.output")
 
     def mlp(self, layer: DecoderLayer, normed: str, name: str) -> str:
-        """SwiGLU: values * SiLU(gate)."""
+        """Write SwiGLU: values * SiLU(gate)."""
         both = self.linear(self.graph, normed, layer.fc1, f"{name}.fc1")
         values, gate = self.graph.nodes("Split", [both], [f"{name}.values", f"{name}.gate"], axis=-1, num_outputs=2)
         opened = self.graph.node("QuickGelu", [gate], f"{name}.opened", domain=CONTRIB, alpha=1.0)
@@ -189,8 +190,8 @@ class _Step:
         return self.linear(self.graph, product, layer.fc2, f"{name}.fc2")
 
     def decide(self, logits: str) -> None:
-        """The greatest logit of f32 [rows, 1, vocabulary], and its probability. ArgMax is slow and ReduceMax is not, so first
-        the block with the greatest one is found, then the greatest one's place in that."""
+        """Find the greatest logit of f32 [rows, 1, vocabulary], and its log probability. ArgMax is slow and ReduceMax is not, so
+        first the block with the greatest one is found, then its place in the block."""
         graph, vocabulary = self.graph, self.config.vocabulary_size
         size = math.gcd(vocabulary, LOGITS_IN_BLOCK)
         shape = graph.constant("block.shape", np.array([-1, vocabulary // size, size]))
@@ -212,6 +213,6 @@ class _Step:
         return self.graph.node("LayerNormalization", [hidden, weight], name, axis=-1, epsilon=self.config.norm_epsilon)
 
     def add_and_norm(self, hidden: str, change: str, scale: Array, name: str) -> tuple[str, str]:
-        """Two nodes: together they are several times faster than SkipLayerNormalization, which does both."""
+        """Add and normalise by two nodes, which are several times faster than SkipLayerNormalization, which does both."""
         added = self.graph.node("Add", [hidden, change], f"{name}.sum")
         return added, self.norm(added, scale, name)

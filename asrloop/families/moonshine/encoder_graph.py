@@ -12,15 +12,9 @@ import numpy as np
 from onnx import ModelProto
 
 from asrloop.families.moonshine.decoder_graph import cross_head_size
-from asrloop.families.moonshine.linear import LinearWriter, Windows
-from asrloop.families.moonshine.weights import (
-    Array,
-    EncoderLayer,
-    Linear,
-    MoonshineConfig,
-    MoonshineWeights,
-    side_by_side,
-)
+from asrloop.families.moonshine.weights import EncoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, Linear, side_by_side
+from asrloop.families.quantize.linear import LinearWriter, Windows
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 STRIDES = (64, 3, 2)
@@ -30,21 +24,21 @@ MAX_FRAMES = 4096
 
 
 def frame_count(samples: int) -> int:
-    """How many frames the three convolutions make of ``samples``; negative or 0 when there are too few."""
+    """Return the number of frames that the three convolutions make of ``samples``; 0 or less when they are too few."""
     for width, stride in zip(WIDTHS, STRIDES, strict=True):
         samples = (samples - width) // stride + 1
     return samples
 
 
 def minimum_samples(frames: int = 1) -> int:
-    """The fewest samples that give ``frames`` frames."""
+    """Return the smallest number of samples that gives ``frames`` frames."""
     for width, stride in zip(reversed(WIDTHS), reversed(STRIDES), strict=True):
         frames = (frames - 1) * stride + width
     return frames
 
 
 def encoder(weights: MoonshineWeights, linear: LinearWriter, compact: bool = False) -> ModelProto:
-    """The graph of the encoder and the projections of its result to every decoder layer's K and V. A ``compact``
+    """Return the graph of the encoder and of the projections of its result to every decoder layer's K and V. A ``compact``
     one rounds these to s8; the weights must already give them in -127..127."""
     config = weights.config
     graph = GraphWriter()
@@ -68,7 +62,7 @@ class _Encoder:
         self.linear = linear
 
     def convolutions(self, weights: MoonshineWeights) -> str:
-        """Three strided convolutions from samples to frames, f32 [1, frames, hidden_size]."""
+        """Turn samples into frames f32 [1, frames, hidden_size] by three strided convolutions."""
         graph = self.graph
         wave = graph.node("Unsqueeze", ["audio", graph.constant("axis", np.ones(1, np.int64))], "wave")
         maps = graph.node("Conv", [wave, graph.constant("conv1.weight", weights.conv1)], "conv1", strides=[STRIDES[0]])
@@ -83,7 +77,7 @@ class _Encoder:
         return self.convolution(frames, weights.conv3, weights.conv3_bias, STRIDES[2], "conv3")
 
     def convolution(self, frames: str, weight: Array, bias: Array, stride: int, name: str) -> str:
-        """Convolution and GELU over ``frames`` f32 [1, times, inputs], as one product with all windows laid flat."""
+        """Write convolution and GELU over ``frames`` f32 [1, times, inputs], as one product with all windows laid flat."""
         outputs, inputs, width = weight.shape
         index = self.windows(frames, width, stride, f"{name}.windows")
         gathered = self.graph.node("Gather", [frames, index], f"{name}.gathered", axis=1)
@@ -94,7 +88,7 @@ class _Encoder:
         return self.graph.node("Gelu", [result], f"{name}.gelu", domain=CONTRIB)
 
     def windows(self, frames: str, width: int, stride: int, name: str) -> str:
-        """The times of windows of ``width`` times, one every ``stride``: i64 [windows, width]."""
+        """Return the times in each window of ``width`` times, one window every ``stride``: i64 [windows, width]."""
         graph = self.graph
 
         def number(value: int) -> str:
@@ -108,7 +102,7 @@ class _Encoder:
         return graph.node("Add", [column, taps], name)
 
     def group_norm(self, maps: str) -> str:
-        """One group: mean and variance over all channels and times."""
+        """Normalise by mean and variance over all channels and times, as one group."""
         graph = self.graph
         flat = graph.node("Reshape", [maps, graph.constant("one_group", np.array([1, 1, -1]))], "group_norm.flat")
         unit, zero = graph.constant("unit", np.ones(1, np.float32)), graph.constant("zero", np.zeros(1, np.float32))
@@ -118,7 +112,7 @@ class _Encoder:
         return graph.node("Reshape", [normed, graph.node("Shape", [maps], "group_norm.shape")], "group_norm")
 
     def layer(self, layer: EncoderLayer, hidden: str, normed: str, following_norm: Array, name: str) -> tuple[str, str]:
-        """Self-attention and MLP, each added to ``hidden``. Returns ``hidden`` and its next norm."""
+        """Add self-attention and MLP to ``hidden``. Returns ``hidden`` and its next norm."""
         attended = self.attention(layer, normed, f"{name}.attention")
         hidden = self.graph.node("Add", [hidden, attended], f"{name}.attended")
         normed = self.norm(hidden, layer.mlp_norm, f"{name}.mlp_norm")
@@ -129,7 +123,7 @@ class _Encoder:
         return hidden, self.norm(hidden, following_norm, f"{name}.following_norm")
 
     def attention(self, layer: EncoderLayer, normed: str, name: str) -> str:
-        """Every frame attends to every frame; queries and keys are rotated by position."""
+        """Let every frame attend to every frame; queries and keys are rotated by position."""
         config, attention = self.config, layer.attention
         query, key, value = (
             self.linear(self.graph, normed, part, f"{name}.{what}")
@@ -164,7 +158,7 @@ class _Encoder:
         return self.graph.node("LayerNormalization", [hidden, weight], name, axis=-1, epsilon=self.config.norm_epsilon)
 
     def cross_keys_and_values(self, weights: MoonshineWeights, encoded: str, integer: bool) -> None:
-        """All in one product and one transposition, of which each layer's K and V are then a part."""
+        """Compute all layers' K and V by one product and one transposition, then split them."""
         config, graph = self.config, self.graph
         size = cross_head_size(config)
         projections = [

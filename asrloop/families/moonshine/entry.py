@@ -2,7 +2,8 @@
 
 from asrloop.families.entry import FamilyEntry
 from asrloop.families.moonshine.decoding import FAMILY, INFO, Moonshine
-from asrloop.families.moonshine.vnni import VNNI, usual_precision
+from asrloop.families.quantize.vnni import VNNI, usual_precision
+from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
 
 ENTRY = FamilyEntry(
     name=FAMILY,
@@ -17,5 +18,5 @@ ENTRY = FamilyEntry(
     },
     usual_precision=usual_precision,
     source="a directory of the moonshine-voice package or a Hugging Face checkpoint",
-    wheel_source=True,
+    wheel_source=lambda cache: moonshine_assets(cache) / MOONSHINE_MODEL,
 )

@@ -1,4 +1,4 @@
-"""Takes Moonshine weights out of a Hugging Face checkpoint: ``config.json`` and ``model.safetensors``, any size."""
+"""Reads the weights of a Moonshine of any size from a Hugging Face checkpoint: ``config.json`` and ``model.safetensors``."""
 
 import json
 import struct
@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import (
-    Array,
-    Attention,
-    DecoderLayer,
-    EncoderLayer,
-    Linear,
-    MoonshineConfig,
-    MoonshineWeights,
-)
+from asrloop.families.moonshine.weights import DecoderLayer, EncoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, Attention, Linear
 
 CONFIG_FILE = "config.json"
 TENSOR_FILE = "model.safetensors"
@@ -92,8 +85,8 @@ def _config(path: Path) -> MoonshineConfig:
 
 
 class _Tensors:
-    """The tensors of a safetensors file by name, as f32. The format is the length of a JSON header (u64), the header that
-    says every tensor's type, shape and place, and the tensors' bytes."""
+    """Tensors of a safetensors file by name, as f32. The format is the length of a JSON header (u64), the header with every
+    tensor's type, shape and place, and the tensors' bytes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -115,7 +108,7 @@ class _Tensors:
         return _as_float(self._data[begin:end], entry["dtype"], name).reshape(entry["shape"])
 
     def linear(self, name: str) -> Linear:
-        """Checkpoints store ``[outputs, inputs]``."""
+        """Read a layer; checkpoints store ``[outputs, inputs]``."""
         return Linear(np.ascontiguousarray(self[f"{name}.weight"].T), self.get(f"{name}.bias"))
 
     def attention(self, name: str) -> Attention:

@@ -1,4 +1,4 @@
-"""Takes Moonshine weights out of the ``.ort`` files of the moonshine-voice package, whose linear layers are u8 with one scale
+"""Reads Moonshine weights from the ``.ort`` files of the moonshine-voice package, whose linear layers are u8 with one scale
 and zero point a matrix."""
 
 import re
@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import (
-    Array,
-    Attention,
-    DecoderLayer,
-    EncoderLayer,
-    Linear,
-    MoonshineConfig,
-    MoonshineWeights,
-    Quantized,
-)
+from asrloop.families.moonshine.weights import DecoderLayer, EncoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, Attention, Linear, Quantized
 from asrloop.onnx_files.ort_format import initializers, nodes, to_onnx
 
 ENCODER_FILE = "encoder_model.ort"
@@ -59,7 +51,7 @@ def read(directory: Path) -> MoonshineWeights:
 
 
 class _Graph:
-    """The named constants of one file, and the nodes that use them."""
+    """Named constants of one file, and the nodes that use them."""
 
     def __init__(self, path: Path) -> None:
         graph = to_onnx(path).graph
@@ -68,7 +60,7 @@ class _Graph:
         self.values: dict[str, NDArray[Any]] = initializers(graph)
 
     def constant_of(self, node_name: str) -> Array:
-        """The first input of a node that is a constant; layer norms have their scale there and a bias of 0 after it."""
+        """Return the first constant input of a node: of a layer norm its scale, which a bias of 0 follows."""
         found = [self.values[name] for name in self.nodes[node_name].input if name in self.values]
         if not found:
             raise ValueError(f"{self.path}: node {node_name!r} has no constant input")
@@ -94,7 +86,7 @@ class _Graph:
         return 1 + max(int(match[1]) for match in matches if match)
 
     def rotary_frequencies(self, head_size: int) -> int:
-        """How many frequencies the rotary embedding has: the size of the one constant vector that falls from 1."""
+        """Return the number of rotary frequencies: the size of the one constant vector that falls from 1."""
         for value in self.values.values():
             if value.dtype == np.float32 and 1 < value.size <= head_size // 2:
                 flat = value.reshape(-1)

@@ -1,4 +1,4 @@
-"""The precision recipes: which numbers a prepared model computes with. Under all of them a row depends on nothing but itself."""
+"""Precision recipes: the number types that a prepared model computes with. In all of them a row depends on nothing but itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,15 @@ from onnx import ModelProto
 from asrloop.families.moonshine.calibration import observe
 from asrloop.families.moonshine.decoder_graph import decoder_step
 from asrloop.families.moonshine.encoder_graph import encoder
-from asrloop.families.moonshine.linear import Choice, Float32, LinearWriter, RowInt8, StaticInt8
-from asrloop.families.moonshine.observation import Observation
 from asrloop.families.moonshine.smoothing import smooth
-from asrloop.families.moonshine.vnni import VNNI
-from asrloop.families.moonshine.weights import Array, MoonshineWeights
+from asrloop.families.moonshine.weights import MoonshineWeights
+from asrloop.families.quantize.layer import Array
+from asrloop.families.quantize.linear import Choice, Float32, LinearWriter, RowInt8, StaticInt8
+from asrloop.families.quantize.observation import Observation
+from asrloop.families.quantize.vnni import VNNI
 
 GREATEST_WEIGHT = {VNNI: 127, "int8": 64, "int8-decoder": 64}
-"""By integer recipe; see :class:`StaticInt8`."""
+"""Greatest magnitude of a weight by integer recipe; see :class:`StaticInt8`."""
 
 ROWS_OF_DECODER, ROWS_OF_ENCODER = 0, 1
 """Axis of the rows in the f32 [rows, 1, inputs] of the decoder and the [1, times, inputs] of the encoder."""
@@ -26,7 +27,7 @@ GELU_LEAST = 0.17
 
 @dataclass(frozen=True)
 class Graphs:
-    """The two models, and what travels between them."""
+    """The two models and the type of the tensors that travel between them."""
 
     encoder: ModelProto
     decoder: ModelProto
@@ -53,7 +54,9 @@ def graphs(weights: MoonshineWeights, precision: str, speech: Sequence[Array]) -
 
 
 def _integers(observed: Mapping[str, Observation], greatest: int, for_fc2: LinearWriter) -> LinearWriter:
-    """What reaches fc2 (and the encoder's conv2) did not come out of a norm of its own row, so its size differs by orders of
-    magnitude from row to row. conv3's inputs have outliers that no scale serves: in integers it alone costs a point of word
-    error rate."""
+    """Return the writer of all layers, with ``for_fc2`` for fc2.
+
+    Inputs of fc2 (and of the encoder's conv2) do not come out of a norm of their own row, so their size differs by orders of
+    magnitude from row to row. conv3's inputs have outliers that no scale serves: in integers it alone costs a point of WER.
+    """
     return Choice(".fc2", for_fc2, StaticInt8(observed, greatest))

@@ -1,15 +1,15 @@
-"""Text of SentencePiece pieces that put a space before every word, whatever the word begins with."""
+"""Text of SentencePiece pieces that put a space before every word, also before one that begins with a mark."""
 
 import re
 from collections.abc import Sequence
 from itertools import accumulate
 
 _NO_SPACE = re.compile(r"\A\s|\s\B")
-"""Spaces that no text has: at its start, before a mark such as a comma, at its end."""
+"""Needless spaces: at the start of a text, before a mark such as a comma, at the end."""
 
 
 def spelled(pieces: Sequence[str]) -> list[str]:
-    """Return ``pieces`` without those spaces; joined and stripped they are the text."""
+    """Return ``pieces`` without needless spaces; joined and stripped they are the text."""
     dropped = {match.start() for match in _NO_SPACE.finditer("".join(pieces))}
     starts = accumulate(map(len, pieces), initial=0)
     return [

@@ -77,7 +77,7 @@ class Vocabulary:
         return cls(pieces)
 
     def to_bytes(self) -> bytes:
-        """The content of a ``tokenizer.bin``."""
+        """Return the content of a ``tokenizer.bin``."""
         out = bytearray()
         for piece in self._pieces:
             length = len(piece)

@@ -1,4 +1,4 @@
-"""Prepares a NeMo transducer directory (Parakeet TDT or RNN-T): its graphs, the parts of its decoder, its numbers."""
+"""Prepares a NeMo transducer directory (Parakeet TDT or RNN-T): graphs, parts of the decoder, numbers."""
 
 import json
 import shutil
@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 
 from asrloop.audio import SAMPLE_RATE
+from asrloop.families.features.mel import HOP, build_mel
 from asrloop.families.transducer import nemo_directory, split_joint
 from asrloop.families.transducer import opening as files
 from asrloop.families.transducer.decoders import Floats, SplitDecoder, TransducerDecoder, WholeDecoder
-from asrloop.families.transducer.mel import HOP, build_mel
 from asrloop.families.transducer.nemo_directory import NemoDirectory, NemoDirectoryError
 from asrloop.onnx_files.external_data import external_data
 from asrloop.onnx_files.sessions import Graph, session_graph
@@ -29,9 +29,9 @@ _TOLERANCE = 1e-3
 def build(source: Path, destination: Path, precision: str, progress: Callable[[str], None]) -> None:
     """Write the files that ``open_transducer`` opens into ``destination``. Raises NemoDirectoryError.
 
-    Encoder and decoder are the graphs as they came, with the weights that lie beside the encoder; ``mel.onnx`` is the
-    directory's own or ours; the parts of the decoder (see ``split_joint``) are there where they compute the same. Every
-    graph is run once, so that what is written is known to work together. ``precision`` is fp32, as the files are.
+    Encoder and decoder are copied unchanged, with the weights that lie beside the encoder; ``mel.onnx`` is the directory's own
+    or ours; the parts of the decoder (see ``split_joint``) are added where they compute the same. Every graph is run once, so
+    that the files are known to work together. ``precision`` is fp32, as the files are.
     """
     progress(f"reading the models of {source}, precision {precision}")
     directory = nemo_directory.read(source)
@@ -62,7 +62,7 @@ def build(source: Path, destination: Path, precision: str, progress: Callable[[s
 
 
 def _settings(directory: NemoDirectory, run: Graph) -> dict[str, Any]:
-    """What ``family.json`` says, but for the way the decoder is run."""
+    """Return the content of ``family.json`` but for the way the decoder is run."""
     settings = {
         "family": files.FAMILY,
         "vocabulary_size": len(directory.vocabulary),
@@ -93,7 +93,7 @@ def _settings(directory: NemoDirectory, run: Graph) -> dict[str, Any]:
 def _split(
     decoder_joint: onnx.ModelProto, run: Graph, settings: dict[str, Any], width: int
 ) -> split_joint.SplitGraphs | None:
-    """The parts of the graph, None where it cannot be split or the parts would not give what the whole gives."""
+    """Return the parts of the graph; None where it cannot be split or the parts do not give what the whole gives."""
     sizes = files.decoder_sizes(settings, 2)
     try:
         parts = split_joint.split(decoder_joint)
@@ -105,7 +105,7 @@ def _split(
 
 
 def _window(run: Graph, settings: dict[str, Any], width: int) -> int:
-    """WINDOW if the graph gives several frames in one call what it gives one by one, else 1."""
+    """Return WINDOW if the graph scores several frames of one call as it scores them one by one, else 1."""
     sizes = files.decoder_sizes(settings, 2)
     one_by_one = _trial(WholeDecoder(run, **sizes), [0, 1], width, 1)
     try:
@@ -116,7 +116,7 @@ def _window(run: Graph, settings: dict[str, Any], width: int) -> int:
 
 
 def _trial(decoder: TransducerDecoder, slots: list[int], width: int, window: int) -> list[Floats]:
-    """The scores of three made-up frames before and after a first token, looked at ``window`` frames at a time."""
+    """Return the scores of three random frames before and after a first token, ``window`` frames a call."""
     speech = np.random.default_rng(0).standard_normal((len(slots), 1, width, 3), np.float32)
     for slot in slots:
         decoder.begin(slot)

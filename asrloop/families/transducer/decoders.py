@@ -1,4 +1,4 @@
-"""The two ways to run a NeMo ``decoder_joint`` for many utterances: split into prediction and joint network, or whole.
+"""Two ways to run a NeMo ``decoder_joint`` for many utterances: split into prediction and joint network, or whole.
 
 Both keep, for every slot, the prediction network's state after the last token. Neither knows frames, blanks or durations.
 """
@@ -15,19 +15,19 @@ Floats = NDArray[np.float32]
 
 
 class TransducerDecoder(Protocol):
-    """What the greedy loop asks for. Every method that runs a graph either takes effect completely or raises."""
+    """Scores for greedy search. Every method that runs a graph either takes effect completely or raises."""
 
     def frames(self, encoder_outputs: Floats) -> Floats:
         """Prepare the frames of one utterance: f32 [1, D, T] to f32 [T, ...]. Touches no slot."""
 
     def begin(self, slot: int) -> None:
-        """Put ``slot`` where no token was decided yet."""
+        """Reset ``slot`` to the state before any token."""
 
     def logits(self, slots: Sequence[int], frames: Floats) -> Floats:
-        """Scores f32 [N, W, C] of prepared frames f32 [N, W, ...], row n after the tokens of ``slots[n]``."""
+        """Return scores f32 [N, W, C] of prepared frames f32 [N, W, ...], row n after the tokens of ``slots[n]``."""
 
     def accept(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
-        """Move each of ``slots``, which must be among those of the last ``logits`` call, past its next token."""
+        """Append a token to each of ``slots``, which must be among those of the last ``logits`` call. Runs no graph."""
 
 
 class SplitDecoder:
@@ -60,17 +60,14 @@ class SplitDecoder:
         """Slots whose last token the prediction network has not seen."""
 
     def frames(self, encoder_outputs: Floats) -> Floats:
-        """See :class:`TransducerDecoder`."""
         (prepared,) = _float32(self.frames_graph({"encoder_outputs": encoder_outputs})["frames_part"])
         return np.asarray(prepared, np.float32)
 
     def begin(self, slot: int) -> None:
-        """See :class:`TransducerDecoder`."""
         self._new.discard(slot)
         self._predicted[slot] = self._start
 
     def logits(self, slots: Sequence[int], frames: Floats) -> Floats:
-        """See :class:`TransducerDecoder`."""
         new = [slot for slot in slots if slot in self._new]
         if len(new) == len(slots):
             outputs = self.prediction_joint_graph({"frames_part": frames, **self._inputs(new)})
@@ -83,7 +80,6 @@ class SplitDecoder:
         return _float32(outputs["outputs"]).reshape(*frames.shape[:2], -1)
 
     def accept(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
-        """See :class:`TransducerDecoder`. Runs nothing."""
         self._tokens[slots] = tokens
         self._new.update(slots)
 
@@ -118,18 +114,16 @@ class WholeDecoder:
         self._after_slots: list[int] = []
 
     def frames(self, encoder_outputs: Floats) -> Floats:
-        """See :class:`TransducerDecoder`."""
         (one,) = encoder_outputs
         return np.asarray(one.T, np.float32)
 
     def begin(self, slot: int) -> None:
-        """See :class:`TransducerDecoder`."""
         self._tokens[slot] = self._blank
         for buffer in self._states:
             buffer[:, slot] = 0.0
 
     def logits(self, slots: Sequence[int], frames: Floats) -> Floats:
-        """See :class:`TransducerDecoder`. Keeps the states after the last token for ``accept``."""
+        """Return scores, and keep the states after the last token for ``accept``."""
         states = [buffer[:, slots] for buffer in self._states]
         inputs = _prediction_inputs(self._tokens[slots], states)
         outputs = self.decoder_joint_graph(
@@ -140,7 +134,6 @@ class WholeDecoder:
         return _float32(outputs["outputs"]).reshape(*frames.shape[:2], -1)
 
     def accept(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
-        """See :class:`TransducerDecoder`. Runs nothing."""
         rows = [self._after_slots.index(slot) for slot in slots]
         self._tokens[slots] = tokens
         for buffer, state in zip(self._states, self._after, strict=True):
@@ -148,7 +141,7 @@ class WholeDecoder:
 
 
 class _Predicted(NamedTuple):
-    """What the prediction network gave for one row: f32 [1, ...] for the joint and the states f32 [L, 1, H]."""
+    """Outputs of the prediction network for one row: f32 [1, ...] for the joint and the states f32 [L, 1, H]."""
 
     tokens_part: Floats
     state_1: Floats

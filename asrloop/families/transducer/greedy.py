@@ -17,29 +17,29 @@ from asrloop.families.transducer.decoders import Floats, TransducerDecoder
 from asrloop.onnx_files.sessions import Graph
 
 INFO = FamilyInfo(windows=Lengths(20.0, 30.0))
-"""Drafts are not used: a step is cheap beside the encoder."""
+"""Takes no drafts: a step is cheap beside the encoder."""
 
 _NO_FRAMES: Floats = np.zeros((0, 1), np.float32)
 
 
 @dataclass(frozen=True)
 class TransducerRules:
-    """The numbers of a model that greedy decoding needs."""
+    """Numbers of a model that greedy decoding needs."""
 
     vocabulary: tuple[str, ...]
     """Piece of each token id, the blank among them; U+2581 stands for a space."""
 
     blank: int
-    """Id of the token that says: nothing here."""
+    """Id of the token that stands for no token at a frame."""
 
     has_durations: bool
     """True for TDT, where scores of durations 0, 1, 2 .. frames follow those of the tokens; False for RNN-T."""
 
     max_tokens_per_frame: int
-    """After so many tokens at one frame the next frame's turn comes, whatever the scores say."""
+    """After so many tokens at one frame the next frame follows, whatever the scores say."""
 
     seconds_per_frame: float
-    """From one encoder frame to the next: feature hop times subsampling."""
+    """Seconds from one encoder frame to the next: feature hop times subsampling."""
 
     window: int
     """Frames that one call of the joint network looks at."""
@@ -71,7 +71,7 @@ class Transducer:
         encoder_alone: Graph | None = None,
         info: FamilyInfo = INFO,
     ) -> None:
-        """``encoder_alone`` encodes what is alone, with more threads; by default ``encoder`` does."""
+        """Use ``encoder_alone``, which has more threads, for an utterance that is alone; by default ``encoder``."""
         self.info = info
         self.rules = rules
         self.vocabulary_size = len(rules.vocabulary)
@@ -89,7 +89,7 @@ class Transducer:
     def encode(
         self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False
     ) -> EncodedSpeech:
-        """See :class:`asrloop.engine.family.Family`. Audio shorter than one feature frame has no frames and no tokens."""
+        """Return the frames of ``samples``. Audio shorter than one feature frame has no frames and no tokens."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
         features = self.mel({"waveforms": samples[None], "waveforms_lens": np.array([len(samples)], np.int64)})
@@ -101,7 +101,6 @@ class Transducer:
         return EncodedSpeech(self.decoder.frames(outputs))
 
     def admit(self, slot: int, encoded: EncodedSpeech, options: Options = DEFAULTS) -> Emission:
-        """See :class:`asrloop.engine.family.Family`."""
         self.decoder.begin(slot)
         self._frames[slot] = encoded.frames
         self._at[slot] = 0
@@ -109,7 +108,7 @@ class Transducer:
         return NOTHING
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
-        """See :class:`asrloop.engine.family.Family`: at most one token a row."""
+        """Decide at most one token for each of ``slots``."""
         decided = self._decide([slot for slot in slots if self._at[slot] < len(self._frames[slot])])
         emitting = [slot for slot, decision in decided.items() if decision.token is not None]
         if emitting:
@@ -135,26 +134,23 @@ class Transducer:
         return Ended()
 
     def confidence(self, log_probs: Sequence[float]) -> float:
-        """See :class:`asrloop.engine.family.Family`: the geometric mean of the tokens' probabilities, not calibrated."""
+        """Return the geometric mean of the tokens' probabilities, not calibrated."""
         return confidence(log_probs)
 
     def piece(self, token: int) -> str:
-        """See :class:`asrloop.engine.family.Family`."""
         return self.rules.vocabulary[token].replace("\u2581", " ")
 
     def text(self, tokens: Sequence[int]) -> str:
-        """See :class:`asrloop.engine.family.Family`."""
         return "".join(self._spelled(tokens)).strip()
 
     def words(self, tokens: Sequence[int]) -> list[Word]:
-        """See :class:`asrloop.engine.family.Family`."""
         return words_between_spaces(self._spelled(tokens))
 
     def _spelled(self, tokens: Sequence[int]) -> list[str]:
         return spelled([self.piece(token) for token in tokens])
 
     def _decide(self, slots: list[int]) -> "dict[int, _Decision]":
-        """What each slot does next. Changes nothing."""
+        """Return the next decision for each slot. Changes nothing."""
         if not slots:
             return {}
         windows = [self._frames[slot][self._at[slot] : self._at[slot] + self.rules.window] for slot in slots]
@@ -193,13 +189,13 @@ class Transducer:
 
 
 def _greatest_log_probs(scores: Floats) -> list[float]:
-    """The logarithm of the greatest probability of each row of ``scores`` f32 [N, C]."""
+    """Return the logarithm of the greatest probability of each row of ``scores`` f32 [N, C]."""
     found: list[float] = (-np.log(np.exp(scores - scores.max(1, keepdims=True, initial=-np.inf)).sum(1))).tolist()
     return found
 
 
 def _side_by_side(windows: list[Floats]) -> Floats:
-    """[N, W, ...] with zeros behind the shorter ones."""
+    """Stack windows into [N, W, ...] with zeros behind the shorter ones."""
     if len(windows) == 1:
         return windows[0][None]
     frames = np.zeros((len(windows), max(map(len, windows)), *windows[0].shape[1:]), np.float32)
@@ -209,7 +205,7 @@ def _side_by_side(windows: list[Floats]) -> Floats:
 
 
 class _Decision(NamedTuple):
-    """The next token of a row, if one was found, the frame it was found at, and where the row stands afterwards."""
+    """The next token of a row, if one was found, its frame, and where the row stands afterwards."""
 
     token: int | None
     frame: int

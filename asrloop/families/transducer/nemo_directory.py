@@ -17,7 +17,7 @@ VOCABULARY = "vocab.txt"
 CONFIG = "config.json"
 
 MODEL_TYPES = {"nemo-conformer-tdt": True, "nemo-conformer-rnnt": False}
-"""Transducers among the model types of ``config.json``, and whether they have durations."""
+"""Transducers among the model types of ``config.json``; True for those with durations."""
 
 
 class NemoDirectoryError(ValueError):
@@ -26,7 +26,7 @@ class NemoDirectoryError(ValueError):
 
 @dataclass(frozen=True)
 class NemoDirectory:
-    """What the files say of themselves."""
+    """Contents and sizes of the files of a directory."""
 
     path: Path
     vocabulary: tuple[str, ...]
@@ -46,7 +46,6 @@ class NemoDirectory:
 
     @property
     def blank(self) -> int:
-        """Id of the blank token."""
         return self.vocabulary.index(BLANK)
 
 
@@ -93,7 +92,7 @@ def read(path: Path) -> NemoDirectory:
 
 
 def _signature(path: Path, inputs: dict[str, int], outputs: dict[str, int]) -> dict[str, onnx.ValueInfoProto]:
-    """The named inputs and outputs of a graph, each of which must be there with its rank and, for states, in f32."""
+    """Return the named inputs and outputs of a graph. Each must exist with its rank and, for states, in f32."""
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf's own errors, which share no useful base
@@ -135,13 +134,13 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _fixed(value: onnx.ValueInfoProto, axis: int) -> int | None:
-    """The size of an axis, None when the file leaves it open."""
+    """Return the size of an axis; None when the file leaves it open."""
     dims = value.type.tensor_type.shape.dim
     return dims[axis].dim_value or None if axis < len(dims) else None
 
 
 def _size(path: Path, value: onnx.ValueInfoProto, axis: int, elsewhere: int | None) -> int:
-    """The size that the file gives an axis, or else the size known from ``elsewhere``; both must agree."""
+    """Return the size that the file gives an axis, or else the size known from ``elsewhere``; both must agree."""
     size = _fixed(value, axis) or elsewhere
     if size is None:
         raise NemoDirectoryError(

@@ -26,7 +26,7 @@ ENCODER_FILES = "encoder_files"
 """Key of ``family.json``: names of the encoder's file and of those with its weights."""
 
 OPENED_TWICE_BYTES = 256_000_000
-"""Largest encoder that is opened a second time, so that utterances are encoded side by side by one thread each."""
+"""Size of the largest encoder that is opened a second time, so that one thread each encodes utterances side by side."""
 
 BLANK = "<blk>"
 
@@ -83,13 +83,13 @@ def open_transducer(
 
 
 def _encoder_bytes(directory: Path, settings: Mapping[str, Any]) -> int:
-    """Return the size of the encoder with its weights. A model made before the names were kept counts whole."""
+    """Return the size of the encoder with its weights; for a model that does not name their files, the size of all files."""
     names = settings.get(ENCODER_FILES) or [path.name for path in directory.iterdir()]
     return sum((directory / name).stat().st_size for name in names)
 
 
 def decoder_sizes(settings: Mapping[str, Any], slots: int) -> dict[str, Any]:
-    """The arguments that both kinds of decoder take, from the content of ``family.json``."""
+    """Return the arguments that both kinds of decoder take, from the content of ``family.json``."""
     return {
         "slots": slots,
         "state_shapes": [(layers, width) for layers, width in settings["state_shapes"]],
@@ -99,7 +99,7 @@ def decoder_sizes(settings: Mapping[str, Any], slots: int) -> dict[str, Any]:
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Pieces by token id from lines ``piece id``; raises ValueError naming the line or the id at fault."""
+    """Return pieces by token id from lines ``piece id``. Raises ValueError naming the line or the id at fault."""
     pieces: dict[int, str] = {}
     with path.open(encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 1):

@@ -1,7 +1,7 @@
 """Splits NeMo's ``decoder_joint`` graph by its data flow, so that a blank frame does not run the prediction network again.
 
-The graph joins what depends on the encoder's frames alone with what depends on tokens and states alone. Cut where the
-two meet, it gives ``frames``, run once an utterance, ``prediction``, run once a token, and ``joint``, run for a window of
+The graph joins nodes that depend on the encoder's frames alone with nodes that depend on tokens and states alone. Cut where
+the two meet, it gives ``frames``, run once an utterance, ``prediction``, run once a token, and ``joint``, run for a window of
 frames at a time.
 """
 
@@ -20,7 +20,7 @@ TOKENS_PART = "tokens_part"
 
 
 class SplitGraphs(NamedTuple):
-    """The parts.
+    """Parts of the graph.
 
     ``frames``: ``encoder_outputs`` to ``frames_part``. ``prediction``: the other inputs of the whole to ``tokens_part``
     and ``output_states_*``. ``joint``: ``frames_part`` and ``tokens_part`` to ``outputs``. ``prediction_joint``: both of these
@@ -34,13 +34,13 @@ class SplitGraphs(NamedTuple):
 
 
 class NotSplittable(ValueError):
-    """The data flow has no single place to cut; the message says why. The unsplit graph still serves."""
+    """Raised where the data flow has no single place to cut; the message says why. The unsplit graph still serves."""
 
 
 def split(model: onnx.ModelProto) -> SplitGraphs:
     """Cut ``model`` (a ``decoder_joint`` with its weights inside) in three; raises NotSplittable.
 
-    Whether the parts together give what the whole gives is for the caller to check by running both.
+    The caller must check, by running both, that the parts together give what the whole gives.
     """
     nodes = model.graph.node
     weights = {initializer.name for initializer in model.graph.initializer}
@@ -69,7 +69,7 @@ def split(model: onnx.ModelProto) -> SplitGraphs:
 
 
 def _reached(nodes: Iterable[onnx.NodeProto], sources: set[str]) -> set[str]:
-    """The tensors that depend on ``sources``. Nodes of an ONNX graph are in topological order."""
+    """Return the tensors that depend on ``sources``. Nodes of an ONNX graph are in topological order."""
     reached = set(sources)
     for node in nodes:
         if reached.intersection(_inputs(node)):
@@ -78,7 +78,7 @@ def _reached(nodes: Iterable[onnx.NodeProto], sources: set[str]) -> set[str]:
 
 
 def _inputs(node: onnx.NodeProto) -> set[str]:
-    """Everything the node reads, with what the subgraphs of an If, Loop or Scan read from outside."""
+    """Return the tensors that the node reads, and those that the subgraphs of an If, Loop or Scan read from outside."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
         for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
@@ -101,7 +101,7 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
 
 
 def _part(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
-    """The nodes that ``outputs`` need, back to ``inputs``, with their weights."""
+    """Return a model of the nodes that ``outputs`` need, back to ``inputs``, with their weights."""
     needed, nodes = set(outputs), []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
@@ -124,5 +124,5 @@ def _part(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx
 
 
 def _untyped(name: str) -> onnx.ValueInfoProto:
-    """A float tensor of any shape: the rank at the cut is the model's own affair."""
+    """Describe a float tensor of any shape: the rank at the cut is the model's own."""
     return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)

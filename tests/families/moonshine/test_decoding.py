@@ -11,9 +11,9 @@ import pytest
 import soxr
 from numpy.typing import NDArray
 
-from asrloop.engine.family import Emission
+from asrloop.engine.family import Emission, Ended
+from asrloop.families.attention.rows import EncodedAudio
 from asrloop.families.moonshine.decoding import Moonshine
-from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
@@ -93,6 +93,30 @@ def test_rows_that_are_not_stepped_keep_their_place(family: Moonshine, clips: li
         first += emission.tokens
         done = emission.done
     assert (first, second) == expected
+
+
+def test_a_cancelled_row_frees_its_slot_and_harms_no_other(family: Moonshine, clips: list[Array]) -> None:
+    expected = alone(family, clips[0]), alone(family, clips[1])
+    family.admit(0, family.encode(clips[3]))
+    family.admit(1, family.encode(clips[0]))
+    beside = [token for _ in range(3) for token in family.step([0, 1])[1].tokens]
+    assert family.finish(0, ()) == Ended()
+    done = False
+    while not done:
+        (emission,) = family.step([1])
+        beside += emission.tokens
+        done = emission.done
+    family.finish(1, beside)
+    assert (beside, alone(family, clips[1])) == expected
+
+
+def test_words_are_spans_of_the_tokens(family: Moonshine, beckett: Array) -> None:
+    tokens = alone(family, beckett)
+    words = family.words(tokens)
+    assert "".join(word.text for word in words) == family.text(tokens)
+    assert [word.text.strip() for word in words] == family.text(tokens).split()
+    assert [family.text(tokens[word.first : word.end]) for word in words] == family.text(tokens).split()
+    assert family.words([]) == []
 
 
 def test_graphs_run_elsewhere_give_the_same_tokens(family: Moonshine, directory: Path, clips: list[Array]) -> None:

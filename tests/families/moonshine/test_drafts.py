@@ -17,8 +17,8 @@ from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.options import Draft, Options
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
+from asrloop.families.attention.rows import EncodedAudio
 from asrloop.families.moonshine.decoding import Moonshine
-from asrloop.families.moonshine.rows import EncodedAudio
 from asrloop.families.offline import decode
 from asrloop.onnx_files.sessions import session_graph
 
@@ -171,8 +171,12 @@ def test_through_the_engine(family: Moonshine, beckett: Array) -> None:
     try:
         engine.submit(Request([beckett[:48_000]], answered.put))
         earlier = answered.get(timeout=20).utterances[0].tokens
-        engine.submit(Request([beckett[:60_800]] * 2, answered.put, drafts=[earlier, []]))
-        drafted, plain = answered.get(timeout=20).utterances
+        requests = [Request([beckett[:60_800]], answered.put, options=drafted_by(draft)) for draft in (earlier, [])]
+        for request in requests:
+            engine.submit(request)
+        for _ in requests:
+            answered.get(timeout=20)
+        (drafted,), (plain,) = (request.utterances for request in requests)
     finally:
         engine.close()
     assert (drafted.tokens, drafted.log_probs) == (plain.tokens, plain.log_probs)

@@ -16,21 +16,15 @@ from asrloop.families.moonshine.build import build
 from asrloop.families.moonshine.decoder_graph import cache_head_size, cross_head_size, decoder_step
 from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.moonshine.encoder_graph import encoder, frame_count, minimum_samples
-from asrloop.families.moonshine.linear import Float32
-from asrloop.families.moonshine.observation import CrossLimit, Observation, Observations
 from asrloop.families.moonshine.precision import graphs
-from asrloop.families.moonshine.rounding import integers
 from asrloop.families.moonshine.smoothing import smooth
-from asrloop.families.moonshine.vnni import VNNI, has_vnni
-from asrloop.families.moonshine.weights import (
-    Attention,
-    DecoderLayer,
-    EncoderLayer,
-    Linear,
-    MoonshineConfig,
-    MoonshineWeights,
-)
+from asrloop.families.moonshine.weights import DecoderLayer, EncoderLayer, MoonshineConfig, MoonshineWeights
 from asrloop.families.offline import decode
+from asrloop.families.quantize.layer import Attention, Linear
+from asrloop.families.quantize.linear import Float32
+from asrloop.families.quantize.observation import CrossLimit, Observation, Observations
+from asrloop.families.quantize.rounding import integers
+from asrloop.families.quantize.vnni import VNNI, has_vnni
 from asrloop.onnx_files.graph_writer import with_outputs
 from asrloop.onnx_files.ort_format import to_onnx
 from tests.families.moonshine.reference import ReferenceMoonshine

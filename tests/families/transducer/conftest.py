@@ -1,26 +1,22 @@
-"""Transducers to decode with: the trained tiny one, random ones of Parakeet's sizes, and real speech cut into utterances."""
+"""Transducers to decode with: the trained tiny one and random ones of Parakeet's sizes."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
-import soxr
 from asrloop_train import random_transducer
-from numpy.typing import NDArray
 
 from asrloop.families import registry
 from asrloop.families.transducer.greedy import Transducer
 from asrloop.families.transducer.opening import NUMBERS, open_transducer
 from asrloop.onnx_files.sessions import Graphs
+from tests.families.conftest import Samples, read_audio
 
 TINY = Path(__file__).resolve().parents[3] / "training" / "tiny-tdt"
 SLOTS = 16
 
-Samples = NDArray[np.float32]
 Open = Callable[..., Transducer]
 
 
@@ -88,23 +84,4 @@ def synthetic() -> list[tuple[str, Samples]]:
     """Texts and speech of the tiny transducer's vocabulary, by voices that it was not trained on."""
     lines = (TINY / "speech" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
-    return [(entry["text"], _read(TINY / "speech" / entry["file"])) for entry in entries]
-
-
-@pytest.fixture(scope="session")
-def cuts(assets: Path) -> list[Samples]:
-    """200 utterances of 0.3 to 2.5 s, cut anywhere out of real speech."""
-    sources = [_read(assets / name) for name in ("beckett.wav", "two_cities.wav")]
-    generator = np.random.default_rng(7)
-    utterances = []
-    for _ in range(200):
-        source = sources[generator.integers(len(sources))]
-        length = int(generator.integers(4_800, 40_000))
-        start = int(generator.integers(0, len(source) - length))
-        utterances.append(source[start : start + length])
-    return utterances
-
-
-def _read(path: Path) -> Samples:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.asarray(soxr.resample(samples.mean(1), rate, 16_000), np.float32)
+    return [(entry["text"], read_audio(TINY / "speech" / entry["file"])) for entry in entries]

@@ -8,7 +8,8 @@ import pytest
 
 from asrloop.families.offline import DecodedTokens
 from asrloop.families.transducer.greedy import Transducer
-from tests.families.transducer.conftest import SLOTS, TINY, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import SLOTS, TINY, Open
 from tests.families.transducer.decoding import decode
 
 onnx_asr = pytest.importorskip("onnx_asr")

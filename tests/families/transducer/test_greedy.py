@@ -1,5 +1,6 @@
 """Greedy decoding gives what one call a frame gives: in any company, with any window, split or whole, and after a failure."""
 
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from asrloop.engine.family import Emission
+from asrloop.engine.family import Emission, Word
 from asrloop.families import offline
 from asrloop.families.transducer.decoders import SplitDecoder, WholeDecoder
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
-from tests.families.transducer.conftest import SLOTS, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import SLOTS, Open
 from tests.families.transducer.decoding import decode, decode_by_the_book
 
 MODELS = ["small_tdt", "small_rnnt"]
@@ -92,6 +94,20 @@ def test_calls_elsewhere_give_the_same(directory: Path, open_directory: Open, ut
     assert "decoder_joint" in called
 
 
+def test_a_finished_row_lets_go_of_its_frames(open_directory: Open, small_tdt: Path, utterances: list[Samples]) -> None:
+    family = open_directory(small_tdt)
+    encoded = family.encode(utterances[0])
+    frames = weakref.ref(encoded.frames)
+    family.admit(3, encoded)
+    del encoded
+    family.step([3])
+    assert frames() is not None
+    family.finish(3, ())
+    assert frames() is None
+    (emission,) = family.step([3])
+    assert emission.done
+
+
 def test_blanks_do_not_run_the_prediction_network(
     directory: Path, open_directory: Open, utterances: list[Samples]
 ) -> None:
@@ -163,4 +179,6 @@ def test_text_has_spaces_between_words_only(open_directory: Open, small_tdt: Pat
     pieces = ("\u2581Hel", "lo", "\u2581", ",", "\u2581world", "\u2581.", "<blk>")
     object.__setattr__(family.rules, "vocabulary", pieces)
     assert family.text([0, 1, 2, 3, 4, 5]) == "Hello, world."
+    assert family.words([0, 1, 2, 3, 4, 5]) == [Word(0, 4, "Hello,"), Word(4, 6, " world.")]
     assert family.text([]) == ""
+    assert family.text([2, 4]) == "world"

@@ -10,7 +10,8 @@ from asrloop_train import random_transducer
 
 from asrloop.families import registry
 from asrloop.families.transducer.nemo_directory import NemoDirectoryError
-from tests.families.transducer.conftest import SLOTS, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import SLOTS, Open
 from tests.families.transducer.decoding import decode
 
 

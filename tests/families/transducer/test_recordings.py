@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from asrloop import config, wheels
+from asrloop.assembly import cutting_for
 from asrloop.audio import LongAudio, long_audio
 from asrloop.engine.engine import Engine
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
-from asrloop.families import registry
 from asrloop.speech.detector import SpeechDetector
 from tests.conftest import ROOT
-from tests.families.transducer.conftest import TINY, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import TINY, Open
 from tests.families.transducer.test_against_onnx_asr import reference
 
 pytest.importorskip("onnx_asr")
@@ -34,7 +35,7 @@ def recording(synthetic: list[tuple[str, Samples]]) -> Samples:
 def test_ten_minutes_equal_their_windows(open_directory: Open, synthetic: list[tuple[str, Samples]]) -> None:
     family = open_directory(TINY)
     detector = SpeechDetector(wheels.speech_detector(ROOT / ".cache"))
-    cutting = registry.cutting(detector, "transducer", config.load())
+    cutting = cutting_for(family.info, config.load(), detector)
     samples = recording(synthetic)
 
     cutter = cutting.cutter()

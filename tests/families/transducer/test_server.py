@@ -13,7 +13,8 @@ from asrloop.families import registry
 from asrloop.onnx_files import bls_repository
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import StartServer, words
-from tests.families.transducer.conftest import SLOTS, TINY, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import SLOTS, TINY, Open
 from tests.families.transducer.decoding import decode
 from tests.model_repository.test_live import Caller, play, text
 

@@ -9,7 +9,8 @@ from onnx import helper
 
 from asrloop.families.transducer.decoders import WholeDecoder
 from asrloop.families.transducer.split_joint import NotSplittable, split
-from tests.families.transducer.conftest import SLOTS, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import SLOTS, Open
 from tests.families.transducer.decoding import decode, decode_by_the_book
 
 

@@ -2,7 +2,8 @@
 
 import jiwer
 
-from tests.families.transducer.conftest import SLOTS, TINY, Open, Samples
+from tests.families.conftest import Samples
+from tests.families.transducer.conftest import SLOTS, TINY, Open
 from tests.families.transducer.decoding import decode
 
 

@@ -1,4 +1,4 @@
-"""The log-mel front-end of NVIDIA NeMo models as an ONNX graph, so that its maths exists once and ships with the model."""
+"""Log-mel features of NVIDIA NeMo models as an ONNX graph, so that their maths exists once and ships with the model."""
 
 import numpy as np
 import onnx
@@ -85,7 +85,7 @@ mel (float[batch, samples] waveforms, int64[batch] waveforms_lens)
 
 
 def build_mel(bands: int) -> onnx.ModelProto:
-    """The front-end for ``bands`` mel bands.
+    """Return the graph for ``bands`` mel bands.
 
     Inputs: ``waveforms`` f32 [B, N] at 16 kHz, ``waveforms_lens`` i64 [B] valid samples. Outputs: ``features`` f32
     [B, bands, 1 + N // 160], zero after each utterance's end, and ``features_lens`` i64 [B] = ``waveforms_lens // 160``.
@@ -103,7 +103,7 @@ def build_mel(bands: int) -> onnx.ModelProto:
 
 
 def mel_filters(bands: int) -> NDArray[np.float32]:
-    """Triangular filters f32 [257, bands] from 0 to 8 kHz on Slaney's mel scale, each of equal area.
+    """Return triangular filters f32 [257, bands] from 0 to 8 kHz on Slaney's mel scale, each of equal area.
 
     Slaney, "Auditory Toolbox", Interval Research technical report 1998-010: linear below 1 kHz, logarithmic above.
     """

@@ -4,17 +4,17 @@ al. 2022, arXiv:2210.17323)."""
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import Array
+from asrloop.families.quantize.layer import Array
 
 DAMPING = 0.01
 """Part of the mean squared activation that is added to every component, so that the moment can be inverted."""
 
 
 def integers(matrix: Array, moment: NDArray[np.float64], greatest: int) -> tuple[NDArray[np.int8], Array]:
-    """s8 [inputs, outputs] in -greatest..greatest and the f32 [outputs] scale of each column.
+    """Return ``matrix`` as s8 [inputs, outputs] in -greatest..greatest and the f32 [outputs] scale of each column.
 
-    Inputs are rounded one after another; what an input's rounding breaks, the inputs after it make up for as well as
-    ``moment`` (the activations' summed outer products, f64 [inputs, inputs]) says they can.
+    Inputs are rounded one after another; the inputs behind make up for the error of each as well as they can by ``moment``, the
+    activations' summed outer products, f64 [inputs, inputs].
     """
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / greatest
     damped = moment + np.eye(len(moment)) * (DAMPING * moment.diagonal().mean() + 1e-9)

@@ -5,8 +5,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from asrloop.families.transducer.mel import build_mel, mel_filters
-from tests.families.transducer.conftest import Samples
+from asrloop.families.features.mel import build_mel, mel_filters
+from tests.families.conftest import Samples
 
 
 @pytest.fixture(scope="module", params=[80, 128])

@@ -1,24 +1,22 @@
 """Checks drafts: decides the tokens of an utterance many at once, as long as a guess of them is right. Knows no slots."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
 
 from asrloop.engine.family import Emission
-from asrloop.families.moonshine.repeated import capacity, repeated_zeros
-from asrloop.families.moonshine.rows import BoundStep, EncodedAudio, Rows
-
-if TYPE_CHECKING:
-    from asrloop.families.moonshine.decoding import MoonshineNumbers
+from asrloop.families.attention.memory import DecoderSizes
+from asrloop.families.attention.repeated import capacity, repeated_zeros
+from asrloop.families.attention.rows import EncodedAudio, Rows
+from asrloop.families.attention.steps import BoundStep
 
 CHECKED_AT_ONCE = 16
-"""Most tokens of a draft that are checked together: what is behind a wrong one is checked in vain."""
+"""Most tokens of a draft that are checked together: those behind a wrong one are checked in vain."""
 
 
 class CheckedRow:
-    """Decides the first tokens of an utterance many at once, by a guess of what they are.
+    """Decides the first tokens of an utterance many at once, where a draft guesses them right.
 
     Each token is a row of a step, and all rows have the same K/V: the decoder writes those of all rows before it attends to
     any, and each row attends to as many as its length says. So the numbers are the same bits as those of single steps, which
@@ -26,17 +24,15 @@ class CheckedRow:
     """
 
     def __init__(
-        self, session: ort.InferenceSession, numbers: "MoonshineNumbers", token_capacity: int, frame_capacity: int
+        self, session: ort.InferenceSession, sizes: DecoderSizes, token_capacity: int, frame_capacity: int
     ) -> None:
-        tokens = capacity(token_capacity + 1, numbers.heads * numbers.cache_head_size * np.dtype(np.float32).itemsize)
-        frames = capacity(
-            frame_capacity, numbers.heads * numbers.cross_head_size * np.dtype(numbers.cross_type).itemsize
-        )
-        self.rows = Rows(numbers, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
+        tokens = capacity(token_capacity + 1, sizes.heads * sizes.cache_head_size * np.dtype(np.float32).itemsize)
+        frames = capacity(frame_capacity, sizes.heads * sizes.cross_head_size * np.dtype(sizes.cross_type).itemsize)
+        self.rows = Rows(sizes, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
         self._step = BoundStep(session, self.rows)
 
     def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int = 0) -> list[Emission]:
-        """Return what steps would give as long as it is ``likely``, and the first that is not, or is behind it.
+        """Return the emissions of single steps as long as they give ``likely``, and one more: the first other or later one.
 
         The first ``forced`` tokens stand whatever steps would give. The first row is left where steps would go on.
         """
@@ -54,7 +50,7 @@ class CheckedRow:
                     return decided
 
     def _decide(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
-        """What follows each of ``tokens``, which follow what is in the cache."""
+        """Return the token behind each of ``tokens``, which stand behind those in the cache, and its log probability."""
         rows, count = self.rows, len(tokens)
         length, frames = int(rows.lengths[0]), rows.frames[0]
         rows.tokens[:count, 0] = tokens

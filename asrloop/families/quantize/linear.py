@@ -1,4 +1,4 @@
-"""How a graph multiplies by a matrix: in fp32, or in integers with constant activation scales."""
+"""Writers of matrix multiplications into a graph: in fp32, or in integers with constant activation scales."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,38 +6,37 @@ from typing import Protocol
 
 import numpy as np
 
-from asrloop.families.moonshine.observation import Observation
-from asrloop.families.moonshine.rounding import integers
-from asrloop.families.moonshine.weights import Linear
+from asrloop.families.quantize.layer import Linear
+from asrloop.families.quantize.observation import Observation
+from asrloop.families.quantize.rounding import integers
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Where rows come from that are windows of frames, laid flat."""
+    """Origin of rows that are windows of frames, laid flat."""
 
     frames: str
     """f32 [1, times, inputs]"""
 
     index: str
-    """i64 [windows, width]: which of the times each has."""
+    """i64 [windows, width]: the times in each window."""
 
 
 class LinearWriter(Protocol):
     """Writes ``x @ matrix + bias`` into a graph and returns the name of the result."""
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
-        """Write ``layer`` over the value ``x``, whose rows are ``windows``, if given; the result is called ``name``."""
+        """Write ``layer`` over the value ``x``, whose rows are ``windows``, if given. ``name`` is that of the result."""
 
 
 @dataclass
 class Float32:
-    """Plain fp32. ``inputs`` remembers what went into each layer, for calibration."""
+    """Writes plain fp32. ``inputs`` keeps the name of each layer's input, for calibration."""
 
     inputs: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
-        """As :class:`LinearWriter` says."""
         self.inputs[name] = x
         matrix = graph.constant(f"{name}.matrix", layer.matrix)
         if layer.bias is None:
@@ -48,9 +47,9 @@ class Float32:
 
 @dataclass(frozen=True)
 class StaticInt8:
-    """Integers on both sides: activations u8 with one constant scale, weights with one scale a column.
+    """Writes integers on both sides: activations u8 with one constant scale, weights with one scale a column.
 
-    The scale is constant, so a row's result is the same integers whoever shares the batch. ``observed`` are the calibrated
+    As the scale is constant, a row's result is the same integers in any batch. ``observed`` are the calibrated
     inputs by layer name, ``greatest`` is the magnitude of the greatest weight. Up to 64, two products of a u8 and an s8 fit into
     16 bits (2 * 255 * 64 = 32640), so that AVX2's multiply-add cannot saturate and gives the same integers as AVX-VNNI and
     AVX-512 VNNI do. Up to 127 only those are exact.
@@ -60,7 +59,6 @@ class StaticInt8:
     greatest: int
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
-        """As :class:`LinearWriter` says."""
         scale, zero_point = activation_scale(self.observed[name])
         activation = [
             graph.constant(f"{x}.u8.scale", scale, np.float32),
@@ -77,11 +75,11 @@ class StaticInt8:
 
 
 MARGIN = 1.3
-"""How much farther than in calibration activations may go. A clipped outlier harms far more than a coarser step."""
+"""Range of activations as a multiple of that in calibration. A clipped outlier harms far more than a coarser step."""
 
 
 def activation_scale(seen: Observation) -> tuple[float, int]:
-    """Scale and u8 zero point that cover the range of all components together."""
+    """Return the scale and u8 zero point that cover the range of all components together."""
     least, greatest = MARGIN * min(float(seen.least.min()), 0.0), MARGIN * max(float(seen.greatest.max()), 0.0)
     scale = max(greatest - least, 1e-6) / 255
     return scale, round(-least / scale)
@@ -89,9 +87,9 @@ def activation_scale(seen: Observation) -> tuple[float, int]:
 
 @dataclass(frozen=True)
 class RowInt8:
-    """As :class:`StaticInt8`, but every row is first divided by its greatest magnitude. For inputs whose size
+    """Writes as :class:`StaticInt8` does, but divides every row by its greatest magnitude first. For inputs whose size
     differs much from row to row; costs six small nodes more. ``axis`` is that of the rows, all others but the last being 1.
-    ``least`` is a magnitude that no negative input exceeds, so that only the positive ones need be looked at."""
+    ``least`` is a magnitude that no negative input exceeds, so that only the positive ones need be compared."""
 
     observed: Mapping[str, Observation]
     greatest: int
@@ -99,7 +97,6 @@ class RowInt8:
     least: float | None = None
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
-        """As :class:`LinearWriter` says."""
         size = f"{x}.size"
         if not graph.has(f"{x}.row.u8"):
             self._size(graph, x, size, windows)
@@ -131,7 +128,7 @@ class RowInt8:
             graph.node("Max", [greatest, graph.constant("least", self.least, np.float32)], size)
 
     def _quantize(self, graph: GraphWriter, x: str, size: str) -> None:
-        """By one operator, with a scale for each row: to divide first would be another pass over all inputs."""
+        """Quantize by one operator with a scale for each row: to divide first would be another pass over all inputs."""
         scale = graph.node("Mul", [size, graph.constant("unit.scale", 1 / 127, np.float32)], f"{x}.row.scale")
         scales = graph.node("Reshape", [scale, graph.constant("last_axis", np.array([-1]))], f"{x}.row.scales")
         rows = graph.node("Shape", [scales], f"{x}.row.count")
@@ -141,13 +138,12 @@ class RowInt8:
 
 @dataclass(frozen=True)
 class Choice:
-    """``special`` for the layers whose name ends with ``ending``, ``usual`` for all others."""
+    """Writes by ``special`` the layers whose name ends with ``ending``, and by ``usual`` all others."""
 
     ending: str
     special: LinearWriter
     usual: LinearWriter
 
     def __call__(self, graph: GraphWriter, x: str, layer: Linear, name: str, windows: Windows | None = None) -> str:
-        """As :class:`LinearWriter` says."""
         writer = self.special if name.endswith(self.ending) else self.usual
         return writer(graph, x, layer, name, windows)

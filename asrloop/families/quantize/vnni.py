@@ -1,15 +1,15 @@
-"""Which precision recipe suits the processor: with VNNI instructions products of full 8-bit weights are exact and cost no more."""
+"""The precision recipe for the processor: with VNNI instructions products of full 8-bit weights are exact and as fast."""
 
 from pathlib import Path
 
 VNNI = "int8-vnni"
-"""The recipe whose graphs need them: without, ONNX Runtime's products of integers saturate, and the words are wrong."""
+"""Recipe whose graphs need VNNI: without, ONNX Runtime's products of integers saturate, and the words are wrong."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 def has_vnni(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the processor has them, as 256- or 512-bit instructions."""
+    """Return True when the processor has VNNI as 256- or 512-bit instructions."""
     try:
         lines = cpuinfo.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -19,12 +19,12 @@ def has_vnni(cpuinfo: Path = _CPUINFO) -> bool:
 
 
 def usual_precision() -> str:
-    """The recipe that is made where none is named."""
+    """Return the recipe that is used by default."""
     return VNNI if has_vnni() else "int8"
 
 
 def check(precision: str, cpuinfo: Path = _CPUINFO) -> None:
-    """Raises ValueError for graphs of a recipe that this processor computes wrongly."""
+    """Raise ValueError for a recipe whose graphs this processor computes wrongly."""
     if precision == VNNI and not has_vnni(cpuinfo):
         raise ValueError(
             f"the model's precision is {precision}, and this processor has neither avx_vnni nor avx512_vnni: its words would be "

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _MAP_FIXED = 0x10
-"""Of Linux; Python's mmap does not name it."""
+"""Flag of Linux's mmap that Python does not name."""
 
 
 def capacity(least: int, bytes_each: int) -> int:
-    """The fewest entries of ``bytes_each`` bytes, at least ``least``, that fill whole pages."""
+    """Return the smallest number of entries of ``bytes_each`` bytes, at least ``least``, that fill whole pages."""
     step = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, bytes_each)
     return -(-least // step) * step
 
 
 def repeated_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
-    """An array of ``shape`` in which all rows (its first dimension) are the same memory, zero at first.
+    """Return an array of ``shape`` in which all rows (its first dimension) are the same memory, zero at first.
 
     A row must fill whole pages. Raises OSError when the system does not give the memory.
     """

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asrloop.families.moonshine.repeated import capacity, repeated_zeros
+from asrloop.families.attention.repeated import capacity, repeated_zeros
 
 
 def test_rows_are_the_same_memory() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from asrloop.families.moonshine import vnni
+from asrloop.families.quantize import vnni
 
 
 @pytest.mark.parametrize(

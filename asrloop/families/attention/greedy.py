@@ -1,0 +1,93 @@
+"""Greedy search in slots: one token a step for each, but the tokens of a draft at once.
+
+K/V of all utterances live in rows of buffers that are bound to the decoder once for every number of rows; a step moves only
+token ids and lengths. The rows that are stepped are always the first ones. The tokens of a draft are rows, too: of the same K/V.
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+import onnxruntime as ort
+
+from asrloop.engine.family import NOTHING, Emission
+from asrloop.engine.options import Draft
+from asrloop.families.attention.checking import CheckedRow
+from asrloop.families.attention.memory import DecoderSizes
+from asrloop.families.attention.rows import EncodedAudio, Rows
+from asrloop.families.attention.steps import BoundStep, CalledStep, Step
+from asrloop.onnx_files.sessions import Graph
+
+
+class GreedySearch:
+    """Slots of an attention decoder; the methods are those of :class:`asrloop.engine.family.Family`."""
+
+    def __init__(
+        self,
+        decoder: ort.InferenceSession | Graph,
+        sizes: DecoderSizes,
+        slots: int,
+        token_capacity: int,
+        frame_capacity: int,
+    ) -> None:
+        """Take a ``decoder`` that is a session of this process, or a graph that runs elsewhere."""
+        self._sizes = sizes
+        self._rows = Rows(sizes, slots, token_capacity, frame_capacity)
+        self._row_of = list(range(slots))
+        """The row that each slot has now."""
+        self._checked: CheckedRow | None = None
+        self._step: Step
+        if isinstance(decoder, ort.InferenceSession):
+            self._step = BoundStep(decoder, self._rows)
+            self._checked = CheckedRow(decoder, sizes, token_capacity, frame_capacity)
+        else:
+            self._step = CalledStep(decoder, self._rows)
+
+    @property
+    def takes_drafts(self) -> bool:
+        """False where the decoder runs elsewhere: checking a draft would send its K/V there and back."""
+        return self._checked is not None
+
+    def admit(self, slot: int, encoded: EncodedAudio, draft: Draft) -> Emission:
+        """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``, if it takes drafts.
+
+        Gives the right tokens of the draft and one more: the token that the model decides in place of the first wrong one, or
+        behind the last.
+        """
+        row = self._row_of[slot]
+        self._rows.start(row, encoded)
+        likely = list(takewhile(self._may_be_drafted, draft.tokens[: encoded.token_limit]))
+        if not likely or self._checked is None:
+            return NOTHING
+        decided = self._checked.decide(encoded, likely, draft.forced)
+        if not decided[-1].done:
+            self._rows.take_over(row, self._checked.rows)
+        return Emission(
+            [token for one in decided for token in one.tokens],
+            (),
+            done=decided[-1].done,
+            log_probs=[log_prob for one in decided for log_prob in one.log_probs],
+            cut=decided[-1].cut,
+        )
+
+    def step(self, slots: Sequence[int]) -> list[Emission]:
+        """Decide one token for each of ``slots``. A row ends with EOS, or where it goes on beyond its token limit."""
+        self._close_ranks(slots)
+        tokens, log_probs = self._step(len(slots))
+        rows = [self._row_of[slot] for slot in slots]
+        return [self._rows.advance(row, int(tokens[row, 0]), float(log_probs[row, 0])) for row in rows]
+
+    def finish(self, slot: int) -> None:
+        """Free the row of ``slot``."""
+        self._rows.free(self._row_of[slot])
+
+    def _may_be_drafted(self, token: int) -> bool:
+        return 0 <= token < self._sizes.vocabulary_size and token not in (self._sizes.bos, self._sizes.eos)
+
+    def _close_ranks(self, slots: Sequence[int]) -> None:
+        """Give ``slots`` the first rows: a row that is only carried along costs as much as one with a short utterance."""
+        slot_of = {row: slot for slot, row in enumerate(self._row_of)}
+        behind = [slot for slot in slots if self._row_of[slot] >= len(slots)]
+        before = [row for row in range(len(slots)) if slot_of[row] not in slots] if behind else []
+        for slot, row in zip(behind, before, strict=True):
+            self._rows.exchange(self._row_of[slot], row)
+            self._row_of[slot_of[row]], self._row_of[slot] = self._row_of[slot], row

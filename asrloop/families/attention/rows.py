@@ -1,0 +1,69 @@
+"""Rows that a decoder steps: last token, tokens so far, frames, token limit and K/V of each. Knows no slots."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from asrloop.engine.family import Emission
+from asrloop.families.attention.memory import DecoderSizes, Memory, Zeros
+from asrloop.onnx_files.sessions import Tensors
+
+
+@dataclass(frozen=True)
+class EncodedAudio:
+    """Cross K/V of one utterance, [1, heads, frames, cross_head_size] by name, and how many tokens it may get."""
+
+    cross: Tensors
+    frames: int
+    token_limit: int
+
+
+class Rows:
+    def __init__(
+        self, sizes: DecoderSizes, count: int, token_capacity: int, frame_capacity: int, zeros: Zeros = np.zeros
+    ) -> None:
+        """Make ``count`` rows; ``zeros`` allocates their K/V."""
+        self.memory = Memory(sizes, count, token_capacity + 1, frame_capacity, zeros)  # BOS and the tokens
+        self.bos, self.eos = sizes.bos, sizes.eos
+        self.count = count
+        self.tokens = np.full((count, 1), sizes.bos, np.int64)
+        self.lengths = np.zeros(count, np.int32)
+        self.frames = np.ones(count, np.int32)
+        self.token_limits = np.zeros(count, np.int32)
+        self.next_tokens = np.zeros((count, 1), np.int64)
+        self.token_log_probs = np.zeros((count, 1), np.float32)
+
+    def start(self, row: int, encoded: EncodedAudio) -> None:
+        """Put an utterance into ``row``, with nothing decided."""
+        self.memory.put(row, encoded.cross, encoded.frames)
+        self.frames[row] = encoded.frames
+        self.token_limits[row] = encoded.token_limit
+        self.tokens[row] = self.bos
+        self.lengths[row] = 0
+
+    def advance(self, row: int, token: int, log_prob: float) -> Emission:
+        """Append the token that a successful step decided for ``row``, or end the row."""
+        at_limit = bool(self.lengths[row] >= self.token_limits[row])
+        if token == self.eos or at_limit:
+            return Emission((), (), done=True, cut=token != self.eos)
+        self.tokens[row] = token
+        self.lengths[row] += 1
+        return Emission((token,), (), done=False, log_probs=(log_prob,))
+
+    def free(self, row: int) -> None:
+        """Empty ``row``, so that a step attends to one frame of it and ``exchange`` copies one."""
+        self.lengths[row], self.frames[row] = 0, 1
+
+    def take_over(self, row: int, other: "Rows") -> None:
+        """Continue the first row of ``other`` in ``row``, which has the same cross K/V."""
+        length = int(other.lengths[0])
+        self.memory.take_over(row, other.memory, length)
+        self.tokens[row], self.lengths[row] = other.tokens[0], length
+
+    def exchange(self, one: int, other: int) -> None:
+        """Swap two rows."""
+        tokens = int(self.lengths[one]), int(self.lengths[other])
+        frames = int(self.frames[one]), int(self.frames[other])
+        self.memory.exchange(one, other, tokens, frames)
+        for numbers in (self.tokens, self.lengths, self.frames, self.token_limits):
+            numbers[[one, other]] = numbers[[other, one]]
