@@ -38,13 +38,13 @@ def is_decoded(content: bytes, max_seconds: float = 3.0) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(content=st.one_of(st.binary(), st.builds(lambda m, t: m + t, st.sampled_from(MAGICS), st.binary(max_size=300))))
 def test_any_bytes_end_in_samples_or_are_refused(content: bytes) -> None:
     is_decoded(content)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     name=st.sampled_from(sorted(GOOD)),
     edits=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), min_size=1, max_size=6),

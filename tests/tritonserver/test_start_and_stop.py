@@ -19,11 +19,11 @@ from tritonclient.utils import InferenceServerException
 from asrloop.config import ServerSettings
 from asrloop.cores import usable_cores
 from asrloop.tritonserver import canary, checks, install
-from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonError, TritonInstallation
 from asrloop.tritonserver.process import TritonServer
 from asrloop.wheels import PinnedWheel, WheelError
 from tests.conftest import ROOT, StartServer, eventually
+from tests.ports import free_ports
 
 
 def serve(*arguments: str, **environment: str) -> "subprocess.Popen[str]":

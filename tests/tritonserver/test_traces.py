@@ -63,7 +63,8 @@ def test_a_callers_trace_goes_through_gateway_and_every_model(
         with services.gateway(serving.address) as gateway:
             how = uploaded(gateway, speech.file, {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"})
         assert how == "upload well"
-        assert eventually(lambda: any(span["traceId"].lower() == trace for span in collector.spans), 30)
+        heard = eventually(lambda: any(span["traceId"].lower() == trace for span in collector.spans), 30)
+        assert heard, f"{len(collector.spans)} spans of other traces; {serving.said()}"
     finally:
         serving.stop()
     told = json.dumps([span for span in collector.spans if span["traceId"].lower() == trace])
