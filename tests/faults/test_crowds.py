@@ -133,7 +133,7 @@ def test_a_client_that_reads_slowly(seconds: int, serving: Serving, speech: Spee
 def test_memory_stays_flat(total: int, serving: Serving, speech: Speech, report: Report) -> None:
     """Resident memory of the engine's process between the first fifth of many short requests and the last."""
     process = model_processes(serving.server)["decoder_loop"]
-    short = Speech(speech.samples[:16_000], speech.file)
+    short = speech.samples[:4_000]
     # Memory of a slot is taken when it is first used, and high slots are used rarely: use all of them before looking.
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda _: speech.ask(serving.address), range(96)))
@@ -145,9 +145,10 @@ def test_memory_stays_flat(total: int, serving: Serving, speech: Speech, report:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
 
     with triton.InferenceServerClient(serving.address) as client:
-        tensor = triton.InferInput("WAV", [1, 16_000], "FP32")
-        tensor.set_data_from_numpy(short.samples[None])
+        tensor = triton.InferInput("WAV", [1, short.size], "FP32")
+        tensor.set_data_from_numpy(short[None])
         expected = client.infer("asr_ensemble", [tensor]).as_numpy("TRANSCRIPTS")[0, 0]
+        assert expected
 
         def ask(_: int) -> None:
             while True:
