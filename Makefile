@@ -38,7 +38,7 @@ test-cpu: .venv/ready-dev models ## The tests that run in one process, as anothe
 	@.venv/bin/asrloop models --precision int8 # models of the usual recipe may need more than that CPU has
 	@qemu-x86_64 -cpu $(CPU) .venv/bin/python -m pytest --timeout 1800 tests/engine tests/families/moonshine tests/audio $(ARGS)
 
-test-faults: .venv/ready-dev models ## Hurt a real server in every way we know, at length; prints faults and outcomes
+test-faults: .venv/ready-dev models ## Hurt a real server in every way we know, short and at length; prints faults and outcomes
 	@$(PYTEST) -m "" tests/faults tests/live/test_nothing_said.py $(ARGS)
 
 test-gate: .venv/ready-dev models ## Plant slowdowns in a throw-away worktree: does `make compare` find them, and nothing else?
