@@ -1,5 +1,7 @@
 """Fixtures: the prepared models, speech from the model's wheel, and real servers on free ports, each stopped by its process id."""
 
+import fcntl
+import os
 import re
 import shutil
 import time
@@ -11,13 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from asrloop.config import ServerSettings
-from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonInstallation, find_or_assemble
 from asrloop.tritonserver.process import TritonServer
 from asrloop.wheels import moonshine_assets
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.faults.harness import Speech
@@ -25,6 +28,39 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 BECKETT = "ever tried ever failed no matter try again fail again fail better"
 """What is said in beckett.wav, as :func:`words` gives it. Commas are decided by int8 arithmetic, which differs between CPUs."""
+
+SLOW_SECONDS = 1800
+"""The time limit of a slow test that names none."""
+
+# gRPC's own handlers of fork() abort one child in twenty that is forked while channels connect, before it starts its program.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# A busy machine makes no example wrong.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the time limit begins
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with place(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@contextmanager
+def place(*, alone: bool) -> Iterator[None]:
+    """Run beside the tests of other processes or, when ``alone``, after they ended and before others begin."""
+    folder = ROOT / ".cache"
+    with (folder / "tests-wait").open("w") as waiting, (folder / "tests-run").open("w") as running:
+        fcntl.flock(waiting, fcntl.LOCK_EX)
+        fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(waiting, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +155,7 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     """Whether ``condition()`` becomes true before the time is over."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -24,13 +24,13 @@ MAGICS = (b"RIFF\x00\x00\x00\x00WAVEfmt ", b"RF64", b"riff.\x91\xcf\x11\xa5\xd6(
 
 
 def is_decoded(content: bytes, max_seconds: float = 3.0) -> bool:
-    started = time.monotonic()
+    started = time.thread_time()
     try:
         samples = audio.from_file(content, max_seconds)
     except InvalidAudio:
         return False
     finally:
-        assert time.monotonic() - started < 5
+        assert time.thread_time() - started < 5
     assert samples.dtype == np.float32
     assert samples.ndim == 1
     assert 1 <= samples.size <= max_seconds * 16_000 + 2
@@ -38,13 +38,13 @@ def is_decoded(content: bytes, max_seconds: float = 3.0) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(content=st.one_of(st.binary(), st.builds(lambda m, t: m + t, st.sampled_from(MAGICS), st.binary(max_size=300))))
 def test_any_bytes_end_in_samples_or_are_refused(content: bytes) -> None:
     is_decoded(content)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     name=st.sampled_from(sorted(GOOD)),
     edits=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), min_size=1, max_size=6),
@@ -123,18 +123,18 @@ def peak():
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) // 1024
 content = Path(sys.argv[1]).read_bytes()
 audio.from_file(Path(sys.argv[2]).read_bytes(), 30)
-before, started, seconds = peak(), time.monotonic(), 0.0
+before, started, seconds = peak(), time.process_time(), 0.0
 try:
     for block in audio.blocks(content, float(sys.argv[3])):
         seconds += block.size / 16000
 except InvalidAudio as error:
     print(error, file=sys.stderr)
-print(peak() - before, time.monotonic() - started, seconds)
+print(peak() - before, time.process_time() - started, seconds)
 """
 
 
 def cost(tmp_path: Path, content: bytes, max_seconds: float) -> tuple[float, float, float]:
-    """MB beyond what a short file takes, seconds taken, seconds of audio, each in a process of its own."""
+    """MB beyond what a short file takes, seconds of CPU time, seconds of audio, each in a process of its own."""
     (tmp_path / "big").write_bytes(content)
     (tmp_path / "small").write_bytes(GOOD["OGG Vorbis"])
     command = [sys.executable, "-c", PEAK, str(tmp_path / "big"), str(tmp_path / "small"), str(max_seconds)]
@@ -154,11 +154,11 @@ def test_a_bomb_costs_little(tmp_path: Path, channels: int) -> None:
 
 @pytest.mark.parametrize(("container", "subtype"), [("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
 def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path: Path, container: str, subtype: str) -> None:
-    content = silence(1200, 48_000, 2 if container == "MP3" else 8, container, subtype)  # 1 GB of samples in FLAC
+    content = silence(300, 48_000, 2 if container == "MP3" else 8, container, subtype)  # 460 MB of samples in FLAC
     megabytes, took, heard = cost(tmp_path, content, 3600)
-    assert heard == pytest.approx(1200, abs=0.1)
+    assert heard == pytest.approx(300, abs=0.1)
     assert megabytes < 40 + 2 * len(content) / 1e6
-    assert took < 60
+    assert took < 15
 
 
 def test_a_chain_ends_at_the_first_stream_beyond_the_limit() -> None:

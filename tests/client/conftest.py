@@ -13,6 +13,7 @@ from asrloop_client import AsrClient, AsyncAsrClient, Transcript
 from asrloop.tritonserver.install import TritonInstallation
 from tests.client.stand_in import StandIn
 from tests.client.stub import Stub
+from tests.ports import free_ports
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,7 +36,8 @@ def make_stub(tmp_path: Path) -> Iterator[Callable[..., Stub]]:
     stubs: list[Stub] = []
 
     def make(**options: Any) -> Stub:
-        stubs.append(Stub(tmp_path / f"stub{len(stubs)}", **options))
+        (port,) = free_ports(1)
+        stubs.append(Stub(port, tmp_path / f"stub{len(stubs)}", **options))
         return stubs[-1].start()
 
     yield make

@@ -10,9 +10,10 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrloop.tritonserver.checks import SHARED_MEMORY, free_ports
+from asrloop.tritonserver.checks import SHARED_MEMORY
 from asrloop.tritonserver.install import TritonInstallation
 from asrloop.tritonserver.process import _prepare_child
+from tests.ports import free_ports
 
 MODELS = Path(__file__).parent / "models"
 

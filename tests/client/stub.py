@@ -17,15 +17,12 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from asrloop.tritonserver.checks import free_ports
-
 
 class Stub:
     """Keeps its port over restarts; `seen` says what arrived since the start."""
 
-    def __init__(self, log: Path, places: int = 1000, closing: bool = False) -> None:
-        (self.port,) = free_ports(1)
-        self.address = f"127.0.0.1:{self.port}"
+    def __init__(self, port: int, log: Path, places: int = 1000, closing: bool = False) -> None:
+        self.port, self.address = port, f"127.0.0.1:{port}"
         self._log, self._arguments = log, (str(places), "closing" if closing else "open")
         self._process: subprocess.Popen[bytes] | None = None
 

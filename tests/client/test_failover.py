@@ -3,13 +3,14 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from asrloop_client import DeadlineExceeded, InvalidAudio, ModelNotReady
 
+from asrloop.tritonserver.install import TritonInstallation
 from tests.client.stand_in import StandIn, connections_to
 from tests.conftest import eventually
 
@@ -90,14 +91,25 @@ def test_a_server_that_is_down_at_the_start_is_used_later(
     assert {client.transcribe(ONES).endpoint for _ in range(4)} == {late.address, stand_in.address}
 
 
-@pytest.mark.parametrize("closed", [False, True], ids=["index", "index_closed"])
+@pytest.fixture(scope="module", params=[False, True], ids=["index", "index_closed"])
+def controlled(
+    request: pytest.FixtureRequest, installation: TritonInstallation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StandIn]:
+    """Loads and unloads models when told to. Off the loopback `serve` closes the index of models to strangers."""
+    restricted = ["--grpc-restricted-protocol=model-repository:asrloop-administration=x"] if request.param else []
+    arguments = ["--model-control-mode=explicit", "--load-model=*", *restricted]
+    server = StandIn(installation, tmp_path_factory.mktemp("controlled") / "log", arguments)
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
 @pytest.mark.parametrize(("model", "audio"), [("asr_ensemble", ONES), ("asr_file", b"RIFF")])
 def test_calls_wait_for_a_model_that_is_not_loaded(
-    connect: Connect, make_stand_in: Callable[..., StandIn], model: str, audio: Any, closed: bool
+    connect: Connect, controlled: StandIn, model: str, audio: Any
 ) -> None:
-    """Off the loopback `serve` closes the index of models to strangers."""
-    restricted = ["--grpc-restricted-protocol=model-repository:asrloop-administration=x"] if closed else []
-    server = make_stand_in("--model-control-mode=explicit", "--load-model=*", *restricted)
+    server = controlled
     client = connect(server.address)
     server.control("unload", model)
     with pytest.raises(DeadlineExceeded, match=model):

@@ -10,6 +10,7 @@ import pytest
 CLIENT = Path(__file__).resolve().parents[2] / "client"
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_it_installs_alone_and_says_what_the_command_needs(tmp_path: Path) -> None:
     venv.create(tmp_path / "empty", with_pip=True)

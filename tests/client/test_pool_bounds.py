@@ -129,5 +129,5 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.policy.stats().idle == 0
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestPoolBounds = PoolMachine.TestCase

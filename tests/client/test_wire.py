@@ -11,7 +11,7 @@ import pytest
 from asrloop_client import Segment, wire
 from asrloop_client.audio import EncodedFile, Pcm
 from asrloop_client.errors import InvalidAudio, ServerFailure
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
@@ -24,7 +24,6 @@ def samples_request(samples: np.ndarray, rate: int = 16000, **parameters: Any) -
     return wire.Request(Pcm(samples, rate), "m", parameters, "id-1").serialised(2.5)
 
 
-@settings(deadline=None)
 @given(st.one_of(st.integers(0, 40), st.sampled_from([127, 128, 16383, 16384, 160_000])))
 def test_samples_arrive_bit_for_bit(count: int) -> None:
     samples = np.random.default_rng(count).standard_normal(count).astype(np.float32)

@@ -1,7 +1,4 @@
-"""Several real servers behind HAProxy, and in the client's own list: killed, drained and added under load, and no call is lost.
-
-`make test-scale` does it with three servers.
-"""
+"""Three real servers behind HAProxy, and in the client's own list: killed, drained and added under load, and no call is lost."""
 
 import os
 import shutil
@@ -22,8 +19,8 @@ from tests.conftest import BECKETT, eventually, words
 from tests.deploy.playing import spoken
 from tests.faults.harness import Serving, Speech
 
-FULL = bool(os.environ.get("SCALE_FULL"))
-SERVERS = 3 if FULL else 2
+pytestmark = pytest.mark.slow
+SERVERS = 3
 CALLERS = 8
 needs_haproxy = pytest.mark.skipif(not shutil.which("haproxy"), reason="needs haproxy: apt-get install haproxy")
 

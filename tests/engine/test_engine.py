@@ -253,7 +253,7 @@ def test_the_rows_of_a_request_are_answered_together(engine: Engine) -> None:
     assert caller.replies == [request]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     arrivals=st.lists(
         st.tuples(st.integers(1, 50), st.sampled_from([1, 2, 3, 7, 13, -1]), st.floats(0, 0.003), st.booleans()),

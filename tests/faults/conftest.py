@@ -1,6 +1,5 @@
 """One server that is hurt again and again, and the table of what came of it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +7,13 @@ import pytest
 
 from tests.faults.harness import Outcomes, Serving, Speech
 
-FULL = bool(os.environ.get("FAULTS_FULL"))
-"""Set by `make test-faults`; without it each fault is tried in its short form."""
+FAULT = "fault"
+"""The name of the property of a test's report that holds its row, which comes from whichever process ran the test."""
 
-_rows: list[tuple[str, str, str]] = []
+
+def short_and_long(names: str, short: object, long: object) -> pytest.MarkDecorator:
+    """Run a test in a short form and, marked slow, in a long one."""
+    return pytest.mark.parametrize(names, [short, pytest.param(long, marks=pytest.mark.slow)], ids=["short", "long"])
 
 
 @pytest.fixture(scope="session")
@@ -26,23 +28,25 @@ def serving(tmp_path_factory: pytest.TempPathFactory, speech: Speech, model_repo
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> "Report":
-    return Report(request.node.name)
+    return Report(request.node)
 
 
 class Report:
     """Checks what must hold after every fault, and adds a row to the table."""
 
-    def __init__(self, fault: str) -> None:
-        self.fault = fault.removeprefix("test_").replace("_", " ")
+    def __init__(self, test: pytest.Item) -> None:
+        self.test = test
 
     def __call__(self, outcomes: Outcomes, recovery: str = "") -> None:
-        _rows.append((self.fault, str(outcomes), recovery))
+        fault = self.test.name.removeprefix("test_").replace("_", " ")
+        self.test.user_properties.append((FAULT, f"{fault:60} {recovery:24} {outcomes}"))
         assert outcomes.counts["WRONG TEXT"] == 0
         assert outcomes.counts["HUNG"] == 0, str(outcomes)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _rows:
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.getreports(kind) if one.when == "call"]
+    if rows := [row for one in reports for name, row in one.user_properties if name == FAULT]:
         terminalreporter.section("faults and what became of the requests")
-        for fault, outcomes, recovery in _rows:
-            terminalreporter.line(f"{fault:60} {recovery:24} {outcomes}")
+        for row in rows:
+            terminalreporter.line(row)

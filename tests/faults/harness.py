@@ -18,9 +18,10 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from asrloop.tritonserver.checks import SHARED_MEMORY, free_ports
+from asrloop.tritonserver.checks import SHARED_MEMORY
 from asrloop.tritonserver.processes import model_processes
 from tests.conftest import BECKETT, ROOT, eventually, words
+from tests.ports import free_ports
 
 DEADLINE = 10.0
 """What callers give a request, in seconds."""

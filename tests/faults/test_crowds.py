@@ -15,12 +15,8 @@ import tritonclient.grpc as triton
 
 from asrloop.tritonserver.processes import model_processes
 from tests.conftest import eventually
-from tests.faults.conftest import FULL, Report
+from tests.faults.conftest import Report, short_and_long
 from tests.faults.harness import DEADLINE, Outcomes, Serving, Speech, callers
-
-CROWD = 500 if FULL else 100
-VANISHING = 300 if FULL else 60
-ONE_OUTPUT = 60_000 if FULL else 6_000
 
 
 def metric(serving: Serving, name: str) -> float:
@@ -29,26 +25,28 @@ def metric(serving: Serving, name: str) -> float:
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
-def test_a_crowd_at_once(serving: Serving, speech: Speech, report: Report) -> None:
+@short_and_long("crowd", 100, 500)
+def test_a_crowd_at_once(crowd: int, serving: Serving, speech: Speech, report: Report) -> None:
     outcomes = Outcomes()
-    start = threading.Barrier(CROWD)
+    start = threading.Barrier(crowd)
 
     def ask(number: int) -> None:
         start.wait(60)
         started = time.monotonic()
         outcomes.add(speech.ask(serving.address, by_file=number % 2 == 0), time.monotonic() - started)
 
-    with ThreadPoolExecutor(CROWD) as pool:
-        list(pool.map(ask, range(CROWD)))
+    with ThreadPoolExecutor(crowd) as pool:
+        list(pool.map(ask, range(crowd)))
     report(outcomes)
-    assert sum(outcomes.counts.values()) == CROWD
+    assert sum(outcomes.counts.values()) == crowd
     assert set(outcomes.counts) <= {"ok", "unavailable", "deadline_exceeded"}
     assert outcomes.counts["ok"] >= 16
     assert speech.ask(serving.address) == "ok"
     assert "restarting" not in serving.said().splitlines()[-1], "a busy server was taken for a hung one"
 
 
-def test_callers_that_want_one_output(serving: Serving, report: Report) -> None:
+@short_and_long("requests", 6_000, 60_000)
+def test_callers_that_want_one_output(requests: int, serving: Serving, report: Report) -> None:
     """What nobody asks for is freed while it is sent. 5,000 such requests used to end the model process."""
     outcomes, room = Outcomes(), threading.Semaphore(48)
     tensor = triton.InferInput("WAV", [1, 1600], "FP32")
@@ -59,20 +57,21 @@ def test_callers_that_want_one_output(serving: Serving, report: Report) -> None:
         room.release()
 
     with triton.InferenceServerClient(serving.address) as client:
-        for _ in range(ONE_OUTPUT):
+        for _ in range(requests):
             assert room.acquire(timeout=DEADLINE)
             wanted = [triton.InferRequestedOutput("COMPLETE")]
             client.async_infer("decoder_loop", [tensor], answered, outputs=wanted, client_timeout=DEADLINE)
-        assert eventually(lambda: sum(outcomes.counts.values()) == ONE_OUTPUT)
+        assert eventually(lambda: sum(outcomes.counts.values()) == requests)
     report(outcomes)
-    assert outcomes.counts == {"ok": ONE_OUTPUT}
+    assert outcomes.counts == {"ok": requests}
 
 
-def test_callers_that_vanish(serving: Serving, speech: Speech, report: Report) -> None:
+@short_and_long("count", 60, 300)
+def test_callers_that_vanish(count: int, serving: Serving, speech: Speech, report: Report) -> None:
     """Calls are given up at any moment from the first to the last of a request."""
     random_ = random.Random(5)
     with callers(serving.address, speech, count=2) as outcomes, triton.InferenceServerClient(serving.address) as client:
-        for number in range(VANISHING):
+        for number in range(count):
             if number % 2:
                 tensor = triton.InferInput("WAV", [1, speech.samples.size], "FP32")
                 tensor.set_data_from_numpy(speech.samples[None])
@@ -88,14 +87,17 @@ def test_callers_that_vanish(serving: Serving, speech: Speech, report: Report) -
     assert speech.ask(serving.address) == "ok"
 
 
-def test_a_client_that_is_killed(serving: Serving, speech: Speech, beckett_path: Path, report: Report) -> None:
+@short_and_long("times", 2, 5)
+def test_a_client_that_is_killed(
+    times: int, serving: Serving, speech: Speech, beckett_path: Path, report: Report
+) -> None:
     program = (
         "import sys; from asrloop_client import AsrClient\n"
         "client = AsrClient(sys.argv[1]); print('on', flush=True)\n"
         "list(client.transcribe_many([sys.argv[2]] * 1000, concurrency=8))"
     )
     with callers(serving.address, speech, count=2) as outcomes:
-        for _ in range(5 if FULL else 2):
+        for _ in range(times):
             command = [sys.executable, "-c", program, serving.address, str(beckett_path)]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
                 assert client.stdout is not None
@@ -107,7 +109,8 @@ def test_a_client_that_is_killed(serving: Serving, speech: Speech, beckett_path:
     assert speech.ask(serving.address) == "ok"
 
 
-def test_a_client_that_reads_slowly(serving: Serving, speech: Speech, report: Report) -> None:
+@short_and_long("seconds", 3, 10)
+def test_a_client_that_reads_slowly(seconds: int, serving: Serving, speech: Speech, report: Report) -> None:
     head = (
         "POST /v2/models/asr_file/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
         f"Content-Type: application/octet-stream\r\nContent-Length: {len(speech.file)}\r\n\r\n"
@@ -117,7 +120,7 @@ def test_a_client_that_reads_slowly(serving: Serving, speech: Speech, report: Re
         slow.sendall(head.encode() + speech.file)
         with callers(serving.address, speech, count=4) as outcomes:
             answer = b""
-            until = time.monotonic() + (10 if FULL else 3)
+            until = time.monotonic() + seconds
             while time.monotonic() < until:
                 answer += slow.recv(1)
                 time.sleep(0.05)
@@ -126,10 +129,11 @@ def test_a_client_that_reads_slowly(serving: Serving, speech: Speech, report: Re
     assert answer.startswith(b"HTTP/1.1 200")
 
 
-def test_memory_stays_flat(serving: Serving, speech: Speech, report: Report) -> None:
+@short_and_long("total", 1_000, 50_000)
+def test_memory_stays_flat(total: int, serving: Serving, speech: Speech, report: Report) -> None:
     """Resident memory of the engine's process between the first fifth of many short requests and the last."""
-    total, process = (50_000 if FULL else 1_000), model_processes(serving.server)["decoder_loop"]
-    short = Speech(speech.samples[:16_000], speech.file)
+    process = model_processes(serving.server)["decoder_loop"]
+    short = speech.samples[:4_000]
     # Memory of a slot is taken when it is first used, and high slots are used rarely: use all of them before looking.
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda _: speech.ask(serving.address), range(96)))
@@ -141,9 +145,10 @@ def test_memory_stays_flat(serving: Serving, speech: Speech, report: Report) -> 
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
 
     with triton.InferenceServerClient(serving.address) as client:
-        tensor = triton.InferInput("WAV", [1, 16_000], "FP32")
-        tensor.set_data_from_numpy(short.samples[None])
+        tensor = triton.InferInput("WAV", [1, short.size], "FP32")
+        tensor.set_data_from_numpy(short[None])
         expected = client.infer("asr_ensemble", [tensor]).as_numpy("TRANSCRIPTS")[0, 0]
+        assert expected
 
         def ask(_: int) -> None:
             while True:
@@ -162,5 +167,5 @@ def test_memory_stays_flat(serving: Serving, speech: Speech, report: Report) -> 
     resident.append(megabytes())
     report(outcomes, " ".join(f"{value:.0f}" for value in resident) + " MB")
     assert outcomes.counts["ok"] == total
-    if FULL:
+    if total >= 50_000:
         assert resident[-1] - resident[1] < 8.0

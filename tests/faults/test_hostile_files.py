@@ -11,10 +11,9 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from tests.faults.conftest import FULL, Report
+from tests.faults.conftest import Report, short_and_long
 from tests.faults.harness import Outcomes, Serving, Speech
 
-FILES = 300 if FULL else 60
 CONTAINERS = {"WAV": "PCM_16", "FLAC": "PCM_16", "OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}
 
 
@@ -49,7 +48,10 @@ def outcome_of(client: triton.InferenceServerClient, tensor: triton.InferInput) 
     return "transcribed"
 
 
-def test_broken_files(serving: Serving, speech: Speech, beckett: NDArray[np.float32], report: Report) -> None:
+@short_and_long("files", 60, 300)
+def test_broken_files(
+    files: int, serving: Serving, speech: Speech, beckett: NDArray[np.float32], report: Report
+) -> None:
     random_ = random.Random(16)
     originals = []
     for container, subtype in CONTAINERS.items():
@@ -58,7 +60,7 @@ def test_broken_files(serving: Serving, speech: Speech, beckett: NDArray[np.floa
         originals.append(buffer.getvalue())
     outcomes, before = Outcomes(), serving.server
     with triton.InferenceServerClient(serving.address) as client:
-        for number in range(FILES):
+        for number in range(files):
             content = broken(originals[number % len(originals)], random_)
             tensor = triton.InferInput("AUDIO", [1, 1], "BYTES")
             tensor.set_data_from_numpy(np.array([[content]], np.object_))

@@ -57,6 +57,7 @@ Reply.send = send_or_fail
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["audio_frontend", "decoder_loop"])
 def test_a_reply_that_cannot_be_sent(
     model: str, repository_copy: Path, tmp_path: Path, speech: Speech, report: Report

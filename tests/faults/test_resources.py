@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartServer, eventually
-from tests.faults.conftest import FULL, Report
+from tests.faults.conftest import Report, short_and_long
 from tests.faults.harness import Serving, Speech, callers
 
 FORM, BYTES = "application/x-www-form-urlencoded", "application/octet-stream"
@@ -27,7 +27,7 @@ def upload(serving: Serving, body: Path, content_type: str, *options: str) -> tu
     return ended.returncode, ended.stdout
 
 
-@pytest.mark.parametrize("megabytes", [5, 30, 300] if FULL else [5, 30])
+@pytest.mark.parametrize("megabytes", [5, 30, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("content_type", [FORM, BYTES])
 @pytest.mark.parametrize("options", [(), ("-H", "Transfer-Encoding: chunked")], ids=["plain", "chunked"])
 def test_a_large_body_is_answered(
@@ -45,7 +45,8 @@ def test_a_large_body_is_answered(
     assert serving.server == before
 
 
-def test_full_shared_memory(tmp_path: Path, speech: Speech, report: Report) -> None:
+@short_and_long("seconds", 3, 5)
+def test_full_shared_memory(seconds: int, tmp_path: Path, speech: Speech, report: Report) -> None:
     """In a mount namespace of its own, so that no other server suffers."""
     script = 'mount -t tmpfs -o size=96m tmpfs /dev/shm && exec "$@"'
     wrapper = ["unshare", "--mount", "sh", "-c", script, "sh"]
@@ -60,7 +61,7 @@ def test_full_shared_memory(tmp_path: Path, speech: Speech, report: Report) -> N
             with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # everything that is left
                 while True:
                     file.write(b"\0" * 4096)
-            time.sleep(5 if FULL else 3)
+            time.sleep(seconds)
             filler.unlink()
             started = time.monotonic()
             serving.wait(speech)
@@ -70,12 +71,13 @@ def test_full_shared_memory(tmp_path: Path, speech: Speech, report: Report) -> N
         serving.stop()
 
 
-def test_no_room_for_the_log(tmp_path: Path, speech: Speech, report: Report) -> None:
+@short_and_long("count", 40, 200)
+def test_no_room_for_the_log(count: int, tmp_path: Path, speech: Speech, report: Report) -> None:
     serving = Serving(tmp_path / "unused", stderr="/dev/full", ASRLOOP_SERVER__LOG_LEVEL="verbose")
     try:
         serving.wait(speech)
         with callers(serving.address, speech) as outcomes:
-            assert eventually(lambda: outcomes.counts["ok"] >= (200 if FULL else 40), 60)
+            assert eventually(lambda: outcomes.counts["ok"] >= count, 60)
         report(outcomes)
         assert set(outcomes.counts) == {"ok"}
     finally:

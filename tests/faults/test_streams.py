@@ -14,19 +14,15 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.conftest import eventually, words
-from tests.faults.conftest import FULL, Report
+from tests.faults.conftest import Report, short_and_long
 from tests.faults.harness import DEADLINE, Outcomes, Serving, Speech
 from tests.faults.test_crowds import metric
-from tests.live.test_nothing_said import SECONDS, SOUNDS
+from tests.live.test_nothing_said import HOUR, MINUTE, SOUNDS
 
-STREAMS = 10_000 if FULL else 400
 A_CONNECTION = 10
 """Streams that follow one another on a connection; the last one is left without its end."""
 
 AT_ONCE = 8
-
-UNREAD = 180 if FULL else 12
-"""How often the stream that nobody reads says its words, in ten seconds each."""
 
 A_CHUNK = 400
 A_SECOND = 800
@@ -42,11 +38,12 @@ def megabytes(process: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
 
 
-def test_streams_by_the_thousand(serving: Serving, speech: Speech, report: Report) -> None:
+@short_and_long("streams", 400, 10_000)
+def test_streams_by_the_thousand(streams: int, serving: Serving, speech: Speech, report: Report) -> None:
     """One stream in ten says something, one in ten is left by its caller, all others are short silence."""
     outcomes, lock = Outcomes(), threading.Lock()
     spoken, silent = speech.samples[: 16_000 * 3 // 2], np.zeros(3200, np.float32)
-    left = iter(range(0, STREAMS, A_CONNECTION))
+    left = iter(range(0, streams, A_CONNECTION))
     resident: list[dict[str, float]] = []
 
     def sequence(client: triton.InferenceServerClient, replies: "queue.Queue[Any]", number: int) -> str:
@@ -73,7 +70,7 @@ def test_streams_by_the_thousand(serving: Serving, speech: Speech, report: Repor
         while True:
             with lock:
                 first = next(left, None)
-                if first is not None and first % (STREAMS // 10) == 0:
+                if first is not None and first % (streams // 10) == 0:
                     resident.append({name: megabytes(process) for name, process in serving.processes().items()})
             if first is None:
                 return
@@ -90,13 +87,14 @@ def test_streams_by_the_thousand(serving: Serving, speech: Speech, report: Repor
     resident.append({name: megabytes(process) for name, process in serving.processes().items()})
     grown = {name: [round(one[name]) for one in resident] for name in resident[0]}
     report(outcomes, f"{grown} MB")
-    assert outcomes.counts == {"ok": STREAMS * 9 // 10, "left": STREAMS // 10}
-    if FULL:
+    assert outcomes.counts == {"ok": streams * 9 // 10, "left": streams // 10}
+    if streams >= 10_000:
         for name, values in grown.items():
             assert values[-1] - values[1] < 16, (name, values)
 
 
-def test_streams_in_which_nobody_speaks(serving: Serving, report: Report) -> None:
+@short_and_long("seconds", MINUTE, HOUR)
+def test_streams_in_which_nobody_speaks(seconds: int, serving: Serving, report: Report) -> None:
     """All at a time, 25 times as fast as they sound."""
     outcomes, second = Outcomes(), np.arange(16_000) / 16_000
     before = {name: megabytes(process) for name, process in serving.processes().items()}
@@ -105,15 +103,15 @@ def test_streams_in_which_nobody_speaks(serving: Serving, report: Report) -> Non
         replies: queue.Queue[Any] = queue.Queue()
         with triton.InferenceServerClient(serving.address) as client:
             client.start_stream(lambda result, error: replies.put(error or result))
-            for number in range(SECONDS):
+            for number in range(seconds):
                 tensor = triton.InferInput("WAV", [second.size], "FP32")
                 tensor.set_data_from_numpy(SOUNDS[name](number + second).astype(np.float32))
                 client.async_stream_infer(
                     "asr_stream", [tensor], sequence_id=name, sequence_start=number == 0,
-                    sequence_end=number == SECONDS - 1, enable_empty_final_response=True,
+                    sequence_end=number == seconds - 1, enable_empty_final_response=True,
                 )  # fmt: skip
                 time.sleep(1 / 25)
-            answers = [replies.get(timeout=DEADLINE) for _ in range(SECONDS)]
+            answers = [replies.get(timeout=DEADLINE) for _ in range(seconds)]
         if errors := [str(one) for one in answers if isinstance(one, Exception)]:
             return errors[0]
         return "WRONG TEXT" if any(one.get_response().outputs for one in answers) else "ok"
@@ -124,14 +122,15 @@ def test_streams_in_which_nobody_speaks(serving: Serving, report: Report) -> Non
     grown = {name: round(megabytes(process) - before[name]) for name, process in serving.processes().items()}
     report(outcomes, f"{grown} MB more")
     assert outcomes.counts == {"ok": len(SOUNDS)}
-    if FULL:
+    if seconds == HOUR:
         assert max(grown.values()) < 32
 
 
-def test_a_stream_that_is_read_when_it_is_over(serving: Serving, speech: Speech, report: Report) -> None:
-    """Triton goes on taking audio and keeps what is not read: nothing is lost. How much that costs is reported."""
+@short_and_long("times", 12, 180)
+def test_a_stream_that_is_read_when_it_is_over(times: int, serving: Serving, speech: Speech, report: Report) -> None:
+    """Triton keeps what is not read, and nothing is lost. The words take ten seconds each time; the cost is reported."""
     once = np.concatenate([speech.samples, np.zeros(-speech.samples.size % A_CHUNK + 8_000, np.float32)])
-    parts = np.split(once, once.size // A_CHUNK) * UNREAD
+    parts = np.split(once, once.size // A_CHUNK) * times
 
     def requests() -> Iterator[service_pb2.ModelInferRequest]:
         for number, part in enumerate(parts):
@@ -176,6 +175,6 @@ def test_a_stream_that_is_read_when_it_is_over(serving: Serving, speech: Speech,
             finals.append(text.decode())
     outcomes.counts["ok"] = words(" ".join(finals)).count("no matter")
     report(outcomes, f"{1000 * grown / (len(parts) + len(events)):.1f} kB a message")
-    assert outcomes.counts["ok"] == UNREAD
-    if FULL:
+    assert outcomes.counts["ok"] == times
+    if times >= 180:
         assert grown < 8e-3 * (len(parts) + len(events))

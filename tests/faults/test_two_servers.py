@@ -15,7 +15,7 @@ from asrloop_client import AsrClient
 from tests.conftest import BECKETT, eventually, words
 from tests.faults.harness import Serving, Speech
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "0"))
+SECONDS = 60.0
 CALLERS = 16
 
 
@@ -45,7 +45,7 @@ def answers_again(client: AsrClient, number: int) -> bool:
     return eventually(lambda: client.stats()[number].live and client.stats()[number].calls > before + 4, 60)
 
 
-@pytest.mark.skipif(not SECONDS, reason="takes minutes: make test-chaos")
+@pytest.mark.slow
 def test_two_servers_hurt_in_turn_cost_no_call(tmp_path: Path, speech: Speech, model_repository: Path) -> None:
     servers = [Serving(tmp_path / f"serve{number}.log") for number in range(2)]
     took, wrong, failed, over = list[float](), list[str](), list[BaseException](), threading.Event()

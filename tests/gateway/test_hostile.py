@@ -121,6 +121,7 @@ def test_a_connection_without_a_request_is_closed(hasty: RunningGateway) -> None
         wait_for(closed(refused))
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_reads_are_given_up(hasty: RunningGateway) -> None:
     ask = b"GET /page/style.css HTTP/1.1\r\n" + HOST + b"\r\n"
     before = hasty.descriptors

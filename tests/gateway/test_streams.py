@@ -160,6 +160,7 @@ def test_sockets_of_one_caller_are_counted(start_gateway: StartGateway, server: 
         assert asyncio.run(talk(small))["error"]["code"] == "too_many_sockets"
 
 
+@pytest.mark.slow
 def test_two_hundred_sockets_are_open_at_once(
     start_server: StartServer, start_gateway: StartGateway, model_repository: Any, beckett: NDArray[np.float32]
 ) -> None:

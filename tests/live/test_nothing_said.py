@@ -1,6 +1,5 @@
 """Streams in which nobody speaks, with the real detector: nothing is decoded, told or kept, however long they are."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ from asrloop.live.segmenter import FRAME, Segmenter
 from asrloop.live.voice import Voice
 from asrloop.speech.detector import open_detector
 
-SECONDS = 3600 if os.environ.get("FAULTS_FULL") else 60
+MINUTE, HOUR = 60, 3600
+"""Seconds."""
 
 
 def chords(time: Samples) -> Samples:
@@ -45,11 +45,12 @@ SOUNDS = {
 }
 
 
+@pytest.mark.parametrize("seconds", [MINUTE, pytest.param(HOUR, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_nothing_is_decoded_and_nothing_kept(model_repository: Path, sound: str) -> None:
+def test_nothing_is_decoded_and_nothing_kept(model_repository: Path, sound: str, seconds: int) -> None:
     stream = Segmenter(Voice(open_detector(model_repository / "asr_stream" / "1")), 10.0, 15.0)
     second = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-    for start in range(SECONDS):
+    for start in range(seconds):
         stream.hear(SOUNDS[sound](start + second).astype(np.float32))
         assert stream.decoding() is None
         assert stream._audio.shape[0] * FRAME < SAMPLE_RATE

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asrloop.audio import SAMPLE_RATE, Samples
@@ -226,7 +226,6 @@ chunks = st.sampled_from([160, 512, 1600, 7_777, 48_000])
 decoders = st.sampled_from([counting, unsure])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=9), chunks, decoders)
 def test_the_size_of_chunks_changes_no_final(
     parts: list[int], chunk: int, decode: Callable[[Decoding], Hypothesis]
@@ -238,7 +237,6 @@ def test_the_size_of_chunks_changes_no_final(
     assert stream._audio.shape[0] <= LONGEST / SECONDS + 40
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(GOES_ON, 90), st.integers(1, 90)), min_size=1, max_size=5), chunks, decoders)
 def test_every_word_is_told_once(
     parts: list[tuple[int, int]], chunk: int, decode: Callable[[Decoding], Hypothesis]

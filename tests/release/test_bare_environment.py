@@ -15,16 +15,13 @@ from pathlib import Path
 import pytest
 
 import asrloop
-from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonInstallation
 from asrloop.wheels import speech_detector
 from tests.conftest import BECKETT, ROOT, eventually, words
+from tests.ports import free_ports
 from tests.release.conftest import RELEASED
 
-pytestmark = [
-    pytest.mark.network,
-    pytest.mark.skipif(not os.environ.get("RELEASE_FULL"), reason="takes minutes: make test-release"),
-]
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 
 class Bare:

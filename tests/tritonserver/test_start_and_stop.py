@@ -10,6 +10,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,13 @@ from tritonclient.utils import InferenceServerException
 from asrloop.config import ServerSettings
 from asrloop.cores import usable_cores
 from asrloop.tritonserver import canary, checks, install
-from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonError, TritonInstallation
 from asrloop.tritonserver.process import TritonServer
 from asrloop.wheels import PinnedWheel, WheelError
 from tests.conftest import ROOT, StartServer, eventually
+from tests.ports import free_ports
+
+PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy")
 
 
 def serve(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
@@ -68,14 +72,27 @@ def test_serve_stops_cleanly(number: signal.Signals, model_repository: Path) -> 
     assert not list(Path("/dev/shm").glob(f"triton_python_backend_shm_region_{process.pid}_*"))
 
 
-def test_a_proxy_of_the_environment_is_not_asked(
-    start_server: StartServer, model_repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def guarded(
+    start_server: StartServer, installation: TritonInstallation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    """Serves a copy of the repository, with administration closed as off the loopback, behind a proxy that is not there."""
+    repository = tmp_path_factory.mktemp("guarded") / "model_repository"
+    shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns("__pycache__"))
+    flags = TritonServer(installation, ROOT, ServerSettings(host="0.0.0.0"), print)._restrictions()
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in PROXIES:
+                patch.setenv(name, "http://127.0.0.1:9")
+            server = stack.enter_context(start_server(repository, flags))
+        yield server
+
+
+def test_a_proxy_of_the_environment_is_not_asked(guarded: TritonServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readiness used to be asked through http_proxy, which cannot reach this machine's loopback."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+    for name in PROXIES:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with start_server(model_repository) as server:
-        canary.transcribe(server.http_endpoint, timeout=20)
+    canary.transcribe(guarded.http_endpoint, timeout=20)
 
 
 def test_health_asks_for_a_transcript(server: TritonServer) -> None:
@@ -96,25 +113,21 @@ def test_off_the_loopback_administration_is_closed(host: str, closed: bool, inst
     assert bool(TritonServer(installation, ROOT, settings, print)._restrictions()) == closed
 
 
-def test_closed_administration_is_refused_and_inference_is_not(
-    start_server: StartServer, model_repository: Path, installation: TritonInstallation
-) -> None:
-    flags = TritonServer(installation, ROOT, ServerSettings(host="0.0.0.0"), print)._restrictions()
-    with start_server(model_repository, flags) as server:
-        for path in (
-            "v2/repository/index",
-            "v2/repository/models/decoder_loop/unload",
-            "v2/systemsharedmemory/region/x/register",
-        ):
-            request = urllib.request.Request(f"http://{server.http_endpoint}/{path}", b"{}")
-            with pytest.raises(urllib.error.HTTPError, match="403"):
-                urllib.request.urlopen(request, timeout=10)
-        with (
-            triton_grpc.InferenceServerClient(server.grpc_endpoint) as client,
-            pytest.raises(InferenceServerException, match="restricted"),
-        ):
-            client.unload_model("decoder_loop")
-        canary.transcribe(server.http_endpoint, timeout=20)
+def test_closed_administration_is_refused_and_inference_is_not(guarded: TritonServer) -> None:
+    for path in (
+        "v2/repository/index",
+        "v2/repository/models/decoder_loop/unload",
+        "v2/systemsharedmemory/region/x/register",
+    ):
+        request = urllib.request.Request(f"http://{guarded.http_endpoint}/{path}", b"{}")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=10)
+    with (
+        triton_grpc.InferenceServerClient(guarded.grpc_endpoint) as client,
+        pytest.raises(InferenceServerException, match="restricted"),
+    ):
+        client.unload_model("decoder_loop")
+    canary.transcribe(guarded.http_endpoint, timeout=20)
 
 
 def test_a_log_sink_that_raises_does_not_end_the_server(
@@ -174,10 +187,9 @@ def test_serve_says_which_settings_it_uses(tmp_path: Path) -> None:
     assert "give each a number of its own" in ended.stderr
 
 
-def test_a_whole_repository_loads_from_elsewhere(start_server: StartServer, repository_copy: Path) -> None:
+def test_a_whole_repository_loads_from_elsewhere(guarded: TritonServer) -> None:
     """As cloud stores do it: each model folder is copied alone, so a model may rely on its own folder only."""
-    with start_server(repository_copy) as server:
-        assert server.pid > 0
+    assert guarded.pid > 0
 
 
 def test_the_mode_decides_about_the_second_repository(repository_copy: Path) -> None:

@@ -1,7 +1,6 @@
 """The gate finds slowdowns that were planted in a throw-away worktree, where they are, and is silent without. `make test-gate`."""
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from asrloop_bench.compare.tree import TREES, environment
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.skipif(not os.environ.get("GATE_FULL"), reason="takes ten minutes: make test-gate")
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 CELLS = "1s-1,10s-1,client-1s-1"
 ENGINE, CLIENT, SHARED = (

@@ -42,6 +42,7 @@ def test_the_table_has_a_row_for_each_number_of_cores() -> None:
     assert 1.5 < float(rows[1].split(" | ")[3].rstrip("x |")) < 2.3
 
 
+@pytest.mark.slow
 def test_layers_and_times_are_taken_from_the_real_server() -> None:
     settings = config.load()
     clip = clips.cut(clips.speech_files(), 1.0, 1)[0].samples

@@ -18,6 +18,7 @@ from tests.conftest import words
 HEARD = "ever tried ever failed"
 
 
+@pytest.mark.slow
 def test_all_rungs_transcribe_in_every_layout(beckett: NDArray[np.float32]) -> None:
     clip = Clip("start", beckett[:48_000])
     cells: plan.Cells = {}

@@ -31,6 +31,7 @@ def target(server: TritonServer) -> Target:
     return Target(server.http_endpoint, server.grpc_endpoint, server.metrics_url, "test")
 
 
+@pytest.mark.slow
 def test_points_over_every_transport(analyzer: PerfAnalyzer, target: Target, clips: list[Clip]) -> None:
     sweep = Sweep(analyzer, target, {"short": clips}, point_seconds=0.1)
     sweep.prepare(lambda name: None)

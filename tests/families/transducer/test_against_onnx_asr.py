@@ -48,6 +48,7 @@ def test_the_trained_model_on_real_speech(open_directory: Open, cuts: list[Sampl
     assert_same(TINY, family, cuts, [decode(family, cuts, 1), decode(family, cuts, SLOTS)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", ["random_tdt", "random_rnnt"])
 def test_random_weights_of_parakeets_sizes(
     fixture: str, open_directory: Open, cuts: list[Samples], request: pytest.FixtureRequest
