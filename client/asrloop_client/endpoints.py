@@ -1,4 +1,4 @@
-"""One server, which is in or out: out when connecting or a call fails in a way that concerns it, in again when its probe answers.
+"""One server, in or out: out when connecting or a call fails in a way that concerns it, in again when its probe answers.
 
 The probe has a channel of its own and asks whether the models are loaded: rarely while all is well, with growing, jittered
 pauses while the server is out, and at once when a call has doubts.
@@ -13,17 +13,15 @@ import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from tritonclient.grpc import service_pb2
 
 from asrloop_client.channel import Connection, Dialer
+from asrloop_client.control.cancel import control_request
 from asrloop_client.errors import AsrError, Cancelled, ClientClosed, DeadlineExceeded, ServerGone
-from asrloop_client.pool import Pool, PoolStats
+from asrloop_client.pool import Pool
 from asrloop_client.settings import Settings
-from asrloop_client.transcript import Progress
-from asrloop_client.wire import Request, control_request, read_progress
 
 _RANDOM = random.Random()  # noqa: S311 - it spreads pauses, it keeps no secret
 LOG = logging.getLogger("asrloop_client")
@@ -32,36 +30,14 @@ CANCEL_TIMEOUT = 1.0
 """Seconds for the call that tells the server to end a transcription nobody waits for."""
 _OUT_PAUSES = (0.05, 1.0)
 """Seconds before the first probe of a server that is out, doubled up to the second."""
-_LEAST_GROWTH = 16
-"""Answers in a row without [overloaded] before a server that sent one may get more calls at a time."""
+_GROWTH = 1 / 16
+"""Calls at a time that a server gets more with every answer after it was [overloaded]."""
 _NO_ANSWER = (ServerGone, DeadlineExceeded, Cancelled)
 
 
 def backoff(attempt: int, first: float, most: float) -> float:
     """Seconds to wait after failure number `attempt`, from 1: doubling, the upper half left to chance."""
     return _RANDOM.uniform(0.5, 1.0) * min(most, first * 2.0 ** min(attempt - 1, 30))
-
-
-@dataclass
-class ServerState:
-    """One server as the client sees it; of `health()` as it answered now."""
-
-    address: str
-    live: bool
-    """Whether it is in. Otherwise it gets no calls."""
-    models: dict[str, bool]
-    """Whether each was loaded when last asked."""
-    error: str | None
-    """What the last failure was, of a call or of the health check."""
-    calls: int
-    pool: PoolStats
-    seconds: float | None = None
-    """How long a transcription took, of a deep health check."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether transcriptions can be expected to work."""
-        return self.live and all(self.models.values())
 
 
 class Endpoint:
@@ -76,14 +52,13 @@ class Endpoint:
         )
         self.is_in = True
         self.loaded: dict[str, bool | None] = dict.fromkeys(settings.models)
-        """By model that is probed, as of the last time; None where the server does not know it or does not say."""
-        self.in_flight = self.calls = 0
-        self.streams = 0
+        """By model, at the last probe; None when the server does not know the model or does not say."""
+        self.calls = self.in_flight = self.streams = 0
+        """Calls so far, calls now, live streams now."""
         self.last_failure: str | None = None
         """The message only: an exception would keep its traceback alive, and with it the failed call and its socket."""
         self.limit = math.inf
         """Most calls of this client at a time, learnt from [overloaded]: more would only carry the audio there and back."""
-        self._answers = 0
         self._dialer, self._settings, self._on_news = dialer, settings, on_news
         self._control: Connection | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -93,30 +68,30 @@ class Endpoint:
         self._closed = False
 
     def serves(self, model: str) -> bool:
-        """Whether calls for `model` may be sent: one that the server does not know gets its error at once, others wait."""
+        """True when calls for `model` may be sent: a model the server does not know is an error at once, others wait."""
         return self.is_in and self.loaded.get(model) is not False
 
     @property
     def is_ready(self) -> bool:
-        """Whether calls for one of the models may be sent."""
-        return any(map(self.serves, self._settings.models))
+        """True when calls for one of the models may be sent."""
+        return any(map(self.serves, self.loaded))
 
     @property
     def has_room(self) -> bool:
-        """Whether another call is welcome."""
-        return self.in_flight < self.limit
+        """True when one more call stays within `limit`."""
+        return self.in_flight + 1 <= self.limit
 
     def why_not(self, model: str) -> str:
-        """What keeps calls for `model` away from this server."""
+        """Say why this server gets no call for `model`."""
         if not self.is_in:
-            return self.last_failure or f"{self.address}: it is out."
+            return self.last_failure or f"{self.address}: it does not answer."
         if self.loaded.get(model) is False:
             return f"{self.address}: model {model!r} is not loaded. Wait, or look at the server's log."
         return self.last_failure or f"{self.address}: it has as much to do as it takes."
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[None]:
-        """Around one call: its AsrError takes the server out only where that concerns it."""
+        """Count a call, and learn from how it ends."""
         began = time.monotonic()
         self.calls += 1
         self.in_flight += 1
@@ -133,70 +108,49 @@ class Endpoint:
 
     def _answered(self) -> None:
         self._answered_at = time.monotonic()
-        self._answers += 1
-        if self.limit < math.inf and self._answers >= max(_LEAST_GROWTH, 4 * self.limit):
-            self._answers = 0
-            self.limit += max(1, self.limit // 4)
-            if self.limit > self.pool.config.max_channels * self.pool.config.calls_per_channel:
-                self.limit = math.inf
+        self.limit += _GROWTH
+        if self.limit > self.pool.config.max_channels * self.pool.config.calls_per_channel:
+            self.limit = math.inf
 
     def failed(self, error: AsrError, began: float) -> None:
-        """What a call that began then failed with; takes the server out only where that concerns it."""
+        """Learn from a call that began at `began` and failed; takes the server out only where that concerns it."""
         self.last_failure = str(error)
         if error.code is not None and error.code != "closing":
             self._answered_at = time.monotonic()
         if error.code == "overloaded":
-            self.limit, self._answers = max(1, self.in_flight - 1), 0
+            self.limit = max(1, self.in_flight - 1)
         # A call from before the server came back says nothing about it now.
         if isinstance(error, ServerGone) and began >= self._in_since:
             self._go_out(error)
 
     def watch(self) -> None:
-        """Begin to probe and to look after idle channels."""
+        """Begin to probe and to close idle channels."""
         self._spawn(self._watch())
 
     async def answers(self, within: float) -> bool:
-        """Whether the server answers: it did in the last `within` s, or its probe is answered now."""
+        """True when the server answered in the last `within` s, or answers its probe now."""
         if time.monotonic() - self._answered_at > within or not self.is_in:
             await self.probe()
         return self.is_in
 
-    async def probe(self) -> None:
-        """Ask which models are loaded, and go in or out by the answer; all who ask at a time share one probe."""
+    async def probe(self) -> bool:
+        """Ask which models are loaded, go in or out by the answer, and return `is_ready`. Concurrent callers share a probe."""
         if self._probing is None:
             self._probing = self._spawn(self._probe())
             self._probing.add_done_callback(lambda _: setattr(self, "_probing", None))
         await asyncio.shield(self._probing)
+        return self.is_ready
 
     async def ask(self, method: str, request: Any, timeout: float | None = None) -> Any:
-        """A call of `method` on the channel of the probe; `timeout` is by default that of the probe. Raises AsrError."""
+        """Call `method` on the channel of the probe, by default with the probe's time limit. Raises AsrError."""
         self._control = self._control or self._dialer.connection(self.address)
         seconds = timeout or self._settings.probe_timeout
         return await self._control.call(method, request, seconds, self._settings.all_headers())
 
     def end_at_server(self, cancel_key: str) -> None:
-        """Have the server end the request with this key; nobody waits for it."""
-
-        async def tell() -> None:
-            try:
-                await self.ask(
-                    "ModelInfer", control_request(self._settings.loop_model, "cancel", cancel_key), CANCEL_TIMEOUT
-                )
-            except AsrError as error:
-                LOG.debug("%s: a request could not be cancelled: %s", self.address, error)
-
+        """Have the server end the request with this key, without waiting for it."""
         if not self._closed:
-            self._spawn(tell(), name="end_at_server")
-
-    async def progress(self, request: Request) -> Progress:
-        """How far it is; with `known` 0 when the server has no such request. Raises AsrError."""
-        asked = control_request(self._settings.loop_model, "progress", request.cancel_key)
-        return read_progress(await self.ask("ModelInfer", asked), request.request_id)
-
-    def state(self) -> ServerState:
-        """A snapshot; from any thread."""
-        models = {model: self.is_in and bool(loaded) for model, loaded in self.loaded.items()}
-        return ServerState(self.address, self.is_in, models, self.last_failure, self.calls, self.pool.stats())
+            self._spawn(self._end_at_server(cancel_key), name="end_at_server")
 
     async def close(self) -> None:
         """Send the cancellations that are under way, then close all channels."""
@@ -217,6 +171,13 @@ class Endpoint:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def _end_at_server(self, cancel_key: str) -> None:
+        try:
+            request = control_request(self._settings.loop_model, "cancel", cancel_key)
+            await self.ask("ModelInfer", request, CANCEL_TIMEOUT)
+        except AsrError as error:
+            LOG.debug("%s: a request could not be cancelled: %s", self.address, error)
+
     def _drop_control(self, grace: float | None = None) -> None:
         if self._control is not None:
             self._spawn(self._control.close(grace), name="close")
@@ -231,11 +192,9 @@ class Endpoint:
             else:
                 pause = backoff(failed, *_OUT_PAUSES) if failed else 0.0
                 failed += 1
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._went_out.wait()
-            except TimeoutError:
-                pass
             self._went_out.clear()
             await self.probe()
             self.pool.expire()
@@ -270,26 +229,21 @@ class Endpoint:
 
     async def is_loaded(self, model: str) -> bool | None:
         """See `loaded`. Raises AsrError when there is no answer; a refusal is one, and calls get it too."""
+        ready: bool | None = None
         try:
-            if (await self.ask("ModelReady", service_pb2.ModelReadyRequest(name=model))).ready:
-                return True
+            ready = (await self.ask("ModelReady", service_pb2.ModelReadyRequest(name=model))).ready
+            if not ready:  # which Triton also says of a wrong name
+                index = await self.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest())
+                return False if any(each.name == model for each in index.models) else None
+        except _NO_ANSWER:
+            raise
         except AsrError as error:
-            if isinstance(error, _NO_ANSWER):
-                raise
-            self.last_failure = str(error)
-            return None
-        try:
-            index = await self.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest())
-        except AsrError as error:
-            if isinstance(error, _NO_ANSWER):
-                raise
-            return (
-                False  # the index is closed to us: to all other questions Triton answers the same as for a wrong name
-            )
-        return False if any(each.name == model for each in index.models) else None
+            if ready is None:  # else only the index is closed to us
+                self.last_failure = str(error)
+        return ready
 
     async def _connect(self) -> None:
-        """Open channels up to the pool's minimum; what goes wrong with one the call on it will say."""
+        """Open channels up to the pool's minimum; a call on one that fails reports it."""
 
         async def connect(connection: Connection) -> None:
             request, headers = service_pb2.ServerLiveRequest(), self._settings.all_headers()
