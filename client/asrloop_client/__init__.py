@@ -23,13 +23,14 @@ from asrloop_client.errors import (
     ServerGone,
     UnreadableFile,
 )
-from asrloop_client.settings import PoolConfig, TlsConfig
+from asrloop_client.settings import PoolConfig
 from asrloop_client.transcript import Segment, Timings, Transcript, Word
 
 if TYPE_CHECKING:
     from asrloop_client.control.progress import Progress
     from asrloop_client.live import AsyncStream, Stream, StreamEvent
     from asrloop_client.many import Outcome
+    from asrloop_client.tls import TlsConfig
 
 logging.getLogger("asrloop_client").addHandler(logging.NullHandler())
 
@@ -70,6 +71,7 @@ _LAZY = {
     "Progress": "control.progress",
     "Stream": "live",
     "StreamEvent": "live",
+    "TlsConfig": "tls",
 }
 """Names whose room is imported when they are first used."""
 

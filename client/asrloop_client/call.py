@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from asrloop_client.audio import Audio, EncodedFile, is_slow, load
-from asrloop_client.endpoints import LOG, Endpoint
+from asrloop_client.control.channel import LOG
+from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, DeadlineExceeded, ServerGone
 from asrloop_client.servers import Search, Servers
 from asrloop_client.settings import OnProgress, Parameter
@@ -20,7 +19,7 @@ from asrloop_client.transcript import Timings, Transcript
 from asrloop_client.wire import Request, read_reply
 
 _PATIENCE = (0.25, 2.0)
-"""A call without an answer asks its server's probe after a quarter of its timeout, but within these seconds."""
+"""Bounds of `patience`, a quarter of the timeout, in seconds."""
 _LARGE = 8 << 20
 """Messages of more bytes are put together in a thread."""
 
@@ -31,8 +30,9 @@ class _Call(Search):
 
     request: Request
     headers: Mapping[str, str]
-    started: float
-    timeout: float
+    deadline: float
+    patience: float
+    """Seconds without a reply after which the server is asked whether it is there."""
     on_progress: OnProgress | None
     attempts: int = 0
 
@@ -40,7 +40,6 @@ class _Call(Search):
 async def transcribe(
     servers: Servers,
     audio: Audio,
-    gate: asyncio.Semaphore | None = None,
     *,
     sample_rate: float = 16000,
     timeout: float | None = None,
@@ -50,31 +49,30 @@ async def transcribe(
     request_id: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Transcript:
-    """Transcribe once, begun when `gate` lets it; the options are those of CallOptions. Raises AsrError and nothing else."""
+    """Transcribe once; the options are those of CallOptions. Raises AsrError and nothing else."""
     settings, call = servers.settings, None
-    with servers.running():
-        async with gate or contextlib.nullcontext():
-            started, seconds = time.monotonic(), settings.seconds(timeout)
-            try:
-                async with asyncio.timeout(seconds):
-                    slow = is_slow(audio)
-                    loaded = await asyncio.to_thread(load, audio, sample_rate) if slow else load(audio, sample_rate)
-                    model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
-                    call = _Call(
-                        model=model,
-                        request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
-                        headers=settings.all_headers(headers),
-                        fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
-                        started=started,
-                        timeout=seconds,
-                        on_progress=on_progress,
-                    )
-                    return await _until_answered(servers, call)
-            except AsrError:
-                raise
-            except TimeoutError:
-                said = f"; the last error: {call.last}" if call and call.last else ""
-                raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
+    started, seconds = time.monotonic(), settings.seconds(timeout)
+    try:
+        async with asyncio.timeout(seconds):
+            loaded = await asyncio.to_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
+            model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
+            call = _Call(
+                model=model,
+                request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
+                headers=settings.all_headers(headers),
+                fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
+                deadline=started + seconds,
+                patience=min(_PATIENCE[1], max(_PATIENCE[0], seconds / 4)),
+                on_progress=on_progress,
+            )
+            transcript = await _until_answered(servers, call)
+    except AsrError:
+        raise
+    except TimeoutError:
+        said = f"; the last error: {call.last}" if call and call.last else ""
+        raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
+    timings = dataclasses.replace(transcript.timings, total=time.monotonic() - started)
+    return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)
 
 
 async def _until_answered(servers: Servers, call: _Call) -> Transcript:
@@ -93,24 +91,28 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
     call.attempts += 1
     began = time.monotonic()
     with endpoint.calling():
-        member = await servers.acquire(endpoint, call.fail_fast)
+        member = await endpoint.acquire(call.fail_fast)
         acquired = time.monotonic()
-        reply: asyncio.Future[Any] | None = None
-        reports: asyncio.Future[None] | None = None
+        reply = reports = None
         broken = True
         try:
             if call.on_progress is not None:
                 from asrloop_client.control.progress import report
 
-                reports = asyncio.ensure_future(
-                    report(endpoint, servers.settings.loop_model, call.request, call.on_progress)
-                )
-            remaining = max(0.001, call.started + call.timeout - acquired)
+                reports = asyncio.ensure_future(report(endpoint, call.request, call.on_progress))
+            remaining = max(0.001, call.deadline - acquired)
             build = call.request.serialised
             message = await asyncio.to_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
             # gRPC's own limit is only a net: ours ends the call and tells the server.
             reply = asyncio.ensure_future(member.connection.call("ModelInfer", message, remaining + 0.5, call.headers))
-            response = await _answer(endpoint, reply, call)
+            while not reply.done():
+                await asyncio.wait({reply}, timeout=call.patience)
+                # A long wait is no failure as long as the server answers its probe.
+                if not reply.done() and not await endpoint.answers(call.patience) and not reply.done():
+                    raise ServerGone(
+                        f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
+                    )
+            response = reply.result()
             broken = False
         except AsrError as error:
             broken = isinstance(error, ServerGone)
@@ -124,23 +126,5 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
             endpoint.pool.release(member, broken, reuse=servers.settings.pooling)
             # An error must not keep its call, and by it a socket, alive through this frame.
             del reply, member
-    transcript, now = read_reply(response, endpoint.address, call.request.duration), time.monotonic()
-    timings = Timings(total=now - call.started, acquire=acquired - began, call=now - acquired)
-    return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)
-
-
-async def _answer(endpoint: Endpoint, reply: asyncio.Future[Any], call: _Call) -> Any:
-    """Return the response. A long wait is no failure as long as the server answers its probe."""
-    patience = min(_PATIENCE[1], max(_PATIENCE[0], call.timeout / 4))
-    while True:
-        done, _ = await asyncio.wait({reply}, timeout=patience)
-        if done:
-            done.clear()
-            try:
-                return reply.result()
-            finally:
-                del reply
-        if not await endpoint.answers(patience) and not reply.done():
-            raise ServerGone(
-                f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
-            )
+    timings = Timings(total=0.0, acquire=acquired - began, call=time.monotonic() - acquired)
+    return dataclasses.replace(read_reply(response, endpoint.address, call.request.duration), timings=timings)

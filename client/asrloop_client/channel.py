@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from asrloop_client.errors import AsrError, ClientClosed, InvalidConfig, from_status
-from asrloop_client.settings import TlsConfig
+
+if TYPE_CHECKING:
+    from asrloop_client.tls import TlsConfig
 
 _UNLIMITED = 2**31 - 1
 
@@ -31,14 +32,7 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_retries", 0),
 ]
 
-FAILURES = (
-    grpc.RpcError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    grpc.aio.UsageError,
-    asyncio.CancelledError,
-)
+FAILURES = (grpc.RpcError, grpc.aio.UsageError, asyncio.CancelledError, TypeError, ValueError, AttributeError)
 """Exceptions that `Connection.failure` understands."""
 
 
@@ -47,7 +41,7 @@ class Dialer:
 
     def __init__(self, tls: TlsConfig | None) -> None:
         self._options = list(_OPTIONS)
-        self._credentials = None if tls is None else _credentials(tls)
+        self._credentials = None if tls is None else tls.credentials()
         if tls is not None and tls.server_name is not None:
             self._options.append(("grpc.ssl_target_name_override", tls.server_name))
 
@@ -56,17 +50,6 @@ class Dialer:
         if self._credentials is None:
             return Connection(address, grpc.aio.insecure_channel(address, options=self._options))
         return Connection(address, grpc.aio.secure_channel(address, self._credentials, options=self._options))
-
-
-def _credentials(tls: TlsConfig) -> Any:
-    files: dict[str, bytes | None] = {}
-    for name in ("root_certificates", "private_key", "certificate_chain"):
-        path = getattr(tls, name)
-        try:
-            files[name] = None if path is None else Path(path).read_bytes()
-        except OSError as error:
-            raise InvalidConfig(f"tls.{name} {path} cannot be read: {error.strerror}. Give a PEM file.") from error
-    return grpc.ssl_channel_credentials(**files)
 
 
 class Connection:

@@ -15,8 +15,9 @@ from asrloop_client.audio import Audio
 from asrloop_client.call import transcribe
 from asrloop_client.control.cancel import CancelToken
 from asrloop_client.control.health import health
+from asrloop_client.control.ready import start, wait_until_ready
 from asrloop_client.control.state import ServerState, state_of
-from asrloop_client.errors import AsrError, Cancelled, ClientClosed, ClientForked, DeadlineExceeded
+from asrloop_client.errors import Cancelled, ClientClosed, ClientForked
 from asrloop_client.servers import Servers
 from asrloop_client.settings import CallOptions, Settings
 from asrloop_client.transcript import Transcript
@@ -79,7 +80,7 @@ class _Client(Settings):
             raise ClientClosed("the client is closed. Make a new one.")
         if cancel is not None and cancel.cancelled:
             raise Cancelled("the call was cancelled by the caller before it began.")
-        future = asyncio.run_coroutine_threadsafe(make(), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._servers.run(make), self._loop)
         if cancel is not None:
             cancel.add(future)
         return future
@@ -89,12 +90,6 @@ class _Client(Settings):
         from asrloop_client.many import Bulk
 
         return Bulk(self._submit, self._servers, audios, return_errors, **options)
-
-    async def _wait_until_ready(self, timeout: float) -> None:
-        try:
-            await self._servers.wait_until_ready(timeout)
-        except AsrError as why:
-            raise DeadlineExceeded(f"no server was ready within {timeout:g} s: {why}") from None
 
 
 class AsrClient(_Client):
@@ -107,7 +102,7 @@ class AsrClient(_Client):
         super().__post_init__()
         if self.prewarm:
             try:
-                result_of(self._submit(self._servers.start))
+                result_of(self._submit(lambda: start(self._servers)))
             except BaseException:
                 self.close()
                 raise
@@ -147,7 +142,7 @@ class AsrClient(_Client):
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return when a server and a model of it answer; raises DeadlineExceeded after `timeout` s."""
-        result_of(self._submit(lambda: self._wait_until_ready(timeout)))
+        result_of(self._submit(lambda: wait_until_ready(self._servers, timeout)))
 
     def health(self, deep: Audio | None = None) -> list[ServerState]:
         """Ask every server now; with `deep` also for the transcript of that audio."""
@@ -173,7 +168,7 @@ class AsyncAsrClient(_Client):
 
     async def start(self) -> None:
         """Connect; raises ServerGone if no server can be reached, ModelNotReady if none loads a model in time."""
-        await asyncio.wrap_future(self._submit(self._servers.start))
+        await asyncio.wrap_future(self._submit(lambda: start(self._servers)))
 
     async def transcribe(self, audio: Audio, **options: Unpack[CallOptions]) -> Transcript:
         """As AsrClient.transcribe."""
@@ -197,7 +192,7 @@ class AsyncAsrClient(_Client):
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """As AsrClient.wait_until_ready."""
-        await asyncio.wrap_future(self._submit(lambda: self._wait_until_ready(timeout)))
+        await asyncio.wrap_future(self._submit(lambda: wait_until_ready(self._servers, timeout)))
 
     async def health(self, deep: Audio | None = None) -> list[ServerState]:
         """As AsrClient.health."""

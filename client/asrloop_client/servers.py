@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from asrloop_client.channel import Connection, Dialer
-from asrloop_client.endpoints import Endpoint, backoff
-from asrloop_client.errors import AsrError, ClientClosed, ModelNotReady, Overloaded, PoolExhausted, ServerGone
-from asrloop_client.pool import Member
+from asrloop_client.channel import Dialer
+from asrloop_client.control.watching import backoff
+from asrloop_client.endpoints import Endpoint
+from asrloop_client.errors import AsrError, ClientClosed, ModelNotReady, Overloaded, ServerGone
 from asrloop_client.settings import Settings
+
+T = TypeVar("T")
 
 _PAUSES = (0.05, 5.0)
 """Seconds before a call tries the same servers again, doubled up to the second."""
@@ -47,52 +48,25 @@ class Servers:
         self._watching = False
         self._running: set[asyncio.Task[Any]] = set()
 
-    def watch(self) -> None:
-        """Begin to probe the servers. A second time does nothing."""
+    async def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a caller's work; closing the client ends it with ClientClosed."""
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("a call runs in a task")
         if not self._watching:
             self._watching = True
             for endpoint in self.endpoints:
                 endpoint.watch()
-
-    async def start(self) -> None:
-        """Connect to all servers. Raises ServerGone if none answers, ModelNotReady if none has a model in time."""
-        await self.wait_until_ready(self.settings.timeout, patient=False)
-
-    async def wait_until_ready(self, timeout: float, patient: bool = True) -> None:
-        """Return when a server has a model. Raises ServerGone or ModelNotReady after `timeout` s.
-
-        Not `patient`: raises at once when no server answers, and with `fail_fast` when none has a model.
-        """
-        self.watch()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                for probe in asyncio.as_completed([each.probe() for each in self.endpoints]):
-                    if await probe:
-                        return
-                if patient or (any(each.is_in for each in self.endpoints) and not self.settings.fail_fast):
-                    waits = 0
-                    while not any(each.is_ready for each in self.endpoints):
-                        waits += 1
-                        await self._wait(waits)
-                    return
-        raise self.none_serves(self.settings.model)
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the task's body so that closing the client ends it with ClientClosed."""
-        task = asyncio.current_task()
-        if task is None:
-            raise AssertionError("a call runs in a task")
-        self.watch()
         self._running.add(task)
         try:
-            yield
+            return await make()
         except asyncio.CancelledError:
             if self.closed:
                 raise ClientClosed("the client was closed during the call.") from None
             raise
         finally:
             self._running.discard(task)
+            # An error must not keep itself alive through this frame.
             del task
 
     async def next_server(self, search: Search) -> Endpoint:
@@ -112,20 +86,17 @@ class Servers:
             else:
                 search.waits += 1
                 search.last = str(self.none_serves(search.model))
-                await self._wait(search.waits)
+                await self.wait_for_news(search.waits)
 
-    async def acquire(self, endpoint: Endpoint, fail_fast: bool) -> Member[Connection]:
-        """Return a channel for one call. Raises PoolExhausted with `fail_fast`."""
-        config = endpoint.pool.config
+    async def wait_for_news(self, number: int) -> None:
+        """Wait for news. Servers that are out report themselves; those without a model are asked when a pause is over."""
         try:
-            async with asyncio.timeout(config.acquire_timeout if fail_fast else None):
-                return await endpoint.pool.acquire()
+            async with asyncio.timeout(backoff(number, *_ASK_PAUSES)):
+                await self._news.wait()
         except TimeoutError:
-            raise PoolExhausted(
-                f"{endpoint.address}: no channel came free in {config.acquire_timeout:.3g} s; all {config.max_channels} channels "
-                f"have {config.calls_per_channel} call(s). Raise max_channels, calls_per_channel or acquire_timeout, call less "
-                "at once, or leave fail_fast off."
-            ) from None
+            await asyncio.gather(
+                *(each.probe() for each in self.endpoints if each.is_in and False in each.loaded.values())
+            )
 
     async def may_go_on(self, error: AsrError, endpoint: Endpoint, search: Search) -> bool:
         """True when another attempt may succeed after `error` of `endpoint`."""
@@ -162,16 +133,6 @@ class Servers:
             and (each.has_room or search.fail_fast)
         ]  # fmt: skip
         return min(usable, key=lambda each: each.in_flight + each.streams, default=None)
-
-    async def _wait(self, number: int) -> None:
-        """Wait for news. Servers that are out report themselves; those without a model are asked when a pause is over."""
-        try:
-            async with asyncio.timeout(backoff(number, *_ASK_PAUSES)):
-                await self._news.wait()
-        except TimeoutError:
-            await asyncio.gather(
-                *(each.probe() for each in self.endpoints if each.is_in and False in each.loaded.values())
-            )
 
     def _tell(self) -> None:
         """Wake all calls that wait for a server."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from asrloop_client.errors import InvalidConfig, require
 
 if TYPE_CHECKING:
     from asrloop_client.control.progress import Progress
+    from asrloop_client.tls import TlsConfig
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 """gRPC metadata with lower-case names, or a function that returns it for each call (tracing)."""
@@ -45,24 +45,6 @@ class CallOptions(TypedDict, total=False):
     """Called every half second with the Progress of a long recording."""
     request_id: str | None
     """The request's name in logs, the same in all its attempts; by default a new one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsConfig:
-    """PEM files for TLS; with private_key and certificate_chain the client proves its identity too (mutual TLS)."""
-
-    root_certificates: Path | str | None = None
-    """Certificates trusted to sign the server's; None for the system's."""
-    private_key: Path | str | None = None
-    certificate_chain: Path | str | None = None
-    server_name: str | None = None
-    """The name to expect in the server's certificate when it differs from the address."""
-
-    def __post_init__(self) -> None:
-        require(
-            (self.private_key is None) == (self.certificate_chain is None),
-            "mutual TLS takes both private_key and certificate_chain: give both or neither",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

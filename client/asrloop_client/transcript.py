@@ -70,21 +70,12 @@ class Transcript:
 
     def to_srt(self) -> str:
         """Return SubRip subtitles, a cue for each segment."""
-        return "".join(f"{number}\n{_cue(each, ',')}" for number, each in enumerate(self.segments, 1))
+        from asrloop_client.subtitles import srt
+
+        return srt(self.segments)
 
     def to_vtt(self) -> str:
         """Return WebVTT subtitles (W3C), a cue for each segment."""
-        escapes = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-        segments = (dataclasses.replace(each, text=each.text.translate(escapes)) for each in self.segments)
-        return "WEBVTT\n\n" + "".join(_cue(each, ".") for each in segments)
+        from asrloop_client.subtitles import vtt
 
-
-def _cue(segment: Segment, mark: str) -> str:
-    text = " ".join(segment.text.split())  # an empty line would end the cue
-    return f"{_clock(segment.start, mark)} --> {_clock(segment.end, mark)}\n{text}\n\n"
-
-
-def _clock(seconds: float, mark: str) -> str:
-    milliseconds = round(1000 * max(0.0, seconds))
-    minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{mark}{rest % 1000:03}"
+        return vtt(self.segments)

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from asrloop_client.client import AsrClient
 from asrloop_client.errors import AsrError, InvalidConfig, ServerGone
-from asrloop_client.settings import DEFAULT_SERVER, SERVERS_VARIABLE, TOKEN_HEADER, TOKEN_VARIABLE, TlsConfig
+from asrloop_client.settings import DEFAULT_SERVER, SERVERS_VARIABLE, TOKEN_HEADER, TOKEN_VARIABLE
+from asrloop_client.tls import TlsConfig
 
 FAILED, UNREACHABLE = 1, 3
 

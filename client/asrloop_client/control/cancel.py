@@ -10,6 +10,9 @@ from typing import Any
 
 from asrloop_client.wire import new_request
 
+CANCEL_TIMEOUT = 1.0
+"""Seconds for the call that tells the server to end a transcription nobody waits for."""
+
 
 class CancelToken:
     """Given to calls; `cancel()` from any thread ends them, and every later one, with Cancelled and tells the server."""

@@ -29,7 +29,7 @@ async def _health(endpoint: Endpoint, settings: Settings, deep: Audio | None) ->
         model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
         try:
             request = Request(loaded, model, {}, "health").serialised(limit)
-            read_reply(await endpoint.ask("ModelInfer", request, limit), endpoint.address)
+            read_reply(await endpoint.control.ask("ModelInfer", request, limit), endpoint.address)
             found.seconds = time.monotonic() - began
         except AsrError as error:
             found.models[model], found.error = False, str(error)

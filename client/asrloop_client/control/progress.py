@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from asrloop_client.control.cancel import control_request
-from asrloop_client.endpoints import LOG, Endpoint
+from asrloop_client.control.channel import LOG
+from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError
 from asrloop_client.wire import Request, numbers, outputs_of, strings
 
@@ -29,13 +29,12 @@ class Progress:
     """The part of the transcript that is certain: it only grows, unless another server takes over."""
 
 
-async def report(endpoint: Endpoint, model: str, request: Request, tell: Callable[[Progress], object]) -> None:
-    """Ask the loop `model` how far `request` is and tell the caller, until the task is cancelled."""
-    asked = control_request(model, "progress", request.cancel_key)
+async def report(endpoint: Endpoint, request: Request, tell: Callable[[Progress], object]) -> None:
+    """Ask how far `request` is and tell the caller, until the task is cancelled."""
     while True:
         await asyncio.sleep(_SECONDS)
         try:
-            progress = read_progress(await endpoint.ask("ModelInfer", asked), request.request_id)
+            progress = read_progress(await endpoint.control.progress(request.cancel_key), request.request_id)
             if progress.known:
                 tell(progress)
         except AsrError as error:

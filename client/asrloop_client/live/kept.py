@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from asrloop_client.endpoints import LOG
+from asrloop_client.control.channel import LOG
 
 _SECONDS = 30.0
 """Audio kept at least, in whole chunks."""

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asrloop_client.audio import as_rate
-from asrloop_client.endpoints import LOG, Endpoint
+from asrloop_client.control.channel import LOG
+from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import (
     AsrError,
     Cancelled,
@@ -106,10 +107,9 @@ class Session:
         """Take a chunk; waits while many are unsent. Raises InvalidAudio, DeadlineExceeded, and the error that ended the stream."""
         chunk = as_chunk(given)
         try:
-            with self._servers.running():
-                async with asyncio.timeout(self._timeout):
-                    while len(self._waiting) >= _MOST_WAITING and not self._over:
-                        await self._changed.wait()
+            async with asyncio.timeout(self._timeout):
+                while len(self._waiting) >= _MOST_WAITING and not self._over:
+                    await self._changed.wait()
         except TimeoutError:
             raise DeadlineExceeded(
                 f"{_MOST_WAITING} chunks wait to be sent, and none was in {self._timeout:.3g} s. Look at the server's load."
@@ -129,9 +129,8 @@ class Session:
         """Return the next event, or None after the last. Raises the error that ended the stream."""
         if self._task is None:
             raise InvalidConfig("the stream has not begun: use it in a `with` block")
-        with self._servers.running():
-            while not self._events and not self._over:
-                await self._changed.wait()
+        while not self._events and not self._over:
+            await self._changed.wait()
         if self._events:
             return self._events.popleft()
         if self._error is not None:
@@ -151,8 +150,7 @@ class Session:
 
     async def _run(self) -> None:
         try:
-            with self._servers.running():
-                await self._until_ended()
+            await self._servers.run(self._until_ended)
         except asyncio.CancelledError:
             self._error = self._error or Cancelled("the stream was closed by the caller.")
         except Exception as error:  # told to the reader
@@ -192,7 +190,7 @@ class Session:
         endpoint.streams += 1
         try:
             # A channel that others keep is not worth waiting for: streams last.
-            member = await self._servers.acquire(endpoint, fail_fast=True)
+            member = await endpoint.acquire(fail_fast=True)
             call, sequence = StreamCall(member.connection, self._headers), uuid.uuid4().hex
             writer = asyncio.create_task(self._write(call, sequence))
             await self._read(call, sequence, endpoint, writer)

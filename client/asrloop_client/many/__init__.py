@@ -119,11 +119,14 @@ class Bulk:
         own: Future[Outcome] = Future()
         own.set_running_or_notify_cancel()  # so that nobody can cancel it but by its call
         self._unfilled.append(own)
-        begin = partial(transcribe, self._servers, audio, self._gate, **self._options)
-        call = self._submit(begin, self._cancel)
+        call = self._submit(partial(self._transcribe, audio), self._cancel)
         self._calls.add(call)
         call.add_done_callback(partial(self._settle, own, index, audio))
         return own
+
+    async def _transcribe(self, audio: Audio) -> Transcript:
+        async with self._gate:
+            return await transcribe(self._servers, audio, **self._options)
 
     def _settle(self, own: Future[Outcome], index: int, audio: Audio, call: Future[Transcript]) -> None:
         self._calls.discard(call)
