@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from asrloop_client.client import AsrClient, AsyncAsrClient
 from asrloop_client.control.cancel import CancelToken
+from asrloop_client.control.progress import Progress
 from asrloop_client.errors import (
     AccessDenied,
     AsrError,
@@ -27,7 +28,6 @@ from asrloop_client.settings import PoolConfig
 from asrloop_client.transcript import Segment, Timings, Transcript, Word
 
 if TYPE_CHECKING:
-    from asrloop_client.control.progress import Progress
     from asrloop_client.live import AsyncStream, Stream, StreamEvent
     from asrloop_client.many import Outcome
     from asrloop_client.tls import TlsConfig
@@ -68,7 +68,6 @@ __all__ = [
 _LAZY = {
     "AsyncStream": "live",
     "Outcome": "many",
-    "Progress": "control.progress",
     "Stream": "live",
     "StreamEvent": "live",
     "TlsConfig": "tls",

@@ -6,11 +6,9 @@ Files are never decoded here: the server does it, with the same result for every
 from __future__ import annotations
 
 import array
-import io
 import math
 import numbers
 import os
-import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +31,6 @@ LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 _WORKS = "give a path, the bytes of a file, a binary file object, or mono samples as floats in -1..1 or as int16"
 _MOST_BYTES = 2**31 - 2**20
 """A gRPC message is smaller than 2 GiB."""
-_STREAMED = (0, 0x7FFFF000)
-"""A data chunk of no size or of at least this many bytes was written by a recorder that did not know its length."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,10 @@ class EncodedFile:
 
     @property
     def duration(self) -> float | None:
-        """Seconds, from the header: read by soundfile where that is installed, else for plain WAV files only. None if unknown."""
-        try:
-            import soundfile
-        except ImportError:
-            return _wav_seconds(self.content)
-        try:
-            return float(soundfile.info(io.BytesIO(self.content)).duration)
-        except (soundfile.LibsndfileError, OverflowError):
-            return None
+        """Seconds, from the header; None when the client cannot read it."""
+        from asrloop_client.duration import seconds_of
+
+        return seconds_of(self.content)
 
 
 def is_slow(audio: Audio) -> bool:
@@ -108,9 +99,7 @@ def mono_float(given: Any) -> Samples:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidAudio(f"the samples make no array: {error}; {_WORKS}") from None
     if samples.ndim != 1:
-        raise InvalidAudio(
-            f"samples have shape {samples.shape}: give one dimension, mono, for instance by .mean(axis=1)"
-        )
+        raise InvalidAudio(f"samples have shape {samples.shape}: give one dimension, mono, such as .mean(axis=1)")
     if samples.dtype == np.int16:
         return from_int16(samples)
     if not np.issubdtype(samples.dtype, np.floating):
@@ -158,20 +147,3 @@ def _check_size(size: int) -> None:
         raise InvalidAudio(
             f"the file has {size} bytes: one request holds {_MOST_BYTES}. Send it as FLAC, OGG or MP3, or in shorter pieces."
         )
-
-
-def _wav_seconds(content: bytes) -> float | None:
-    """Read the length of a WAV file (RIFF, "Multimedia Programming Interface and Data Specifications 1.0") from its chunks."""
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return None
-    position, byte_rate = 12, 0
-    while position + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, position)
-        position += 8
-        if name == b"fmt " and position + 12 <= len(content):
-            (byte_rate,) = struct.unpack_from("<I", content, position + 8)
-        if name == b"data":
-            there = len(content) - position
-            return min(there, size if _STREAMED[0] < size < _STREAMED[1] else there) / byte_rate if byte_rate else None
-        position += size + size % 2
-    return None

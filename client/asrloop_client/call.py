@@ -8,9 +8,11 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from asrloop_client.audio import Audio, EncodedFile, is_slow, load
 from asrloop_client.control.channel import LOG
+from asrloop_client.control.progress import reporting
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, DeadlineExceeded, ServerGone
 from asrloop_client.servers import Search, Servers
@@ -30,7 +32,8 @@ class _Call(Search):
 
     request: Request
     headers: Mapping[str, str]
-    deadline: float
+    started: float
+    timeout: float
     patience: float
     """Seconds without a reply after which the server is asked whether it is there."""
     on_progress: OnProgress | None
@@ -61,18 +64,17 @@ async def transcribe(
                 request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
                 headers=settings.all_headers(headers),
                 fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
-                deadline=started + seconds,
+                started=started,
+                timeout=seconds,
                 patience=min(_PATIENCE[1], max(_PATIENCE[0], seconds / 4)),
                 on_progress=on_progress,
             )
-            transcript = await _until_answered(servers, call)
+            return await _until_answered(servers, call)
     except AsrError:
         raise
     except TimeoutError:
         said = f"; the last error: {call.last}" if call and call.last else ""
         raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
-    timings = dataclasses.replace(transcript.timings, total=time.monotonic() - started)
-    return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)
 
 
 async def _until_answered(servers: Servers, call: _Call) -> Transcript:
@@ -84,7 +86,7 @@ async def _until_answered(servers: Servers, call: _Call) -> Transcript:
             if not await servers.may_go_on(error, endpoint, call):
                 raise
             call.last = str(error)
-            LOG.info("%s: attempt %d failed and is made again: %s", call.request.request_id, call.attempts, error)
+            LOG.info("%s: attempt %d failed and is repeated: %s", call.request.request_id, call.attempts, error)
 
 
 async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcript:
@@ -93,38 +95,36 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
     with endpoint.calling():
         member = await endpoint.acquire(call.fail_fast)
         acquired = time.monotonic()
-        reply = reports = None
+        reply: asyncio.Future[Any] | None = None
         broken = True
         try:
-            if call.on_progress is not None:
-                from asrloop_client.control.progress import report
-
-                reports = asyncio.ensure_future(report(endpoint, call.request, call.on_progress))
-            remaining = max(0.001, call.deadline - acquired)
-            build = call.request.serialised
-            message = await asyncio.to_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
-            # gRPC's own limit is only a net: ours ends the call and tells the server.
-            reply = asyncio.ensure_future(member.connection.call("ModelInfer", message, remaining + 0.5, call.headers))
-            while not reply.done():
-                await asyncio.wait({reply}, timeout=call.patience)
-                # A long wait is no failure as long as the server answers its probe.
-                if not reply.done() and not await endpoint.answers(call.patience) and not reply.done():
-                    raise ServerGone(
-                        f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
-                    )
-            response = reply.result()
+            with reporting(endpoint, call.request, call.on_progress):
+                remaining = max(0.001, call.started + call.timeout - acquired)
+                build = call.request.serialised
+                message = await asyncio.to_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
+                # gRPC's own limit is only a net: ours ends the call and tells the server.
+                reply = asyncio.ensure_future(
+                    member.connection.call("ModelInfer", message, remaining + 0.5, call.headers)
+                )
+                while not reply.done():
+                    await asyncio.wait({reply}, timeout=call.patience)
+                    # A long wait is no failure as long as the server answers its probe.
+                    if not reply.done() and not await endpoint.answers(call.patience) and not reply.done():
+                        raise ServerGone(
+                            f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
+                        )
+                response = reply.result()
             broken = False
         except AsrError as error:
             broken = isinstance(error, ServerGone)
             raise
         finally:
-            if reports is not None:
-                reports.cancel()
             if reply is not None and not reply.done():
                 reply.cancel()
                 endpoint.end_at_server(call.request.cancel_key)
             endpoint.pool.release(member, broken, reuse=servers.settings.pooling)
             # An error must not keep its call, and by it a socket, alive through this frame.
             del reply, member
-    timings = Timings(total=0.0, acquire=acquired - began, call=time.monotonic() - acquired)
-    return dataclasses.replace(read_reply(response, endpoint.address, call.request.duration), timings=timings)
+    transcript, now = read_reply(response, endpoint.address, call.request.duration), time.monotonic()
+    timings = Timings(total=now - call.started, acquire=acquired - began, call=now - acquired)
+    return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -32,28 +32,22 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_retries", 0),
 ]
 
+Dial = Callable[[str], "Connection"]
+
 FAILURES = (grpc.RpcError, grpc.aio.UsageError, asyncio.CancelledError, TypeError, ValueError, AttributeError)
 """Exceptions that `Connection.failure` understands."""
 
 
-class Dialer:
-    """Makes channels to servers; reads the files of the credentials once. Raises InvalidConfig when one cannot be read."""
-
-    def __init__(self, tls: TlsConfig | None) -> None:
-        self._options = list(_OPTIONS)
-        self._credentials = None if tls is None else tls.credentials()
-        if tls is not None and tls.server_name is not None:
-            self._options.append(("grpc.ssl_target_name_override", tls.server_name))
-
-    def connection(self, address: str) -> Connection:
-        """Return a connection for the running asyncio loop. It connects with its first call."""
-        if self._credentials is None:
-            return Connection(address, grpc.aio.insecure_channel(address, options=self._options))
-        return Connection(address, grpc.aio.secure_channel(address, self._credentials, options=self._options))
+def dialer(tls: TlsConfig | None) -> Dial:
+    """Return a function that makes a connection to an address, in the running loop. Raises InvalidConfig for bad PEM files."""
+    if tls is None:
+        return lambda address: Connection(address, grpc.aio.insecure_channel(address, options=_OPTIONS))
+    credentials, options = tls.credentials(), [*_OPTIONS, *tls.options()]
+    return lambda address: Connection(address, grpc.aio.secure_channel(address, credentials, options=options))
 
 
 class Connection:
-    """One channel to one server, for the asyncio loop it was made in."""
+    """One channel to one server, for the asyncio loop it was made in. Connects with its first call."""
 
     def __init__(self, address: str, channel: Any) -> None:
         self.address = address
@@ -87,9 +81,7 @@ class Connection:
         if isinstance(error, grpc.RpcError):
             return from_status(error.code(), error.details() or "", self.address)
         if isinstance(error, TypeError | ValueError | AttributeError):
-            return InvalidConfig(
-                f"headers {sorted(map(str, headers))}: {error}; give lower-case names and values of text"
-            )
+            return InvalidConfig(f"headers {sorted(map(str, headers))}: {error}; give lower-case names and text values")
         task = asyncio.current_task()
         # Closing the channel cancels its calls as if their tasks had been cancelled.
         closed = self._channel is None and task is not None and not task.cancelling()

@@ -1,51 +1,29 @@
-"""AsrClient for threads and AsyncAsrClient for asyncio: two thin faces of one loop, which runs in a thread of its own."""
+"""AsrClient for threads and AsyncAsrClient for asyncio: two thin faces of the same servers, whose loop has a thread of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextlib
-import os
-import threading
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from asrloop_client.audio import Audio
+from asrloop_client.background import LoopThread, keep_large_blocks, refuse_after_fork, result_of
 from asrloop_client.call import transcribe
 from asrloop_client.control.cancel import CancelToken
 from asrloop_client.control.health import health
 from asrloop_client.control.ready import start, wait_until_ready
 from asrloop_client.control.state import ServerState, state_of
-from asrloop_client.errors import Cancelled, ClientClosed, ClientForked
+from asrloop_client.errors import Cancelled
 from asrloop_client.servers import Servers
 from asrloop_client.settings import CallOptions, Settings
 from asrloop_client.transcript import Transcript
-from asrloop_client.wire import keep_large_blocks
 
 if TYPE_CHECKING:
     from asrloop_client.live import AnySource, AsyncStream, Source, Stream, StreamOptions
     from asrloop_client.many import Bulk, BulkOptions, Outcome
 
 T = TypeVar("T")
-Future = concurrent.futures.Future
-
-_CLOSE_SECONDS = 5.0
-_CLIENTS: weakref.WeakSet[_Client] = weakref.WeakSet()
-
-
-def result_of(future: Future[T]) -> T:
-    """Wait for it in a thread, and cancel it when the wait is interrupted. Raises Cancelled if it was cancelled."""
-    try:
-        return future.result()
-    except concurrent.futures.CancelledError:
-        raise Cancelled("the call was cancelled by the caller.") from None
-    except BaseException:
-        future.cancel()
-        raise
-    finally:
-        # An error must not keep itself alive through this frame.
-        del future
 
 
 class _Client(Settings):
@@ -53,17 +31,11 @@ class _Client(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _refuse_after_fork()
+        refuse_after_fork()
         keep_large_blocks()
         # With a copy of the settings: a reference to the client would keep it from being closed when it is dropped.
         self._servers = Servers(Settings(**vars(self)))
-        self._pid, self._loop = os.getpid(), asyncio.new_event_loop()
-        self._loop.set_debug(False)  # it is ours; development mode is for the program's own
-        self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="asrloop-client", daemon=True)
-        self._thread.start()
-        # Runs at the latest when the interpreter exits.
-        self._finalizer = weakref.finalize(self, _shut_down, self._servers, self._loop, self._thread)
-        _CLIENTS.add(self)
+        self._loop = LoopThread(self, self._servers.close)
 
     def stats(self) -> list[ServerState]:
         """Return this client's view of each server: in or out, calls, pool."""
@@ -74,13 +46,10 @@ class _Client(Settings):
         return f"<{type(self).__name__} {', '.join(map(str, self.stats()))}{closed}>"
 
     def _submit(self, make: Callable[[], Coroutine[Any, Any, T]], cancel: CancelToken | None = None) -> Future[T]:
-        """Run the coroutine that `make` returns in the client's loop."""
-        _refuse_after_fork()
-        if self._servers.closed or not self._finalizer.alive:
-            raise ClientClosed("the client is closed. Make a new one.")
+        """Run the coroutine that `make` returns in the client's loop, until the client is closed."""
         if cancel is not None and cancel.cancelled:
             raise Cancelled("the call was cancelled by the caller before it began.")
-        future = asyncio.run_coroutine_threadsafe(self._servers.run(make), self._loop)
+        future = self._loop.submit(lambda: self._servers.run(make))
         if cancel is not None:
             cancel.add(future)
         return future
@@ -93,10 +62,7 @@ class _Client(Settings):
 
 
 class AsrClient(_Client):
-    """Transcribes through one or several servers; threads may share one. Connects at once unless `prewarm` is off.
-
-    Its keywords are the fields of Settings.
-    """
+    """Transcribes through one or several servers; threads may share one. Its keywords are the fields of Settings."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,7 +93,7 @@ class AsrClient(_Client):
         return iter(self._bulk(audios, return_errors, **options))
 
     def as_completed(self, audios: Iterable[Audio], **options: Unpack[BulkOptions]) -> Iterator[Outcome]:
-        """As transcribe_many, but yield each with its input as soon as it is done; errors are in the outcomes."""
+        """Yield each Outcome, with its input, as soon as it is done; errors are in the outcomes."""
         return iter(self._bulk(audios, **options))
 
     def stream(self, source: Source | None = None, **options: Unpack[StreamOptions]) -> Stream:
@@ -150,7 +116,7 @@ class AsrClient(_Client):
 
     def close(self) -> None:
         """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""
-        self._finalizer()
+        self._loop.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,36 +137,30 @@ class AsyncAsrClient(_Client):
         await asyncio.wrap_future(self._submit(lambda: start(self._servers)))
 
     async def transcribe(self, audio: Audio, **options: Unpack[CallOptions]) -> Transcript:
-        """As AsrClient.transcribe."""
         return await asyncio.wrap_future(self._submit(lambda: transcribe(self._servers, audio, **options)))
 
     def transcribe_many(
         self, audios: Iterable[Audio], *, return_errors: bool = False, **options: Unpack[BulkOptions]
     ) -> AsyncIterator[Any]:
-        """As AsrClient.transcribe_many."""
         return aiter(self._bulk(audios, return_errors, **options))
 
     def as_completed(self, audios: Iterable[Audio], **options: Unpack[BulkOptions]) -> AsyncIterator[Outcome]:
-        """As AsrClient.as_completed."""
         return aiter(self._bulk(audios, **options))
 
     def stream(self, source: AnySource | None = None, **options: Unpack[StreamOptions]) -> AsyncStream:
-        """As AsrClient.stream; `source` may be an async iterable, too."""
+        """Open live audio; `source` may be an async iterable, too."""
         from asrloop_client.live import AsyncStream
 
         return AsyncStream(self._submit, self._servers, source, **options)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """As AsrClient.wait_until_ready."""
         await asyncio.wrap_future(self._submit(lambda: wait_until_ready(self._servers, timeout)))
 
     async def health(self, deep: Audio | None = None) -> list[ServerState]:
-        """As AsrClient.health."""
         return await asyncio.wrap_future(self._submit(lambda: health(self._servers, deep)))
 
     async def close(self) -> None:
-        """As AsrClient.close."""
-        await asyncio.to_thread(self._finalizer)
+        await asyncio.to_thread(self._loop.close)
 
     async def __aenter__(self) -> Self:
         if self.prewarm:
@@ -213,31 +173,3 @@ class AsyncAsrClient(_Client):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _refuse_after_fork() -> None:
-    """Raise ClientForked in a child of a process that had a client open: its thread is not there, and gRPC would crash."""
-    for client in _CLIENTS:
-        if client._pid != os.getpid() and not client._servers.closed:
-            raise ClientForked(
-                f"a client of process {client._pid} was open when it forked process {os.getpid()}, in which no client works. "
-                "Start workers with the `spawn` method, or make the first client after the fork."
-            )
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    loop.run_forever()
-    loop.close()
-
-
-def _shut_down(servers: Servers, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    if not thread.is_alive():  # in a forked child, where the sockets are the parent's
-        return
-    closing = asyncio.run_coroutine_threadsafe(servers.close(), loop)
-    closing.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
-    # The last reference may go in the loop's own thread, which cannot wait for itself.
-    if threading.current_thread() is not thread:
-        with contextlib.suppress(concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
-            closing.result(_CLOSE_SECONDS)
-        thread.join(_CLOSE_SECONDS)

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
-from asrloop_client.channel import Connection, Dialer
+from asrloop_client.channel import Connection, Dial
 from asrloop_client.control.watching import WatchedServer
 from asrloop_client.errors import AsrError, PoolExhausted, ServerGone
 from asrloop_client.pool import Member
@@ -21,8 +21,8 @@ _GROWTH = 1 / 16
 class Endpoint(WatchedServer):
     """One server, `host:port`, which is in or out. Lives in one asyncio loop."""
 
-    def __init__(self, address: str, dialer: Dialer, settings: Settings, on_news: Callable[[], None]) -> None:
-        super().__init__(address, dialer, settings, on_news)
+    def __init__(self, address: str, dial: Dial, settings: Settings, on_news: Callable[[], None]) -> None:
+        super().__init__(address, dial, settings, on_news)
         self.calls = self.in_flight = self.streams = 0
         """Calls so far, calls now, live streams now."""
         self.limit = math.inf
@@ -39,7 +39,7 @@ class Endpoint(WatchedServer):
             return self.last_failure or f"{self.address}: it does not answer."
         if self.loaded.get(model) is False:
             return f"{self.address}: model {model!r} is not loaded. Wait, or look at the server's log."
-        return self.last_failure or f"{self.address}: it has as much to do as it takes."
+        return self.last_failure or f"{self.address}: it takes no further calls now."
 
     async def acquire(self, fail_fast: bool) -> Member[Connection]:
         """Return a channel for one call. Raises PoolExhausted with `fail_fast`."""

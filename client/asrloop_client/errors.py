@@ -17,8 +17,6 @@ class AsrError(Exception):
 
     retryable: ClassVar[bool] = False
     """True when another attempt of the same call may succeed."""
-    fix: ClassVar[str] = "Look at the server's log."
-    """Advice at the end of the message when the error comes from a server."""
     code: str | None = None
     """The server's code, such as `overloaded`, when its message began with one."""
     detail: str = ""
@@ -30,9 +28,7 @@ class InvalidConfig(AsrError, ValueError):
 
 
 class InvalidAudio(AsrError, ValueError):
-    """The audio was refused; the same call will be refused again."""
-
-    fix = "Fix the audio or the parameters; a retry cannot help."
+    """The audio or the request was refused; the same call will be refused again."""
 
 
 class UnreadableFile(InvalidAudio, OSError):
@@ -42,33 +38,25 @@ class UnreadableFile(InvalidAudio, OSError):
 class InvalidOption(AsrError, ValueError):
     """A request parameter is unknown, or the served model cannot honour its value."""
 
-    fix = "Fix the parameter; a retry cannot help."
-
 
 class Overloaded(AsrError):
     """The server, or a proxy before it, has too much to do."""
 
     retryable = True
-    fix = "Send fewer requests at once, or add a server."
 
 
 class ServerGone(AsrError, ConnectionError):
     """The connection failed or broke, or the server is closing or no longer answers."""
 
     retryable = True
-    fix = "Check the address, `tls`, and that the server runs; the client reconnects by itself."
 
 
 class ModelNotReady(AsrError):
     """The server answers but does not have the model."""
 
-    fix = "Check `model` and what the server has loaded (`asr-client health`)."
-
 
 class DeadlineExceeded(AsrError, TimeoutError):
     """The call's deadline passed before the reply came."""
-
-    fix = "Raise `timeout`, send shorter audio, or look at the server's load."
 
 
 class PoolExhausted(AsrError, TimeoutError):
@@ -78,13 +66,9 @@ class PoolExhausted(AsrError, TimeoutError):
 class AccessDenied(AsrError, PermissionError):
     """The server wants a token header that was not sent or did not match."""
 
-    fix = "Give the token the server was started with (`token` or `headers`)."
-
 
 class Cancelled(AsrError):
     """The call was cancelled, here or by the server."""
-
-    fix = "The call was cancelled before its reply."
 
 
 class ServerFailure(AsrError):
@@ -120,6 +104,17 @@ _BY_STATUS: dict[grpc.StatusCode, type[AsrError]] = {
     grpc.StatusCode.UNAVAILABLE: ServerGone,
     grpc.StatusCode.NOT_FOUND: ModelNotReady,
 }
+_FIXES: dict[type[AsrError], str] = {
+    InvalidAudio: "Fix the audio or the parameters; a retry cannot help.",
+    InvalidOption: "Fix the parameter; a retry cannot help.",
+    Overloaded: "Send fewer requests at once, or add a server.",
+    DeadlineExceeded: "Raise `timeout`, send shorter audio, or look at the server's load.",
+    Cancelled: "The call was cancelled before its reply.",
+    AccessDenied: "Give the token the server was started with (`token` or `headers`).",
+    ServerGone: "Check the address, `tls`, and that the server runs; the client reconnects by itself.",
+    ModelNotReady: "Check `model` and what the server has loaded (`asr-client health`).",
+    ServerFailure: "Look at the server's log.",
+}
 # Triton puts the ensemble that a message comes from in front of it.
 _CODE = re.compile(r"(?:in ensemble '[^']*', )*\[([a-z_]+)\]")
 # Triton answers UNAVAILABLE where a token is missing, too, and names the header that it wants, a fixed name of its protocol.
@@ -133,7 +128,7 @@ def from_status(status: grpc.StatusCode, details: str, address: str) -> AsrError
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailure)
     if code is None and status is grpc.StatusCode.UNAVAILABLE and _TOKEN_HEADER in details:
         kind = AccessDenied
-    fix = "The server is closing or restarts; the client goes on by itself." if code == "closing" else kind.fix
+    fix = "The server is closing or restarting; the client reconnects by itself." if code == "closing" else _FIXES[kind]
     status_name = f" ({status.name})" if kind is ServerFailure else ""
     error = kind(f"{address}: {(details or 'no details').rstrip('.')}{status_name}. {fix}")
     error.code, error.detail = code, details[found.end() :].strip() if found else ""

@@ -25,7 +25,7 @@ class Member(Generic[ConnectionT]):
     in_flight: int = 0
     served: int = 0
     retired: bool = False
-    """Takes no further call, and is closed when its last one ends."""
+    """True when it gets no further call, and is closed when its last one ends."""
 
 
 class Pool(Generic[ConnectionT]):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from asrloop_client.channel import Dialer
+from asrloop_client.channel import dialer
 from asrloop_client.control.watching import backoff
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, ClientClosed, ModelNotReady, Overloaded, ServerGone
@@ -15,10 +15,8 @@ from asrloop_client.settings import Settings
 
 T = TypeVar("T")
 
-_PAUSES = (0.05, 5.0)
-"""Seconds before a call tries the same servers again, doubled up to the second."""
-_ASK_PAUSES = (0.05, 1.0)
-"""Seconds before a waiting call asks again whether a model is loaded, doubled up to the second."""
+_PAUSES, _ASK_PAUSES = (0.05, 5.0), (0.05, 1.0)
+"""Seconds before a call tries the same servers again, or asks again for a model, doubled up to the second number."""
 
 
 @dataclass(kw_only=True)
@@ -41,8 +39,8 @@ class Servers:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.closed = False
-        dialer = Dialer(settings.tls)
-        self.endpoints = [Endpoint(each, dialer, settings, self._tell) for each in settings.addresses]
+        dial = dialer(settings.tls)
+        self.endpoints = [Endpoint(each, dial, settings, self._tell) for each in settings.addresses]
         self._turn = 0
         self._news = asyncio.Event()
         self._watching = False
@@ -108,10 +106,9 @@ class Servers:
 
     def none_serves(self, model: str) -> AsrError:
         """Return the error that says why no server takes a call for `model` now."""
+        kind: type[AsrError] = ModelNotReady if any(each.is_in for each in self.endpoints) else ServerGone
         if any(each.serves(model) for each in self.endpoints):
-            kind: type[AsrError] = Overloaded
-        else:
-            kind = ModelNotReady if any(each.is_in for each in self.endpoints) else ServerGone
+            kind = Overloaded
         return kind("; ".join(each.why_not(model) for each in self.endpoints))
 
     async def close(self) -> None:
@@ -126,12 +123,9 @@ class Servers:
     def _choose(self, search: Search) -> Endpoint | None:
         """Return the least busy of the servers that have the model and that this call has not just tried; ties go round."""
         self._turn = (self._turn + 1) % len(self.endpoints)
-        usable = [
-            each
-            for each in self.endpoints[self._turn :] + self.endpoints[: self._turn]
-            if each.serves(search.model) and each.address not in search.tried
-            and (each.has_room or search.fail_fast)
-        ]  # fmt: skip
+        in_turn = self.endpoints[self._turn :] + self.endpoints[: self._turn]
+        open_to_us = (each for each in in_turn if each.serves(search.model) and each.address not in search.tried)
+        usable = (each for each in open_to_us if each.has_room or search.fail_fast)
         return min(usable, key=lambda each: each.in_flight + each.streams, default=None)
 
     def _tell(self) -> None:

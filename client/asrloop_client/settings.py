@@ -62,11 +62,8 @@ class PoolConfig:
     """Close channels idle for so long, and replace them up to min_channels: routers forget idle connections."""
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.min_channels <= self.max_channels,
-            f"min_channels is {self.min_channels} and max_channels {self.max_channels}: "
-            "give 0 <= min_channels <= max_channels",
-        )
+        given = f"min_channels is {self.min_channels} and max_channels {self.max_channels}"
+        require(0 <= self.min_channels <= self.max_channels, f"{given}: give 0 <= min_channels <= max_channels")
         least = {"max_channels": 1, "calls_per_channel": 1, "acquire_timeout": 0, "idle_timeout": 0.001}
         for name, limit in least.items():
             value = getattr(self, name)
@@ -89,7 +86,7 @@ class Settings:
     loop_model: str = "decoder_loop"
     """Cancels by key."""
     timeout: float = 60.0
-    """For one transcription, everything included."""
+    """Time limit of one transcription, everything included."""
     fail_fast: bool = False
     """Raise a failure at once when no other server can take the call, instead of waiting until the deadline."""
     prewarm: bool = True
@@ -99,9 +96,9 @@ class Settings:
     """False opens a channel per request and closes it after."""
     pool: PoolConfig | None = None
     probe_interval: float = 60.0
-    """Between probes of a server while all is well."""
+    """Between probes of a server that is in."""
     probe_timeout: float = 2.0
-    """For a probe's answer."""
+    """Time limit of a probe."""
     headers: Headers | None = None
     token: str | None = None
     """Default: the variable ASR_CLIENT_TOKEN."""
@@ -123,16 +120,6 @@ class Settings:
     def addresses(self) -> list[str]:
         return self.servers.split() if isinstance(self.servers, str) else list(self.servers or ())
 
-    @property
-    def models(self) -> list[str]:
-        """The models that transcribe."""
-        return list(dict.fromkeys((self.model, self.file_model)))
-
-    @property
-    def channels(self) -> PoolConfig:
-        """The bounds of each server's pool, without limits when there is no pooling."""
-        return self.pool or PoolConfig() if self.pooling else PoolConfig(min_channels=0, max_channels=2**31)
-
     def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the headers of a call, the token among them. Raises InvalidConfig."""
         token = {} if self.token is None else {self.token_header: self.token}
@@ -140,9 +127,7 @@ class Settings:
             own = self.headers() if callable(self.headers) else self.headers
             return {**(own or {}), **token, **(more or {})}
         except Exception as error:  # the caller's own function
-            raise InvalidConfig(
-                f"headers could not be made: {error!r}; give a mapping, or a function that returns one"
-            ) from error
+            raise InvalidConfig(f"headers could not be made: {error!r}; give a mapping or a function") from error
 
     def seconds(self, timeout: float | None) -> float:
         """Return the time limit of a call that asks for `timeout`. Raises InvalidConfig."""

@@ -43,13 +43,13 @@ class Transcript:
 
     text: str
     segments: tuple[Segment, ...]
-    """In order. A single one with all the text when the server sends none; empty when there is no text."""
+    """Segments in order; a single one with all the text when the server sends none, empty when there is no text."""
     words: tuple[Word, ...]
     """Empty when the server sends no times of words."""
     duration: float | None
     """Seconds of audio; None for a file whose header the client cannot read (it can with soundfile installed)."""
     confidence: float | None
-    """How far to trust the text, 0..1; None when the server does not say."""
+    """Confidence in the text, 0..1; None when the server sends none."""
     complete: bool
     """False when the server stopped at a limit, so that words may be missing."""
     tokens: tuple[int, ...]

@@ -9,35 +9,21 @@ from __future__ import annotations
 import struct
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from tritonclient.grpc import service_pb2
+from tritonclient.utils import deserialize_bytes_tensor
 
 from asrloop_client.audio import EncodedFile, Pcm
 from asrloop_client.errors import InvalidAudio, ServerFailure
 from asrloop_client.settings import Parameter
 from asrloop_client.transcript import Segment, Transcript, Word
 
-T = TypeVar("T")
-
 _KINDS = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 """Fields of a request parameter. bool before int: a bool is an int in Python."""
-_PADDING = -1
-"""Of tokens; strings are padded with ""."""
-_LARGE_BLOCK_BYTES = 16 << 20
+_PADDING = -1  # of tokens; strings are padded with ""
 _LENGTH_DELIMITED = 2
 _RAW_INPUT_TAG = bytes([service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
-
-
-def keep_large_blocks() -> None:
-    """Let freed memory of up to 32 MiB be reused, as glibc does by itself once the program has freed a block of 16 MiB.
-
-    glibc keeps no more free memory than twice the largest block it has seen freed, and a call holds several copies of its
-    message at once: without this the kernel takes them all back and the next call faults their pages in again, which
-    costs more than all else the client does. The block is never touched and takes no memory; other allocators do not
-    notice. See "dynamic mmap threshold" in mallopt(3).
-    """
-    bytes(_LARGE_BLOCK_BYTES)
 
 
 class Request:
@@ -47,7 +33,7 @@ class Request:
         self, audio: Pcm | EncodedFile, model: str, parameters: Mapping[str, Parameter], request_id: str
     ) -> None:
         """Take WAV FP32 [1, N] from samples, which are contiguous, or AUDIO STRING [1, 1] from a file. Raises InvalidAudio."""
-        self.model, self.request_id, self.duration = model, request_id, audio.duration
+        self.request_id, self.duration = request_id, audio.duration
         self.cancel_key = uuid.uuid4().hex
         """Known to the server only: anybody with this key can end the request."""
         rate = {"sample_rate": audio.sample_rate} if isinstance(audio, Pcm) else {}
@@ -134,18 +120,11 @@ def numbers(kind: str, raw: bytes) -> tuple[Any, ...]:
 
 
 def strings(raw: bytes) -> tuple[str, ...]:
-    """Return the elements of a string tensor: each is its length and its bytes."""
-    found, position = [], 0
-    while position < len(raw):
-        (length,) = struct.unpack_from("<I", raw, position)
-        found.append(raw[position + 4 : position + 4 + length].decode("utf-8"))
-        position += 4 + length
-    return tuple(found)
+    """Return the elements of a string tensor."""
+    return tuple(each.decode("utf-8") for each in deserialize_bytes_tensor(raw))
 
 
-def _timed(
-    kind: Callable[[str, float, float], T], outputs: Mapping[str, bytes], names: str, times: str
-) -> tuple[T, ...]:
+def _timed(kind: Callable[..., Any], outputs: Mapping[str, bytes], names: str, times: str) -> tuple[Any, ...]:
     """Return words or segments from STRING [N] and FP32 [N, 2], start and end in seconds; none when one is absent or empty."""
     texts, bounds = strings(outputs.get(names, b"")), numbers("f", outputs.get(times, b""))
     texts = texts[: texts.index("")] if "" in texts else texts

@@ -1,4 +1,4 @@
-"""A program that only transcribes does not load live audio, the command and the work on many files."""
+"""A program that only transcribes does not load live audio, the command, bulk work, TLS and subtitles."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import typing
 import asrloop_client
 import pytest
 
-ROOMS = {"cli", "live", "many"}
+ROOMS = {"cli", "duration", "live", "many", "subtitles", "tls"}
 SAY = "import sys; print(*sorted(name.split('.')[1] for name in sys.modules if name.startswith('asrloop_client.')))"
 
 
@@ -31,6 +31,7 @@ def test_the_import_loads_no_room() -> None:
         ("import asrloop_client; asrloop_client.StreamEvent", "live"),
         ("import asrloop_client; asrloop_client.AsrClient('127.0.0.1:1', prewarm=False).stream()", "live"),
         ("from asrloop_client import Outcome", "many"),
+        ("from asrloop_client import TlsConfig", "tls"),
         (
             "import asrloop_client; list(asrloop_client.AsrClient('127.0.0.1:1', prewarm=False).as_completed([]))",
             "many",

@@ -108,7 +108,7 @@ def test_by_hand(client: AsrClient) -> None:
         stream.finish()
         stream.finish()
         assert finals(list(stream)) == [said(range(3))]
-        with pytest.raises(InvalidConfig, match="has its end"):
+        with pytest.raises(InvalidConfig, match="has ended"):
             stream.send(audio(1))
 
 

@@ -137,7 +137,7 @@ def test_a_reply_of_another_model_is_a_clear_error() -> None:
 
 FAULTS = '''
 import resource
-from asrloop_client.wire import keep_large_blocks
+from asrloop_client.background import keep_large_blocks
 def faults():
     """Of 50 calls on ten seconds of audio, each of which holds four copies of its message."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

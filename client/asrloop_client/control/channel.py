@@ -7,7 +7,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2
 
-from asrloop_client.channel import Connection, Dialer
+from asrloop_client.channel import Connection, Dial
 from asrloop_client.control.cancel import CANCEL_TIMEOUT, control_request
 from asrloop_client.errors import AsrError, Cancelled, DeadlineExceeded, ServerGone
 from asrloop_client.settings import Settings
@@ -20,14 +20,14 @@ NO_ANSWER = (ServerGone, DeadlineExceeded, Cancelled)
 class ControlChannel:
     """Short calls beside the pool. Opened by its first call."""
 
-    def __init__(self, address: str, dialer: Dialer, settings: Settings) -> None:
+    def __init__(self, address: str, dial: Dial, settings: Settings) -> None:
         self.address = address
-        self._dialer, self._settings = dialer, settings
+        self._dial, self._settings = dial, settings
         self._connection: Connection | None = None
 
     async def ask(self, method: str, request: Any, timeout: float | None = None) -> Any:
         """Call `method`, by default with the probe's time limit in seconds. Raises AsrError."""
-        self._connection = self._connection or self._dialer.connection(self.address)
+        self._connection = self._connection or self._dial(self.address)
         seconds = timeout or self._settings.probe_timeout
         return await self._connection.call(method, request, seconds, self._settings.all_headers())
 

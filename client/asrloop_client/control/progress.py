@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ _SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the server is with a transcription."""
+    """Progress of one transcription at the server."""
 
     request_id: str
     done: float
@@ -29,8 +30,18 @@ class Progress:
     """The part of the transcript that is certain: it only grows, unless another server takes over."""
 
 
-async def report(endpoint: Endpoint, request: Request, tell: Callable[[Progress], object]) -> None:
-    """Ask how far `request` is and tell the caller, until the task is cancelled."""
+@contextlib.contextmanager
+def reporting(endpoint: Endpoint, request: Request, tell: Callable[[Progress], object] | None) -> Iterator[None]:
+    """Tell the caller how far `request` is while the block runs."""
+    reports = None if tell is None else asyncio.ensure_future(_report(endpoint, request, tell))
+    try:
+        yield
+    finally:
+        if reports is not None:
+            reports.cancel()
+
+
+async def _report(endpoint: Endpoint, request: Request, tell: Callable[[Progress], object]) -> None:
     while True:
         await asyncio.sleep(_SECONDS)
         try:
@@ -38,7 +49,7 @@ async def report(endpoint: Endpoint, request: Request, tell: Callable[[Progress]
             if progress.known:
                 tell(progress)
         except AsrError as error:
-            LOG.debug("%s: no progress to be had: %s", endpoint.address, error)
+            LOG.debug("%s: progress is not available: %s", endpoint.address, error)
         except Exception:  # the caller's own function
             LOG.exception("on_progress failed, and is not called again")
             return

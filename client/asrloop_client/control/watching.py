@@ -1,4 +1,4 @@
-"""Whether a server is in or out: out when it gives no answer, in again when its probe answers.
+"""A server's state, in or out: out when it does not answer, in again when it answers its probe.
 
 The probe asks whether the models are loaded: rarely while all is well, with growing, jittered pauses while the server is out,
 and at once when a call has doubts.
@@ -16,11 +16,11 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2
 
-from asrloop_client.channel import Connection, Dialer
+from asrloop_client.channel import Connection, Dial
 from asrloop_client.control.channel import LOG, NO_ANSWER, ControlChannel
 from asrloop_client.errors import AsrError, ClientClosed, ServerGone
 from asrloop_client.pool import Pool
-from asrloop_client.settings import Settings
+from asrloop_client.settings import PoolConfig, Settings
 
 _RANDOM = random.Random()  # noqa: S311 - it spreads pauses, it keeps no secret
 _OUT_PAUSES = (0.05, 1.0)
@@ -36,17 +36,18 @@ def backoff(attempt: int, first: float, most: float) -> float:
 class WatchedServer:
     """A server's channels, and what its probe says about it. Lives in one asyncio loop."""
 
-    def __init__(self, address: str, dialer: Dialer, settings: Settings, on_news: Callable[[], None]) -> None:
+    def __init__(self, address: str, dial: Dial, settings: Settings, on_news: Callable[[], None]) -> None:
         self.address = address
+        unbounded = PoolConfig(min_channels=0, max_channels=2**31)
         self.pool: Pool[Connection] = Pool(
-            settings.channels,
-            lambda: dialer.connection(address),
+            (settings.pool or PoolConfig()) if settings.pooling else unbounded,
+            lambda: dial(address),
             lambda connection: self._spawn(connection.close(), name="close"),
         )
-        self.control = ControlChannel(address, dialer, settings)
+        self.control = ControlChannel(address, dial, settings)
         self.is_in = True
-        self.loaded: dict[str, bool | None] = dict.fromkeys(settings.models)
-        """By model, at the last probe; None when the server does not know the model or does not say."""
+        self.loaded: dict[str, bool | None] = dict.fromkeys((settings.model, settings.file_model))
+        """Models at the last probe; None when the server does not know the model or does not say."""
         self.last_failure: str | None = None
         """The message only: an exception would keep its traceback alive, and with it the failed call and its socket."""
         self._settings, self._on_news = settings, on_news
@@ -57,7 +58,7 @@ class WatchedServer:
         self._closed = False
 
     def serves(self, model: str) -> bool:
-        """True when calls for `model` may be sent: a model the server does not know is an error at once, others wait."""
+        """True when calls for `model` may be sent, also for a model that the server does not know: they fail at once."""
         return self.is_in and self.loaded.get(model) is not False
 
     @property
@@ -142,7 +143,7 @@ class WatchedServer:
     async def _probe(self) -> None:
         was_in = self.is_in
         if not was_in:
-            # A new channel connects at once; the old one would wait as long as gRPC thinks fit. Others may be asking on it.
+            # A new channel connects at once; the old one would wait as long as gRPC decides. It may still have calls.
             self._drop_control(self._settings.probe_timeout)
         try:
             loaded = {model: await self.is_loaded(model) for model in self.loaded}
@@ -166,7 +167,7 @@ class WatchedServer:
         self._on_news()
 
     async def is_loaded(self, model: str) -> bool | None:
-        """See `loaded`. Raises AsrError when there is no answer; a refusal is one, and calls get it too."""
+        """Return the value for `loaded`. Raises AsrError when there is no answer; a refusal is an answer, and calls get it too."""
         try:
             return await self.control.is_loaded(model)
         except NO_ANSWER:

@@ -115,7 +115,7 @@ class Session:
                 f"{_MOST_WAITING} chunks wait to be sent, and none was in {self._timeout:.3g} s. Look at the server's load."
             ) from None
         if self._over or self._finished:
-            raise self._error or InvalidConfig("the stream has its end already: open a new one for more audio")
+            raise self._error or InvalidConfig("the stream has ended: open a new one for more audio")
         self._waiting.append(chunk)
         self._tell()
 
@@ -179,7 +179,7 @@ class Session:
                 if self._answered:
                     by, self._search.pauses = time.monotonic() + self._timeout, 0
                 self._search.last = str(error)
-                LOG.info("a live stream begins anew: %s", error)
+                LOG.info("a live stream is opened again: %s", error)
 
     async def _attempt(self, endpoint: Endpoint) -> None:
         began, broken = time.monotonic(), False
@@ -250,7 +250,7 @@ class Session:
             if reading in done:
                 response = reading.result()
                 if response is None:
-                    raise ServerGone(f"{endpoint.address}: it ended the stream before the audio's end.")
+                    raise ServerGone(f"{endpoint.address}: it ended the stream before the end of the audio.")
                 self._answered, self._owed_since = True, time.monotonic() if self._all_sent else math.inf
                 if response.id == sequence and self._take(*read_event(response, endpoint.address)):
                     return

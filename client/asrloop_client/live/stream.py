@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine
 from functools import partial
 from typing import Any, Self, Unpack
 
-from asrloop_client.client import result_of
+from asrloop_client.background import result_of
 from asrloop_client.errors import AsrError, ClientClosed
 from asrloop_client.live.chunks import AnySource, Chunk, Source
 from asrloop_client.live.events import StreamEvent
@@ -88,15 +88,12 @@ class AsyncStream(_Face):
     _asked: concurrent.futures.Future[StreamEvent | None] | None = None
 
     async def send(self, chunk: Chunk) -> None:
-        """As Stream.send."""
         await asyncio.wrap_future(self._submit(partial(self._session.send, chunk)))
 
     async def finish(self) -> None:
-        """As Stream.finish."""
         await asyncio.wrap_future(self._submit(self._session.finish))
 
     async def close(self) -> None:
-        """As Stream.close."""
         if self._feeding is not None and self._feeding is not asyncio.current_task():
             self._feeding.cancel()
         with contextlib.suppress(ClientClosed):

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Unpack
 
 from asrloop_client.audio import Audio
+from asrloop_client.background import result_of
 from asrloop_client.call import transcribe
-from asrloop_client.client import result_of
 from asrloop_client.control.cancel import CancelToken
 from asrloop_client.errors import AsrError, Cancelled, require
 from asrloop_client.servers import Servers
@@ -74,7 +74,7 @@ class Bulk:
     ) -> None:
         whole = isinstance(concurrency, int) and concurrency >= 1
         require(whole, f"concurrency is {concurrency}: give a whole number of 1 or more")
-        require(not isinstance(audios, str | bytes), "audios is a single one: give a list, or use transcribe")
+        require(not isinstance(audios, str | bytes), "audios is a single audio: give a list, or use transcribe")
         self._submit, self._servers, self._cancel, self._options = submit, servers, cancel, options
         self._gate, self._most = asyncio.Semaphore(concurrency), _LOOKAHEAD * concurrency
         self._return_errors, self._ordered, self._progress = return_errors, return_errors is not None, progress

@@ -38,3 +38,7 @@ class TlsConfig:
             except OSError as error:
                 raise InvalidConfig(f"tls.{name} {path} cannot be read: {error.strerror}. Give a PEM file.") from error
         return grpc.ssl_channel_credentials(**files)
+
+    def options(self) -> list[tuple[str, Any]]:
+        """Return the channel options of gRPC."""
+        return [] if self.server_name is None else [("grpc.ssl_target_name_override", self.server_name)]
