@@ -27,11 +27,6 @@ from asrloop_client.errors import (
 from asrloop_client.settings import PoolConfig
 from asrloop_client.transcript import Segment, Timings, Transcript, Word
 
-if TYPE_CHECKING:
-    from asrloop_client.live import AsyncStream, Stream, StreamEvent
-    from asrloop_client.many import Outcome
-    from asrloop_client.tls import TlsConfig
-
 logging.getLogger("asrloop_client").addHandler(logging.NullHandler())
 
 __all__ = [
@@ -65,17 +60,17 @@ __all__ = [
     "UnreadableFile",
     "Word",
 ]
-_LAZY = {
-    "AsyncStream": "live",
-    "Outcome": "many",
-    "Stream": "live",
-    "StreamEvent": "live",
-    "TlsConfig": "tls",
-}
+_LAZY = {"AsyncStream": "live", "Outcome": "many", "Stream": "live", "StreamEvent": "live", "TlsConfig": "tls"}
 """Names whose room is imported when they are first used."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+if TYPE_CHECKING:
+    from asrloop_client.live import AsyncStream, Stream, StreamEvent
+    from asrloop_client.many import Outcome
+    from asrloop_client.tls import TlsConfig
+else:  # out of sight of type checkers, which would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,1 +1,1 @@
-"""Beside a call: to cancel it, to ask how far it is, and what is known about the servers."""
+"""Everything beside a call: watching whether a server answers, readiness, health, progress, cancelling."""

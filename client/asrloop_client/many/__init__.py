@@ -94,7 +94,7 @@ class Bulk:
                 yield self._counted(await asyncio.wrap_future(future))
 
     def _futures(self) -> Generator[Future[Outcome], None, None]:
-        """Each gets the outcome of its own audio if `ordered`, else the next one that is done."""
+        """Yield a future for each audio, which gets its outcome if ordered, else the next outcome that is there."""
         ahead: deque[Future[Outcome]] = deque()
         try:
             while True:
