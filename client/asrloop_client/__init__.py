@@ -1,8 +1,12 @@
 """Client of asrloop: speech recognition on Triton through pooled gRPC channels, with typed errors."""
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
-from asrloop_client.client import AsrClient, AsyncAsrClient, CancelToken, Outcome
+from asrloop_client.client import AsrClient, AsyncAsrClient
+from asrloop_client.control.cancel import CancelToken
+from asrloop_client.control.progress import Progress
 from asrloop_client.errors import (
     AccessDenied,
     AsrError,
@@ -12,6 +16,7 @@ from asrloop_client.errors import (
     DeadlineExceeded,
     InvalidAudio,
     InvalidConfig,
+    InvalidOption,
     ModelNotReady,
     Overloaded,
     PoolExhausted,
@@ -19,9 +24,8 @@ from asrloop_client.errors import (
     ServerGone,
     UnreadableFile,
 )
-from asrloop_client.settings import PoolConfig, TlsConfig
-from asrloop_client.stream import AsyncStream, Stream
-from asrloop_client.transcript import Progress, Segment, StreamEvent, Timings, Transcript, Word
+from asrloop_client.settings import PoolConfig
+from asrloop_client.transcript import Segment, Timings, Transcript, Word
 
 logging.getLogger("asrloop_client").addHandler(logging.NullHandler())
 
@@ -38,6 +42,7 @@ __all__ = [
     "DeadlineExceeded",
     "InvalidAudio",
     "InvalidConfig",
+    "InvalidOption",
     "ModelNotReady",
     "Outcome",
     "Overloaded",
@@ -55,3 +60,17 @@ __all__ = [
     "UnreadableFile",
     "Word",
 ]
+_LAZY = {"AsyncStream": "live", "Outcome": "many", "Stream": "live", "StreamEvent": "live", "TlsConfig": "tls"}
+"""Names whose room is imported when they are first used."""
+
+
+if TYPE_CHECKING:
+    from asrloop_client.live import AsyncStream, Stream, StreamEvent
+    from asrloop_client.many import Outcome
+    from asrloop_client.tls import TlsConfig
+else:  # out of sight of type checkers, which would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,32 +1,26 @@
-"""Everything a call can fail with, and the one place where gRPC's statuses become AsrErrors.
+"""The errors of a call, and how gRPC statuses become them.
 
-An error's type follows from the code in brackets that asrloop's servers begin their messages with, and else from the gRPC
-status; never from the words. Where there is a builtin that a caller would expect (ValueError, TimeoutError, ...), the class
-subclasses it too.
+The type follows from the code in brackets that starts the messages of asrloop's servers, or else from the gRPC status; never
+from the words. Many also subclass the builtin that a caller would expect (ValueError, TimeoutError, ...).
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import re
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import grpc
-
-T = TypeVar("T")
 
 
 class AsrError(Exception):
     """Base of all errors of this package."""
 
     retryable: ClassVar[bool] = False
-    """Whether another attempt of the same call may succeed without the caller changing anything."""
-
+    """True when another attempt of the same call may succeed."""
     code: str | None = None
     """The server's code, such as `overloaded`, when its message began with one."""
-
     detail: str = ""
-    """What the server said after the code."""
+    """The server's text after the code."""
 
 
 class InvalidConfig(AsrError, ValueError):
@@ -34,11 +28,15 @@ class InvalidConfig(AsrError, ValueError):
 
 
 class InvalidAudio(AsrError, ValueError):
-    """The audio or a request parameter was refused; the same call will be refused again."""
+    """The audio or the request was refused; the same call will be refused again."""
 
 
 class UnreadableFile(InvalidAudio, OSError):
     """A file could not be read."""
+
+
+class InvalidOption(AsrError, ValueError):
+    """A request parameter is unknown, or the served model cannot honour its value."""
 
 
 class Overloaded(AsrError):
@@ -48,7 +46,7 @@ class Overloaded(AsrError):
 
 
 class ServerGone(AsrError, ConnectionError):
-    """The connection could not be made or broke during the call, or the server is closing, or it no longer answers."""
+    """The connection failed or broke, or the server is closing or no longer answers."""
 
     retryable = True
 
@@ -62,7 +60,7 @@ class DeadlineExceeded(AsrError, TimeoutError):
 
 
 class PoolExhausted(AsrError, TimeoutError):
-    """No channel came free within the acquire timeout; only with `fail_fast`."""
+    """No channel came free within the acquire timeout; only with `fail_fast`, and for live audio."""
 
 
 class AccessDenied(AsrError, PermissionError):
@@ -85,66 +83,56 @@ class ClientForked(AsrError, RuntimeError):
     """The client was made in another process."""
 
 
-_AUDIO = (InvalidAudio, "Fix the audio or the parameters; a retry cannot help.")
-_BUSY = (Overloaded, "Send fewer requests at once, or add a server.")
-_LATE = (DeadlineExceeded, "Raise `timeout`, send shorter audio, or look at the server's load.")
-_FAILED = (ServerFailure, "Look at the server's log.")
-_CANCELLED = (Cancelled, "The call was cancelled before its reply.")
-_DENIED = (AccessDenied, "Give the token the server was started with (`token` or `headers`).")
-_GONE = (ServerGone, "Check the address, `tls`, and that the server runs; the client reconnects by itself.")
-_NO_MODEL = (ModelNotReady, "Check `model` and what the server has loaded (`asr-client health`).")
-
-_BY_CODE: dict[str, tuple[type[AsrError], str]] = {
-    "invalid_audio": _AUDIO,
-    "too_long": _AUDIO,
-    "bad_sequence": _AUDIO,
-    "overloaded": _BUSY,
-    "deadline": _LATE,
-    "cancelled": _CANCELLED,
-    "failed": _FAILED,
-    "closing": (ServerGone, "The server is closing or restarts; the client goes on by itself."),
+_BY_CODE: dict[str | None, type[AsrError]] = {
+    "invalid_audio": InvalidAudio,
+    "too_long": InvalidAudio,
+    "bad_sequence": InvalidAudio,
+    "invalid_option": InvalidOption,
+    "overloaded": Overloaded,
+    "deadline": DeadlineExceeded,
+    "cancelled": Cancelled,
+    "failed": ServerFailure,
+    "closing": ServerGone,
 }
-_BY_STATUS: dict[grpc.StatusCode, tuple[type[AsrError], str]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: _AUDIO,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: _BUSY,
-    grpc.StatusCode.DEADLINE_EXCEEDED: _LATE,
-    grpc.StatusCode.CANCELLED: _CANCELLED,
-    grpc.StatusCode.UNAUTHENTICATED: _DENIED,
-    grpc.StatusCode.PERMISSION_DENIED: _DENIED,
-    grpc.StatusCode.UNAVAILABLE: _GONE,
-    grpc.StatusCode.NOT_FOUND: _NO_MODEL,
+_BY_STATUS: dict[grpc.StatusCode, type[AsrError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidAudio,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.CANCELLED: Cancelled,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
+    grpc.StatusCode.UNAVAILABLE: ServerGone,
+    grpc.StatusCode.NOT_FOUND: ModelNotReady,
 }
-# Triton names the step of an ensemble that a message comes from in front of it.
+_FIXES: dict[type[AsrError], str] = {
+    InvalidAudio: "Fix the audio or the parameters; a retry cannot help.",
+    InvalidOption: "Fix the parameter; a retry cannot help.",
+    Overloaded: "Send fewer requests at once, or add a server.",
+    DeadlineExceeded: "Raise `timeout`, send shorter audio, or look at the server's load.",
+    Cancelled: "The call was cancelled before its reply.",
+    AccessDenied: "Give the token the server was started with (`token` or `headers`).",
+    ServerGone: "Check the address, `tls`, and that the server runs; the client reconnects by itself.",
+    ModelNotReady: "Check `model` and what the server has loaded (`asr-client health`).",
+    ServerFailure: "Look at the server's log.",
+}
+# Triton puts the ensemble that a message comes from in front of it.
 _CODE = re.compile(r"(?:in ensemble '[^']*', )*\[([a-z_]+)\]")
-# Triton answers UNAVAILABLE where a token is missing, too; what it names then is the header it wants, a fixed name of its protocol.
+# Triton answers UNAVAILABLE where a token is missing, too, and names the header that it wants, a fixed name of its protocol.
 _TOKEN_HEADER = "triton-grpc-protocol-"  # noqa: S105 - a header's name
 
 
 def from_status(status: grpc.StatusCode, details: str, address: str) -> AsrError:
-    """The error for a gRPC status: `details` is the server's or gRPC's own text, `address` the server's `host:port`."""
+    """Return the error for a gRPC status: `details` is the server's or gRPC's text, `address` the server's `host:port`."""
     found = _CODE.match(details)
     code = found[1] if found else None
-    kind, fix = _BY_CODE.get(code or "", _BY_STATUS.get(status, _FAILED))
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailure)
     if code is None and status is grpc.StatusCode.UNAVAILABLE and _TOKEN_HEADER in details:
-        kind, fix = _DENIED
+        kind = AccessDenied
+    fix = "The server is closing or restarting; the client reconnects by itself." if code == "closing" else _FIXES[kind]
     status_name = f" ({status.name})" if kind is ServerFailure else ""
     error = kind(f"{address}: {(details or 'no details').rstrip('.')}{status_name}. {fix}")
     error.code, error.detail = code, details[found.end() :].strip() if found else ""
     return error
-
-
-def result_of(future: concurrent.futures.Future[T]) -> T:
-    """Wait for it in a thread; Cancelled if it was cancelled. Whoever stops waiting cancels it."""
-    try:
-        return future.result()
-    except concurrent.futures.CancelledError:
-        raise Cancelled("the call was cancelled by the caller.") from None
-    except BaseException:
-        future.cancel()
-        raise
-    finally:
-        # An error must not keep itself alive through this frame.
-        del future
 
 
 def require(holds: bool, message: str) -> None:

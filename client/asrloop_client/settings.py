@@ -1,80 +1,50 @@
-"""What callers may set: on a client, on the pool of a server, on a single call. It is checked here, and used elsewhere."""
+"""Everything a caller may set: for a client, for the pool of a server, for one call. Checked here, used elsewhere."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from asrloop_client.errors import InvalidConfig, require
-from asrloop_client.transcript import Progress
+
+if TYPE_CHECKING:
+    from asrloop_client.control.progress import Progress
+    from asrloop_client.tls import TlsConfig
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
-"""gRPC metadata with lower-case names, or what gives it for each call (tracing)."""
+"""gRPC metadata with lower-case names, or a function that returns it for each call (tracing)."""
 
 Parameter = str | bool | int | float
 
-OnProgress = Callable[[Progress], object]
+OnProgress = Callable[["Progress"], object]
 """Called on the client's thread."""
 
 DEFAULT_SERVER = "localhost:8001"
 SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"
 TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
 LONGEST = 7 * 86400.0
-"""Most seconds that a time limit may have."""
+"""The longest time limit, in seconds."""
 
 
 class CallOptions(TypedDict, total=False):
-    """What a single call may set."""
+    """Options of a single call."""
 
     sample_rate: float
-    """Of samples, in Hz (default 16000); files say their own."""
+    """Rate of samples in Hz (default 16000); files carry their own."""
     timeout: float | None
     """Seconds for everything: loading the audio, waiting, every attempt."""
     parameters: Mapping[str, Parameter] | None
     """Request parameters for the server."""
     headers: Mapping[str, str] | None
-    """gRPC metadata of this call, besides the client's."""
+    """gRPC metadata of this call, added to the client's."""
     fail_fast: bool | None
-    """Raise the first failure that no other server can mend, instead of waiting until the deadline."""
+    """Raise a failure at once when no other server can take the call, instead of waiting until the deadline."""
     on_progress: OnProgress | None
-    """Told about once a second how far the server is, which is of use for long recordings."""
+    """Called every half second with the Progress of a long recording."""
     request_id: str | None
     """The request's name in logs, the same in all its attempts; by default a new one."""
-
-
-class StreamOptions(TypedDict, total=False):
-    """What a stream of live audio may set."""
-
-    sample_rate: float
-    """Of the chunks, in Hz (default 16000)."""
-    timeout: float | None
-    """Seconds to find a server, and to wait for its next word once all audio is sent; the stream itself may take for ever."""
-    resume: bool
-    """When the server is lost, begin a new stream with the audio of the open segment, of which at most 30 s are kept."""
-    parameters: Mapping[str, Parameter] | None
-    headers: Mapping[str, str] | None
-    fail_fast: bool | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsConfig:
-    """PEM files for TLS; with private_key and certificate_chain the client proves its identity too (mutual TLS)."""
-
-    root_certificates: Path | str | None = None
-    """Certificates trusted to sign the server's; None for the system's."""
-    private_key: Path | str | None = None
-    certificate_chain: Path | str | None = None
-    server_name: str | None = None
-    """The name to expect in the server's certificate when it differs from the address."""
-
-    def __post_init__(self) -> None:
-        require(
-            (self.private_key is None) == (self.certificate_chain is None),
-            "mutual TLS takes both private_key and certificate_chain: give both or neither",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,29 +57,22 @@ class PoolConfig:
     calls_per_channel: int = 1
     """Calls that share a channel at the same time; a further channel is opened first, up to max_channels."""
     acquire_timeout: float = 0.5
-    """How long a call with `fail_fast` waits for a channel before it raises PoolExhausted; others wait until their deadline."""
+    """A call with `fail_fast` waits so long for a channel before it raises PoolExhausted; others wait until their deadline."""
     idle_timeout: float = 300.0
-    """Channels idle for so long are closed, and replaced up to min_channels: what lies between forgets idle connections."""
+    """Close channels idle for so long, and replace them up to min_channels: routers forget idle connections."""
 
     def __post_init__(self) -> None:
-        require(
-            0 <= self.min_channels <= self.max_channels,
-            f"min_channels is {self.min_channels} and max_channels {self.max_channels}: "
-            "give 0 <= min_channels <= max_channels",
-        )
-        for name, least in {
-            "max_channels": 1,
-            "calls_per_channel": 1,
-            "acquire_timeout": 0,
-            "idle_timeout": 0.001,
-        }.items():
+        given = f"min_channels is {self.min_channels} and max_channels {self.max_channels}"
+        require(0 <= self.min_channels <= self.max_channels, f"{given}: give 0 <= min_channels <= max_channels")
+        least = {"max_channels": 1, "calls_per_channel": 1, "acquire_timeout": 0, "idle_timeout": 0.001}
+        for name, limit in least.items():
             value = getattr(self, name)
-            require(value >= least, f"{name} is {value}: give {least} or more")
+            require(value >= limit, f"{name} is {value}: give {limit} or more")
 
 
 @dataclass(eq=False, repr=False)
 class Settings:
-    """What a client is made with. Times are seconds."""
+    """Settings of a client. Times are seconds."""
 
     servers: str | Sequence[str] | None = None
     """One gRPC address `host:port` or several; default: the variable ASR_CLIENT_SERVERS, else localhost:8001."""
@@ -123,9 +86,9 @@ class Settings:
     loop_model: str = "decoder_loop"
     """Cancels by key."""
     timeout: float = 60.0
-    """For one transcription, everything included."""
+    """Time limit of one transcription, everything included."""
     fail_fast: bool = False
-    """Raise the first failure that no other server can mend, instead of waiting until the deadline."""
+    """Raise a failure at once when no other server can take the call, instead of waiting until the deadline."""
     prewarm: bool = True
     """Connect at the start: ServerGone if no server answers, ModelNotReady if none has loaded a model within `timeout`.
     False: the first call connects, and waits."""
@@ -133,9 +96,9 @@ class Settings:
     """False opens a channel per request and closes it after."""
     pool: PoolConfig | None = None
     probe_interval: float = 60.0
-    """Between probes of a server while all is well."""
+    """Between probes of a server that is in."""
     probe_timeout: float = 2.0
-    """For a probe's answer."""
+    """Time limit of a probe."""
     headers: Headers | None = None
     token: str | None = None
     """Default: the variable ASR_CLIENT_TOKEN."""
@@ -155,32 +118,19 @@ class Settings:
 
     @property
     def addresses(self) -> list[str]:
-        """The servers one by one."""
         return self.servers.split() if isinstance(self.servers, str) else list(self.servers or ())
 
-    @property
-    def models(self) -> list[str]:
-        """Those that transcribe."""
-        return list(dict.fromkeys((self.model, self.file_model)))
-
-    @property
-    def channels(self) -> PoolConfig:
-        """The bounds of each server's pool, `pooling` considered."""
-        return self.pool or PoolConfig() if self.pooling else PoolConfig(min_channels=0, max_channels=2**31)
-
     def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The headers of a call, the token among them."""
+        """Return the headers of a call, the token among them. Raises InvalidConfig."""
         token = {} if self.token is None else {self.token_header: self.token}
         try:
             own = self.headers() if callable(self.headers) else self.headers
             return {**(own or {}), **token, **(more or {})}
         except Exception as error:  # the caller's own function
-            raise InvalidConfig(
-                f"headers could not be made: {error!r}; give a mapping, or a function for one"
-            ) from error
+            raise InvalidConfig(f"headers could not be made: {error!r}; give a mapping or a function") from error
 
     def seconds(self, timeout: float | None) -> float:
-        """A call's time limit, which may be its own. Raises InvalidConfig."""
+        """Return the time limit of a call that asks for `timeout`. Raises InvalidConfig."""
         seconds = self.timeout if timeout is None else timeout
         if not isinstance(seconds, int | float) or not seconds <= LONGEST:
             raise InvalidConfig(f"timeout is {seconds!r}: give seconds, at most {LONGEST:.0f}")

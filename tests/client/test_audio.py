@@ -97,6 +97,10 @@ def test_lists_and_whole_float_rates_work() -> None:
         (TONE, "16000", "sample_rate is '16000'"),
         (TONE, float("nan"), "sample_rate is nan"),
         (TONE, 2**70, "whole number"),
+        (TONE, None, "sample_rate is None"),
+        (TONE, True, "sample_rate is True"),
+        (TONE, 7_999, "sample_rate is 7999: give a whole number in 8000..48000 Hz"),
+        (TONE, 48_001, "in 8000..48000 Hz"),
     ],
 )
 def test_what_does_not_work_is_an_asr_error_that_says_what_does(given: Any, rate: Any, message: str) -> None:

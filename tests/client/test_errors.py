@@ -12,6 +12,8 @@ S = grpc.StatusCode
     [
         (S.INVALID_ARGUMENT, "in ensemble 'asr_ensemble', [invalid_audio] WAV holds NaN", errors.InvalidAudio),
         (S.INVALID_ARGUMENT, "[too_long] 5 h", errors.InvalidAudio),
+        (S.INVALID_ARGUMENT, "[invalid_option] langauge: did you mean language?", errors.InvalidOption),
+        (S.INVALID_ARGUMENT, "in ensemble 'a', [invalid_option] language is 'de'", errors.InvalidOption),
         (S.UNAVAILABLE, "in ensemble 'a', in ensemble 'b', [overloaded] full", errors.Overloaded),
         (S.UNAVAILABLE, "[deadline] passed", errors.DeadlineExceeded),
         (S.UNAVAILABLE, "[closing] bye", errors.ServerGone),
@@ -41,6 +43,7 @@ def test_the_type_follows_from_the_code_and_the_status(
     ("error", "builtin"),
     [
         (errors.InvalidAudio, ValueError),
+        (errors.InvalidOption, ValueError),
         (errors.DeadlineExceeded, TimeoutError),
         (errors.PoolExhausted, TimeoutError),
         (errors.ServerGone, ConnectionError),
@@ -52,3 +55,12 @@ def test_the_type_follows_from_the_code_and_the_status(
 def test_code_that_knows_only_builtins_catches_them(error: type[Exception], builtin: type[Exception]) -> None:
     with pytest.raises(builtin, match=r"^what$"):
         raise error("what")
+
+
+def test_an_option_that_the_server_refuses_says_what_to_fix_and_is_not_audio() -> None:
+    error = errors.from_status(S.INVALID_ARGUMENT, "[invalid_option] language is 'de': give 'en'", "host:8001")
+    assert (
+        str(error) == "host:8001: [invalid_option] language is 'de': give 'en'. Fix the parameter; a retry cannot help."
+    )
+    assert (error.code, error.detail, error.retryable) == ("invalid_option", "language is 'de': give 'en'", False)
+    assert not isinstance(error, errors.InvalidAudio)

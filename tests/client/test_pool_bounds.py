@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 
+from asrloop_client.control.state import stats_of
 from asrloop_client.pool import Member, Pool
 from asrloop_client.settings import PoolConfig
 from hypothesis import settings
@@ -115,7 +116,7 @@ class PoolMachine(RuleBasedStateMachine):
     def bounds_hold(self) -> None:
         assert len(self.open) <= self.config.max_channels
         assert all(count <= self.config.calls_per_channel for count in self.calls.values())
-        stats = self.policy.stats()
+        stats = stats_of(self.policy)
         assert stats.open == len(self.open)
         assert stats.calls == sum(self.calls.values())
         assert stats.waiting == len(self.queue)
@@ -126,7 +127,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert len(self.open) == self.config.max_channels
             usable = [m for m, count in self.calls.items() if count and m.connection in self.open and not m.retired]
             assert all(self.calls[member] == self.config.calls_per_channel for member in usable)
-            assert self.policy.stats().idle == 0
+            assert stats_of(self.policy).idle == 0
 
 
 PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)

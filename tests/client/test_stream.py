@@ -27,7 +27,7 @@ from asrloop_client import (
     ServerGone,
     StreamEvent,
 )
-from asrloop_client.live import Live
+from asrloop_client.live.session import Session
 from numpy.typing import NDArray
 
 from tests.client.stand_in import StandIn
@@ -108,7 +108,7 @@ def test_by_hand(client: AsrClient) -> None:
         stream.finish()
         stream.finish()
         assert finals(list(stream)) == [said(range(3))]
-        with pytest.raises(InvalidConfig, match="has its end"):
+        with pytest.raises(InvalidConfig, match="has ended"):
             stream.send(audio(1))
 
 
@@ -393,7 +393,7 @@ def test_who_stops_waiting_for_an_event_gets_it_the_next_time(stand_in: StandIn)
 
 
 def test_sending_to_a_server_that_does_not_read_has_a_limit(client: AsrClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Live, "_write", lambda *_: asyncio.sleep(60))
+    monkeypatch.setattr(Session, "_write", lambda *_: asyncio.sleep(60))
     with client.stream(timeout=0.5) as stream:
         for _ in range(256):
             stream.send(audio(1))

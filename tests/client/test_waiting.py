@@ -22,7 +22,7 @@ from asrloop_client import (
     ServerFailure,
     ServerGone,
 )
-from asrloop_client.channel import Dialer
+from asrloop_client.channel import dialer
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.settings import Settings
 from asrloop_client.wire import Request
@@ -160,7 +160,7 @@ def test_an_answer_from_before_a_failure_does_not_bring_a_server_back(back: bool
                 return True
 
         settings = Settings(file_model="asr_ensemble")
-        endpoint = Slow("127.0.0.1:1", Dialer(None), settings, lambda: None)
+        endpoint = Slow("127.0.0.1:1", dialer(None), settings, lambda: None)
         probe = asyncio.create_task(endpoint.probe())
         await under_way.wait()
         endpoint.failed(ServerGone("[closing] the engine closes"), time.monotonic())

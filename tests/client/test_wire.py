@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asrloop_client import Segment, wire
+from asrloop_client import Segment, Word, wire
 from asrloop_client.audio import EncodedFile, Pcm
 from asrloop_client.errors import InvalidAudio, ServerFailure
 from hypothesis import given
@@ -84,11 +84,45 @@ def test_times_are_read_when_the_server_sends_them() -> None:
     assert reply.token_times == (0.5, 1.0, 1.5)
 
 
-def test_segments_are_read_when_the_server_sends_them() -> None:
-    texts = struct.pack("<I", 1) + b"a" + struct.pack("<I", 1) + b"b" + struct.pack("<I", 0)
-    times = np.array([0, 1, 2, 3, -1, -1], np.float32).tobytes()
-    reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, SEGMENTS=texts, SEGMENT_TIMES=times), "host:1")
-    assert reply.segments == (Segment("a", 0, 1), Segment("b", 2, 3))
+def texts(*given: str) -> bytes:
+    return b"".join(struct.pack("<I", len(each.encode())) + each.encode() for each in given)
+
+
+def floats(*given: float) -> bytes:
+    return np.array(given, np.float32).tobytes()
+
+
+@pytest.mark.parametrize(("kind", "field"), [(Word, "words"), (Segment, "segments")])
+def test_words_and_segments_are_read_when_the_server_sends_them(kind: type[Word | Segment], field: str) -> None:
+    outputs = {f"{field.upper()}": texts("a", "b", ""), f"{field[:-1].upper()}_TIMES": floats(0, 1, 2, 3, -1, -1)}
+    reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, **outputs), "host:1")
+    assert getattr(reply, field) == (kind("a", 0, 1), kind("b", 2, 3))
+
+
+def test_words_are_the_servers_and_nothing_is_guessed_from_pieces() -> None:
+    pieces = {"TOKEN_PIECES": texts(" can", "cel", " the"), "TOKEN_TIMES": floats(0.1, 0.3, 0.5)}
+    for outputs in (
+        {},
+        {"WORDS": b"", "WORD_TIMES": b""},
+        {"WORDS": texts("", ""), "WORD_TIMES": floats(-1, -1, -1, -1)},
+    ):
+        reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, **pieces, **outputs), "host:1")
+        assert (reply.words, len(reply.token_times)) == ((), 3)
+    outputs = {"WORDS": texts("cancel", "the", "door."), "WORD_TIMES": floats(0.25, 0.5, 0.5, 0.75, 0.875, 1.125)}
+    reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, **pieces, **outputs), "host:1")
+    assert reply.words == (Word("cancel", 0.25, 0.5), Word("the", 0.5, 0.75), Word("door.", 0.875, 1.125))
+
+
+def test_without_segments_there_is_one_of_all_the_text_or_none() -> None:
+    def segments(text: bytes, duration: float | None, **outputs: bytes) -> tuple[Segment, ...]:
+        return wire.read_reply(response(TRANSCRIPTS=text, TOKENS=TOKENS, **outputs), "host:1", duration).segments
+
+    sent = {"SEGMENTS": texts("a", "b"), "SEGMENT_TIMES": floats(0, 1, 2, 3)}
+    assert segments(texts("a b"), 9.0, **sent) == (Segment("a", 0, 1), Segment("b", 2, 3))
+    assert segments(texts("a b"), 9.0) == (Segment("a b", 0.0, 9.0),)
+    words = {"WORDS": texts("a", "b"), "WORD_TIMES": floats(0.5, 1, 2, 2.5)}
+    assert segments(texts("a b"), None, **words) == (Segment("a b", 0.0, 2.5),)
+    assert segments(texts(""), 9.0) == ()
 
 
 def test_an_empty_tensor_of_times_is_no_times() -> None:
@@ -102,7 +136,7 @@ def test_a_reply_of_another_model_is_a_clear_error() -> None:
 
 FAULTS = '''
 import resource
-from asrloop_client.wire import keep_large_blocks
+from asrloop_client.background import keep_large_blocks
 def faults():
     """Of 50 calls on ten seconds of audio, each of which holds four copies of its message."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

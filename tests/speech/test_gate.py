@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from asrloop_client.cli import _voice
+from asrloop_client.cli.health import voice
 from numpy.typing import NDArray
 
 from asrloop.audio import resampled
@@ -105,7 +105,7 @@ def test_a_loud_click_does_not_hide_quiet_speech(gate: SpeechGate, recordings: l
 
 
 def test_the_voice_of_the_clients_health_check_is_speech(gate: SpeechGate) -> None:
-    assert gate(_voice())
+    assert gate(voice())
 
 
 def test_what_is_found_at_once_is_not_looked_for_again(

@@ -1,6 +1,6 @@
 """A stream of live audio as a context manager and an iterator, for threads and for asyncio.
 
-Whatever way the block is left (the end, a break, an error, a cancelled task), the call has ended then.
+The call has ended whichever way the block is left: the end, a break, an error, a cancelled task.
 """
 
 from __future__ import annotations
@@ -9,39 +9,38 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Coroutine
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-import numpy.typing as npt
+from asrloop_client.background import result_of
+from asrloop_client.errors import AsrError, ClientClosed
+from asrloop_client.live.chunks import AnySource, Chunk, Source
+from asrloop_client.live.events import StreamEvent
+from asrloop_client.live.session import Session, StreamOptions
+from asrloop_client.servers import Servers
 
-from asrloop_client.errors import AsrError, ClientClosed, result_of
-from asrloop_client.live import Live
-from asrloop_client.transcript import StreamEvent
-
-Chunk = npt.NDArray[Any] | bytes
-"""Mono: float in -1..1 or int16 [N], or bytes of 16-bit PCM."""
-Source = Iterable[Chunk]
-AnySource = Source | AsyncIterable[Chunk]
 Submit = Callable[[Callable[[], Coroutine[Any, Any, Any]]], concurrent.futures.Future[Any]]
 
 
 class _Face:
-    """What both faces share: who reads the source."""
+    """The session in the client's loop, and the thread that reads the source."""
 
-    def __init__(self, submit: Submit, live: Live, source: AnySource | None) -> None:
-        self._submit, self._live = submit, live
+    def __init__(
+        self, submit: Submit, servers: Servers, source: AnySource | None = None, **options: Unpack[StreamOptions]
+    ) -> None:
+        self._submit, self._session = submit, Session(servers, **options)
         self._source: Any = source
 
     def _feed(self, source: Source) -> None:
-        """In a thread of its own, which a source that waits for ever keeps; the interpreter does not wait for it."""
+        """Run in a daemon thread: the interpreter need not wait for a source that never ends."""
         try:
             for chunk in source:
-                result_of(self._submit(partial(self._live.send, chunk)))
-            result_of(self._submit(self._live.finish))
+                result_of(self._submit(partial(self._session.send, chunk)))
+            result_of(self._submit(self._session.finish))
         except Exception as error:  # told to the reader
             with contextlib.suppress(AsrError):
-                result_of(self._submit(partial(self._live.fail, error)))
+                result_of(self._submit(partial(self._session.fail, error)))
 
     def _start_thread(self, source: Source) -> None:
         threading.Thread(target=self._feed, args=(source,), name="asrloop-client-source", daemon=True).start()
@@ -51,20 +50,20 @@ class Stream(_Face):
     """Live audio for threads: see AsrClient.stream."""
 
     def send(self, chunk: Chunk) -> None:
-        """Give a chunk; waits while many wait to be sent. Raises InvalidAudio, and what ended the stream."""
-        result_of(self._submit(partial(self._live.send, chunk)))
+        """Send a chunk; waits while many are unsent. Raises InvalidAudio, and the error that ended the stream."""
+        result_of(self._submit(partial(self._session.send, chunk)))
 
     def finish(self) -> None:
-        """Say that there is no more audio: what is left becomes final, then the iteration ends."""
-        result_of(self._submit(self._live.finish))
+        """End the audio: the open segment becomes final, then the iteration ends."""
+        result_of(self._submit(self._session.finish))
 
     def close(self) -> None:
-        """End the stream at once."""
+        """End the stream at once, without its last events."""
         with contextlib.suppress(ClientClosed):
-            result_of(self._submit(self._live.fail))
+            result_of(self._submit(self._session.fail))
 
     def __enter__(self) -> Self:
-        result_of(self._submit(self._live.begin))
+        result_of(self._submit(self._session.begin))
         if self._source is not None:
             self._start_thread(self._source)
         return self
@@ -76,7 +75,7 @@ class Stream(_Face):
         return self
 
     def __next__(self) -> StreamEvent:
-        event: StreamEvent | None = result_of(self._submit(self._live.next))
+        event: StreamEvent | None = result_of(self._submit(self._session.next))
         if event is None:
             raise StopIteration
         return event
@@ -89,22 +88,19 @@ class AsyncStream(_Face):
     _asked: concurrent.futures.Future[StreamEvent | None] | None = None
 
     async def send(self, chunk: Chunk) -> None:
-        """As Stream.send."""
-        await asyncio.wrap_future(self._submit(partial(self._live.send, chunk)))
+        await asyncio.wrap_future(self._submit(partial(self._session.send, chunk)))
 
     async def finish(self) -> None:
-        """As Stream.finish."""
-        await asyncio.wrap_future(self._submit(self._live.finish))
+        await asyncio.wrap_future(self._submit(self._session.finish))
 
     async def close(self) -> None:
-        """As Stream.close."""
         if self._feeding is not None and self._feeding is not asyncio.current_task():
             self._feeding.cancel()
         with contextlib.suppress(ClientClosed):
-            await asyncio.wrap_future(self._submit(self._live.fail))
+            await asyncio.wrap_future(self._submit(self._session.fail))
 
     async def __aenter__(self) -> Self:
-        await asyncio.wrap_future(self._submit(self._live.begin))
+        await asyncio.wrap_future(self._submit(self._session.begin))
         if isinstance(self._source, AsyncIterable):
             self._feeding = asyncio.create_task(self._feed_from(self._source))
         elif self._source is not None:
@@ -118,8 +114,8 @@ class AsyncStream(_Face):
         return self
 
     async def __anext__(self) -> StreamEvent:
-        # Shielded and asked for once: who stops waiting, for instance by wait_for, gets the event the next time.
-        self._asked = self._asked or self._submit(self._live.next)
+        # Shielded and asked for once: a reader that stops waiting, for instance by wait_for, gets the event the next time.
+        self._asked = self._asked or self._submit(self._session.next)
         event = await asyncio.shield(asyncio.wrap_future(self._asked))
         self._asked = None
         if event is None:
@@ -133,4 +129,4 @@ class AsyncStream(_Face):
             await self.finish()
         except Exception as error:  # told to the reader
             with contextlib.suppress(AsrError):
-                await asyncio.wrap_future(self._submit(partial(self._live.fail, error)))
+                await asyncio.wrap_future(self._submit(partial(self._session.fail, error)))

@@ -1,6 +1,6 @@
-"""Live audio over one ModelStreamInfer call at a time: chunks go in, events come out, and a lost server is replaced.
+"""A session of live audio over one ModelStreamInfer call at a time, which survives the loss of a server.
 
-All of it runs in the core's loop; `stream` has its two faces.
+Runs in the client's loop; `stream` has its two faces.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import uuid
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from asrloop_client.audio import as_chunk, as_rate
-from asrloop_client.channel import StreamCall
-from asrloop_client.core import Core, Search
-from asrloop_client.endpoints import LOG, Endpoint
+from asrloop_client.audio import as_rate
+from asrloop_client.control.channel import LOG
+from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import (
     AsrError,
     Cancelled,
@@ -32,26 +31,41 @@ from asrloop_client.errors import (
     ServerFailure,
     ServerGone,
 )
+from asrloop_client.live.call import StreamCall
+from asrloop_client.live.chunks import as_chunk, chunk_request
+from asrloop_client.live.events import StreamEvent, read_event
+from asrloop_client.live.kept import KeptAudio
+from asrloop_client.servers import Search, Servers
 from asrloop_client.settings import Parameter
-from asrloop_client.transcript import StreamEvent
-from asrloop_client.wire import chunk_request, read_event
 
 _MOST_WAITING = 256
-"""Chunks that wait to be sent; `send` waits while there are more."""
-_KEPT_SECONDS = 30.0
-"""Of audio, for a new stream when the server is lost."""
+"""Unsent chunks; `send` waits while there are more."""
 _PATIENCE = 2.0
-"""Seconds without a word of the server, which answers every chunk, before its probe is asked."""
+"""Seconds without a response of the server, which answers every chunk, before its probe is asked."""
 _CLOSE_SECONDS = 5.0
 _NOTHING = np.empty(0, np.int16)
 
 
-class Live:
-    """One stream of live audio. All times are seconds, positions are samples from its start."""
+class StreamOptions(TypedDict, total=False):
+    """Options of a stream of live audio."""
+
+    sample_rate: float
+    """Rate of the chunks in Hz (default 16000)."""
+    timeout: float | None
+    """Seconds to find a server, and to wait for its next event once all audio is sent; the stream itself has no limit."""
+    resume: bool
+    """When the server is lost, begin a new stream with the audio of the open segment, of which at most 30 s are kept."""
+    parameters: Mapping[str, Parameter] | None
+    headers: Mapping[str, str] | None
+    fail_fast: bool | None
+
+
+class Session:
+    """One stream of live audio. Times are seconds from its start."""
 
     def __init__(
         self,
-        core: Core,
+        servers: Servers,
         *,
         sample_rate: float = 16000,
         timeout: float | None = None,
@@ -60,66 +74,63 @@ class Live:
         headers: Mapping[str, str] | None = None,
         fail_fast: bool | None = None,
     ) -> None:
-        self._core, self._rate, self._timeout = core, as_rate(sample_rate), core.settings.seconds(timeout)
-        self._resume, self._parameters, self._headers = resume, parameters or {}, core.settings.all_headers(headers)
-        fast = core.settings.fail_fast if fail_fast is None else fail_fast
-        self._search = Search(model=core.settings.stream_model, fail_fast=fast)
+        self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
+        self._resume, self._parameters, self._headers = resume, parameters or {}, servers.settings.all_headers(headers)
+        fast = servers.settings.fail_fast if fail_fast is None else fail_fast
+        self._search = Search(model=servers.settings.stream_model, fail_fast=fast)
         self._waiting: deque[npt.NDArray[Any]] = deque()
-        """To be sent."""
-        self._kept: deque[npt.NDArray[Any]] = deque()
-        """What was sent last."""
-        self._sent = self._kept_from = 0
+        """Chunks that are not sent yet."""
+        self._kept = KeptAudio(self._rate)
         self._open_from = 0.0
-        """Where the audio of the open segment begins."""
+        """Start of the open segment."""
         self._first = self._open = 0
-        """The number of this attempt's first segment, and of the open one."""
+        """Numbers of this attempt's first segment, and of the open one."""
         self._offset = 0.0
-        """Where this attempt's audio begins."""
+        """Start of this attempt's audio."""
         self._events: deque[StreamEvent] = deque()
-        """Not yet read: finals, and after them at most one partial."""
-        self._finished = self._heard = self._answered = self._over = False
-        """Whether all audio was given, an event came, this attempt's server said something, the stream has ended."""
-        self._all_sent = False
+        """Events not read yet: finals, and after them at most one partial."""
+        self._finished = self._heard = self._over = False
+        """True when all audio was given, when an event came, when the stream has ended."""
+        self._answered = self._all_sent = False
+        """True when this attempt's server responded, and when END was sent to it."""
         self._owed_since = math.inf
-        """Whether this attempt has sent END, and since when the server owes it an answer."""
+        """Since when this attempt's server owes a response."""
         self._error: Exception | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Look for a server and send what comes."""
+        """Look for a server and send the chunks."""
         self._task = self._task or asyncio.create_task(self._run())
 
     async def send(self, given: Any) -> None:
-        """Take a chunk; waits while many wait. Raises InvalidAudio, DeadlineExceeded, and what the stream ended with."""
+        """Take a chunk; waits while many are unsent. Raises InvalidAudio, DeadlineExceeded, and the error that ended the stream."""
         chunk = as_chunk(given)
         try:
-            with self._core.running():
-                async with asyncio.timeout(self._timeout):
-                    while len(self._waiting) >= _MOST_WAITING and not self._over:
-                        await self._changed.wait()
+            async with asyncio.timeout(self._timeout):
+                while len(self._waiting) >= _MOST_WAITING and not self._over:
+                    await self._changed.wait()
         except TimeoutError:
             raise DeadlineExceeded(
                 f"{_MOST_WAITING} chunks wait to be sent, and none was in {self._timeout:.3g} s. Look at the server's load."
             ) from None
         if self._over or self._finished:
-            raise self._error or InvalidConfig("the stream has its end: make a new one for more audio")
+            raise self._error or InvalidConfig("the stream has ended: open a new one for more audio")
         self._waiting.append(chunk)
         self._tell()
 
     async def finish(self) -> None:
-        """Say that there is no more audio. A second time does nothing."""
+        """End the audio. A second time does nothing."""
         if not self._finished:
             self._finished = True
             self._tell()
 
     async def next(self) -> StreamEvent | None:
-        """The next event, or None after the last. Raises what the stream ended with."""
+        """Return the next event, or None after the last. Raises the error that ended the stream."""
         if self._task is None:
             raise InvalidConfig("the stream has not begun: use it in a `with` block")
-        with self._core.running():
-            while not self._events and not self._over:
-                await self._changed.wait()
+        while not self._events and not self._over:
+            await self._changed.wait()
         if self._events:
             return self._events.popleft()
         if self._error is not None:
@@ -127,7 +138,7 @@ class Live:
         return None
 
     async def fail(self, error: Exception | None = None) -> None:
-        """End at once, for the reader with `error`. Does nothing when it has ended."""
+        """End at once, for the reader with `error`. Does nothing when the stream has ended."""
         if self._task is not None and not self._over:
             self._error = self._error or error
             self._task.cancel()
@@ -139,8 +150,7 @@ class Live:
 
     async def _run(self) -> None:
         try:
-            with self._core.running():
-                await self._until_ended()
+            await self._servers.run(self._until_ended)
         except asyncio.CancelledError:
             self._error = self._error or Cancelled("the stream was closed by the caller.")
         except Exception as error:  # told to the reader
@@ -154,22 +164,22 @@ class Live:
         while True:
             try:
                 async with asyncio.timeout(max(0.0, by - time.monotonic())):
-                    endpoint = await self._core.next_server(self._search)
+                    endpoint = await self._servers.next_server(self._search)
             except TimeoutError:
                 said = f"; the last error: {self._search.last}" if self._search.last else ""
                 raise DeadlineExceeded(f"no server took the stream in {self._timeout:.3g} s{said}") from None
             try:
                 return await self._attempt(endpoint)
             except AsrError as error:
-                nothing_lost = not self._heard and not self._kept_from
+                nothing_lost = not self._heard and not self._kept.start
                 if not (self._resume or nothing_lost):
                     raise
-                if not await self._core.may_go_on(error, endpoint, self._search):
+                if not await self._servers.may_go_on(error, endpoint, self._search):
                     raise
                 if self._answered:
                     by, self._search.pauses = time.monotonic() + self._timeout, 0
                 self._search.last = str(error)
-                LOG.info("a live stream begins anew: %s", error)
+                LOG.info("a live stream is opened again: %s", error)
 
     async def _attempt(self, endpoint: Endpoint) -> None:
         began, broken = time.monotonic(), False
@@ -180,8 +190,8 @@ class Live:
         endpoint.streams += 1
         try:
             # A channel that others keep is not worth waiting for: streams last.
-            member = await self._core.acquire(endpoint, fail_fast=True)
-            call, sequence = member.connection.stream(self._headers), uuid.uuid4().hex
+            member = await endpoint.acquire(fail_fast=True)
+            call, sequence = StreamCall(member.connection, self._headers), uuid.uuid4().hex
             writer = asyncio.create_task(self._write(call, sequence))
             await self._read(call, sequence, endpoint, writer)
             await call.drain(_CLOSE_SECONDS)
@@ -203,22 +213,15 @@ class Live:
             if call is not None:
                 call.cancel()
             if member is not None:
-                endpoint.pool.release(member, broken, reuse=self._core.settings.pooling)
+                endpoint.pool.release(member, broken, reuse=self._servers.settings.pooling)
             # An error must not keep its call, and by it a socket, alive through this frame.
             del call, member, writer
 
     async def _write(self, call: StreamCall, sequence: str) -> None:
-        """START, the kept audio of the open segment if this is not the first server, chunk after chunk, END."""
-        request = partial(chunk_request, self._core.settings.stream_model, sequence)
-        wanted, at = round(self._open_from * self._rate), self._kept_from
-        begin = max(wanted, at)
-        if begin > wanted:
-            LOG.warning("%.1f s of live audio were lost with their server", (begin - wanted) / self._rate)
-        self._first, self._offset = self._open, begin / self._rate
-        again = []
-        for chunk in self._kept:
-            again.append(chunk[max(0, begin - at) :])
-            at += chunk.size
+        """Send START, the kept audio of the open segment if this is not the first server, chunk after chunk, END."""
+        request = partial(chunk_request, self._servers.settings.stream_model, sequence)
+        begin, again = self._kept.since(self._open_from)
+        self._first, self._offset = self._open, begin
         going = await call.write(request(_NOTHING, start={**self._parameters, "sample_rate": self._rate}))
         while again and going:
             going = await call.write(request(again.pop(0)))
@@ -229,17 +232,11 @@ class Live:
                 self._owed_since, self._all_sent = time.monotonic(), True
                 await call.write(request(_NOTHING, end=True))
                 return await call.finish()
-            self._keep(chunk := self._waiting.popleft())
+            self._kept.append(chunk := self._waiting.popleft())
             self._tell()
             self._owed_since = min(self._owed_since, time.monotonic())
             going = await call.write(request(chunk))
         return None
-
-    def _keep(self, chunk: npt.NDArray[Any]) -> None:
-        self._kept.append(chunk)
-        self._sent += chunk.size
-        while self._kept and self._sent - self._kept_from - self._kept[0].size >= _KEPT_SECONDS * self._rate:
-            self._kept_from += self._kept.popleft().size
 
     async def _read(self, call: StreamCall, sequence: str, endpoint: Endpoint, writer: asyncio.Task[None]) -> None:
         """Take events until the last response to START."""
@@ -253,7 +250,7 @@ class Live:
             if reading in done:
                 response = reading.result()
                 if response is None:
-                    raise ServerGone(f"{endpoint.address}: it ended the stream before the audio's end.")
+                    raise ServerGone(f"{endpoint.address}: it ended the stream before the end of the audio.")
                 self._answered, self._owed_since = True, time.monotonic() if self._all_sent else math.inf
                 if response.id == sequence and self._take(*read_event(response, endpoint.address)):
                     return
@@ -268,7 +265,7 @@ class Live:
                 raise ServerGone(f"{endpoint.address}: it does not answer its probe. It hangs or was cut off.")
 
     def _take(self, event: StreamEvent | None, last: bool) -> bool:
-        """Put an event of this attempt where the reader finds it; whether it was the last."""
+        """Queue an event of this attempt for the reader, and return `last`."""
         if event is not None:
             start, heard = event.start + self._offset, event.heard + self._offset
             event = dataclasses.replace(event, segment=event.segment + self._first, start=start, heard=heard)

@@ -1,6 +1,6 @@
-"""Live audio for `asr-client stream`: a file played at its speed, or what a recorder writes to standard input.
+"""Sources of live audio: a file played at its own speed, or PCM from standard input.
 
-Both end early when `stop` is set, within a tenth of a second.
+Both end within a tenth of a second after `stop` is set.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asrloop_client.audio import from_int16
 from asrloop_client.errors import InvalidAudio, UnreadableFile
 
 _SECONDS = 0.1
-"""Of audio in a chunk, each sent when its last sample is due."""
+"""Length of a chunk, which is sent when its last sample is due."""
 
 
 def played(path: str, speed: float, stop: threading.Event) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
-    """The rate of a file and its chunks float32 [N], mono, at `speed` times their pace. Raises UnreadableFile, InvalidAudio."""
+    """Return the rate of a file and its chunks float32 [N], mono, `speed` times as fast. Raises UnreadableFile, InvalidAudio."""
     rate, blocks = _opened(path)
 
     def chunks() -> Iterator[npt.NDArray[np.float32]]:
@@ -39,7 +40,7 @@ def played(path: str, speed: float, stop: threading.Event) -> tuple[int, Iterato
 
 
 def recorded(rate: int, stop: threading.Event) -> Iterator[bytes]:
-    """Raw 16-bit mono PCM from standard input as it comes, until its end."""
+    """Yield 16-bit mono PCM from standard input as it comes, until its end."""
     # By its number: a thread that waits in `sys.stdin` would hold a lock that the interpreter wants when it ends.
     descriptor, left = sys.stdin.fileno(), b""
     while not stop.is_set():
@@ -54,7 +55,7 @@ def recorded(rate: int, stop: threading.Event) -> Iterator[bytes]:
 
 
 def _opened(path: str) -> tuple[int, Iterator[Any]]:
-    """The rate of a file and its blocks [N, channels], floats in -1..1."""
+    """Return the rate of a file and its blocks [N, channels], floats in -1..1."""
     try:
         import soundfile
     except ImportError:
@@ -79,6 +80,6 @@ def _opened_wav(path: str) -> tuple[int, Iterator[Any]]:
 
     def blocks() -> Iterator[Any]:
         while frames := file.readframes(max(1, int(rate * _SECONDS))):
-            yield np.frombuffer(frames, "<i2").reshape(-1, channels) / np.float32(32768)
+            yield from_int16(np.frombuffer(frames, "<i2").reshape(-1, channels))
 
     return rate, blocks()

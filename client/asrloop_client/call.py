@@ -1,0 +1,130 @@
+"""One transcription, from its audio to its transcript: attempt after attempt until its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asrloop_client.audio import Audio, EncodedFile, is_slow, load
+from asrloop_client.control.channel import LOG
+from asrloop_client.control.progress import reporting
+from asrloop_client.endpoints import Endpoint
+from asrloop_client.errors import AsrError, DeadlineExceeded, ServerGone
+from asrloop_client.servers import Search, Servers
+from asrloop_client.settings import OnProgress, Parameter
+from asrloop_client.transcript import Timings, Transcript
+from asrloop_client.wire import Request, read_reply
+
+_PATIENCE = (0.25, 2.0)
+"""Bounds of `patience`, a quarter of the timeout, in seconds."""
+_LARGE = 8 << 20
+"""Messages of more bytes are put together in a thread."""
+
+
+@dataclass(kw_only=True)
+class _Call(Search):
+    """One transcription under way, the same in all its attempts; times by time.monotonic()."""
+
+    request: Request
+    headers: Mapping[str, str]
+    started: float
+    timeout: float
+    patience: float
+    """Seconds without a reply after which the server is asked whether it is there."""
+    on_progress: OnProgress | None
+    attempts: int = 0
+
+
+async def transcribe(
+    servers: Servers,
+    audio: Audio,
+    *,
+    sample_rate: float = 16000,
+    timeout: float | None = None,
+    parameters: Mapping[str, Parameter] | None = None,
+    headers: Mapping[str, str] | None = None,
+    fail_fast: bool | None = None,
+    request_id: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Transcript:
+    """Transcribe once; the options are those of CallOptions. Raises AsrError and nothing else."""
+    settings, call = servers.settings, None
+    started, seconds = time.monotonic(), settings.seconds(timeout)
+    try:
+        async with asyncio.timeout(seconds):
+            loaded = await asyncio.to_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
+            model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
+            call = _Call(
+                model=model,
+                request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
+                headers=settings.all_headers(headers),
+                fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
+                started=started,
+                timeout=seconds,
+                patience=min(_PATIENCE[1], max(_PATIENCE[0], seconds / 4)),
+                on_progress=on_progress,
+            )
+            return await _until_answered(servers, call)
+    except AsrError:
+        raise
+    except TimeoutError:
+        said = f"; the last error: {call.last}" if call and call.last else ""
+        raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
+
+
+async def _until_answered(servers: Servers, call: _Call) -> Transcript:
+    while True:
+        endpoint = await servers.next_server(call)
+        try:
+            return await _attempt(servers, endpoint, call)
+        except AsrError as error:
+            if not await servers.may_go_on(error, endpoint, call):
+                raise
+            call.last = str(error)
+            LOG.info("%s: attempt %d failed and is repeated: %s", call.request.request_id, call.attempts, error)
+
+
+async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcript:
+    call.attempts += 1
+    began = time.monotonic()
+    with endpoint.calling():
+        member = await endpoint.acquire(call.fail_fast)
+        acquired = time.monotonic()
+        reply: asyncio.Future[Any] | None = None
+        broken = True
+        try:
+            with reporting(endpoint, call.request, call.on_progress):
+                remaining = max(0.001, call.started + call.timeout - acquired)
+                build = call.request.serialised
+                message = await asyncio.to_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
+                # gRPC's own limit is only a net: ours ends the call and tells the server.
+                reply = asyncio.ensure_future(
+                    member.connection.call("ModelInfer", message, remaining + 0.5, call.headers)
+                )
+                while not reply.done():
+                    await asyncio.wait({reply}, timeout=call.patience)
+                    # A long wait is no failure as long as the server answers its probe.
+                    if not reply.done() and not await endpoint.answers(call.patience) and not reply.done():
+                        raise ServerGone(
+                            f"{endpoint.address}: no reply, and it does not answer its probe. It hangs or was cut off."
+                        )
+                response = reply.result()
+            broken = False
+        except AsrError as error:
+            broken = isinstance(error, ServerGone)
+            raise
+        finally:
+            if reply is not None and not reply.done():
+                reply.cancel()
+                endpoint.end_at_server(call.request.cancel_key)
+            endpoint.pool.release(member, broken, reuse=servers.settings.pooling)
+            # An error must not keep its call, and by it a socket, alive through this frame.
+            del reply, member
+    transcript, now = read_reply(response, endpoint.address, call.request.duration), time.monotonic()
+    timings = Timings(total=now - call.started, acquire=acquired - began, call=now - acquired)
+    return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)

@@ -1,0 +1,5 @@
+"""python -m asrloop_client.cli"""
+
+from asrloop_client.cli import app
+
+app()

@@ -1,0 +1,78 @@
+"""`asr-client stream`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import json
+import signal
+import threading
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from asrloop_client.cli.connection import Connect, exit_of
+from asrloop_client.errors import AsrError
+from asrloop_client.live.sources import played, recorded
+
+
+class Form(enum.StrEnum):
+    """Output: the text of each segment, or every event."""
+
+    TXT = "txt"
+    JSON = "json"
+
+
+def stream(
+    audio: Annotated[
+        str,
+        typer.Argument(
+            help="An audio file, which is played, or - for raw 16-bit mono PCM on standard input.", show_default=False
+        ),
+    ],
+    connection: Connect,
+    form: Annotated[Form, typer.Option("--format", help="Output format.")] = Form.TXT,
+    rate: Annotated[int, typer.Option(help="Sample rate of standard input, in Hz.", min=1)] = 16000,
+    speed: Annotated[float, typer.Option(help="Play a file this many times faster than it sounds.", min=0.01)] = 1.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to find a server, and to wait for the last words.", min=0.001)
+    ] = 60.0,
+    resume: Annotated[bool, typer.Option(help="Open another stream when the server is lost.")] = True,
+) -> None:
+    """Print the words of live audio while they are spoken, a line for each segment.
+
+    A terminal shows the open segment below, dim where it may still change. Ctrl-C ends the audio and waits for the last words.
+
+    arecord -f S16_LE -r 16000 -t raw | asr-client stream -
+    """
+    stop, out = threading.Event(), Console(highlight=False, soft_wrap=True)
+    view = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal and form is Form.TXT else None
+
+    def end_audio(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        source: Any
+        rate, source = (rate, recorded(rate, stop)) if audio == "-" else played(audio, speed, stop)
+        with connection(timeout=timeout) as client, view or contextlib.nullcontext():
+            before = signal.signal(signal.SIGINT, end_audio)
+            try:
+                with client.stream(source, sample_rate=rate, resume=resume) as events:
+                    for event in events:
+                        if form is Form.JSON:
+                            typer.echo(json.dumps(dataclasses.asdict(event), ensure_ascii=False))
+                        elif event.final and event.stable:
+                            out.print(event.stable, markup=False)
+                        if view is not None:
+                            gap = " " if event.stable and event.tail else ""
+                            stable = "" if event.final else event.stable
+                            view.update(Text.assemble(stable, gap, (event.tail, "dim")), refresh=True)
+            finally:
+                signal.signal(signal.SIGINT, before)
+    except AsrError as error:
+        raise exit_of(error) from None

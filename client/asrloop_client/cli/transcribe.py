@@ -1,0 +1,162 @@
+"""`asr-client transcribe`."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import glob
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from asrloop_client.cli.connection import CONSOLE, FAILED, UNREACHABLE, Connect
+from asrloop_client.errors import AsrError, ServerGone
+from asrloop_client.settings import PoolConfig
+from asrloop_client.transcript import Transcript
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3"}
+
+
+class Form(enum.StrEnum):
+    """Output format of a transcript."""
+
+    TXT = "txt"
+    JSON = "json"
+    SRT = "srt"
+    VTT = "vtt"
+
+
+def transcribe(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Audio files, directories, patterns such as 'a/*.wav', or - for standard input.", show_default=False
+        ),
+    ],
+    connection: Connect,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    form: Annotated[Form, typer.Option("--format", help="Output format.")] = Form.TXT,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a file for each input below this directory, by its path; skip those that exist.",
+            file_okay=False,
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Files at the same time.", min=1)] = 8,
+    timeout: Annotated[float, typer.Option(help="Deadline of each file, in seconds.", min=0.001)] = 600.0,
+    pooling: Annotated[bool, typer.Option(help="Keep channels; --no-pooling opens one per file.")] = True,
+) -> None:
+    """Print or write the text of each file; errors and a summary go to standard error."""
+    form = Form.JSON if as_json else form
+    files = _expand(paths)
+    if form in (Form.SRT, Form.VTT) and len(files) > 1 and output_dir is None:
+        raise typer.BadParameter(f"{len(files)} files as {form.value} in one output: give --output-dir")
+    targets = _targets(files, output_dir, form) if output_dir is not None else {}
+    wanted = [file for file in files if file not in targets or not targets[file].exists()]
+    channels = min(concurrency, len(wanted)) or 1
+    pool = PoolConfig(min_channels=min(channels, PoolConfig.min_channels), max_channels=channels)
+    failures: list[AsrError] = []
+    audio_seconds, started = 0.0, time.monotonic()
+    if wanted:
+        bar = Progress(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
+        task = bar.add_task("transcribing", total=len(wanted))
+        shares: dict[str, float] = {}
+        """Share of each file that is done, 0..1."""
+
+        def heard(name: str, share: float) -> None:
+            shares[name] = share
+            bar.update(task, completed=sum(shares.values()))
+
+        with bar, connection(timeout=timeout, pooling=pooling, pool=pool) as client:
+            options: dict[str, Any] = {
+                "concurrency": concurrency,
+                "on_progress": lambda far: heard(far.request_id, far.done / far.known),
+            }
+            results: Iterable[tuple[Any, Any]]
+            if output_dir is None:
+                results = zip(wanted, client.transcribe_many(wanted, return_errors=True, **options), strict=True)
+            else:  # each as soon as it is done: what is written stays when this process is killed
+                results = (
+                    (each.audio, each.error or each.transcript) for each in client.as_completed(wanted, **options)
+                )
+            for file, result in results:
+                if isinstance(result, Transcript):
+                    heard(result.request_id, 1)
+                    audio_seconds += result.duration or 0.0
+                    _write(file, result, form, targets.get(file), alone=len(files) == 1)
+                else:
+                    heard(file, 1)
+                    failures.append(result)
+                    if form is Form.JSON and output_dir is None:
+                        typer.echo(json.dumps({"file": file, "error": type(result).__name__, "message": str(result)}))
+                    CONSOLE.print(f"error: {file}: {result}", style="red", markup=False)
+    took = time.monotonic() - started
+    factor = f", real-time factor {took / audio_seconds:.3f}" if audio_seconds else ""
+    CONSOLE.print(
+        f"{len(wanted) - len(failures)} transcribed, {len(failures)} failed, {len(files) - len(wanted)} skipped; "
+        f"{audio_seconds:.1f} s of audio in {took:.1f} s{factor}",
+        style="dim",
+    )
+    if failures:
+        raise typer.Exit(UNREACHABLE if all(isinstance(each, ServerGone) for each in failures) else FAILED)
+
+
+def _expand(paths: list[str]) -> list[str]:
+    """Return every file once, in order: those with known endings in directories, and those that match patterns."""
+    found: list[str] = []
+    for path in paths:
+        if Path(path).is_dir():
+            inside = (each for each in Path(path).rglob("*") if each.suffix.lower() in SUFFIXES)
+            matches = sorted(str(each) for each in inside if each.is_file())
+        elif path != "-" and not Path(path).exists() and glob.has_magic(path):
+            matches = sorted(filter(os.path.isfile, glob.iglob(path, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute one
+        else:
+            matches = [path]
+        if not matches:
+            raise typer.BadParameter(
+                f"{path}: no audio file there; give files that end in {', '.join(sorted(SUFFIXES))}"
+            )
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def _targets(files: list[str], directory: Path, form: Form) -> dict[str, Path]:
+    """Return the file to write for each, the same in every run: its path below the current directory, or else the whole one.
+
+    The new ending replaces that of a known kind, and follows it where another kind of the same name lies beside it.
+    """
+    targets: dict[str, Path] = {}
+    for file in files:
+        path = Path(os.path.abspath("stdin" if file == "-" else file))  # noqa: PTH100 - resolve() follows links
+        twins = (path.with_suffix(each) for suffix in SUFFIXES for each in (suffix, suffix.upper()))
+        whole = path.suffix.lower() not in SUFFIXES or any(twin != path and twin.exists() for twin in twins)
+        below = path.relative_to(Path.cwd() if path.is_relative_to(Path.cwd()) else path.anchor)
+        targets[file] = directory / below.with_name(f"{path.name if whole else path.stem}.{form.value}")
+    return targets
+
+
+def _write(file: str, result: Transcript, form: Form, target: Path | None, alone: bool) -> None:
+    forms: dict[Form, Callable[[], str]] = {
+        Form.SRT: result.to_srt,
+        Form.VTT: result.to_vtt,
+        Form.TXT: lambda: f"{result.text}\n",
+    }
+    if form is Form.JSON:
+        text = json.dumps({"file": file, **dataclasses.asdict(result)}, ensure_ascii=False) + "\n"
+    else:
+        text = forms[form]()
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: a file that is there counts as done.
+        partial = target.with_name(f"{target.name}.part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+    else:
+        typer.echo(text if form is not Form.TXT or alone else f"{file}: {text}", nl=False)

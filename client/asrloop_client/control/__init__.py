@@ -1,0 +1,1 @@
+"""Everything beside a call: watching whether a server answers, readiness, health, progress, cancelling."""

@@ -1,0 +1,63 @@
+"""The channel to one server for everything but transcriptions: which models it has, cancelling, progress."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tritonclient.grpc import service_pb2
+
+from asrloop_client.channel import Connection, Dial
+from asrloop_client.control.cancel import CANCEL_TIMEOUT, control_request
+from asrloop_client.errors import AsrError, Cancelled, DeadlineExceeded, ServerGone
+from asrloop_client.settings import Settings
+
+LOG = logging.getLogger("asrloop_client")
+NO_ANSWER = (ServerGone, DeadlineExceeded, Cancelled)
+"""Errors that say nothing about the server's models; all others are an answer."""
+
+
+class ControlChannel:
+    """Short calls beside the pool. Opened by its first call."""
+
+    def __init__(self, address: str, dial: Dial, settings: Settings) -> None:
+        self.address = address
+        self._dial, self._settings = dial, settings
+        self._connection: Connection | None = None
+
+    async def ask(self, method: str, request: Any, timeout: float | None = None) -> Any:
+        """Call `method`, by default with the probe's time limit in seconds. Raises AsrError."""
+        self._connection = self._connection or self._dial(self.address)
+        seconds = timeout or self._settings.probe_timeout
+        return await self._connection.call(method, request, seconds, self._settings.all_headers())
+
+    async def is_loaded(self, model: str) -> bool | None:
+        """Return None when the server does not know the model. Raises AsrError when it does not answer, or refuses to."""
+        if (await self.ask("ModelReady", service_pb2.ModelReadyRequest(name=model))).ready:
+            return True
+        try:
+            index = await self.ask("RepositoryIndex", service_pb2.RepositoryIndexRequest())
+        except NO_ANSWER:
+            raise
+        except (
+            AsrError
+        ):  # the index is closed to us: to all other questions Triton answers the same as for a wrong name
+            return False
+        return False if any(each.name == model for each in index.models) else None
+
+    async def end(self, cancel_key: str) -> None:
+        """Have the server end the request with this key."""
+        try:
+            request = control_request(self._settings.loop_model, "cancel", cancel_key)
+            await self.ask("ModelInfer", request, CANCEL_TIMEOUT)
+        except AsrError as error:
+            LOG.debug("%s: a request could not be cancelled: %s", self.address, error)
+
+    async def progress(self, cancel_key: str) -> Any:
+        """Return the response that says how far the request with this key is. Raises AsrError."""
+        return await self.ask("ModelInfer", control_request(self._settings.loop_model, "progress", cancel_key))
+
+    def drop(self) -> Connection | None:
+        """Return the connection, for the caller to close; the next call opens another one."""
+        dropped, self._connection = self._connection, None
+        return dropped

@@ -1,0 +1,38 @@
+"""The length of an audio file, from its header alone."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+_STREAMED = (0, 0x7FFFF000)
+"""A data chunk of no size or of at least this many bytes was written by a recorder that did not know its length."""
+
+
+def seconds_of(content: bytes) -> float | None:
+    """Return seconds, read by soundfile where that is installed, else for plain WAV files only. None if unknown."""
+    try:
+        import soundfile
+    except ImportError:
+        return _wav_seconds(content)
+    try:
+        return float(soundfile.info(io.BytesIO(content)).duration)
+    except (soundfile.LibsndfileError, OverflowError):
+        return None
+
+
+def _wav_seconds(content: bytes) -> float | None:
+    """Read the chunks of a WAV file (RIFF, "Multimedia Programming Interface and Data Specifications 1.0")."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return None
+    position, byte_rate = 12, 0
+    while position + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, position)
+        position += 8
+        if name == b"fmt " and position + 12 <= len(content):
+            (byte_rate,) = struct.unpack_from("<I", content, position + 8)
+        if name == b"data":
+            there = len(content) - position
+            return min(there, size if _STREAMED[0] < size < _STREAMED[1] else there) / byte_rate if byte_rate else None
+        position += size + size % 2
+    return None
