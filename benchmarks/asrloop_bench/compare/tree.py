@@ -10,6 +10,11 @@ from asrloop_bench.checkout import ROOT
 
 SETUP_SECONDS = 900.0
 TREES = ROOT / ".cache" / "compare"
+INHERITED = {
+    *("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS", "BASE"),
+    *("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"),
+}
+"""Variables that a calling make or environment hands down."""
 
 
 class TreeError(RuntimeError):
@@ -26,19 +31,18 @@ class Tree:
 
     @property
     def python(self) -> Path:
-        """The interpreter of its own environment."""
         return self.folder / ".venv" / "bin" / "python"
 
 
 def here() -> Tree:
-    """This checkout, as it is."""
+    """Return this checkout, with changes that are not committed."""
     commit = _git("rev-parse", "--short=12", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return Tree(ROOT, f"{commit}+" if changed else commit)
 
 
 def set_up(commit: str, trees: Path = TREES) -> Tree:
-    """The worktree of ``commit`` below ``trees``, made where it is missing. Raises TreeError."""
+    """Return the worktree of ``commit`` below ``trees``; make it where it is missing. Raises TreeError."""
     if Path(commit).is_file():
         raise TreeError(
             f"{commit} is a file. Times of two machines, or of two days, say nothing about two commits: "
@@ -60,21 +64,9 @@ def set_up(commit: str, trees: Path = TREES) -> Tree:
 
 
 def environment() -> Mapping[str, str]:
-    """Of what runs in a tree: without this project's settings, and without what a calling make or environment hands down."""
-    inherited = (
-        "MAKEFLAGS",
-        "MFLAGS",
-        "MAKEOVERRIDES",
-        "MAKELEVEL",
-        "ARGS",
-        "BASE",
-        "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "PYTHONHOME",
-    )
-    return {
-        name: value for name, value in os.environ.items() if name not in inherited and not name.startswith("ASRLOOP_")
-    }
+    """Return the variables for commands that run in a tree: without this project's settings and without INHERITED."""
+    kept = {name for name in os.environ if name not in INHERITED and not name.startswith("ASRLOOP_")}
+    return {name: os.environ[name] for name in kept}
 
 
 def _git(*arguments: str, folder: Path = ROOT) -> str:

@@ -1,4 +1,4 @@
-"""What a draft saves where audio is decoded again and again as it grows, and that it changes nothing else."""
+"""The time that drafts save where audio is decoded again and again as it grows; they must change nothing else."""
 
 import time
 from collections.abc import Sequence
@@ -8,13 +8,24 @@ import numpy as np
 
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.engine.family import Family
-from asrloop_bench.method import spread
+from asrloop_bench import in_process
+from asrloop_bench.figures.figure import Manifest, Run
+from asrloop_bench.method import manifest as manifests
+from asrloop_bench.method import markdown, spread
 
 INTERVAL_SECONDS = 0.4
-"""How much more there is to hear each time, as in live audio."""
+"""The audio grows by this each time, as in live audio."""
 
-LENGTHS = ((10, 19), (30, 39), (60, 10**6))
-"""Tokens of the drafts of which the time to check them is told."""
+LENGTHS = {"10 to 19": range(10, 20), "30 to 39": range(30, 40), "60 and more": range(60, 10**6)}
+"""Tokens of the drafts whose checking is timed."""
+
+
+def drafts(run: Run, manifest: Manifest) -> str:
+    """The time that drafts save where audio is decoded again and again as it grows, and that they change nothing."""
+    family = in_process.open_family(run.settings, threads=1)
+    longest = in_process.longest(run.settings)
+    heard = [one.samples[:longest] for one in manifests.read(manifest)]
+    return table(measured(family, heard), len(heard))
 
 
 class Decoding(NamedTuple):
@@ -27,14 +38,14 @@ class Decoding(NamedTuple):
 
     steps: int
     admit_seconds: float
-    """The check of the draft is in it."""
+    """Includes the check of the draft."""
 
     seconds: float
-    """With ``admit_seconds``."""
+    """Includes ``admit_seconds``."""
 
 
 class Partial(NamedTuple):
-    """Some beginning of a clip, decoded both ways."""
+    """The beginning of a clip, decoded both ways."""
 
     encode_seconds: float
     draft: list[int]
@@ -43,14 +54,14 @@ class Partial(NamedTuple):
 
 
 def measured(family: Family[Any], clips: Sequence[Samples]) -> list[Partial]:
-    """Every beginning of each clip, f32 [N], 16 kHz. The draft is what came of the beginning before."""
+    """Decode every beginning of each clip, f32 [N], 16 kHz. The draft is the text of the beginning before."""
     found: list[Partial] = []
     interval = round(INTERVAL_SECONDS * SAMPLE_RATE)
     for clip in clips:
         draft: list[int] = []
         for end in range(interval, len(clip) + 1, interval):
             started = time.perf_counter()
-            encoded = family.encode(clip[:end])
+            encoded = in_process.encode(family, clip[:end])
             seconds = time.perf_counter() - started
             arms: list[list[int]] = [[], draft]
             first = len(found) % 2  # the second run finds what the first left in the caches
@@ -62,7 +73,7 @@ def measured(family: Family[Any], clips: Sequence[Samples]) -> list[Partial]:
 
 def _decode(family: Family[Any], encoded: object, draft: Sequence[int]) -> Decoding:
     started = time.perf_counter()
-    emissions = [family.admit(0, encoded, draft)]
+    emissions = [in_process.admit(family, 0, encoded, draft)]
     admitted = time.perf_counter() - started
     while not emissions[-1].done:
         emissions += family.step([0])
@@ -73,47 +84,30 @@ def _decode(family: Family[Any], encoded: object, draft: Sequence[int]) -> Decod
     return Decoding(tokens, log_probs, int(same.sum()), len(emissions) - 1, admitted, seconds)
 
 
-def markdown(found: Sequence[Partial], clips: int) -> str:
-    """The table of docs/engine.md."""
+def table(found: Sequence[Partial], clips: int) -> str:
+    """Return the table of docs/engine.md."""
     texts = sum(one.plain.tokens != one.drafted.tokens for one in found)
-    pairs = [
-        pair for one in found for pair in zip(one.plain.log_probs, one.drafted.log_probs, strict=False)
-    ]  # with texts that differ the line above is wrong already
+    # Texts of different lengths are counted as different above.
+    pairs = [pair for one in found for pair in zip(one.plain.log_probs, one.drafted.log_probs, strict=False)]
     odd = sum(plain != drafted for plain, drafted in pairs)
     offered, accepted = sum(len(one.draft) for one in found), sum(one.drafted.accepted for one in found)
-    plain, drafted = (sum(getattr(one, arm).seconds for one in found) for arm in ("plain", "drafted"))
+    plain, drafted = sum(one.plain.seconds for one in found), sum(one.drafted.seconds for one in found)
+    steps, left = sum(one.plain.steps for one in found), sum(one.drafted.steps for one in found)
     encoding = sum(one.encode_seconds for one in found)
-    ratios = [one.drafted.seconds / one.plain.seconds for one in found]
-    low, middle, high = np.percentile(ratios, [25, 50, 75])
-    steps = [sum(getattr(one, arm).steps for one in found) for arm in ("plain", "drafted")]
-    rows = [
-        (
-            f"texts that differ, and probabilities, to the bit: {clips} clips, each time {INTERVAL_SECONDS:g} s more",
-            f"{texts} of {len(found):,}, {odd} of {len(pairs):,}",
-        ),
-        ("tokens of drafts accepted; steps left", f"{accepted / offered:.0%}; {steps[1]:,} of {steps[0]:,}"),
-        (
-            "time to decode, with a draft against without",
-            f"{drafted / plain:.2f}x on the whole, median {middle:.2f}x (half of them {low:.2f}-{high:.2f})",
-        ),
-        (
-            "the same with the encoder's part, which a draft does not change",
-            f"{(drafted + encoding) / (plain + encoding):.2f}x",
-        ),
-        *(
-            (f"holding up the step thread, drafts of {_name(least, most)} tokens", _held_up(found, least, most))
-            for least, most in LENGTHS
-        ),
-    ]
-    return "\n".join(
-        ["| one decoder thread, one encoder thread | |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)]
-    )
+    low, middle, high = np.percentile([one.drafted.seconds / one.plain.seconds for one in found], [25, 50, 75])
+    each = f"{clips} clips, each time {INTERVAL_SECONDS:g} s more"
+    times = f"{drafted / plain:.2f}x on the whole, median {middle:.2f}x (half of them {low:.2f}-{high:.2f})"
+    with_encoder = f"{(drafted + encoding) / (plain + encoding):.2f}x"
+    rows = {
+        f"texts that differ, and probabilities, to the bit: {each}": f"{texts} of {len(found):,}, {odd} of {len(pairs):,}",
+        "tokens of drafts accepted; steps left": f"{accepted / offered:.0%}; {left:,} of {steps:,}",
+        "time to decode, with a draft against without": times,
+        "the same with the encoder's part, which a draft does not change": with_encoder,
+        **{f"holding up the step thread, drafts of {name} tokens": _held_up(found, tokens) for name, tokens in LENGTHS.items()},
+    }  # fmt: skip
+    return markdown.table(["one decoder thread, one encoder thread", ""], list(rows.items()))
 
 
-def _name(least: int, most: int) -> str:
-    return f"{least} to {most}" if most < LENGTHS[-1][1] else f"{least} and more"
-
-
-def _held_up(found: Sequence[Partial], least: int, most: int) -> str:
-    times = [one.drafted.admit_seconds for one in found if least <= len(one.draft) <= most]
+def _held_up(found: Sequence[Partial], tokens: range) -> str:
+    times = [one.drafted.admit_seconds for one in found if len(one.draft) in tokens]
     return f"{1000 * spread.median(times):.1f} ms ({len(times)} drafts)" if times else "no such draft"

@@ -11,9 +11,8 @@ from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
 from asrloop_bench.ladder import plan, tables
-from asrloop_bench.ladder.peers import PEERS
 from asrloop_bench.ladder.peers.environment import PeerError
-from asrloop_bench.ladder.rungs import RUNGS
+from asrloop_bench.ladder.rungs import PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markers, provenance, results
 from asrloop_bench.terminal import console, print_notes, progress_bar
@@ -58,27 +57,23 @@ def run(
         path = output or results.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
         cells: plan.Cells = {}
-        tried: plan.Tried = {}
         loads: list[dict[str, float]] = []
         notes: list[str] = []
 
         def save() -> None:
-            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "layouts": tried, "cells": cells})
+            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
 
-        console.print("Starting the servers of every layout ...")
+        console.print("Starting the servers ...")
         try:
             with ladder_arms.opened(settings, chosen, speech, max(callers)) as opened, progress_bar() as bar:
-                layouts = (plan.LAYOUT_ROUNDS + 1) * len(callers)
-                task = bar.add_task("", total=layouts + (times + 1) * len(speech) * len(callers))
+                task = bar.add_task("", total=(times + 1) * len(speech) * len(callers))
 
                 def progress(name: str) -> None:
                     bar.update(task, advance=1, description=name)
                     save()
 
-                middle = speech[len(speech) // 2]
-                plan.try_layouts(opened, middle, callers, progress, tried)
                 until = time.monotonic() + 60 * minutes
-                plan.measure(opened, speech, callers, tried, times, until, progress, cells, loads)
+                plan.measure(opened, speech, callers, times, until, progress, cells, loads)
         except KeyboardInterrupt:
             notes.append("interrupted: this is what there is")
         save()

@@ -1,5 +1,6 @@
 """Clips of wanted lengths, cut from speech where it pauses."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,13 @@ def read(path: Path) -> Samples:
     """Samples of an audio file as f32 [N], 16 kHz mono."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return resampled(samples.mean(axis=1), rate)
+
+
+def as_file(samples: Samples, kind: str = "FLAC") -> bytes:
+    """Return f32 [N], 16 kHz, as the bytes of a 16-bit file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE, format=kind, subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def cut(files: Sequence[Path], seconds: float, count: int) -> list[Clip]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from asrloop_bench.figures.drafts import INTERVAL_SECONDS, markdown, measured
+from asrloop_bench.figures.drafts import INTERVAL_SECONDS, measured, table
 from numpy.typing import NDArray
 
 from asrloop.engine.family import Emission
@@ -45,14 +45,14 @@ class Counting:
 
 def test_what_was_saved_and_that_nothing_changed() -> None:
     clips = [np.zeros(4 * INTERVAL + 100, np.float32), np.zeros(2 * INTERVAL, np.float32)]
-    table = markdown(measured(Counting(), clips), len(clips))
-    assert "| 0 of 6, 0 of 13 |" in table
+    text = table(measured(Counting(), clips), len(clips))
+    assert "| 0 of 6, 0 of 13 |" in text
     # Beginnings of 1, 2, 3, 4 and of 1, 2 tokens; a step each and one for the end; drafts of 1, 2, 3 and 1 are all right.
-    assert "| 100%; 12 of 19 |" in table
-    assert "drafts of 10 to 19 tokens | no such draft |" in table
+    assert "| 100%; 12 of 19 |" in text
+    assert "drafts of 10 to 19 tokens | no such draft |" in text
 
 
 def test_a_draft_that_changes_a_text_is_counted() -> None:
-    table = markdown(measured(Counting(lies=True), [np.zeros(3 * INTERVAL, np.float32)]), 1)
-    assert "| 2 of 3, 0 of 6 |" in table
-    assert "| 0%;" in table
+    text = table(measured(Counting(lies=True), [np.zeros(3 * INTERVAL, np.float32)]), 1)
+    assert "| 2 of 3, 0 of 6 |" in text
+    assert "| 0%;" in text

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+from asrloop_bench import in_process
 from asrloop_bench.checkout import IDLE_MODELS
 from asrloop_bench.figures import client_pool, late_joiner, transducer
-from asrloop_bench.figures.figure import tokens_alone
-from asrloop_bench.figures.server import resident_megabytes
-from asrloop_bench.method import clips, target
+from asrloop_bench.method import clips, memory, target
 from numpy.typing import NDArray
 
 from asrloop import config
-from asrloop.families.registry import open_family
 from asrloop.tritonserver.process import TritonServer
 from asrloop.tritonserver.processes import model_processes
 from tests.conftest import BECKETT, ROOT, words
@@ -23,13 +21,13 @@ def test_a_late_joiner_waits_for_at_least_a_part_of_a_step(
     model_repository: Path, beckett: NDArray[np.float32]
 ) -> None:
     settings = config.load()
-    family = open_family(model_repository / "decoder_loop" / "1", settings)
-    assert words(family.text(tokens_alone(family, beckett))) == BECKETT
+    family = in_process.open_family(settings, directory=model_repository / "decoder_loop" / "1")
+    assert words(family.text(in_process.decode(family, beckett).tokens)) == BECKETT
     assert late_joiner.steps_waited(family, settings, beckett[:64_000], beckett[:16_000]) > 0
 
 
 def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
-    assert resident_megabytes(model_processes(server.pid)["decoder_loop"]) > 50
+    assert memory.of_process(model_processes(server.pid)["decoder_loop"]).resident > 50
 
 
 def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) -> None:
