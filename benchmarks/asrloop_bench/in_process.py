@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.audio import Samples
 from asrloop.config import Settings
 from asrloop.engine.engine import Engine, EngineObserver
 from asrloop.engine.family import Emission, Family
@@ -35,21 +35,15 @@ def encode(family: Family[Any], samples: Samples, *, alone: bool = False) -> Any
     return family.encode(samples, alone=alone)
 
 
-def admit(family: Family[Any], slot: int, encoded: Any, draft: Sequence[int] = ()) -> Emission:
+def admit(family: Family[Any], slot: int, encoded: Any) -> Emission:
     """Give the slot to a new utterance."""
-    return family.admit(slot, encoded, draft)
+    return family.admit(slot, encoded)
 
 
 def decode(family: Family[Any], samples: Samples, *, alone: bool = False) -> offline.Decoded:
     """Decode one utterance f32 [N], 16 kHz, alone in slot 0."""
     (decoded,) = offline.decode(family, [encode(family, samples, alone=alone)])
     return decoded
-
-
-def longest(settings: Settings) -> int:
-    """Return the samples of the longest window that the prepared model decodes at once."""
-    lengths = registry.window_lengths(registry.family_in(PREPARED) or "", settings)
-    return round(lengths.longest * SAMPLE_RATE)
 
 
 def cutter(settings: Settings) -> Cutter:

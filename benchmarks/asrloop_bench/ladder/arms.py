@@ -12,7 +12,6 @@ from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
 from asrloop_bench.ladder import client_loops
 from asrloop_bench.ladder.layouts import APART, FASTEST, OWN, SHARED, TOGETHER, cores, repository
 from asrloop_bench.ladder.peers import service
-from asrloop_bench.ladder.peers.environment import python_of
 from asrloop_bench.ladder.rungs import MODELS, RUNGS
 from asrloop_bench.load import callers
 from asrloop_bench.load.generators import Generators, write_clips
@@ -59,7 +58,7 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
                 port = stack.enter_context(service.started(settings, workers[layout], threads=1))
                 made["fastapi"][layout] = ask_by("http", str(port))
         if "vendor_runtime" in names:
-            python = str(python_of("vendor_runtime", paths.cache()))
+            python = str(service.python_of("vendor_runtime"))
             assets = str(moonshine_assets(paths.cache()) / MOONSHINE_MODEL)
             own = stack.enter_context(Generators([python, callers.__file__, clip_file]))
             made["vendor_runtime"][TOGETHER] = ask_by("vendor", assets, processes=own)

@@ -1,4 +1,4 @@
-"""The commands of the ladder: measure it, write its results into the documents."""
+"""The commands of the ladder: measure it, and write its results into the documents."""
 
 import time
 from pathlib import Path
@@ -11,11 +11,11 @@ from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
 from asrloop_bench.ladder import plan, tables
-from asrloop_bench.ladder.peers.environment import PeerError
+from asrloop_bench.ladder.peers.service import PeerError
 from asrloop_bench.ladder.rungs import PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markers, provenance, results
-from asrloop_bench.terminal import console, print_notes, progress_bar
+from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
@@ -64,18 +64,13 @@ def run(
             results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
 
         console.print("Starting the servers ...")
-        try:
-            with ladder_arms.opened(settings, chosen, speech, max(callers)) as opened, progress_bar() as bar:
-                task = bar.add_task("", total=(times + 1) * len(speech) * len(callers))
-
-                def progress(name: str) -> None:
-                    bar.update(task, advance=1, description=name)
-                    save()
-
-                until = time.monotonic() + 60 * minutes
-                plan.measure(opened, speech, callers, times, until, progress, cells, loads)
-        except KeyboardInterrupt:
-            notes.append("interrupted: this is what there is")
+        parts = (times + 1) * len(speech) * len(callers)
+        with (
+            ladder_arms.opened(settings, chosen, speech, max(callers)) as opened,
+            progress_of(parts, save, notes) as progress,
+        ):
+            until = time.monotonic() + 60 * minutes
+            plan.measure(opened, speech, callers, times, until, progress, cells, loads)
         save()
         for table in tables.for_terminal(cells):
             console.print(table)

@@ -1,20 +1,17 @@
-"""Goes over the cells of the ladder, round by round, with all arms in turns."""
+"""The cells of the ladder, measured with all arms in turns."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from asrloop_bench.ladder.arms import Arms
 from asrloop_bench.ladder.layouts import FASTEST
 from asrloop_bench.load.turn import Turn
-from asrloop_bench.method import machine_load, spread
+from asrloop_bench.method import rounds as in_rounds
+from asrloop_bench.method import spread
 from asrloop_bench.method.clips import Clip
-from asrloop_bench.method.interleave import rotated
 
 Cells = dict[str, dict[str, Any]]
 """Plain data by the cell's name."""
-Progress = Callable[[str], None]
-"""Is given the name of what comes next, before every cell of every round."""
 
 
 def cell_name(clip_seconds: float, count: int) -> str:
@@ -28,47 +25,36 @@ def measure(
     counts: Sequence[int],
     rounds: int,
     until: float,
-    progress: Progress,
+    progress: Callable[[str], None],
     cells: Cells,
     loads: list[dict[str, float]],
 ) -> None:
-    """Measure every cell ``rounds`` times with every arm into ``cells``. Starts no round after ``until`` on the monotonic clock.
+    """Measure every cell ``rounds`` times with every arm into ``cells``; see ``method.rounds``. Raises LoadError."""
+    planned = {cell_name(clip.seconds, count): (clip, count) for count in sorted(counts) for clip in clips}
 
-    Raises LoadError.
-    """
-    order = [(count, clip) for count in sorted(counts) for clip in clips]
+    def turn(cell: tuple[Clip, int], name: str, is_warm_up: bool = False) -> Turn:
+        clip, count = cell
+        return arms[name][FASTEST[name].of(count)](count, [clip.name], 0.0 if is_warm_up else _seconds(clip, count))
 
-    def turn(name: str, clip: Clip, count: int, seconds: float) -> Turn:
-        return arms[name][FASTEST[name].of(count)](count, [clip.name], seconds)
+    def keep(cell: tuple[Clip, int], name: str, turn: Turn) -> None:
+        clip, count = cell
+        empty: dict[str, Any] = {"clip_seconds": clip.seconds, "callers": count, "arms": {}}
+        layout = FASTEST[name].of(count)
+        kept = cells.setdefault(cell_name(clip.seconds, count), empty)["arms"]
+        arm = kept.setdefault(name, {"layout": layout, "rounds": [], "latencies": [], "texts": []})
+        # Latency of one caller, the inverse of the throughput of several.
+        taken = spread.median(turn.latencies) if count == 1 else turn.seconds_per_request()
+        arm["rounds"].append(round(taken, 6))
+        arm["latencies"] += [round(seconds, 5) for seconds in turn.latencies]
+        arm["texts"] = sorted({*arm["texts"], *(text for texts in turn.texts.values() for text in texts)})
 
-    for count, clip in order:
-        progress(f"warm-up, {cell_name(clip.seconds, count)}")
-        for name in arms:
-            turn(name, clip, count, 0.0)
-    for number in range(rounds):
-        if time.monotonic() > until:
-            return
-        before = machine_load.now()
-        for count, clip in order:
-            progress(f"round {number + 1}, {cell_name(clip.seconds, count)}")
-            turns = {name: turn(name, clip, count, _seconds(clip, count)) for name in rotated(list(arms), number)}
-            for name in arms:
-                _keep(cells, clip, count, name, turns[name])
-        loads.append(machine_load.between(before, machine_load.now()))
+    for name, cell in planned.items():
+        progress(f"warm-up, {name}")
+        for arm in arms:
+            turn(cell, arm, is_warm_up=True)
+    in_rounds.measure(planned, list(arms), turn, keep, rounds=rounds, until=until, progress=progress, loads=loads)
 
 
 def _seconds(clip: Clip, count: int) -> float:
     """Return the length of a turn: some requests of the faster arms. Every caller makes one at least."""
     return max(0.5, 0.1 * clip.seconds) if count == 1 else max(1.0, 0.4 * clip.seconds)
-
-
-def _keep(cells: Cells, clip: Clip, count: int, name: str, turn: Turn) -> None:
-    empty: dict[str, Any] = {"clip_seconds": clip.seconds, "callers": count, "arms": {}}
-    cell = cells.setdefault(cell_name(clip.seconds, count), empty)
-    layout = FASTEST[name].of(count)
-    arm = cell["arms"].setdefault(name, {"layout": layout, "rounds": [], "latencies": [], "texts": []})
-    # Latency of one caller, the inverse of the throughput of several.
-    taken = spread.median(turn.latencies) if turn.callers == 1 else turn.seconds_per_request()
-    arm["rounds"].append(round(taken, 6))
-    arm["latencies"] += [round(seconds, 5) for seconds in turn.latencies]
-    arm["texts"] = sorted({*arm["texts"], *(text for texts in turn.texts.values() for text in texts)})

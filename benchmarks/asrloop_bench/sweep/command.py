@@ -58,8 +58,13 @@ def sweep(
 
         with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
             about["server"] = measured.origin
+            minutes = QUICK_MINUTES if quick else settings.benchmark.max_minutes
+            seconds = settings.benchmark.point_seconds
+            run = Sweep(analyzer, measured, clip_sets, min(QUICK_POINT_SECONDS, seconds) if quick else seconds)
+            make_plan = points.quick_plan if quick else points.plan
+            plan = make_plan(list(clip_sets), settings.benchmark.concurrencies, settings.benchmark.rate_shares)
             try:
-                _measure(settings.benchmark, analyzer, measured, clip_sets, quick, rows, notes, save)
+                _measure(run, plan, time.monotonic() + 60 * minutes, rows, notes, save)
             except KeyboardInterrupt:
                 notes.append("interrupted: this is what there is")
         save()
@@ -69,7 +74,7 @@ def sweep(
 
 
 def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: bool) -> dict[str, list[speech.Clip]]:
-    """The clips of every length by name, and the mixed set of all of them."""
+    """Return the clips of every length by name, and the mixed set of all of them."""
     files = speech.speech_files(audio)
     by_length = [speech.cut(files, seconds, benchmark.clips) for seconds in benchmark.clip_seconds]
     sets = {f"{seconds:g} s": clips for seconds, clips in zip(benchmark.clip_seconds, by_length, strict=True)}
@@ -80,22 +85,10 @@ def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: b
 
 
 def _measure(
-    benchmark: config.BenchmarkSettings,
-    analyzer: perf_analyzer.PerfAnalyzer,
-    measured: target.Target,
-    clip_sets: Mapping[str, Sequence[speech.Clip]],
-    quick: bool,
-    rows: list[Row],
-    notes: list[str],
-    save: Callable[[], None],
+    run: Sweep, plan: Sequence[points.Point], until: float, rows: list[Row], notes: list[str], save: Callable[[], None]
 ) -> None:
-    until = time.monotonic() + 60 * (QUICK_MINUTES if quick else benchmark.max_minutes)
-    seconds = min(QUICK_POINT_SECONDS, benchmark.point_seconds) if quick else benchmark.point_seconds
-    make_plan = points.quick_plan if quick else points.plan
-    plan = make_plan(list(clip_sets), benchmark.concurrencies, benchmark.rate_shares)
     with progress_bar(TimeRemainingColumn()) as bar:
         task = bar.add_task("texts and warm-up", total=len(plan))
-        run = Sweep(analyzer, measured, clip_sets, seconds)
         run.prepare(lambda name: bar.update(task, description=f"texts and warm-up: {name}"))
         bar.reset(task)
 

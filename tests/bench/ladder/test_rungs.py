@@ -34,7 +34,7 @@ def test_all_rungs_transcribe_in_every_layout(beckett: NDArray[np.float32]) -> N
             for text in ask(2, ["start"], 0.0).texts["start"]
         }
         assert heard == {(name, layout, HEARD) for name, found in opened.items() for layout in found}
-        plan.measure(opened, [clip], [1], 2, time.monotonic() + 60, lambda told: None, cells, loads)
+        plan.measure(opened, [clip], [1], 2, time.monotonic() + 60, lambda name: None, cells, loads)
     saved = json.loads(json.dumps(cells))
     assert list(saved) == ["3 s, 1 caller"]
     assert list(saved["3 s, 1 caller"]["arms"]) == list(RUNGS)
@@ -65,7 +65,7 @@ def test_each_arm_is_measured_in_its_fastest_layout_with_so_many_callers() -> No
     asked: list[tuple[str, int]] = []
     clip = Clip("a", np.zeros(16_000, np.float32))
     opened, cells = slow_and_fast(asked), plan.Cells()
-    plan.measure(opened, [clip], [1, 4], 1, time.monotonic() + 60, lambda told: None, cells, [])
+    plan.measure(opened, [clip], [1, 4], 1, time.monotonic() + 60, lambda name: None, cells, [])
     chosen = {name: cell["arms"]["channel_per_call"]["layout"] for name, cell in cells.items()}
     assert chosen == {"1 s, 1 caller": "together", "1 s, 4 callers": "apart"}
     assert {("together", 1), ("apart", 4)} <= set(asked)
