@@ -34,10 +34,10 @@ def compare(
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-compare/compare.json.")
     ] = None,
 ) -> None:
-    """The gate: this checkout against another commit, both served here and now, asked in turns.
+    """Compare this checkout with another commit: both are served here and now, and asked in turns.
 
     Sets the other commit up in a worktree with an environment of its own, kept below .cache/compare. Fails, with exit code 1,
-    where a time grew by more than the limit and the interval of the change leaves out "no change".
+    where a time grew by more than the limit and the interval of the ratio leaves out 1.
     """
     with one_line_errors(tree.TreeError, LoadError):
         wanted = chosen(cells)

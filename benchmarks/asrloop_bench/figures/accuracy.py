@@ -25,7 +25,7 @@ def wer(
     ] = False,
     concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1024)] = 16,
 ) -> str:
-    """Word error rate through the server."""
+    """Measure the word error rate through the server."""
     references = manifests.read(manifest)
     with (
         nullcontext(target.running(run.settings)) if running else run.server() as server,

@@ -20,7 +20,7 @@ WAYS = ("the pool", "one shared channel", "a channel per call")
 
 
 def pool(run: Run, seconds: Annotated[float, typer.Option(help="Time for each of the twelve rows.")] = 20.0) -> str:
-    """The client's pool against one shared channel and a channel per call, as a table in Markdown."""
+    """Compare the client's pool with one shared channel and with a channel per call."""
     with run.server(IDLE_MODELS) as server:
         return table(server.grpc, speech(1.0, 10.0), seconds)
 

@@ -1,4 +1,4 @@
-"""The engine's figures beside what is aimed at: in this process, and behind Triton. Arms are interleaved."""
+"""The engine's figures beside their aims: in this process, and behind Triton. Arms are interleaved."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ def engine(
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-engine/engine.json.")
     ] = None,
 ) -> str:
-    """The engine's figures beside what is aimed at."""
+    """Measure the engine's figures beside their aims."""
     baselines = files.prepare()
     figures = EngineFigures(run.settings, speech(1.0, 3.0, 10.0), 5.0 if quick else 25.0)
     run.step("in this process")

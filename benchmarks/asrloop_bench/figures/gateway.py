@@ -21,7 +21,7 @@ LIMIT_SECONDS = 60.0
 
 
 def gateway(run: Run, seconds: Annotated[float, typer.Option(help="Time for each row.")] = 20.0) -> str:
-    """The time that the gateway adds from a file to its text, as a table in Markdown."""
+    """Measure the time that the gateway adds to the transcription of a file."""
     with run.server() as server:
         return table(server.grpc, speech(1.0, 3.0, 10.0), seconds)
 

@@ -28,7 +28,7 @@ LAYERS = {
 
 
 def layers(run: Run, seconds: Annotated[float, typer.Option(help="Time for the measuring.")] = 30.0) -> str:
-    """Where the time of a 1 s request goes that is alone, part by part."""
+    """Split the time of a lone 1 s request into its parts."""
     with run.server(IDLE_MODELS) as server:
         return table(measured(speech(1.0)[1.0], server.grpc, run.settings, seconds))
 

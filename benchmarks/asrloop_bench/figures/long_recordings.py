@@ -37,7 +37,7 @@ TIMEOUT = 1200.0
 def recordings(
     run: Run, manifest: Manifest, rounds: Annotated[int, typer.Option(help="Rounds of what is timed.", min=1)] = 5
 ) -> str:
-    """Long recordings, joined of the manifest's clips: words, segments, speed, fairness, memory."""
+    """Transcribe long recordings, joined of the manifest's clips: words, segments, speed, fairness, memory."""
     with run.server() as server, AsrClient(server.grpc, timeout=TIMEOUT) as client:
         figures = RecordingFigures(run.settings, server, client, manifests.read(manifest), rounds)
         rows = []

@@ -40,7 +40,7 @@ def run(
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-ladder/ladder.json.")
     ] = None,
 ) -> None:
-    """The ladder: every way to serve the same clips, in turns in one run, each in the layout that suits it best.
+    """Measure the ladder: every way to serve the same clips, in turns in one run, each in the layout that suits it best.
 
     About 15 minutes on two cores; an interrupted run reports what it has.
     """
@@ -87,7 +87,7 @@ def readme(
         Path | None,
         typer.Option(help="The one file to write. Default: README.md and docs/performance.md.", show_default=False),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether it is up to date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check that it is up to date.")] = False,
 ) -> None:
     """Write the results of a saved run into the README and, all of them, into docs/performance.md."""
     with one_line_errors():

@@ -1,4 +1,4 @@
-"""A run of the ladder as tables: for the terminal, and in Markdown for the README and the page of all results."""
+"""Tables of a run of the ladder: for the terminal, and in Markdown for the README and the page of all results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -24,7 +24,7 @@ A_ROUND = 4
 def balancer(
     run: Run, rounds: Annotated[int, typer.Option(help="Rounds that count, of 4 requests each way.", min=6)] = 60
 ) -> str:
-    """The time that HAProxy adds to a request: one caller, with and without it in turns."""
+    """Measure the time that HAProxy adds to a request: one caller, with and without it in turns."""
     speech = from_file((moonshine_assets(paths.cache()) / MOONSHINE_SPEECH[0]).read_bytes(), 60)
     rows = []
     with run.server(IDLE_MODELS) as server, balancing([(server.grpc, int(server.http.rpartition(":")[2]))]) as proxy:

@@ -55,7 +55,7 @@ def demo_ops(
         bool, typer.Option("--write", help="Also write the picture and the tables of docs/operations.md.")
     ] = False,
 ) -> None:
-    """Server, gateway and Prometheus with its alerts under traffic; prints the numbers and the state of each rule."""
+    """Run server, gateway and Prometheus with its alerts under traffic; print the numbers and the state of each alert."""
     with one_line_errors(), ExitStack() as stack:
         about = provenance.describe(config.load())
         with console.status("starting server, gateway and Prometheus"):

@@ -1,4 +1,4 @@
-"""Runs the points of a sweep one after another against a server, and gathers what perf_analyzer and the server say."""
+"""Runs the points of a sweep one after another, and gathers the results of perf_analyzer and the server's metrics."""
 
 import tempfile
 import time

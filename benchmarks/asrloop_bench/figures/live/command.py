@@ -56,7 +56,7 @@ def live(
     streams: Annotated[str, typer.Option(help="Numbers of streams at a time, with commas.")] = "1,4,8,12",
     seconds: Annotated[float, typer.Option(help="Least seconds of speech a stream.", min=5)] = 60.0,
 ) -> str:
-    """Live audio at the speed of speech: words while they are spoken, finals, lag, accuracy."""
+    """Play live audio at the speed of speech: words while they are spoken, finals, lag, accuracy."""
     counts = _counts(streams)
     references = manifests.read(manifest)
     detector = open_detector(PREPARED)

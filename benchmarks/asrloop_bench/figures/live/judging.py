@@ -1,4 +1,4 @@
-"""What the events of played streams say: when words came, how far behind the server was, what it took back. No I/O.
+"""Figures from the events of played streams: when words came, the lag of the server, text taken back. No I/O.
 
 All times are seconds from the first sample of a stream.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from asrloop_bench.figures.live.playing import Played, sent_at
 
 FIRST_SECONDS = 1.0
-"""How much of a segment is heard before its first text is asked for; shorter segments are left out."""
+"""Seconds of a segment after which its first text is due; shorter segments are left out."""
 TOLERANCE = 0.1
 """Seconds by which an event may name less audio than it is about: a chunk."""
 
