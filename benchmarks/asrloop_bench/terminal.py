@@ -11,19 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
-def progress_bar(*more: ProgressColumn) -> Progress:
-    """Return a bar with the point under way, the number of points done, the time so far, and ``more``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, *more, console=console)
-
-
 @contextmanager
-def progress_of(total: int, save: Callable[[], None], notes: list[str]) -> Iterator[Callable[[str], None]]:
-    """Give a function that is called before each of ``total`` parts, with its name, and saves what was measured before.
+def progress_of(
+    total: int, save: Callable[[], None], notes: list[str], *more: ProgressColumn
+) -> Iterator[Callable[[str], None]]:
+    """Show a bar; give a function that is called with the name of each of ``total`` parts before it, and saves the results so far.
 
-    Ctrl-C ends the run with a note; what there is was saved.
+    ``more`` are columns of the bar. Ctrl-C ends the run with a note.
     """
-    with progress_bar() as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *more)
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=total)
 
         def progress(name: str) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asrloop_bench.compare.cells import Cell
-from asrloop_bench.compare.served import served
-from asrloop_bench.compare.tree import Tree
+from asrloop_bench.compare.tree import Tree, served
 from asrloop_bench.load import callers as callers_file
 from asrloop_bench.load.generators import Generators, write_clips
 from asrloop_bench.load.turn import Turn

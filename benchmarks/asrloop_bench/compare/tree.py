@@ -1,14 +1,17 @@
-"""A commit set up for measuring: a git worktree with an environment and models of its own, kept between runs."""
+"""A commit set up and served for measuring, in a git worktree with an environment and models of its own, kept between runs."""
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrloop.tritonserver.checks import free_ports
+from asrloop_bench import processes
 from asrloop_bench.checkout import ROOT
 
-SETUP_SECONDS = 900.0
+SETUP_SECONDS, START_SECONDS = 900.0, 120.0
 TREES = ROOT / ".cache" / "compare"
 INHERITED = {
     *("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS", "BASE"),
@@ -61,6 +64,20 @@ def set_up(commit: str, trees: Path = TREES) -> Tree:
         raise TreeError(f"{folder} is not at {full[:12]}; delete it: git worktree remove --force {folder}")
     _run(["make", "--no-print-directory", "setup", "models"], folder, SETUP_SECONDS)
     return Tree(folder, full[:12])
+
+
+@contextmanager
+def served(tree: Tree) -> Iterator[str]:
+    """Give the gRPC address of a server of ``tree`` on free ports, with the settings of its own config.yaml. Raises TreeError."""
+    http, grpc, metrics = free_ports()
+    command = [str(tree.python), "scripts/serve.py", f"--http-port={http}", f"--grpc-port={grpc}"]
+    command += [f"--metrics-port={metrics}", "--host=127.0.0.1", "--log-level=error"]
+    url = f"http://127.0.0.1:{http}/v2/models/asr_ensemble/ready"
+    with processes.running(
+        f"the server of {tree.name}", command, lambda _: processes.answers(url),
+        seconds=START_SECONDS, environment=environment(), folder=tree.folder, error=TreeError,
+    ):  # fmt: skip
+        yield f"127.0.0.1:{grpc}"
 
 
 def environment() -> Mapping[str, str]:

@@ -54,7 +54,7 @@ class Joined(NamedTuple):
     """f32 [N], 16 kHz."""
 
     speech: Sequence[tuple[float, float]]
-    """Begin and end of each clip, in seconds."""
+    """Begin and end of each clip, or of the speech in it, in seconds."""
 
     @property
     def seconds(self) -> float:

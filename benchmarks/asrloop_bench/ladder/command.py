@@ -71,7 +71,6 @@ def run(
         ):
             until = time.monotonic() + 60 * minutes
             plan.measure(opened, speech, callers, times, until, progress, cells, loads)
-        save()
         for table in tables.for_terminal(cells):
             console.print(table)
         print_notes(notes)

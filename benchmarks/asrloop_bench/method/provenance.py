@@ -3,10 +3,11 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def describe(settings: Settings, **more: Any) -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": {
-            "processor": next(_cpu_lines("model name"), platform.machine()),
-            "instructions": [name for name in _INSTRUCTIONS if name in next(_cpu_lines("flags"), "").split()],
+            "processor": _cpu("model name") or platform.machine(),
+            "instructions": [name for name in _INSTRUCTIONS if name in _cpu("flags").split()],
             "usable_cores": usable_cores(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": " ".join([platform.system(), platform.release(), *platform.libc_ver()]),
@@ -79,13 +80,10 @@ def _model() -> dict[str, Any]:
         return {}
 
 
-def _cpu_lines(name: str) -> Iterator[str]:
-    """Yield the values of ``name`` in /proc/cpuinfo, one a core."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    yield from (line.split(":", 1)[1].strip() for line in lines if line.split("\t")[0] == name)
+def _cpu(name: str) -> str:
+    """Return the value of ``name`` in /proc/cpuinfo for the first core, or an empty string."""
+    found = re.search(rf"^{name}\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _git(*arguments: str) -> str:

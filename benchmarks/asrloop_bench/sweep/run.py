@@ -37,7 +37,7 @@ class Sweep:
         """Transcribe every clip alone: the expected texts, the warm-up, and a first idea of how long a request takes."""
         with AsrClient(self._target.grpc) as client:
             for name, clips in self._clip_sets.items():
-                progress(name)
+                progress(f"texts and warm-up: {name}")
                 for _ in range(WARM_UP_ROUNDS):
                     started = time.perf_counter()
                     for clip in clips:
@@ -45,7 +45,7 @@ class Sweep:
                     self._alone[name] = (time.perf_counter() - started) / len(clips)
 
     def measure(
-        self, points: Sequence[Point], until: float, progress: Callable[[int, Point], None], rows: list[Row], notes: list[str]
+        self, points: Sequence[Point], until: float, progress: Callable[[str], None], rows: list[Row], notes: list[str]
     ) -> None:  # fmt: skip
         """Add the points to ``rows`` as they come, and what could not be measured to ``notes``.
 
@@ -53,7 +53,7 @@ class Sweep:
         """
         with tempfile.TemporaryDirectory() as scratch:
             for number, point in enumerate(points):
-                progress(number, point)
+                progress(point.name)
                 if time.monotonic() > until:
                     notes.append(f"{len(points) - number} points left out: the time of the run was over")
                     break

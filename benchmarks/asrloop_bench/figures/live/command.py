@@ -14,7 +14,7 @@ from asrloop_bench.figures.accuracy import word_errors
 from asrloop_bench.figures.figure import Manifest, Run
 from asrloop_bench.figures.live.judging import Judged, judged
 from asrloop_bench.figures.live.playing import Played, play
-from asrloop_bench.figures.long_recordings import PAUSES, joined
+from asrloop_bench.figures.long_recordings import PAUSES, Joined, joined
 from asrloop_bench.method import clips, machine_load, markdown, spread
 from asrloop_bench.method import manifest as manifests
 from asrloop_bench.method.manifest import Reference
@@ -26,12 +26,9 @@ SPEECH = 0.5
 
 
 class Recording(NamedTuple):
-    """The speech of one stream."""
+    """The speech of one stream, and its reference text."""
 
-    samples: Samples
-    """f32 [N], 16 kHz."""
-    speech: Sequence[tuple[float, float]]
-    """Begin and end of the speech of each clip, in seconds."""
+    joined: Joined
     text: str
 
 
@@ -67,7 +64,7 @@ def live(
             recordings = [recording(references, detector, number, count, seconds) for number in range(count)]
             rounds.append(played_round(server.grpc, recordings))
         run.step("the same as whole files")
-        files = [clips.as_file(one.samples) for each in rounds for one in each.recordings]
+        files = [clips.as_file(one.joined.samples) for each in rounds for one in each.recordings]
         whole = [one.text for one in client.transcribe_many(files, timeout=300)]
     return report(rounds, whole)
 
@@ -89,18 +86,17 @@ def recording(
         if heard.size:
             first, last = int(heard[0]) * WINDOW, min(part.size, (int(heard[-1]) + 1) * WINDOW)
             speech.append((begin + first / SAMPLE_RATE, begin + last / SAMPLE_RATE))
-    return Recording(whole.samples, speech, " ".join(texts))
+    return Recording(Joined(whole.samples, speech), " ".join(texts))
 
 
 def played_round(address: str, recordings: Sequence[Recording]) -> Round:
     """Play them at a time and judge the events."""
     before = machine_load.now()
-    played = play(address, [one.samples for one in recordings])
+    played = play(address, [one.joined.samples for one in recordings])
     meanwhile = machine_load.between(before, machine_load.now())
     print_notes([f"a stream failed: {one.error}" for one in played if one.error is not None])
-    verdicts = [
-        judged(one, each.samples.size / SAMPLE_RATE, each.speech) for one, each in zip(played, recordings, strict=True)
-    ]
+    pairs = zip(played, recordings, strict=True)
+    verdicts = [judged(one, each.joined.seconds, each.joined.speech) for one, each in pairs]
     return Round(recordings, played, verdicts, meanwhile["cores_others"] + meanwhile["cores_stolen"])
 
 
