@@ -17,7 +17,7 @@ class Measure:
     name: str
     of: Callable[[Turn], float]
     is_rate: bool = False
-    """Shown as its inverse, requests per second."""
+    """True for a number that is shown as its inverse, requests per second."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""perf_analyzer's input file: the clips as requests of asr_ensemble, and the text that each must give."""
+"""The input file of perf_analyzer: the clips as requests of asr_ensemble, with their expected texts."""
 
 import base64
 import json
