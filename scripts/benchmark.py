@@ -5,13 +5,14 @@ from pathlib import Path
 
 import typer
 from asrloop_bench.compare.command import compare
-from asrloop_bench.figures import command as figures
+from asrloop_bench.figures.table import COMMANDS
 from asrloop_bench.ladder import command as ladder
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (ladder.run, compare, figures.wer, ladder.readme, figures.engine):
+for command in (ladder.run, compare, ladder.readme):
     app.command()(command)
-app.command("not-helpful")(figures.not_helpful_page)
+for name in ("wer", "engine"):
+    app.command(name)(COMMANDS[name])
 
 if __name__ == "__main__":
     app(prog_name=Path(sys.argv[0]).name)

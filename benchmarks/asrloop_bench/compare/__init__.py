@@ -1,1 +1,1 @@
-"""The A/B: two commits, each with its own environment and server, under load in turns."""
+"""Compares two commits, each with its own environment and server, under load in turns."""

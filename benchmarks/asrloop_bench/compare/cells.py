@@ -1,4 +1,4 @@
-"""What is compared: the loads, and the numbers that are drawn from each, with those that can fail a commit."""
+"""The loads of a comparison, and the numbers that are drawn from each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ CALLERS = 16
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of seconds of every turn. Smaller is better."""
+    """A number of seconds that is drawn from every turn. Smaller is better."""
 
     name: str
     of: Callable[[Turn], float]
     is_rate: bool = False
-    """Shown as its inverse, requests per second."""
+    """True for a number that is shown as its inverse, requests per second."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Cell:
     name: str
     callers: int
     mix: dict[float, int]
-    """How often a clip of so many seconds occurs."""
+    """By seconds of a clip: the number of times that it occurs."""
     seconds: float
-    """How long a turn lasts: several times the longest request of it, so that what is counted is not its beginning."""
+    """Length of a turn: several times its longest request, so that not only its beginning is counted."""
     measures: Sequence[Measure]
     way: str = "triton"
     """``triton``: NVIDIA's client of this checkout asks both servers. ``client``: each commit's own client asks its own server."""
@@ -61,7 +61,7 @@ CELLS = (
 
 
 def chosen(patterns: str) -> list[Cell]:
-    """The cells whose names match one of the ``patterns``, which have commas between them. Raises ValueError."""
+    """Return the cells whose names match one of the ``patterns``, which have commas between them. Raises ValueError."""
     wanted = [pattern.strip() for pattern in patterns.split(",")]
     unknown = [pattern for pattern in wanted if not any(fnmatch(cell.name, pattern) for cell in CELLS)]
     if unknown:

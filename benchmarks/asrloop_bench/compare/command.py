@@ -16,7 +16,7 @@ from asrloop_bench.compare.verdict import CONFIDENCE, findings, parse_share
 from asrloop_bench.figures.accuracy import normalised
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import machine_load, provenance, results, spread
-from asrloop_bench.terminal import console, progress_bar
+from asrloop_bench.terminal import console, print_notes, progress_of
 
 PROCESSES = 4
 
@@ -34,17 +34,17 @@ def compare(
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-compare/compare.json.")
     ] = None,
 ) -> None:
-    """The gate: this checkout against another commit, both served here and now, asked in turns.
+    """Compare this checkout with another commit: both are served here and now, and asked in turns.
 
     Sets the other commit up in a worktree with an environment of its own, kept below .cache/compare. Fails, with exit code 1,
-    where a time grew by more than the limit and the interval of the change leaves out "no change".
+    where a time grew by more than the limit and the interval of the ratio leaves out 1.
     """
     with one_line_errors(tree.TreeError, LoadError):
         wanted = chosen(cells)
         limit = parse_share(fail_above)
         path = output or results.folder("compare") / "compare.json"
         about = provenance.describe(config.load(), fail_above=limit)
-        new = tree.here()
+        new, notes = tree.here(), list[str]()
         console.print(f"Setting up {base} (the first time takes a minute or two) ...")
         old = tree.set_up(base)
         about |= {"base": old.name, "new": new.name, "load_before": machine_load.sample()}
@@ -54,18 +54,9 @@ def compare(
             def save() -> None:
                 results.save(path, {"about": about, "loads": comparison.loads, "cells": comparison.cells})
 
-            try:
-                with progress_bar() as bar:
-                    task = bar.add_task("", total=rounds * len(wanted))
-
-                    def progress(done: int, name: str) -> None:
-                        bar.update(task, completed=done, description=name)
-                        save()
-
-                    comparison.measure(wanted, rounds, time.monotonic() + 60 * minutes, progress)
-            except KeyboardInterrupt:
-                console.print("Interrupted; this is what there is.", style="yellow")
-            save()
+            with progress_of((rounds + 1) * len(wanted), save, notes) as progress:
+                comparison.measure(wanted, rounds, time.monotonic() + 60 * minutes, progress)
+        print_notes(notes)
         failed = _report(comparison, about, limit)
         console.print(f"Written: {path}")
     if failed:
@@ -73,16 +64,13 @@ def compare(
 
 
 def _report(comparison: run.Comparison, about: Mapping[str, Any], limit: float) -> int:
-    """Print what was found; returns how many numbers fail."""
+    """Print the findings; return the count of numbers that fail."""
     found = findings(comparison.cells, limit)
-    table = Table(
-        "load", "number", f"base {about['base']}", f"new {about['new']}", f"new / base ({CONFIDENCE:.0%})", ""
-    )
+    heads = (f"base {about['base']}", f"new {about['new']}", f"new / base ({CONFIDENCE:.0%})")
+    table = Table("load", "number", *heads, "")
     for finding in found:
         rate = finding.measure.is_rate
-        base, new = (
-            f"{1 / value:.1f} /s" if rate else f"{1000 * value:.1f} ms" for value in (finding.base, finding.new)
-        )
+        base, new = (f"{1 / time:.1f} /s" if rate else f"{1000 * time:.1f} ms" for time in (finding.base, finding.new))
         verdict = f"[red]{finding.word}[/red]" if finding.fails else finding.word
         change = finding.change.inverse() if rate else finding.change
         table.add_row(finding.cell, finding.measure.name, base, new, str(change), verdict)
@@ -101,7 +89,7 @@ def _report(comparison: run.Comparison, about: Mapping[str, Any], limit: float) 
 
 
 def _tails(cell: Mapping[str, Any]) -> str:
-    """p50 and p99 over all requests of each arm, with their count."""
+    """Return p50 and p99 over all requests of each arm, with their count."""
     return ", ".join(
         f"{arm} p50 {1000 * spread.median(one['latencies']):.0f} p99 {1000 * spread.percentile(one['latencies'], 99):.0f} ms "
         f"of {len(one['latencies'])} requests"
@@ -110,7 +98,7 @@ def _tails(cell: Mapping[str, Any]) -> str:
 
 
 def _texts(cell: Mapping[str, Any]) -> str:
-    """How many clips got the same words from both arms; commas are left out of account."""
+    """Count the clips that got the same words from both arms; commas are left out of account."""
     base, new = ({name: set(map(normalised, texts)) for name, texts in cell[arm]["texts"].items()} for arm in run.ARMS)
     both = base.keys() & new.keys()
     return f"same words for {sum(base[name] == new[name] for name in both)} of {len(both)} clips"

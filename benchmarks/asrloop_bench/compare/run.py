@@ -1,20 +1,18 @@
-"""Drives two servers in turns, cell by cell and round by round, and keeps every number as it comes."""
+"""Drives two servers in turns, and keeps every number as it comes."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from asrloop_bench.compare.cells import Cell
-from asrloop_bench.compare.served import served
-from asrloop_bench.compare.tree import Tree
+from asrloop_bench.compare.tree import Tree, served
 from asrloop_bench.load import callers as callers_file
 from asrloop_bench.load.generators import Generators, write_clips
 from asrloop_bench.load.turn import Turn
 from asrloop_bench.method import clips as speech
-from asrloop_bench.method import machine_load
+from asrloop_bench.method import rounds as in_rounds
 
 ARMS = ("base", "new")
 CLIPS = 4
@@ -25,42 +23,29 @@ Cells = dict[str, dict[str, Any]]
 
 
 class Comparison:
-    """Both servers with their load generators. ``cells`` has what was measured so far, as plain data."""
+    """Both servers with their load generators. ``cells`` has the results so far, as plain data."""
 
     def __init__(
         self, generators: Mapping[tuple[str, str], tuple[Generators, str]], clips: Mapping[float, Sequence[speech.Clip]]
     ) -> None:
         self.cells: Cells = {}
         self.loads: list[dict[str, float]] = []
-        """How busy the machine was, a round each."""
+        """The load of the machine, a round each."""
         self._generators = generators
         self._clips = clips
 
-    def measure(
-        self, cells: Sequence[Cell], rounds: int, until: float, after_round: Callable[[int, str], None]
-    ) -> None:
-        """``rounds`` times every cell, each with both arms in turns. Starts no round after ``until`` on the monotonic clock.
-
-        ``after_round`` is told how many turns are done and what comes next. Raises LoadError.
-        """
+    def measure(self, cells: Sequence[Cell], rounds: int, until: float, progress: Callable[[str], None]) -> None:
+        """Measure every cell ``rounds`` times, each with both arms in turns; see ``method.rounds``. Raises LoadError."""
         for cell in cells:
-            after_round(0, f"warm-up {cell.name}")
+            progress(f"warm-up {cell.name}")
             for _ in range(WARM_UP_TURNS):
                 for arm in ARMS:
                     self._turn(cell, arm, seconds=min(cell.seconds, 2.0))
-        for number in range(rounds):
-            if time.monotonic() > until:
-                break
-            before = machine_load.now()
-            for index, cell in enumerate(cells):
-                after_round(number * len(cells) + index, f"round {number + 1}, {cell.name}")
-                # What follows another load is a little different: each arm is first as often as the other.
-                order = ARMS if (number + index) % 2 == 0 else ARMS[::-1]
-                turns = {arm: self._turn(cell, arm, cell.seconds) for arm in order}
-                for arm in ARMS:
-                    self._keep(cell, arm, turns[arm])
-            self.loads.append(machine_load.between(before, machine_load.now()))
-        after_round(rounds * len(cells), "done")
+
+        in_rounds.measure(
+            {cell.name: cell for cell in cells}, ARMS, lambda cell, arm: self._turn(cell, arm, cell.seconds), self._keep,
+            rounds=rounds, until=until, progress=progress, loads=self.loads,
+        )  # fmt: skip
 
     def _turn(self, cell: Cell, arm: str, seconds: float) -> Turn:
         by_length = [self._clips[length] for length in cell.mix]
@@ -79,7 +64,7 @@ class Comparison:
 
 @contextmanager
 def started(base: Tree, new: Tree, cells: Sequence[Cell], processes: int) -> Iterator[Comparison]:
-    """Both servers and ``processes`` load generators for each; all end with the context. Raises TreeError, WheelError."""
+    """Start both servers and ``processes`` load generators for each; all end with the context. Raises TreeError, WheelError."""
     files = speech.speech_files()
     clips = {
         length: speech.cut(files, length, CLIPS) for length in sorted({length for cell in cells for length in cell.mix})

@@ -1,15 +1,23 @@
-"""A commit set up for measuring: a git worktree with an environment and models of its own, kept between runs."""
+"""A commit set up and served for measuring, in a git worktree with an environment and models of its own, kept between runs."""
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrloop.tritonserver.checks import free_ports
+from asrloop_bench import processes
 from asrloop_bench.checkout import ROOT
 
-SETUP_SECONDS = 900.0
+SETUP_SECONDS, START_SECONDS = 900.0, 120.0
 TREES = ROOT / ".cache" / "compare"
+INHERITED = {
+    *("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS", "BASE"),
+    *("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"),
+}
+"""Variables that a calling make or environment hands down."""
 
 
 class TreeError(RuntimeError):
@@ -26,19 +34,18 @@ class Tree:
 
     @property
     def python(self) -> Path:
-        """The interpreter of its own environment."""
         return self.folder / ".venv" / "bin" / "python"
 
 
 def here() -> Tree:
-    """This checkout, as it is."""
+    """Return this checkout, with changes that are not committed."""
     commit = _git("rev-parse", "--short=12", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return Tree(ROOT, f"{commit}+" if changed else commit)
 
 
 def set_up(commit: str, trees: Path = TREES) -> Tree:
-    """The worktree of ``commit`` below ``trees``, made where it is missing. Raises TreeError."""
+    """Return the worktree of ``commit`` below ``trees``; make it where it is missing. Raises TreeError."""
     if Path(commit).is_file():
         raise TreeError(
             f"{commit} is a file. Times of two machines, or of two days, say nothing about two commits: "
@@ -59,22 +66,24 @@ def set_up(commit: str, trees: Path = TREES) -> Tree:
     return Tree(folder, full[:12])
 
 
+@contextmanager
+def served(tree: Tree) -> Iterator[str]:
+    """Give the gRPC address of a server of ``tree`` on free ports, with the settings of its own config.yaml. Raises TreeError."""
+    http, grpc, metrics = free_ports()
+    command = [str(tree.python), "scripts/serve.py", f"--http-port={http}", f"--grpc-port={grpc}"]
+    command += [f"--metrics-port={metrics}", "--host=127.0.0.1", "--log-level=error"]
+    url = f"http://127.0.0.1:{http}/v2/models/asr_ensemble/ready"
+    with processes.running(
+        f"the server of {tree.name}", command, lambda _: processes.answers(url),
+        seconds=START_SECONDS, environment=environment(), folder=tree.folder, error=TreeError,
+    ):  # fmt: skip
+        yield f"127.0.0.1:{grpc}"
+
+
 def environment() -> Mapping[str, str]:
-    """Of what runs in a tree: without this project's settings, and without what a calling make or environment hands down."""
-    inherited = (
-        "MAKEFLAGS",
-        "MFLAGS",
-        "MAKEOVERRIDES",
-        "MAKELEVEL",
-        "ARGS",
-        "BASE",
-        "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "PYTHONHOME",
-    )
-    return {
-        name: value for name, value in os.environ.items() if name not in inherited and not name.startswith("ASRLOOP_")
-    }
+    """Return the variables for commands that run in a tree: without this project's settings and without INHERITED."""
+    kept = {name for name in os.environ if name not in INHERITED and not name.startswith("ASRLOOP_")}
+    return {name: os.environ[name] for name in kept}
 
 
 def _git(*arguments: str, folder: Path = ROOT) -> str:

@@ -1,4 +1,4 @@
-"""What a comparison says: for each number the ratio new / base, and whether the new commit fails by it."""
+"""The verdicts of a comparison: for each number the ratio new / base, and whether the new commit fails by it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def findings(cells: Mapping[str, Any], limit: float) -> list[Finding]:
-    """Of the saved ``cells``. A number fails when its time grew by more than ``limit`` and the interval leaves out "no change"."""
+    """Judge the saved ``cells``: a number fails when its time grew by more than ``limit`` and its interval leaves 1 out."""
     found = []
     for cell in CELLS:
         saved = cells.get(cell.name, {})
@@ -51,7 +51,7 @@ def _finding(cell: str, measure: Measure, base: Sequence[float], new: Sequence[f
 
 
 def parse_share(text: str) -> float:
-    """``10%`` or ``0.1`` as 0.1."""
+    """Read ``10%`` or ``0.1`` as 0.1. Raises ValueError."""
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Single figures: the engine, the server around it, accuracy, the client's pool, transducers, and what did not help."""
+"""Single figures: the engine, the server around it, accuracy, long recordings, live audio, the client's pool."""

@@ -1,20 +1,46 @@
 """Word error rate of a server over a manifest, with the normalisation named."""
 
-import json
 import re
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
+
+import typer
+from asrloop_client import AsrClient
+
+from asrloop_bench.figures.figure import Manifest, Run
+from asrloop_bench.method import manifest as manifests
+from asrloop_bench.method import target
 
 NORMALISATION = "lower case; hyphens and dashes to spaces; apostrophes and all other punctuation dropped; nothing else"
 
 
-@dataclass(frozen=True)
-class Reference:
-    """One line of a manifest."""
-
-    audio: Path
-    text: str
+def wer(
+    run: Run,
+    manifest: Manifest,
+    running: Annotated[
+        bool, typer.Option("--running", help="Ask the server on config.yaml's ports instead of starting one.")
+    ] = False,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1024)] = 16,
+) -> str:
+    """Measure the word error rate through the server."""
+    references = manifests.read(manifest)
+    with (
+        nullcontext(target.running(run.settings)) if running else run.server() as server,
+        AsrClient(server.grpc) as client,
+    ):
+        started = time.monotonic()
+        paths = [one.audio for one in references]
+        heard = [one.text for one in client.transcribe_many(paths, concurrency=concurrency)]
+        took = time.monotonic() - started
+    errors = word_errors([one.text for one in references], heard)
+    return (
+        f"WER {errors.rate:.2%} over {len(references)} utterances, {errors.words} words\n"
+        f"{errors.substitutions} substitutions, {errors.deletions} deletions, {errors.insertions} insertions; {took:.1f} s\n"
+        f"Normalisation of both sides: {NORMALISATION}."
+    )
 
 
 @dataclass(frozen=True)
@@ -32,41 +58,20 @@ class WordErrors:
         return (self.substitutions + self.deletions + self.insertions) / self.words
 
 
-def read_manifest(path: Path) -> list[Reference]:
-    """JSON lines with ``audio`` (a path, relative to the manifest) and ``text``. Raises ValueError that names the line."""
-    references = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            references.append(Reference(path.parent / entry["audio"], str(entry["text"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{path}, line {number}: {error!r}; each line is {{"audio": PATH, "text": WORDS}}'
-            ) from None
-    if not references:
-        raise ValueError(f'{path}: no lines; each line is {{"audio": PATH, "text": WORDS}}')
-    return references
-
-
 def normalised(text: str) -> str:
-    """``text`` as it is compared; see NORMALISATION."""
+    """Return ``text`` as it is compared; see NORMALISATION."""
     spaced = re.sub(r"[-\u2010-\u2015/]", " ", text.lower())
     return " ".join(re.sub(r"[^\w\s]", "", spaced).split())
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErrors:
     """Align each pair after normalisation; references without a word are left out."""
-    import jiwer  # takes long, and only this command needs it
+    import jiwer  # slow to import, and only needed here
 
-    pairs = [
-        (normalised(reference), normalised(hypothesis))
-        for reference, hypothesis in zip(references, hypotheses, strict=True)
-    ]
-    spoken = [(reference, hypothesis) for reference, hypothesis in pairs if reference]
+    pairs = [(normalised(ours), normalised(heard)) for ours, heard in zip(references, hypotheses, strict=True)]
+    spoken = [pair for pair in pairs if pair[0]]
     if not spoken:
         raise ValueError("no reference has a word; nothing to compare")
-    result = jiwer.process_words([reference for reference, _ in spoken], [hypothesis for _, hypothesis in spoken])
+    result = jiwer.process_words([reference for reference, _ in spoken], [heard for _, heard in spoken])
     words = result.hits + result.substitutions + result.deletions
     return WordErrors(words, result.substitutions, result.deletions, result.insertions)

@@ -1,56 +1,87 @@
-"""One line of a table of figures: what is measured, what is aimed at, what came out."""
+"""The one shape of a figure: a function that measures, the section of the page that it writes, and its command."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
+import typer
+from asrloop_client import AsrError
+
+from asrloop import config
 from asrloop.audio import Samples
-from asrloop.engine.family import Family
-from asrloop.families import offline
-from asrloop_bench.method import spread
-from asrloop_bench.method.interleave import Measured, interleave
+from asrloop.cli import one_line_errors
+from asrloop_bench.checkout import ROOT
+from asrloop_bench.load.generators import LoadError
+from asrloop_bench.method import clips, machine_load, markers, provenance, target
+from asrloop_bench.method.manifest import LINE
+from asrloop_bench.terminal import console
 
-SLOTS = 16
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    what: str
-    aim: str
-    measured: str
-    reached: bool
-    detail: str
+Manifest = Annotated[Path, typer.Option(help=f"JSON lines: {LINE}; paths are relative to the file.")]
 
 
-def compared(arms: Mapping[str, Callable[[], Measured]], seconds: float) -> dict[str, Measured]:
-    """Interleave the arms for about ``seconds``."""
-    return interleave(arms, least_rounds=5, most_rounds=200, seconds=seconds)
+class Run:
+    """One run of a figure. ``section`` names the markers that the text is written between."""
+
+    def __init__(self, section: str) -> None:
+        self.section = section
+        self.settings = config.load()
+        self.about = provenance.describe(self.settings, load_before=machine_load.sample())
+        self._began = machine_load.now()
+
+    def server(self, *more_repositories: Path) -> AbstractContextManager[target.Target]:
+        """Start a server of the project's models, and of others beside them."""
+        return target.started(self.settings, more_repositories=more_repositories)
+
+    def step(self, name: str) -> None:
+        """Print the name of what is measured next."""
+        console.print(f"{name} ...", style="dim", markup=False)
+
+    def provenance(self) -> str:
+        during = machine_load.between(self._began, machine_load.now())
+        return f"Measured by `{provenance.command(self.about)}` on {provenance.in_full(self.about, [during])}."
 
 
-def faster(what: str, aim: float, base: Measured, ours: Measured) -> Figure:
-    """How many times faster ``ours`` is than ``base``."""
-    gain = spread.ratio(base.rounds, ours.rounds)
-    detail = f"{1000 * spread.median(base.rounds):.2f} -> {1000 * spread.median(ours.rounds):.2f} ms, {rounds(ours)}"
-    return Figure(what, f">= {aim:g}x", f"{gain}x", gain.estimate >= aim, detail)
+def speech(*lengths: float) -> dict[float, Samples]:
+    """Return a clip f32 [N], 16 kHz, of each length in seconds, cut from the speech of the model's wheel."""
+    recordings = clips.speech_files()
+    return {seconds: clips.cut(recordings, seconds, 1)[0].samples for seconds in lengths}
 
 
-def tokens_alone(family: Family[Any], samples: Samples) -> list[int]:
-    """Tokens of one utterance f32 [N], 16 kHz, alone in slot 0."""
-    (decoded,) = offline.decode(family, [family.encode(samples)])
-    return decoded.tokens
+class Figure(NamedTuple):
+    """A command that measures.
 
+    ``measure`` takes a Run and the command's options, and returns Markdown; its docstring is the command's help.
+    """
 
-def rounds(measured: Measured) -> str:
-    """Their spread and number."""
-    return f"±{spread.half_range(measured.rounds):.0%}, {len(measured.rounds)} rounds"
+    name: str
+    measure: Callable[..., str]
+    page: str = ""
+    """The page that ``--write`` writes, from the root of the checkout. Without one the text is only printed."""
+    section: str = markers.RESULTS
 
+    def command(self) -> Callable[..., None]:
+        """Return the function that typer makes the command of."""
 
-def markdown(figures: Sequence[Figure]) -> str:
-    """The figures as a table."""
-    lines = ["| what | aim | measured | reached | detail |", "| --- | --- | --- | --- | --- |"]
-    for one in figures:
-        reached = "yes" if one.reached else "no"
-        lines.append(f"| {one.what} | {one.aim} | {one.measured} | {reached} | {one.detail} |")
-    return "\n".join(lines)
+        def command(write: bool = False, **options: Any) -> None:
+            with one_line_errors(AsrError, LoadError):
+                run = Run(self.section)
+                text = self.measure(run, **options)
+                if self.page:
+                    text = f"{text}\n\n{run.provenance()}"
+                console.print(text, markup=False)
+                if write:
+                    markers.write(ROOT / self.page, text, run.section)
+                    console.print(f"Written: {self.page}")
+
+        own = inspect.signature(self.measure, eval_str=True)
+        options = list(own.parameters.values())[1:]
+        if self.page:
+            flag = Annotated[bool, typer.Option("--write", help=f"Also write the section of {self.page}.")]
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            options.append(inspect.Parameter("write", kind, default=False, annotation=flag))
+        command.__signature__ = own.replace(parameters=options, return_annotation=None)  # type: ignore[attr-defined]
+        command.__annotations__ = {option.name: option.annotation for option in options}
+        command.__doc__ = self.measure.__doc__
+        return command

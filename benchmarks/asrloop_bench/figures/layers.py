@@ -1,26 +1,20 @@
-"""Where the time of one request goes that is alone: the same clip through more and more of what serves it."""
+"""The parts of the time of one request that is alone: the same clip through more and more of what serves it."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from typing import Annotated
 
+import typer
 from asrloop_client import AsrClient
 
 from asrloop.audio import Samples
 from asrloop.config import Settings
-from asrloop.engine.engine import Engine
-from asrloop.engine.request import Request
-from asrloop.engine.scheduler import Scheduler
-from asrloop.families.registry import encoders, open_family
-from asrloop.speech.detector import open_detector
-from asrloop.speech.gate import speech_gate
-from asrloop_bench.checkout import PREPARED
-from asrloop_bench.figures.figure import SLOTS, compared, tokens_alone
+from asrloop_bench import in_process
+from asrloop_bench.checkout import IDLE_MODELS
+from asrloop_bench.figures.aims import compared
+from asrloop_bench.figures.figure import Run, speech
 from asrloop_bench.load import callers
-from asrloop_bench.method import spread
+from asrloop_bench.method import markdown, spread
 from asrloop_bench.method.interleave import Measured, timed
-
-LIMIT_SECONDS = 60.0
 
 LAYERS = {
     "encoder": "the encoder's graph",
@@ -33,15 +27,24 @@ LAYERS = {
 """The parts in the order of the table; the first two are the floor."""
 
 
+def layers(run: Run, seconds: Annotated[float, typer.Option(help="Time for the measuring.")] = 30.0) -> str:
+    """Split the time of a lone 1 s request into its parts."""
+    with run.server(IDLE_MODELS) as server:
+        return table(measured(speech(1.0)[1.0], server.grpc, run.settings, seconds))
+
+
 def measured(samples: Samples, server: str, settings: Settings, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each part of LAYERS in every round; ``samples`` are f32 [N], 16 kHz, ``server`` also has ``does_nothing``."""
-    family = open_family(PREPARED, settings)
-    with _engine(settings) as through_engine, AsrClient(server) as client:
+    """Return the seconds of each part of LAYERS in every round; ``samples`` are f32 [N], 16 kHz.
+
+    The ``server`` also has ``does_nothing``.
+    """
+    family, engines_own = in_process.open_family(settings), in_process.open_family(settings)
+    with in_process.engine(engines_own, settings, listens=True) as engine, AsrClient(server) as client:
         nothing, ensemble = (callers.triton(server, model)() for model in ("does_nothing", "asr_ensemble"))
         asked: Mapping[str, Callable[[], object]] = {
-            "encoder": lambda: family.encode(samples, alone=True),
-            "graphs": lambda: tokens_alone(family, samples),
-            "engine": lambda: through_engine(samples),
+            "encoder": lambda: in_process.encode(family, samples, alone=True),
+            "graphs": lambda: in_process.decode(family, samples),
+            "engine": lambda: in_process.Asked(engine, [samples]).answer().result(engines_own),
             "nothing": lambda: nothing(samples),
             "request": lambda: ensemble(samples),
             "client": lambda: client.transcribe(samples),
@@ -59,24 +62,22 @@ def measured(samples: Samples, server: str, settings: Settings, seconds: float) 
     }
 
 
-def markdown(found: Mapping[str, list[float]]) -> str:
-    """The parts as a table, with the floor and the whole."""
+def table(found: Mapping[str, list[float]]) -> str:
+    """Return the parts as a table, with the floor and the whole."""
     parts = {name: spread.median(found[name]) for name in LAYERS}
     whole = sum(parts.values())
-    floor = parts["encoder"] + parts["decoder"]
-    lines = ["| part | ms | share |", "| --- | ---: | ---: |"]
-    lines += [f"| {text} | {1000 * parts[name]:.2f} | {parts[name] / whole:.0%} |" for name, text in LAYERS.items()]
-    lines += [
-        f"| together | {1000 * whole:.2f} | {1:.0%} |",
-        "",
-        f"The floor, the two graphs alone: {1000 * floor:.2f} ms. Medians of {len(found['engine'])} rounds, parts being",
-        "differences within rounds.",
-    ]
-    return "\n".join(lines)
+    named = {**{text: parts[name] for name, text in LAYERS.items()}, "together": whole}
+    rows = [[text, f"{1000 * part:.2f}", f"{part / whole:.0%}"] for text, part in named.items()]
+    floor = 1000 * (parts["encoder"] + parts["decoder"])
+    return (
+        f"{markdown.table(['part', 'ms', 'share'], rows, numbers_from=1)}\n\n"
+        f"The floor, the two graphs alone: {floor:.2f} ms. Medians of {len(found['engine'])} rounds, parts being\n"
+        "differences within rounds."
+    )
 
 
 def _warm(call: Callable[[], object]) -> Callable[[], Measured]:
-    """Times the second of two calls: the first finds the processor's caches full of another process's model."""
+    """Time the second of two calls: the first finds the processor's caches full of another process's model."""
     once = timed(call)
 
     def second() -> Measured:
@@ -84,28 +85,3 @@ def _warm(call: Callable[[], object]) -> Callable[[], Measured]:
         return once()
 
     return second
-
-
-@contextmanager
-def _engine(settings: Settings) -> Iterator[Callable[[Samples], None]]:
-    """An engine of this process as decoder_loop has it; what is given decodes a clip with it and makes the outputs."""
-    family = open_family(PREPARED, settings)
-    limits = settings.engine
-    scheduler = Scheduler(SLOTS, limits.inbox, limits.queue_timeout_seconds, encoders(settings))
-    engine = Engine(family, scheduler, has_speech=speech_gate(open_detector(PREPARED), settings))
-
-    def decode(samples: Samples) -> None:
-        ended = threading.Event()
-
-        def answer(done: Request) -> None:
-            done.result(family)
-            ended.set()
-
-        engine.submit(Request([samples], on_done=answer))
-        if not ended.wait(LIMIT_SECONDS):
-            raise TimeoutError(f"not decoded after {LIMIT_SECONDS:g} s")
-
-    try:
-        yield decode
-    finally:
-        engine.close()

@@ -1,4 +1,4 @@
-"""The arms of the ladder, running: servers, services and load generators, each arm in each of its layouts."""
+"""The arms of the ladder, running: servers, services and load generators, each arm in the layouts that suit it best."""
 
 import sys
 import tempfile
@@ -10,9 +10,8 @@ from asrloop import paths
 from asrloop.config import Settings
 from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
 from asrloop_bench.ladder import client_loops
-from asrloop_bench.ladder.layouts import APART, SHARED, TOGETHER, cores, repository
+from asrloop_bench.ladder.layouts import APART, FASTEST, OWN, SHARED, TOGETHER, cores, repository
 from asrloop_bench.ladder.peers import service
-from asrloop_bench.ladder.peers.environment import python_of
 from asrloop_bench.ladder.rungs import MODELS, RUNGS
 from asrloop_bench.load import callers
 from asrloop_bench.load.generators import Generators, write_clips
@@ -22,20 +21,17 @@ from asrloop_bench.method.clips import Clip
 from asrloop_bench.vendor import files
 
 PROCESSES = 4
-"""Load generators of all arms but the vendor's runtime, whose own processes are its load generators."""
-
-OWN = "own"
-"""The layout of this project's server: as its settings are where nobody changed them, for all lengths and numbers of callers."""
+"""Load generators of all arms but the vendor's runtime, whose own process is its load generator."""
 
 Ask = Callable[[int, Sequence[str], float], Turn]
-"""A turn of so many callers over clips of these names for so many seconds."""
+"""Makes a turn of so many callers over clips of these names for so many seconds."""
 Arms = dict[str, dict[str, Ask]]
 """By arm and layout."""
 
 
 @contextmanager
 def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most_callers: int) -> Iterator[Arms]:
-    """Start what the arms ``names`` need; all ends with the context. Raises TritonError, WheelError, PeerError."""
+    """Start the arms ``names``; all ends with the context. Raises TritonError, WheelError, PeerError."""
     made: Arms = {name: {} for name in names}
     files.prepare()
     # As many callers as wait must fit the inbox, whatever config.yaml says.
@@ -45,8 +41,8 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
         clip_file = str(write_clips(scratch / "clips.npz", clips))
         generators = stack.enter_context(Generators([sys.executable, client_loops.__file__, clip_file], PROCESSES))
 
-        def told(*way: str) -> Ask:
-            return lambda count, order, seconds: generators.turn(way, count, order, seconds)
+        def ask_by(*way: str, processes: Generators = generators) -> Ask:
+            return lambda count, order, seconds: processes.turn(way, count, order, seconds)
 
         for layout in (TOGETHER, APART):
             rungs = [name for name in names if name in RUNGS and (layout == TOGETHER or name != "continuous")]
@@ -55,17 +51,15 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
                 server = stack.enter_context(target.started(settings, more_repositories=[more], environment=inbox))
                 for rung in rungs:
                     way = ("triton", server.grpc, MODELS[rung]) if rung in MODELS else (rung, server.grpc)
-                    made[rung][OWN if rung == "continuous" else layout] = told(*way)
+                    made[rung][OWN if rung == "continuous" else layout] = ask_by(*way)
         if "fastapi" in names:
-            for layout, (processes, threads) in {TOGETHER: (1, cores()), SHARED: (1, 1), APART: (cores(), 1)}.items():
-                port = stack.enter_context(service.started(settings, processes, threads))
-                made["fastapi"][layout] = told("http", str(port))
+            workers = {SHARED: 1, APART: cores()}
+            for layout in FASTEST["fastapi"]:
+                port = stack.enter_context(service.started(settings, workers[layout], threads=1))
+                made["fastapi"][layout] = ask_by("http", str(port))
         if "vendor_runtime" in names:
-            python = str(python_of("vendor_runtime", paths.cache()))
-            way = ("vendor", str(moonshine_assets(paths.cache()) / MOONSHINE_MODEL))
-            for layout, processes in {TOGETHER: 1, APART: cores()}.items():
-                own = stack.enter_context(Generators([python, callers.__file__, clip_file], processes))
-                made["vendor_runtime"][layout] = lambda count, order, seconds, own=own: own.turn(  # type: ignore[misc]
-                    way, count, order, seconds
-                )
+            python = str(service.python_of("vendor_runtime"))
+            assets = str(moonshine_assets(paths.cache()) / MOONSHINE_MODEL)
+            own = stack.enter_context(Generators([python, callers.__file__, clip_file]))
+            made["vendor_runtime"][TOGETHER] = ask_by("vendor", assets, processes=own)
         yield made

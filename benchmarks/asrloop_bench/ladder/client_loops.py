@@ -6,8 +6,7 @@ Run as a file. Argument: an .npz file with clips f32 [N], 16 kHz.
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import tritonclient.grpc as grpc
@@ -23,27 +22,29 @@ from asrloop_bench.vendor.loop import VendorLoop
 
 MOST_CHANNELS = 64
 """More than a process has callers: none waits for a channel, as in the other arms."""
+TYPES = {"float32": "FP32", "int64": "INT64", "bool": "BOOL"}
+"""Triton's names of the vendor's types."""
 
-Connections = Callable[[], Any]
-"""A context manager around one call, which gives the connection that it goes over."""
+Connections = Callable[[], AbstractContextManager[grpc.InferenceServerClient]]
+"""Gives the connection that one call goes over."""
 
 
 def channel_per_call(endpoint: str) -> Callable[[], Ask]:
-    """Every call of encoder and decoder opens a channel and closes it."""
+    """Open a channel for every call of encoder and decoder, and close it."""
     return _loop_in_client(lambda: _connect(endpoint))
 
 
 def pooled(endpoint: str) -> Callable[[], Ask]:
-    """Every call takes a channel from the pool of this project's client, which all callers of the process share."""
-    pool = Pool(PoolConfig(min_channels=1, max_channels=MOST_CHANNELS), lambda: _connect(endpoint), grpc_close)
+    """Take a channel for every call from the pool of this project's client, which all callers of the process share."""
+    config = PoolConfig(min_channels=1, max_channels=MOST_CHANNELS)
+    pool = Pool(config, lambda: _connect(endpoint), lambda client: client.close())
     lock = threading.Lock()  # the client keeps its pool on one thread; here are several
 
     @contextmanager
     def connection() -> Iterator[grpc.InferenceServerClient]:
         with lock:
             member = pool.take()
-        if member is None:
-            raise AssertionError("the pool has a channel for every caller")
+        assert member is not None, "the pool has a channel for every caller"  # noqa: S101
         try:
             yield member.connection
         finally:
@@ -51,11 +52,6 @@ def pooled(endpoint: str) -> Callable[[], Ask]:
                 pool.release(member)
 
     return _loop_in_client(connection)
-
-
-def grpc_close(client: grpc.InferenceServerClient) -> None:
-    """Close a channel of the pool."""
-    client.close()
 
 
 def _connect(endpoint: str) -> grpc.InferenceServerClient:
@@ -69,24 +65,18 @@ def _loop_in_client(connections: Connections) -> Callable[[], Ask]:
 
 
 def _called(connections: Connections, model: str) -> Graph:
-    """A graph behind a connection; the caller names the outputs it wants."""
+    """Return a graph behind a connection; the caller names the outputs it wants."""
 
     def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
         sent = []
         for name, value in inputs.items():
-            tensor = grpc.InferInput(name, value.shape, triton_type(value.dtype.name))
-            tensor.set_data_from_numpy(value)
-            sent.append(tensor)
+            sent.append(grpc.InferInput(name, value.shape, TYPES[value.dtype.name]))
+            sent[-1].set_data_from_numpy(value)
         with connections() as client:
             response = client.infer(model, sent, outputs=[grpc.InferRequestedOutput(name) for name in outputs])
         return {name: response.as_numpy(name) for name in outputs}
 
     return run
-
-
-def triton_type(dtype: str) -> str:
-    """Triton's name of a NumPy type of the vendor's graphs."""
-    return {"float32": "FP32", "int64": "INT64", "bool": "BOOL"}[dtype]
 
 
 if __name__ == "__main__":

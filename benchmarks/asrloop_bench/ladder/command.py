@@ -1,4 +1,4 @@
-"""The commands of the ladder: measure it, write its results into the documents."""
+"""The commands of the ladder: measure it, and write its results into the documents."""
 
 import time
 from pathlib import Path
@@ -11,12 +11,11 @@ from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
 from asrloop_bench.ladder import plan, tables
-from asrloop_bench.ladder.peers import PEERS
-from asrloop_bench.ladder.peers.environment import PeerError
-from asrloop_bench.ladder.rungs import RUNGS
+from asrloop_bench.ladder.peers.service import PeerError
+from asrloop_bench.ladder.rungs import PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markers, provenance, results
-from asrloop_bench.terminal import console, print_notes, progress_bar
+from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
@@ -41,7 +40,7 @@ def run(
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-ladder/ladder.json.")
     ] = None,
 ) -> None:
-    """The ladder: every way to serve the same clips, in turns in one run, each in the layout that suits it best.
+    """Measure the ladder: every way to serve the same clips, in turns in one run, each in the layout that suits it best.
 
     About 15 minutes on two cores; an interrupted run reports what it has.
     """
@@ -58,30 +57,20 @@ def run(
         path = output or results.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
         cells: plan.Cells = {}
-        tried: plan.Tried = {}
         loads: list[dict[str, float]] = []
         notes: list[str] = []
 
         def save() -> None:
-            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "layouts": tried, "cells": cells})
+            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
 
-        console.print("Starting the servers of every layout ...")
-        try:
-            with ladder_arms.opened(settings, chosen, speech, max(callers)) as opened, progress_bar() as bar:
-                layouts = (plan.LAYOUT_ROUNDS + 1) * len(callers)
-                task = bar.add_task("", total=layouts + (times + 1) * len(speech) * len(callers))
-
-                def progress(name: str) -> None:
-                    bar.update(task, advance=1, description=name)
-                    save()
-
-                middle = speech[len(speech) // 2]
-                plan.try_layouts(opened, middle, callers, progress, tried)
-                until = time.monotonic() + 60 * minutes
-                plan.measure(opened, speech, callers, tried, times, until, progress, cells, loads)
-        except KeyboardInterrupt:
-            notes.append("interrupted: this is what there is")
-        save()
+        console.print("Starting the servers ...")
+        parts = (times + 1) * len(speech) * len(callers)
+        with (
+            ladder_arms.opened(settings, chosen, speech, max(callers)) as opened,
+            progress_of(parts, save, notes) as progress,
+        ):
+            until = time.monotonic() + 60 * minutes
+            plan.measure(opened, speech, callers, times, until, progress, cells, loads)
         for table in tables.for_terminal(cells):
             console.print(table)
         print_notes(notes)
@@ -97,7 +86,7 @@ def readme(
         Path | None,
         typer.Option(help="The one file to write. Default: README.md and docs/performance.md.", show_default=False),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether it is up to date.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check that it is up to date.")] = False,
 ) -> None:
     """Write the results of a saved run into the README and, all of them, into docs/performance.md."""
     with one_line_errors():

@@ -8,7 +8,13 @@ RUNGS = {
     "clean": "the same with the clean graphs",
     "continuous": "continuous batching (asr_ensemble)",
 }
-"""The arms of the ladder, and what their rows are called."""
+"""The arms of the ladder, and the names of their rows."""
+
+PEERS = {
+    "vendor_runtime": "the vendor's C++ runtime (moonshine-voice), no server",
+    "fastapi": "FastAPI with a thread pool on the clean graphs",
+}
+"""Other ways to run the same model, each in an environment of its own; measured as further arms."""
 
 MODELS = {
     "bls": "ladder_bls",

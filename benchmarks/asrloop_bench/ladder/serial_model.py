@@ -3,7 +3,7 @@
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,37 +14,34 @@ from asrloop.audio import SAMPLE_RATE, Samples, checked_rate, from_pcm, resample
 from asrloop.cores import usable_cores
 from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.errors import InvalidAudio
-from asrloop.families import offline
 from asrloop.families.moonshine.decoding import VOCABULARY
-from asrloop.families.registry import open_family
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
+from asrloop_bench import in_process
 from asrloop_bench.vendor.loop import VendorLoop, open_loop
-
-Transcribe = Callable[[Samples], Transcript]
-"""Makes a transcript of f32 [N], 16 kHz."""
 
 
 class SerialModel:
     """WAV and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the files in the model's own folder."""
         self.settings = config.load()
         given = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in given.items()}
-        self.transcribe = self.open(Path(args["model_repository"], args["model_version"]), parameters)
+        self.open(Path(args["model_repository"], args["model_version"]), parameters)
 
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> Transcribe:
-        """What makes transcripts; ``parameters`` are those of config.pbtxt."""
+    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
+        """Open the files in the model's own folder; ``parameters`` are those of config.pbtxt."""
+        raise NotImplementedError
+
+    def transcribe(self, samples: Samples) -> Transcript:
+        """Make a transcript of f32 [N], 16 kHz."""
         raise NotImplementedError
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Answer each request."""
         return [self.answer(request) for request in requests]
 
     def answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
-        """The response to one request."""
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
             rate = checked_rate(json.loads(request.parameters() or "{}").get("sample_rate", SAMPLE_RATE))
@@ -59,46 +56,38 @@ class SerialModel:
 class VendorModel(SerialModel):
     """The vendor's graphs, as sessions of this process or called through Triton."""
 
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> Transcribe:
-        """The greedy loop and the vocabulary."""
+    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
+        self.vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
         if parameters["execution_mode"] == "bls":
-            loop = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder"))
+            self.loop = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder"))
         else:
-            loop = open_loop(directory, threads_of(parameters))
-        vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
+            self.loop = open_loop(directory, threads_of(parameters))
 
-        def transcribe(samples: Samples) -> Transcript:
-            tokens = loop.tokens(samples)
-            return Transcript(vocabulary.text(tokens), tokens, [], [])
-
-        return transcribe
+    def transcribe(self, samples: Samples) -> Transcript:
+        tokens = self.loop.tokens(samples)
+        return Transcript(self.vocabulary.text(tokens), tokens, [], [])
 
 
 class CleanModel(SerialModel):
     """The project's graphs, one slot."""
 
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> Transcribe:
-        """The family with a single row."""
+    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
         threads = threads_of(parameters)
-        alone = self.settings.engine.model_copy(
-            update={"slots": 1, "encoder_threads": threads, "decoder_threads": threads}
-        )
-        family = open_family(directory, self.settings.model_copy(update={"engine": alone}))
+        self.family = in_process.open_family(self.settings, slots=1, threads=threads, directory=directory)
 
-        def transcribe(samples: Samples) -> Transcript:
-            ((tokens, times),) = offline.decode(family, [family.encode(samples, alone=True)])
-            return Transcript(family.text(tokens), tokens, times, [family.piece(token) for token in tokens if times])
-
-        return transcribe
+    def transcribe(self, samples: Samples) -> Transcript:
+        tokens, times = in_process.decode(self.family, samples, alone=True)
+        pieces = [self.family.piece(token) for token in tokens if times]
+        return Transcript(self.family.text(tokens), tokens, times, pieces)
 
 
 def threads_of(parameters: Mapping[str, str]) -> int:
-    """Threads of each session; 0 in config.pbtxt means as many as the machine has cores."""
+    """Return the threads of each session; 0 in config.pbtxt means as many as the machine has cores."""
     return int(parameters["intra_op_thread_count"]) or usable_cores()
 
 
 def bls_graph(model_name: str) -> Graph:
-    """A graph that is called through Triton."""
+    """Return a graph that is called through Triton."""
 
     def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
         tensors = [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in inputs.items()]

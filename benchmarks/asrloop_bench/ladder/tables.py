@@ -1,4 +1,4 @@
-"""A run of the ladder as tables: for the terminal, and in Markdown for the README and the page of all results."""
+"""Tables of a run of the ladder: for the terminal, and in Markdown for the README and the page of all results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,10 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from asrloop_bench.figures.accuracy import normalised
-from asrloop_bench.ladder.layouts import LAYOUTS
-from asrloop_bench.ladder.peers import PEERS
-from asrloop_bench.ladder.rungs import RUNGS
-from asrloop_bench.method import machine_load, provenance, spread
+from asrloop_bench.ladder.rungs import PEERS, RUNGS
+from asrloop_bench.method import markdown, provenance, spread
 
 NAMES = {name: f"{number}. {text}" for number, (name, text) in enumerate(RUNGS.items(), 1)} | PEERS
 
@@ -27,7 +25,7 @@ SHOWN = {
 
 
 def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
-    """A table a cell: medians, spread, and ratios to the first arm (with 95 % intervals) and to the arm before."""
+    """Yield a table a cell: medians, spread, and ratios to the first arm (with 95 % intervals) and to the arm before."""
     headings = ("arm", "layout", "ms/request", "spread", "p50 ms", "p99 ms", "x first", "x before", "text")
     for cell, result in cells.items():
         made = Table(*headings, title=cell, title_justify="left")
@@ -52,14 +50,14 @@ def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def agreement(texts: set[str], expected: set[str]) -> str:
-    """The project's graphs may decide a comma otherwise than the vendor's; another word would be a finding."""
+    """Compare texts; a comma may differ between the project's graphs and the vendor's, a word must not."""
     if texts == expected:
         return "same"
     return "same words" if set(map(normalised, texts)) == set(map(normalised, expected)) else "differs"
 
 
 def short_section(run: Mapping[str, Any], source: str) -> str:
-    """The README's results: the cells of SHOWN. Raises ValueError where the run has none of them."""
+    """Return the README's results: the cells of SHOWN. Raises ValueError where the run has none of them."""
     cells = {heading: run["cells"][cell] for cell, heading in SHOWN.items() if cell in run["cells"]}
     if not cells:
         raise ValueError(f"{source}: none of the cells {', '.join(SHOWN)}; give a longer run")
@@ -69,28 +67,24 @@ def short_section(run: Mapping[str, Any], source: str) -> str:
             "Every way has the thread layout that suits it best. All are measured in turns in one run, by `make bench`, on",
             f"{provenance.in_words(run['about'])}. {BACKEND}",
             "",
-            *_rows(cells, with_interval=False),
+            _table(cells, with_interval=False),
         ]
     )
 
 
 def full_section(run: Mapping[str, Any], source: str) -> str:
-    """All cells of the run, and the layouts that were tried."""
-    about, loads = run["about"], run["loads"]
+    """Return all cells of the run."""
     rounds = sorted({len(arm["rounds"]) for cell in run["cells"].values() for arm in cell["arms"].values()})
     return "\n".join(
         [
             "Milliseconds per request (median of the rounds; with several callers the inverse of throughput), and how many times",
             "faster than the first row, with an interval of 95 %.",
             "",
-            *_rows(run["cells"], with_interval=True),
+            _table(run["cells"], with_interval=True),
             "",
-            f"`make bench`, {' or '.join(map(str, rounds))} rounds: {provenance.in_words(about)}; commit "
-            f"{about['git_commit'][:7]}{' with changes' if about['git_changed'] else ''}; "
-            f"{machine_load.in_words(about['load_before'], loads)}. Data: `{source}`.",
-            "",
+            f"`make bench`, {' or '.join(map(str, rounds))} rounds: {provenance.in_full(run['about'], run['loads'])}. "
+            f"Data: `{source}`.",
             *_against_fastapi(run["cells"]),
-            *_layouts(run["layouts"]),
         ]
     )
 
@@ -102,34 +96,17 @@ def _against_fastapi(cells: Mapping[str, Any]) -> Iterator[str]:
         if {"fastapi", "continuous"} <= result["arms"].keys()
     ]
     if found:
-        yield f"How many times faster `asr_ensemble` is than FastAPI: {'; '.join(found)}."
-        yield ""
+        yield f"\nHow many times faster `asr_ensemble` is than FastAPI: {'; '.join(found)}."
 
 
-def _layouts(tried: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Iterator[str]:
-    yield "The layouts, tried before with clips of the middle length: time per request as a multiple of the best layout's, which"
-    yield f"is the one that is measured above. {'; '.join(f'{name}: {text}' for name, text in LAYOUTS.items()).capitalize()}."
-    yield ""
-    counts = sorted({int(count) for layouts in tried.values() for one in layouts.values() for count in one})
-    heads = [f"{word}, {count} caller{'s' if count > 1 else ''}" for word in LAYOUTS for count in counts]
-    yield "| | " + " | ".join(heads) + " |"
-    yield "| --- |" + " ---: |" * len(heads)
-    for name, layouts in tried.items():
-        entries = []
-        for layout in LAYOUTS:
-            for count in map(str, counts):
-                least = min(spread.median(one[count]) for one in layouts.values())
-                entries.append(f"{spread.median(layouts[layout][count]) / least:.2f}" if layout in layouts else "")
-        yield f"| {NAMES[name]} | {' | '.join(entries)} |"
-
-
-def _rows(cells: Mapping[str, Any], with_interval: bool) -> Iterator[str]:
-    yield "| | " + " | ".join(cells) + " |"
-    yield "| --- |" + " ---: |" * len(cells)
-    for name, text in NAMES.items():
-        if any(name in cell["arms"] for cell in cells.values()):
-            entries = (_entry(cell["arms"], name, with_interval) for cell in cells.values())
-            yield f"| {text} | {' | '.join(entries)} |"
+def _table(cells: Mapping[str, Any], with_interval: bool) -> str:
+    measured = {name for cell in cells.values() for name in cell["arms"]}
+    rows = [
+        [text, *(_entry(cell["arms"], name, with_interval) for cell in cells.values())]
+        for name, text in NAMES.items()
+        if name in measured
+    ]
+    return markdown.table(["", *cells], rows, numbers_from=1)
 
 
 def _entry(arms: Mapping[str, Mapping[str, Sequence[float]]], name: str, with_interval: bool) -> str:

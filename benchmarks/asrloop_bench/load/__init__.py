@@ -1,1 +1,1 @@
-"""Load from processes of their own: what the callers do, how they are told, what a turn of them gave."""
+"""Load from processes of their own: the callers, their turns, and the results of a turn."""

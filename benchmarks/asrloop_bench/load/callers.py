@@ -6,7 +6,6 @@ Run as a file by the Python of any commit's environment, or of a peer's, so it i
 
 import http.client
 import json
-import os
 import sys
 import threading
 import time
@@ -26,7 +25,7 @@ Ask = Callable[[Any], str]
 """Sends one clip and returns its text."""
 
 Ways = Mapping[str, Callable[..., Callable[[], Ask]]]
-"""By name: takes what comes behind the name in a turn's ``way``, such as an address, and gives what makes a caller."""
+"""By name: takes the rest of a turn's ``way``, such as an address, and returns the function that makes a caller."""
 
 
 def serve(ways: Ways, clips: Mapping[str, Any]) -> None:
@@ -42,16 +41,14 @@ def serve(ways: Ways, clips: Mapping[str, Any]) -> None:
             callers = made.setdefault(way, [])
             while len(callers) < turn["callers"]:
                 callers.append(connects[way]())
-            if turn["core"] is not None:
-                os.sched_setaffinity(0, {turn["core"]})
             answer = run(callers[: turn["callers"]], clips, turn)
-        except Exception as error:  # told to who drives us, who stops the run
+        except Exception as error:  # sent to the process that drives the load, which stops the run
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 
 def run(callers: list[Ask], clips: Mapping[str, Any], turn: Mapping[str, Any]) -> dict[str, Any]:
-    """Every caller sends one clip after another from ``start`` until ``until`` (monotonic clock), at least one.
+    """Have every caller send one clip after another from ``start`` until ``until`` (monotonic clock), at least one.
 
     The ``k``-th caller begins with the clip ``first + k`` of ``order``. A request that runs at the end is waited for.
     """
@@ -74,7 +71,7 @@ def run(callers: list[Ask], clips: Mapping[str, Any], turn: Mapping[str, Any]) -
                 place += 1
                 if ended >= turn["until"] or errors:
                     return
-        except Exception as error:  # told to who drives us, who stops the run
+        except Exception as error:  # sent to the process that drives the load, which stops the run
             errors.append(f"{type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=loop, args=pair) for pair in enumerate(callers)]
@@ -88,7 +85,7 @@ def run(callers: list[Ask], clips: Mapping[str, Any], turn: Mapping[str, Any]) -
 
 
 def triton(endpoint: str, model: str = "asr_ensemble") -> Callable[[], Ask]:
-    """A connection of NVIDIA's own client for each caller; every output is asked for."""
+    """Make a connection of NVIDIA's own client for each caller; every output is asked for."""
     import tritonclient.grpc as grpc
 
     def connect() -> Ask:
@@ -106,7 +103,7 @@ def triton(endpoint: str, model: str = "asr_ensemble") -> Callable[[], Ask]:
 
 
 def project_client(endpoint: str) -> Callable[[], Ask]:
-    """One client of this project for all callers of the process, as its users have it."""
+    """Make one client of this project for all callers of the process, as its users have it."""
     from asrloop_client import AsrClient
 
     client = AsrClient(endpoint)
@@ -114,7 +111,7 @@ def project_client(endpoint: str) -> Callable[[], Ask]:
 
 
 def http_service(port: str) -> Callable[[], Ask]:
-    """A kept connection for each caller to a service on this machine: samples f32 in, text out."""
+    """Keep a connection for each caller to a service on this machine: samples f32 in, text out."""
 
     def connect() -> Ask:
         connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=REQUEST_SECONDS)
@@ -133,10 +130,10 @@ def http_service(port: str) -> Callable[[], Ask]:
 
 
 def vendor_runtime(directory: str) -> Callable[[], Ask]:
-    """The vendor's Transcriber in this very process: one, which holds one utterance at a time, so that callers queue.
+    """Open the vendor's Transcriber in this process: one, which takes one utterance at a time, so that callers queue.
 
-    Every clip is one utterance, and nothing but its text is asked for: the task is the same as the others'. What it takes
-    is a list, which is made of each clip once; its own conversion of that is timed.
+    Every clip is one utterance, and only its text is asked for, as from the others. It takes a list, which is made of
+    each clip once; its own conversion of that is timed.
     """
     from moonshine_voice import ModelArch, Transcriber  # type: ignore[import-not-found]
 

@@ -1,11 +1,11 @@
-"""Starts processes of callers, gives them their turns, and puts together what they measured."""
+"""Starts processes of callers, gives them their turns, and puts together the times that they measured."""
 
 import json
 import select
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,25 +26,19 @@ class LoadError(RuntimeError):
 
 
 class Generators:
-    """``count`` processes with the same ``command``; use as a context manager. The callers of a turn are spread over them.
+    """``count`` processes with the same ``command``; use as a context manager. The callers of a turn are spread over them."""
 
-    ``cores`` pins the processes to these in turns.
-    """
-
-    def __init__(self, command: Sequence[str], count: int = 1, cores: Sequence[int] = ()) -> None:
+    def __init__(self, command: Sequence[str], count: int = 1) -> None:
         self._command = list(command)
         self._count = count
-        self._cores = cores
         self._processes: list[subprocess.Popen[bytes]] = []
         self._log: Any = None
-        self._turns = 0
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile()
+        pipe = subprocess.PIPE
         for _ in range(self._count):
-            self._processes.append(
-                subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
-            )
+            self._processes.append(subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=self._log))
         return self
 
     def __exit__(
@@ -53,31 +47,23 @@ class Generators:
         for process in self._processes:
             if kind is not None:
                 process.kill()
-            if process.stdin is not None:
-                process.stdin.close()
-        for process in self._processes:
             try:
-                process.wait(STOP_SECONDS)
+                process.communicate(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+                process.communicate()
         self._log.close()
 
     def turn(self, way: Sequence[str], callers: int, order: Sequence[str], seconds: float) -> Turn:
-        """``callers`` closed loops over the clips of ``order`` for ``seconds``, by one of the program's ways. Raises LoadError."""
+        """Run ``callers`` closed loops over the clips of ``order`` for ``seconds``, by one of the ways. Raises LoadError."""
         start = time.monotonic() + LEAD_SECONDS
-        self._turns += 1
         busy = []
         first = 0
         for number, process in enumerate(self._processes):
             mine = callers // self._count + (number < callers % self._count)
             if mine:
-                core = self._cores[number % len(self._cores)] if self._cores else None
-                told = {"way": list(way), "callers": mine, "first": first, "order": list(order), "start": start,
-                        "until": start + seconds, "core": core}  # fmt: skip
-                self._tell(process, told)
+                turn = {"way": list(way), "callers": mine, "first": first, "order": list(order), "start": start}
+                self._send(process, {**turn, "until": start + seconds})
                 busy.append(process)
                 first += mine
         requests: list[Request] = []
@@ -89,38 +75,36 @@ class Generators:
                 texts.setdefault(name, set()).update(found)
         return Turn(callers, start + seconds, requests, texts)
 
-    def _tell(self, process: "subprocess.Popen[bytes]", told: Mapping[str, Any]) -> None:
-        if process.stdin is None:
-            raise AssertionError("started with pipes")
+    def _send(self, process: "subprocess.Popen[bytes]", turn: dict[str, Any]) -> None:
+        assert process.stdin is not None  # noqa: S101 - started with pipes
         try:
-            process.stdin.write(json.dumps(told).encode("utf-8") + b"\n")
+            process.stdin.write(json.dumps(turn).encode("utf-8") + b"\n")
             process.stdin.flush()
         except OSError:
-            raise LoadError(self._why(process)) from None
+            raise LoadError(self._reason(process)) from None
 
     def _answer(self, process: "subprocess.Popen[bytes]", seconds: float) -> dict[str, Any]:
-        if process.stdout is None:
-            raise AssertionError("started with pipes")
+        assert process.stdout is not None  # noqa: S101 - started with pipes
         ready, _, _ = select.select([process.stdout], [], [], seconds)
         if not ready:
             raise LoadError(f"a load generator gave no answer within {seconds:.0f} s")
         line = process.stdout.readline()
         if not line:
-            raise LoadError(self._why(process))
+            raise LoadError(self._reason(process))
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise LoadError(f"a request failed: {answer['error']}")
         return answer
 
-    def _why(self, process: "subprocess.Popen[bytes]") -> str:
+    def _reason(self, process: "subprocess.Popen[bytes]") -> str:
         code = process.wait(STOP_SECONDS)
         self._log.seek(0)
-        said = self._log.read().decode("utf-8", "replace").strip().splitlines()
-        return f"a load generator ended with code {code}: {said[-1] if said else 'it said nothing'}"
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return f"a load generator ended with code {code}: {lines[-1] if lines else 'it wrote nothing'}"
 
 
 def write_clips(path: Path, clips: Sequence[Clip]) -> Path:
-    """The clips as the file that load generators read."""
+    """Write the clips as the file that load generators read."""
     with path.open("wb") as file:
         np.savez(file, **{clip.name: clip.samples for clip in clips})
     return path

@@ -1,4 +1,4 @@
-"""What one turn of closed-loop callers gave, and the numbers that are drawn from it."""
+"""The results of one turn of closed-loop callers, and the numbers that are drawn from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Request(NamedTuple):
-    """One request: which caller sent which clip, and when on the monotonic clock it began and ended, in seconds."""
+    """One request of a caller: its clip, and its begin and end on the monotonic clock, in seconds."""
 
     caller: int
     clip: str
@@ -15,7 +15,6 @@ class Request(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Its latency."""
         return self.ended - self.began
 
 
@@ -30,15 +29,15 @@ class Turn:
 
     @property
     def latencies(self) -> list[float]:
-        """Of requests that were sent while all callers were in their loops, in seconds; of all where that is none."""
+        """Seconds of requests that were sent while all callers were in their loops; of all where there are none."""
         return [one.seconds for one in self._steady()]
 
     def latencies_of(self, clips: Sequence[str]) -> list[float]:
-        """The same, of these clips only."""
+        """Return the same, of these clips only."""
         return [one.seconds for one in self._steady() if one.clip in clips]
 
     def seconds_per_request(self) -> float:
-        """The inverse of throughput while every caller has a request under way.
+        """Return the inverse of throughput while every caller has a request under way.
 
         Counted from the moment when every caller has had its first answer. A request counts by the share of its time that lies
         within, so that answers that come in bunches do not make it jump. Where that moment lies behind the turn: elapsed time over

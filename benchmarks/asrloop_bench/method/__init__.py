@@ -1,1 +1,1 @@
-"""How everything here is measured: clips, interleaved rounds, statistics, the server, and what a result says about itself."""
+"""Methods of measuring: clips, interleaved rounds, statistics, the server, provenance of results."""

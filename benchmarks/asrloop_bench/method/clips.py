@@ -1,5 +1,6 @@
 """Clips of wanted lengths, cut from speech where it pauses."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,6 @@ class Clip:
 
     @property
     def seconds(self) -> float:
-        """Length of the audio."""
         return len(self.samples) / SAMPLE_RATE
 
 
@@ -36,7 +36,7 @@ class ClipError(ValueError):
 
 
 def speech_files(directory: Path | None = None) -> list[Path]:
-    """The WAV and FLAC files of ``directory``, or the speech of the model's wheel. Raises ClipError, WheelError."""
+    """Return the WAV and FLAC files of ``directory``, or the speech of the model's wheel. Raises ClipError, WheelError."""
     if directory is None:
         return [moonshine_assets(paths.cache()) / name for name in SPEECH]
     files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in (".wav", ".flac"))
@@ -46,13 +46,20 @@ def speech_files(directory: Path | None = None) -> list[Path]:
 
 
 def read(path: Path) -> Samples:
-    """Samples of an audio file as f32 [N], 16 kHz mono."""
+    """Read an audio file as f32 [N], 16 kHz mono."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return resampled(samples.mean(axis=1), rate)
 
 
+def as_file(samples: Samples, kind: str = "FLAC") -> bytes:
+    """Return f32 [N], 16 kHz, as the bytes of a 16-bit file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE, format=kind, subtype="PCM_16")
+    return buffer.getvalue()
+
+
 def cut(files: Sequence[Path], seconds: float, count: int) -> list[Clip]:
-    """``count`` clips of exactly ``seconds`` from ``files``, from different places as long as there are any.
+    """Cut ``count`` clips of exactly ``seconds`` from ``files``, from different places as long as there are any.
 
     The places are those whose both ends are quietest, among those with at least half the usual loudness. Raises ClipError
     where no file is that long.
@@ -60,9 +67,7 @@ def cut(files: Sequence[Path], seconds: float, count: int) -> list[Clip]:
     length = round(seconds * SAMPLE_RATE)
     recordings = [samples for samples in map(read, files) if len(samples) >= length]
     if not recordings:
-        raise ClipError(
-            f"no recording of at least {seconds:g} s among {len(files)} files; give longer ones with --audio"
-        )
+        raise ClipError(f"no recording of at least {seconds:g} s among {len(files)} files; give longer with --audio")
     places = sorted(
         (edge, index, start) for index, samples in enumerate(recordings) for edge, start in _places(samples, length)
     )
@@ -80,17 +85,16 @@ def cut(files: Sequence[Path], seconds: float, count: int) -> list[Clip]:
 
 
 def mixed(by_length: Sequence[Sequence[Clip]], ratio: Sequence[int]) -> list[Clip]:
-    """Clips of all lengths as often as ``ratio`` says, spread evenly; the clips of one length take turns."""
+    """Return clips of all lengths as often as ``ratio`` says, spread evenly; the clips of one length take turns."""
     if len(by_length) != len(ratio):
-        raise ValueError(
-            f"{len(by_length)} lengths and {len(ratio)} numbers in benchmark.mix; give one number a length"
-        )
+        counts = f"{len(by_length)} lengths and {len(ratio)} numbers"
+        raise ValueError(f"{counts} in benchmark.mix; give one number a length")
     places = sorted(((turn + 0.5) / times, index, turn) for index, times in enumerate(ratio) for turn in range(times))
     return [by_length[index][turn % len(by_length[index])] for _, index, turn in places]
 
 
 def _places(samples: Samples, length: int) -> list[tuple[float, int]]:
-    """(loudness of the louder end, first sample) of every frame where a clip may start."""
+    """Return (loudness of the louder end, first sample) of every frame where a clip may start."""
     frames = np.sqrt(np.square(samples[: len(samples) // _FRAME * _FRAME]).reshape(-1, _FRAME).mean(axis=1))
     spread = min(_EDGE_FRAMES, length // _FRAME)
     span = length // _FRAME

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Transcribe = Callable[[], str]
-"""One request of one caller; returns the text."""
+"""Makes one request of one caller; returns the text."""
 
 
 @dataclass
 class Measured:
-    """What one arm gave: a number a round, and every request's latency, all in seconds."""
+    """Results of one arm: a number a round, and every request's latency, all in seconds."""
 
     rounds: list[float] = field(default_factory=list)
     """Time per request: latency with one caller, elapsed time over requests with several."""
@@ -26,22 +26,20 @@ def interleave(
     least_rounds: int,
     most_rounds: int,
     seconds: float,
-    warm_up: Mapping[str, Callable[[], Measured]] | None = None,
 ) -> dict[str, Measured]:
     """Run every arm once a round, starting with another one each time, until ``seconds`` are over or ``most_rounds`` made.
 
-    An arm returns what its one round gave. One round before the first, of ``warm_up`` or else of ``arms``, is not counted.
+    An arm returns the results of its one round. One round before the first is not counted.
     """
     found = {name: Measured() for name in arms}
     names = list(arms)
     for name in names:
-        (warm_up or arms)[name]()
+        arms[name]()
     until = time.monotonic() + seconds
     for number in range(most_rounds):
         if number >= least_rounds and time.monotonic() > until:
             break
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
+        for name in rotated(names, number):
             one = arms[name]()
             found[name].rounds += one.rounds
             found[name].latencies += one.latencies
@@ -49,8 +47,14 @@ def interleave(
     return found
 
 
+def rotated(names: Sequence[str], number: int) -> list[str]:
+    """Return ``names`` with another one first in each round: what follows another load is a little different."""
+    first = number % len(names) if names else 0
+    return [*names[first:], *names[:first]]
+
+
 def timed(call: Callable[[], object], repeat: int = 1) -> Callable[[], Measured]:
-    """An arm that makes the same call ``repeat`` times a round; its number is the mean time of one."""
+    """Return an arm that makes the same call ``repeat`` times a round; its number is the mean time of one."""
 
     def once() -> Measured:
         started = time.perf_counter()
@@ -63,7 +67,7 @@ def timed(call: Callable[[], object], repeat: int = 1) -> Callable[[], Measured]
 
 
 def callers(requests: Sequence[Transcribe], each: int = 1) -> Measured:
-    """Every one of ``requests`` is a caller on a thread of its own that asks ``each`` times, one after another."""
+    """Make each of ``requests`` ``each`` times, one after another, on a thread of its own."""
     latencies: list[float] = []
     texts: set[str] = set()
     errors: list[BaseException] = []

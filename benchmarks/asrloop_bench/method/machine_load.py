@@ -1,4 +1,4 @@
-"""How busy others keep the machine while something is measured."""
+"""The load by other programs while something is measured."""
 
 import os
 import time
@@ -19,14 +19,14 @@ class Moment(NamedTuple):
 
 
 def now() -> Moment:
-    """This moment, by /proc."""
+    """Read /proc."""
     fields = [int(field) / _TICKS for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]]
     user, nice, system, _, _, irq, soft, stolen = fields
     return Moment(time.monotonic(), user + nice + system + irq + soft, _ours(), stolen)
 
 
 def between(before: Moment, after: Moment) -> dict[str, float]:
-    """Cores kept busy by us, by others, and taken away by the hypervisor in between, and the load average after."""
+    """Return the cores kept busy by us, by others, and taken away by the hypervisor in between, and the load average after."""
     seconds = max(1e-9, after.at - before.at)
     ours, stolen = after.ours - before.ours, after.stolen - before.stolen
     return {
@@ -38,14 +38,14 @@ def between(before: Moment, after: Moment) -> dict[str, float]:
 
 
 def sample(seconds: float = 1.0) -> dict[str, float]:
-    """How busy the machine is now."""
+    """Return the load of the machine over the next ``seconds``."""
     before = now()
     time.sleep(seconds)
     return between(before, now())
 
 
 def in_words(before: Mapping[str, float], during: Sequence[Mapping[str, float]]) -> str:
-    """``load 0.3 before; others used 0.02 cores while measured, 0.31 at most``."""
+    """Return words such as ``load 0.3 before; others used 0.02 cores while measured, 0.31 at most``."""
     words = f"load {before['load_average']:g} before"
     if not during:
         return words
@@ -54,7 +54,7 @@ def in_words(before: Mapping[str, float], during: Sequence[Mapping[str, float]])
 
 
 def _ours() -> float:
-    """Processor seconds of this process and its descendants, those that have ended among them."""
+    """Return the processor seconds of this process and its descendants, those that have ended among them."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):

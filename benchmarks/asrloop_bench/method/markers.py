@@ -6,7 +6,7 @@ RESULTS, ALL_RESULTS = "results", "all results"
 
 
 def has(text: str, name: str) -> bool:
-    """Whether ``text`` has both markers of ``name``, once each and in order."""
+    """Return True when ``text`` has both markers of ``name``, once each and in order."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     return text.count(begin) == text.count(end) == 1 and text.index(begin) < text.index(end)
 
@@ -17,7 +17,7 @@ def write(page: Path, section: str, name: str = RESULTS) -> None:
 
 
 def replaced(text: str, section: str, name: str = RESULTS) -> str:
-    """``text`` with ``section`` between the markers of ``name``. Raises ValueError where it has none."""
+    """Return ``text`` with ``section`` between the markers of ``name``. Raises ValueError where it has none."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if not has(text, name):
         raise ValueError(f"the file needs one {begin} and one {end} after it, around the section")

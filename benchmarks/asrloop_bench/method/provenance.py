@@ -1,12 +1,13 @@
-"""What a result needs to be repeated: versions, machine, settings, git commit, command line."""
+"""Provenance of a result, so that it can be repeated: versions, machine, settings, git commit, command line."""
 
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,23 @@ from asrloop.config import Settings
 from asrloop.cores import usable_cores
 from asrloop.families.registry import DESCRIPTION
 from asrloop_bench.checkout import PREPARED, ROOT
+from asrloop_bench.method import machine_load
 
 _PACKAGES = ("asrloop", "asrloop-client", "onnxruntime", "numpy", "tritonclient", "grpcio")
-# What 8-bit arithmetic is fast by; two processors of one name may differ in it.
+# They make 8-bit arithmetic fast; two processors of one name may differ in them.
 _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 
 
 def describe(settings: Settings, **more: Any) -> dict[str, Any]:
-    """Plain data for a JSON file; ``more`` is added as it is."""
+    """Return plain data for a JSON file, with ``more`` added unchanged."""
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "machine": {
-            "processor": next(_cpu_lines("model name"), platform.machine()),
-            "instructions": [name for name in _INSTRUCTIONS if name in next(_cpu_lines("flags"), "").split()],
+            "processor": _cpu("model name") or platform.machine(),
+            "instructions": [name for name in _INSTRUCTIONS if name in _cpu("flags").split()],
             "usable_cores": usable_cores(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": " ".join([platform.system(), platform.release(), *platform.libc_ver()]),
@@ -51,10 +53,24 @@ def _version(package: str) -> str:
 
 
 def in_words(about: Mapping[str, Any]) -> str:
-    """The machine and the day of a result: ``AMD EPYC (avx2), 2 cores, 2026-01-31``."""
+    """Return the machine and the day of a result: ``AMD EPYC (avx2), 2 cores, 2026-01-31``."""
     machine = about["machine"]
     instructions = f" ({', '.join(machine['instructions'])})" if machine.get("instructions") else ""
     return f"{machine['processor']}{instructions}, {machine['usable_cores']} cores, {about['time'][:10]}"
+
+
+def in_full(about: Mapping[str, Any], loads: Sequence[Mapping[str, float]]) -> str:
+    """Return machine, day, commit, and how busy other programs kept the machine before and while it was measured."""
+    changes = " with changes" if about["git_changed"] else ""
+    load = machine_load.in_words(about["load_before"], loads)
+    return f"{in_words(about)}; commit {about['git_commit'][:7]}{changes}; {load}"
+
+
+def command(about: Mapping[str, Any]) -> str:
+    """Return the command line that measured, without the folders of absolute paths."""
+    name, *arguments = about["command"]
+    shown = [Path(one).name if Path(one).is_absolute() else one for one in arguments]
+    return " ".join([f"scripts/{name}" if name.endswith(".py") else name, *shown])
 
 
 def _model() -> dict[str, Any]:
@@ -64,13 +80,10 @@ def _model() -> dict[str, Any]:
         return {}
 
 
-def _cpu_lines(name: str) -> Iterator[str]:
-    """The values of ``name`` in /proc/cpuinfo, a core each."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    yield from (line.split(":", 1)[1].strip() for line in lines if line.split("\t")[0] == name)
+def _cpu(name: str) -> str:
+    """Return the value of ``name`` in /proc/cpuinfo for the first core, or an empty string."""
+    found = re.search(rf"^{name}\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Where results are saved, and as what."""
+"""Saves results as JSON files."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from asrloop_bench.checkout import ROOT
 
 
 def folder(kind: str) -> Path:
-    """Where a run of this kind that starts now saves its results by default."""
+    """Return the default folder for the results of a run of this kind that starts now."""
     return ROOT / "results" / time.strftime(f"%Y%m%d-%H%M%S-{kind}")
 
 

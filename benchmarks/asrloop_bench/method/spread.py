@@ -24,11 +24,9 @@ class Ratio(NamedTuple):
 
     @property
     def is_too_few(self) -> bool:
-        """Whether the rounds are too few to say anything."""
         return self.rounds < FEWEST_ROUNDS
 
     def inverse(self) -> "Ratio":
-        """The ratio the other way round."""
         low, high = (None if bound is None else 1 / bound for bound in (self.high, self.low))
         return Ratio(1 / self.estimate, low, high, self.rounds)
 
@@ -41,23 +39,22 @@ class Ratio(NamedTuple):
 
 
 def median(values: Sequence[float]) -> float:
-    """The median."""
     return float(np.median(values))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest of ``values`` that at least ``percent`` per cent of them do not exceed: a value that was measured."""
+    """Return the smallest of ``values`` that at least ``percent`` per cent of them do not exceed: a value that was measured."""
     return float(np.percentile(values, percent, method="inverted_cdf"))
 
 
 def half_range(values: Sequence[float]) -> float:
-    """Half the distance between the quartiles, as a share of the median: the usual deviation of one value."""
+    """Return half the distance between the quartiles, as a share of the median: the usual deviation of one value."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return float((high - low) / 2 / middle)
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Ratio:
-    """The median ratio of two arms measured in the same rounds; the bootstrap draws whole rounds."""
+    """Return the median ratio of two arms measured in the same rounds; the bootstrap draws whole rounds."""
     logs = _log_ratios(numerator, denominator)
     estimate, rounds = float(np.exp(np.median(logs))), len(logs)
     if rounds < FEWEST_FOR_INTERVAL:
@@ -72,7 +69,6 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: 
 
 def _log_ratios(numerator: Sequence[float], denominator: Sequence[float]) -> NDArray[np.float64]:
     if len(numerator) != len(denominator) or not numerator:
-        raise ValueError(
-            f"{len(numerator)} and {len(denominator)} rounds; arms of one run have equally many, at least one"
-        )
+        counts = f"{len(numerator)} and {len(denominator)} rounds"
+        raise ValueError(f"{counts}; arms of one run have equally many, at least one")
     return np.asarray(np.log(np.asarray(numerator, np.float64) / np.asarray(denominator, np.float64)))

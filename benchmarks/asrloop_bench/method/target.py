@@ -1,4 +1,4 @@
-"""The server that is measured: started for the run on free ports, or the one that runs already."""
+"""The server that is measured: started for the run on free ports, or one that is running."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from asrloop_bench.checkout import MODEL_REPOSITORY
 
 @dataclass(frozen=True)
 class Target:
-    """Endpoints of a server, and what it is."""
+    """Endpoints of a server, and its origin."""
 
     http: str
     grpc: str
@@ -26,15 +26,11 @@ class Target:
 
 
 def running(settings: Settings) -> Target:
-    """The server on config.yaml's host and ports."""
+    """Return the server on config.yaml's host and ports."""
     server = settings.server
     host = "127.0.0.1" if listens_everywhere(server.host) else server.host
-    return Target(
-        f"{host}:{server.http_port}",
-        f"{host}:{server.grpc_port}",
-        f"http://{host}:{server.metrics_port}/metrics",
-        "a running server",
-    )
+    metrics = f"http://{host}:{server.metrics_port}/metrics"
+    return Target(f"{host}:{server.http_port}", f"{host}:{server.grpc_port}", metrics, "a running server")
 
 
 @contextmanager
@@ -44,28 +40,15 @@ def started(
     more_repositories: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Target]:
-    """A server of the project's repository, and of others beside it, on free ports; stopped afterwards.
+    """Start a server of the project's repository, and of others beside it, on free ports; stop it afterwards.
 
     ``environment`` sets variables of it, such as ASRLOOP_ENGINE__SLOTS. Raises TritonError, WheelError.
     """
-    http, grpc, metrics = free_ports()
-    server_settings = settings.server.model_copy(
-        update={
-            "host": "127.0.0.1",
-            "http_port": http,
-            "grpc_port": grpc,
-            "metrics_port": metrics,
-            "log_level": "error",
-        }
-    )
+    ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(), strict=True))
+    own = settings.server.model_copy(update={**ports, "host": "127.0.0.1", "log_level": "error"})
     installation = find_or_assemble(paths.cache())
     installation = replace(installation, environment={**installation.environment, **(environment or {})})
-    log: list[str] = []
-    with TritonServer(
-        installation,
-        MODEL_REPOSITORY,
-        server_settings,
-        lambda *line: log.append(" ".join(line)),
-        [f"--model-repository={path.resolve()}" for path in more_repositories],
-    ) as server:
+    log: list[tuple[str, ...]] = []
+    repositories = [f"--model-repository={path.resolve()}" for path in more_repositories]
+    with TritonServer(installation, MODEL_REPOSITORY, own, lambda *line: log.append(line), repositories) as server:
         yield Target(server.http_endpoint, server.grpc_endpoint, server.metrics_url, installation.origin, server.pid)

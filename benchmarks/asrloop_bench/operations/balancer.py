@@ -4,33 +4,32 @@ import csv
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonError
+from asrloop_bench import processes
 from asrloop_bench.checkout import ROOT
 
 FILE = ROOT / "deploy" / "haproxy.cfg"
 PLACES = 3
 """Servers that the file names."""
 
-START_SECONDS = STOP_SECONDS = 30.0
+START_SECONDS = 30.0
 
 
 class Balancer:
-    """Where it listens, and what its runtime interface says and does. Servers are numbered from 0."""
+    """Its address, and its runtime interface. Servers are numbered from 0."""
 
     def __init__(self, address: str, admin: Path) -> None:
         self.address = address
         self._admin = admin
 
     def told(self, command: str) -> str:
-        """The answer to a command. Raises OSError."""
+        """Send a command and return the answer. Raises OSError."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(str(self._admin))
@@ -38,57 +37,50 @@ class Balancer:
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def set_state(self, server: int, state: str) -> None:
-        """``drain``: no new calls; ``ready``: as before."""
+        """Set a server to ``drain``, which gets no new calls, or back to ``ready``."""
         answer = self.told(f"set server asrloop/asr{server + 1} state {state}").strip()
         if answer:
             raise ValueError(answer)
 
     def table(self) -> list[Mapping[str, str]]:
-        """What is known of each server."""
+        """Return the statistics of each server."""
         lines = self.told("show stat").lstrip("# ").splitlines()
         rows = [row for row in csv.DictReader(lines) if row["pxname"] == "asrloop" and row["svname"].startswith("asr")]
         return sorted(rows, key=lambda row: row["svname"])
 
     def calls(self) -> list[int]:
-        """How many each server got so far."""
+        """Return the number of calls that each server got so far."""
         return [int(row["stot"]) for row in self.table()]
 
     def is_up(self, server: int) -> bool:
-        """Whether it gets calls."""
+        """Return True when it gets calls."""
         return self.table()[server]["status"] == "UP"
 
     def under_way(self, server: int) -> int:
-        """Calls that it works on now."""
+        """Return the number of calls that it works on now."""
         return int(self.table()[server]["scur"])
 
 
 @contextmanager
 def balancing(servers: Sequence[tuple[str, int]]) -> Iterator[Balancer]:
-    """HAProxy before at most PLACES servers, each a gRPC address and an HTTP port; a place without a server is down.
+    """Run HAProxy before at most PLACES servers, each a gRPC address and an HTTP port; a place without a server is down.
 
-    Raises TritonError where there is no HAProxy, or the servers do not answer it.
+    Raises TritonError where HAProxy is not installed, or the servers do not answer it.
     """
     program = shutil.which("haproxy")
     if program is None:
         raise TritonError("haproxy is not on PATH; install it (Debian, Ubuntu: apt-get install haproxy)")
     with tempfile.TemporaryDirectory(prefix="haproxy-") as scratch:
-        admin, log = Path(scratch, "admin.sock"), Path(scratch, "haproxy.log")
+        admin = Path(scratch, "admin.sock")
         variables = {"LISTEN": f"127.0.0.1:{free_ports(1)[0]}", "ADMIN_SOCKET": str(admin)}
         for number in range(PLACES):
-            nobody = free_ports(2)
-            grpc, http = servers[number] if number < len(servers) else (f"127.0.0.1:{nobody[0]}", nobody[1])
+            unused = free_ports(2)
+            grpc, http = servers[number] if number < len(servers) else (f"127.0.0.1:{unused[0]}", unused[1])
             variables |= {f"ASR{number + 1}_GRPC": grpc, f"ASR{number + 1}_HTTP_PORT": str(http)}
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [program, "-db", "-f", str(FILE)], env={**os.environ, **variables}, stdout=sink, stderr=sink
-            )
-        try:
-            balancer, until = Balancer(variables["LISTEN"], admin), time.monotonic() + START_SECONDS
-            while not (admin.exists() and all(map(balancer.is_up, range(len(servers))))):
-                if time.monotonic() > until or process.poll() is not None:
-                    raise TritonError(f"HAProxy sees no server after {START_SECONDS:g} s: {log.read_text()}")
-                time.sleep(0.1)
+        balancer = Balancer(variables["LISTEN"], admin)
+        with processes.running(
+            "HAProxy", [program, "-db", "-f", str(FILE)],
+            lambda _: admin.exists() and all(map(balancer.is_up, range(len(servers)))),
+            seconds=START_SECONDS, environment={**os.environ, **variables},
+        ):  # fmt: skip
             yield balancer
-        finally:
-            process.terminate()
-            process.wait(STOP_SECONDS)

@@ -21,7 +21,7 @@ from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
 from asrloop_bench.load import upload
-from asrloop_bench.method import markers, provenance
+from asrloop_bench.method import markdown, markers, provenance
 from asrloop_bench.operations import picture, services
 from asrloop_bench.operations.prometheus import Prometheus, scraping
 from asrloop_bench.terminal import console
@@ -30,7 +30,7 @@ PAGE = ROOT / "docs" / "operations.md"
 PICTURE = PAGE.with_name("operations.svg")
 UPLOADERS, STREAMS = 4, 2
 PAUSE_SECONDS = 0.5
-"""Of a caller between two uploads: the gateway takes 600 requests a minute of one address."""
+"""Pause of a caller between two uploads: the gateway takes 600 requests a minute of one address."""
 
 NUMBERS = {
     "servers up": 'sum(up{job="asrloop"})',
@@ -45,17 +45,17 @@ NUMBERS = {
     "processor": "avg(nv_cpu_utilization)",
     "restarts": "sum(asrloop_restarts_total)",
 }
-"""What is shown, and how Prometheus is asked for it."""
+"""By name: the query."""
 
 
 def demo_ops(
-    seconds: Annotated[float, typer.Option(help="Of traffic.", min=5)] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of traffic.", min=5)] = 60.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
     write: Annotated[
         bool, typer.Option("--write", help="Also write the picture and the tables of docs/operations.md.")
     ] = False,
 ) -> None:
-    """Server, gateway and Prometheus with its alerts under traffic; prints the numbers and the state of each rule."""
+    """Run server, gateway and Prometheus with its alerts under traffic; print the numbers and the state of each alert."""
     with one_line_errors(), ExitStack() as stack:
         about = provenance.describe(config.load())
         with console.status("starting server, gateway and Prometheus"):
@@ -81,7 +81,7 @@ def demo_ops(
 
 
 def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
-    """Uploads through the gateway, one after another, and streams at the speed of speech; says how each ended."""
+    """Upload through the gateway, one after another, and stream at the speed of speech; counts the outcomes."""
     path = moonshine_assets(paths.cache()) / MOONSHINE_SPEECH[0]
     file, outcomes, over = path.read_bytes(), Counter[str](), threading.Event()
 
@@ -106,7 +106,7 @@ def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
 
 
 def uploaded(gateway: str, file: bytes, headers: Mapping[str, str] | None = None) -> str:
-    """How one upload to OpenAI's API ends."""
+    """Upload a file to OpenAI's API and return the outcome."""
     body, kind = upload.form(file)
     request = urllib.request.Request(f"http://{gateway}{upload.PATH}", body, {**kind, **(headers or {})})
     try:
@@ -120,14 +120,17 @@ def uploaded(gateway: str, file: bytes, headers: Mapping[str, str] | None = None
 
 
 def report(prometheus: Prometheus, outcomes: Counter[str]) -> str:
-    """Two tables: numbers, and alerts."""
-    lines = [f"Traffic: {', '.join(f'{how}: {count}' for how, count in sorted(outcomes.items()))}.", ""]
-    lines += ["| number | asked for by | now |", "| --- | --- | ---: |"]
+    """Return two tables: numbers, and alerts."""
+    numbers = []
     for name, query in NUMBERS.items():
         values = prometheus.query(query)
-        lines.append(
-            f"| {name} | `{query.replace('|', chr(92) + '|')}` | {f'{values[0]:.3g}' if values else 'nothing'} |"
-        )
-    lines += ["", "| alert | state |", "| --- | --- |"]
-    lines += [f"| {rule['name']} | {rule['state']} |" for rule in prometheus.rules() if rule["type"] == "alerting"]
-    return "\n".join(lines)
+        shown = f"`{query.replace('|', chr(92) + '|')}`"
+        numbers.append([name, shown, f"{values[0]:.3g}" if values else "nothing"])
+    alerts = [[rule["name"], rule["state"]] for rule in prometheus.rules() if rule["type"] == "alerting"]
+    return "\n\n".join(
+        [
+            f"Traffic: {', '.join(f'{how}: {count}' for how, count in sorted(outcomes.items()))}.",
+            markdown.table(["number", "asked for by", "now"], numbers, numbers_from=2),
+            markdown.table(["alert", "state"], alerts),
+        ]
+    )

@@ -1,4 +1,4 @@
-"""Where the marks of a small chart lie; report.html draws them. Lines over named loads, and stacked bars."""
+"""Positions of the marks of small charts, which report.html draws: lines over named loads, and stacked bars."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Series = Mapping[str, Sequence[tuple[str, float]]]
 
 
 def lines(series: Series, x_title: str, unit: str) -> dict[str, Any]:
-    """Lines over equally spaced labels; the y axis starts at 0."""
+    """Place lines over equally spaced labels; the y axis starts at 0."""
     labels = list(dict.fromkeys(label for points in series.values() for label, _ in points))
     ticks = nice_ticks(max((value for points in series.values() for _, value in points), default=1.0))
     places = [index / (len(labels) - 1) for index in range(len(labels))] if len(labels) > 1 else [0.5]
@@ -34,7 +34,7 @@ def lines(series: Series, x_title: str, unit: str) -> dict[str, Any]:
 
 
 def bars(rows: Mapping[str, Mapping[str, float]], unit: str) -> dict[str, Any]:
-    """One horizontal bar a row, its parts as shares of 100 %; all rows have the same parts."""
+    """Place one horizontal bar a row, its parts as shares of 100 %; all rows have the same parts."""
     placed = []
     for label, values in rows.items():
         total, at, parts = sum(values.values()) or 1.0, float(BAR_LEFT), []
@@ -48,7 +48,7 @@ def bars(rows: Mapping[str, Mapping[str, float]], unit: str) -> dict[str, Any]:
 
 
 def nice_ticks(top: float) -> list[float]:
-    """About four round steps from 0 to at least ``top``."""
+    """Return about four round steps from 0 to at least ``top``."""
     if top <= 0:
         return [0.0, 1.0]
     magnitude = 10.0 ** math.floor(math.log10(top / 4))
@@ -57,7 +57,7 @@ def nice_ticks(top: float) -> list[float]:
 
 
 def number(value: float) -> str:
-    """At most three significant digits, thousands with a thin space."""
+    """Format a number with at most three significant digits, thousands with a thin space."""
     if value >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"

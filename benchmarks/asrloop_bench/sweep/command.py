@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from asrloop_bench.method import clips as speech
 from asrloop_bench.method import machine_load, provenance, results, target
 from asrloop_bench.sweep import perf_analyzer, points, report
 from asrloop_bench.sweep.run import Row, Sweep
-from asrloop_bench.terminal import console, print_notes, progress_bar
+from asrloop_bench.terminal import console, print_notes, progress_of
 
 QUICK_MINUTES = 2.0
 QUICK_POINT_SECONDS = 4.0
@@ -52,24 +52,30 @@ def sweep(
         began = machine_load.now()
 
         def save() -> None:
+            if not rows:
+                return
             during = machine_load.between(began, machine_load.now())
             load = machine_load.in_words(about["load_before"], [during])
             _write(directory, rows, {**about, "load": load, "notes": notes})
 
         with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
             about["server"] = measured.origin
-            try:
-                _measure(settings.benchmark, analyzer, measured, clip_sets, quick, rows, notes, save)
-            except KeyboardInterrupt:
-                notes.append("interrupted: this is what there is")
-        save()
+            minutes = QUICK_MINUTES if quick else settings.benchmark.max_minutes
+            seconds = settings.benchmark.point_seconds
+            run = Sweep(analyzer, measured, clip_sets, min(QUICK_POINT_SECONDS, seconds) if quick else seconds)
+            make_plan = points.quick_plan if quick else points.plan
+            plan = make_plan(list(clip_sets), settings.benchmark.concurrencies, settings.benchmark.rate_shares)
+            parts = len(clip_sets) + len(plan)
+            with progress_of(parts, save, notes, TimeRemainingColumn()) as progress:
+                run.prepare(progress)
+                run.measure(plan, time.monotonic() + 60 * minutes, progress, rows, notes)
         _show(rows)
         print_notes(notes)
         console.print(f"Written: {directory}/report.html, sweep.json, sweep.csv")
 
 
 def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: bool) -> dict[str, list[speech.Clip]]:
-    """The clips of every length by name, and the mixed set of all of them."""
+    """Return the clips of every length by name, and the mixed set of all of them."""
     files = speech.speech_files(audio)
     by_length = [speech.cut(files, seconds, benchmark.clips) for seconds in benchmark.clip_seconds]
     sets = {f"{seconds:g} s": clips for seconds, clips in zip(benchmark.clip_seconds, by_length, strict=True)}
@@ -77,35 +83,6 @@ def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: b
         first, longest_but_one = next(iter(sets)), list(sets)[max(0, len(sets) - 2)]
         sets = {name: sets[name] for name in dict.fromkeys((first, longest_but_one))}
     return {**sets, points.MIXED: speech.mixed(by_length, benchmark.mix)}
-
-
-def _measure(
-    benchmark: config.BenchmarkSettings,
-    analyzer: perf_analyzer.PerfAnalyzer,
-    measured: target.Target,
-    clip_sets: Mapping[str, Sequence[speech.Clip]],
-    quick: bool,
-    rows: list[Row],
-    notes: list[str],
-    save: Callable[[], None],
-) -> None:
-    until = time.monotonic() + 60 * (QUICK_MINUTES if quick else benchmark.max_minutes)
-    seconds = min(QUICK_POINT_SECONDS, benchmark.point_seconds) if quick else benchmark.point_seconds
-    make_plan = points.quick_plan if quick else points.plan
-    plan = make_plan(list(clip_sets), benchmark.concurrencies, benchmark.rate_shares)
-    with progress_bar(TimeRemainingColumn()) as bar:
-        task = bar.add_task("texts and warm-up", total=len(plan))
-        run = Sweep(analyzer, measured, clip_sets, seconds)
-        run.prepare(lambda name: bar.update(task, description=f"texts and warm-up: {name}"))
-        bar.reset(task)
-
-        def progress(number: int, point: points.Point) -> None:
-            bar.update(task, completed=number, description=point.name)
-            if rows:
-                save()
-
-        run.measure(plan, until, progress, rows, notes)
-        bar.update(task, completed=len(plan), description="done")
 
 
 def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""perf_analyzer's input file: the clips as requests of asr_ensemble, and the text that each must give."""
+"""The input file of perf_analyzer: the clips as requests of asr_ensemble, with their expected texts."""
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,6 @@ def write(path: Path, clips: Sequence[Clip], texts: Mapping[str, str] | None) ->
     if texts is not None:
         document["validation_data"] = [{"TRANSCRIPTS": {"content": [texts[clip.name]], "shape": [1]}} for clip in clips]
     path.write_text(json.dumps(document), encoding="utf-8")
-
-
-def expected_texts(clips: Sequence[Clip], transcribe: Callable[[Clip], str]) -> dict[str, str]:
-    """What the server says to each clip when it is alone."""
-    return {clip.name: transcribe(clip) for clip in clips}
 
 
 def _request(clip: Clip) -> dict[str, Any]:

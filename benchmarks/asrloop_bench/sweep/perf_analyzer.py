@@ -62,7 +62,7 @@ class PerfAnalyzer:
 
 
 def find_or_fetch(cache: Path) -> PerfAnalyzer:
-    """The perf_analyzer on PATH or of this environment where it runs, or else the pinned wheel's."""
+    """Return the perf_analyzer on PATH or of this environment where it runs, or else the pinned wheel's."""
     candidates = [shutil.which("perf_analyzer"), str(Path(sys.prefix, "bin", "perf_analyzer"))]
     for candidate in dict.fromkeys(filter(None, candidates)):
         version = _version(Path(candidate), {})
@@ -72,16 +72,14 @@ def find_or_fetch(cache: Path) -> PerfAnalyzer:
     links = _library_links(cache, TRITONSERVER.fetch(cache) / "nvidia_pytriton.libs")
     environment = {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(links), os.environ.get("LD_LIBRARY_PATH")]))}
     if _version(binary, environment) is None:
-        raise PerfAnalyzerError(
-            f"{binary} does not run here; install one that does: `pip install perf-analyzer` (needs glibc 2.38)"
-        )
+        raise PerfAnalyzerError(f"{binary} does not run here; run `pip install perf-analyzer` (needs glibc 2.38)")
     return PerfAnalyzer(binary, environment, f"of the wheel {TRITONCLIENT.name} {TRITONCLIENT.version}")
 
 
 def load_arguments(
     *, endpoint: str, protocol: str, input_data: Path, requests: int, concurrency: int | None, rate: float | None
 ) -> list[str]:
-    """The command line of one point of asr_ensemble: closed loop at ``concurrency``, or Poisson arrivals at ``rate`` per second.
+    """Return the arguments of one point of asr_ensemble: a closed loop, or Poisson arrivals at ``rate`` per second.
 
     ``protocol`` is ``grpc``, ``http`` or ``shm`` (gRPC with tensors in system shared memory).
     """
@@ -91,27 +89,17 @@ def load_arguments(
         arguments += ["--shared-memory", "system", "--output-shared-memory-size", str(_OUTPUT_BYTES)]
     if concurrency is not None:
         return [*arguments, "--concurrency-range", str(concurrency)]
-    return [
-        *arguments,
-        "--request-rate-range",
-        f"{rate:.4f}",
-        "--request-distribution",
-        "poisson",
-        "--max-threads",
-        "64",
-    ]
+    arguments += ["--request-rate-range", f"{rate:.4f}", "--request-distribution", "poisson"]
+    return [*arguments, "--max-threads", "64"]
 
 
 def read_table(text: str) -> dict[str, float]:
-    """The one row of perf_analyzer's CSV as numbers; columns without one are left out."""
+    """Return the one row of perf_analyzer's CSV as numbers; columns without one are left out."""
     rows = list(csv.DictReader(text.splitlines()))
     if not rows:
         raise PerfAnalyzerError("perf_analyzer wrote no row of results")
-    return {name: float(value) for name, value in rows[-1].items() if name and value and _is_number(value)}
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text) is not None
+    number = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+    return {name: float(value) for name, value in rows[-1].items() if name and value and number.fullmatch(value)}
 
 
 def _reason(output: str) -> str:
@@ -120,15 +108,9 @@ def _reason(output: str) -> str:
 
 
 def _version(binary: Path, environment: Mapping[str, str]) -> str | None:
+    command, variables = [str(binary), "--version"], {**os.environ, **environment}
     try:
-        result = subprocess.run(
-            [str(binary), "--version"],
-            env={**os.environ, **environment},
-            check=False,
-            timeout=30,
-            capture_output=True,
-            text=True,
-        )
+        result = subprocess.run(command, env=variables, check=False, timeout=30, capture_output=True, text=True)
     except (OSError, subprocess.TimeoutExpired):
         return None
     said = f"{result.stdout} {result.stderr}".strip()
@@ -139,12 +121,9 @@ def _library_links(cache: Path, libraries: Path) -> Path:
     folder = cache / "perf-analyzer-libraries"
     folder.mkdir(exist_ok=True)
     for name, pattern in _LIBRARIES.items():
-        found = sorted(libraries.glob(pattern))
-        if not found:
-            raise PerfAnalyzerError(
-                f"{libraries}: no {pattern}, which perf_analyzer needs; install perf-analyzer yourself"
-            )
-        link = folder / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(found[0])
+        found = next(iter(sorted(libraries.glob(pattern))), None)
+        if found is None:
+            raise PerfAnalyzerError(f"{libraries}: no {pattern}; install perf-analyzer yourself")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(found)
     return folder

@@ -20,13 +20,12 @@ class Point:
 
     @property
     def name(self) -> str:
-        """What the progress line shows."""
         load = f"{self.callers} callers" if self.rate_share is None else f"Poisson at {self.rate_share:.0%}"
         return f"{self.clips}, {self.protocol}, {load}"
 
 
 def plan(clip_sets: Sequence[str], callers: Sequence[int], rate_shares: Sequence[float]) -> list[Point]:
-    """All points: the closed loops over gRPC first, because the rates of the open loops follow from them."""
+    """Return all points: the closed loops over gRPC first, because the rates of the open loops follow from them."""
     closed = [Point(clips, "grpc", callers=count) for clips in clip_sets for count in sorted(callers)]
     open_ = [Point(clips, "grpc", rate_share=share) for clips in clip_sets for share in rate_shares]
     ends = sorted({min(callers), max(callers)})
@@ -37,16 +36,14 @@ def plan(clip_sets: Sequence[str], callers: Sequence[int], rate_shares: Sequence
 
 
 def quick_plan(clip_sets: Sequence[str], callers: Sequence[int], rate_shares: Sequence[float]) -> list[Point]:
-    """The ends of every range, and the transports for one clip set only."""
-    ends = sorted({min(callers), max(callers)})
+    """Return the ends of every range, and the transports with one caller for one clip set only."""
     middle = sorted(rate_shares)[len(rate_shares) // 2 : len(rate_shares) // 2 + 1]
-    closed = [Point(clips, "grpc", callers=count) for clips in clip_sets for count in ends]
-    open_ = [Point(clips, "grpc", rate_share=share) for clips in clip_sets for share in middle]
-    transports = [Point(clip_sets[0], protocol, callers=ends[0]) for protocol in ("http", "shm")]
-    return closed + transports + open_
+    few = plan(clip_sets, sorted({min(callers), max(callers)}), middle)
+    kept = (clip_sets[0], min(callers))
+    return [point for point in few if point.protocol == "grpc" or (point.clips, point.callers) == kept]
 
 
 def request_count(throughput: float, seconds: float, callers: int, clips: int) -> int:
-    """Requests that take about ``seconds`` at ``throughput`` per second, within bounds: every clip once, every caller twice."""
+    """Return the requests that take about ``seconds`` at ``throughput`` per second: every clip once, every caller twice."""
     wanted = max(math.ceil(throughput * seconds), 2 * callers, _FEWEST_REQUESTS)
     return min(max(clips, wanted), _MOST_REQUESTS)

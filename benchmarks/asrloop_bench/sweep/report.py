@@ -1,7 +1,7 @@
 """report.html of a sweep: one page without anything from elsewhere, from the data of sweep.json."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,19 @@ from asrloop_bench.sweep.charts import Series, bars, lines, number
 
 Row = Mapping[str, Any]
 PERCENTILES = ("p50", "p90", "p95", "p99")
+OVER_CALLERS = {"audio_seconds_per_second": "s/s", "real_time_factor": "", "mean_rows_per_step": "rows"}
+"""Columns of a row that are drawn over the number of callers, with their units."""
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """The whole page as HTML."""
+    """Return the whole page as HTML."""
     rows, about = result["points"], result["about"]
     closed = by_clips(row for row in rows if row["protocol"] == "grpc" and row["callers"] is not None)
     poisson = by_clips(row for row in rows if row["rate_share"] is not None)
     other_ways = {(row["clips"], row["callers"]) for row in rows if row["protocol"] != "grpc"}
-    over_callers = {
-        column: lines({clips: points(own, column, callers) for clips, own in closed.items()}, "callers", unit)
-        for column, unit in (("audio_seconds_per_second", "s/s"), ("real_time_factor", ""), ("mean_rows_per_step", "rows"))
-    }  # fmt: skip
+    transports = [row for row in rows if (row["clips"], row["callers"]) in other_ways]
+    groups = {group: about.get(group, {}) for group in ("machine", "versions", "model", "settings")}
+    facts = [f"{group}.{name}: {value}" for group, values in groups.items() for name, value in values.items()]
     template = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -32,64 +33,54 @@ def page(result: Mapping[str, Any]) -> str:
         about=about,
         machine=provenance.in_words(about),
         arguments=re.sub(r" ?--output[ =]\S+", "", " ".join(about["command"][1:])).strip(),
-        facts=[f"{group}.{name}: {value}" for group in ("machine", "versions", "model", "settings")
-               for name, value in about.get(group, {}).items()]
-              + [f"{name}: {value}" for name, value in about.items() if isinstance(value, str)],
+        facts=[*facts, *(f"{name}: {value}" for name, value in about.items() if isinstance(value, str))],
         rows=rows,
         tiles=[(clips, min(own, key=load), max(own, key=lambda row: float(row["throughput"]))) for clips, own in closed.items()],
         percentiles=PERCENTILES,
-        against_callers={clips: lines(percentiles(own, callers), "callers", "ms") for clips, own in closed.items()},
-        against_rate={clips: lines(percentiles(own, rate), "requests per second", "ms") for clips, own in poisson.items()},
-        over_callers=over_callers,
-        shares={clips: bars({callers(row): shares(row) for row in sorted(own, key=load)}, "ms") for clips, own in closed.items()},
-        transports=sorted(
-            (row for row in rows if (row["clips"], row["callers"]) in other_ways),
-            key=lambda row: (row["clips"], row["callers"], row["protocol"]),
-        ),
+        against_callers={clips: lines(percentiles(own, "callers"), "callers", "ms") for clips, own in closed.items()},
+        against_rate={clips: lines(percentiles(own, "rate"), "requests per second", "ms") for clips, own in poisson.items()},
+        over_callers={
+            column: lines({clips: points(own, column, "callers") for clips, own in closed.items()}, "callers", unit)
+            for column, unit in OVER_CALLERS.items()
+        },
+        shares={
+            clips: bars({str(row["callers"]): shares(row) for row in sorted(own, key=load)}, "ms")
+            for clips, own in closed.items()
+        },
+        transports=sorted(transports, key=lambda row: (row["clips"], row["callers"], row["protocol"])),
         shares_of=shares,
         is_founded=is_founded,
     )  # fmt: skip
 
 
 def by_clips(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each set of clips."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["clips"], []).append(row)
     return found
 
 
-def percentiles(rows: list[Row], label: Callable[[Row], str]) -> Series:
-    """The latency percentiles in milliseconds, a line each."""
+def percentiles(rows: list[Row], label: str) -> Series:
+    """Return the latency percentiles in milliseconds, a line each."""
     return {name: points([row for row in rows if is_founded(row, name)], f"{name}_ms", label) for name in PERCENTILES}
 
 
 def is_founded(row: Row, percentile: str) -> bool:
-    """Whether the point has requests enough for this percentile: at least one is expected to lie above it."""
+    """Return True when the point has enough requests for this percentile: at least one is expected to lie above it."""
     return float(row["requests"]) * (100 - float(percentile[1:])) >= 100
 
 
-def points(rows: list[Row], column: str, label: Callable[[Row], str]) -> list[tuple[str, float]]:
-    """One line of a chart, from the lowest load to the highest."""
-    return [(label(row), row.get(column, 0.0)) for row in sorted(rows, key=load)]
+def points(rows: list[Row], column: str, label: str) -> list[tuple[str, float]]:
+    """Return one line of a chart, from the lowest load to the highest; ``label`` is the column ``callers`` or ``rate``."""
+    return [(number(row[label]), row.get(column, 0.0)) for row in sorted(rows, key=load)]
 
 
 def shares(row: Row) -> dict[str, float]:
-    """Where a request's time goes, in milliseconds."""
+    """Return the parts of a request's time, in milliseconds."""
     parts = {name: 1000 * row.get(f"mean_{name}_seconds", 0.0) for name in ("queue", "encode", "decode")}
     return {**parts, "rest": max(0.0, row["mean_ms"] - sum(parts.values()))}
 
 
 def load(row: Row) -> float:
-    """What the points of one set of clips are sorted by."""
+    """Return the arrival rate or the number of callers."""
     return float(row["rate"] or row["callers"])
-
-
-def callers(row: Row) -> str:
-    """Label of a point of a closed loop."""
-    return str(row["callers"])
-
-
-def rate(row: Row) -> str:
-    """Label of a point with a given arrival rate."""
-    return number(row["rate"])

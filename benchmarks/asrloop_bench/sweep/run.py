@@ -1,4 +1,4 @@
-"""Runs the points of a sweep one after another against a server, and gathers what perf_analyzer and the server say."""
+"""Runs the points of a sweep one after another, and gathers the results of perf_analyzer and the server's metrics."""
 
 import tempfile
 import time
@@ -37,7 +37,7 @@ class Sweep:
         """Transcribe every clip alone: the expected texts, the warm-up, and a first idea of how long a request takes."""
         with AsrClient(self._target.grpc) as client:
             for name, clips in self._clip_sets.items():
-                progress(name)
+                progress(f"texts and warm-up: {name}")
                 for _ in range(WARM_UP_ROUNDS):
                     started = time.perf_counter()
                     for clip in clips:
@@ -45,20 +45,15 @@ class Sweep:
                     self._alone[name] = (time.perf_counter() - started) / len(clips)
 
     def measure(
-        self,
-        points: Sequence[Point],
-        until: float,
-        progress: Callable[[int, Point], None],
-        rows: list[Row],
-        notes: list[str],
-    ) -> None:
+        self, points: Sequence[Point], until: float, progress: Callable[[str], None], rows: list[Row], notes: list[str]
+    ) -> None:  # fmt: skip
         """Add the points to ``rows`` as they come, and what could not be measured to ``notes``.
 
         Starts no point after ``until`` on the monotonic clock.
         """
         with tempfile.TemporaryDirectory() as scratch:
             for number, point in enumerate(points):
-                progress(number, point)
+                progress(point.name)
                 if time.monotonic() > until:
                     notes.append(f"{len(points) - number} points left out: the time of the run was over")
                     break
@@ -97,30 +92,22 @@ class Sweep:
     def _run(
         self, point: Point, clips: Sequence[Clip], scratch: Path, count: int, rate: float | None
     ) -> tuple[dict[str, float], str]:
-        """perf_analyzer's table, and whether it compared the text: ``equal``, ``differs`` or ``not compared``."""
+        """Return perf_analyzer's table, and ``equal``, ``differs`` or ``not compared`` for the text."""
         endpoint = self._target.http if point.protocol == "http" else self._target.grpc
 
-        def arguments(file: Path) -> list[str]:
-            return load_arguments(
-                endpoint=endpoint,
-                protocol=point.protocol,
-                input_data=file,
-                requests=count,
-                concurrency=point.callers,
-                rate=rate,
-            )
+        def run(name: str, texts: Mapping[str, str] | None) -> dict[str, float]:
+            file = scratch / name
+            if not file.is_file():
+                input_data.write(file, clips, texts)
+            arguments = load_arguments(
+                endpoint=endpoint, protocol=point.protocol, input_data=file, requests=count,
+                concurrency=point.callers, rate=rate,
+            )  # fmt: skip
+            return self._analyzer.run(arguments, timeout=60 + 10 * self._seconds)
 
-        timeout = 60 + 10 * self._seconds
-        if point.protocol == "grpc":
-            checked = scratch / f"{point.clips}-checked.json"
-            if not checked.is_file():
-                input_data.write(checked, clips, self.texts)
-            try:
-                return self._analyzer.run(arguments(checked), timeout), "equal"
-            except TextDiffers:
-                pass  # a finding of its own; the load is measured all the same
-        plain = scratch / f"{point.clips}.json"
-        if not plain.is_file():
-            input_data.write(plain, clips, None)
-        table = self._analyzer.run(arguments(plain), timeout)
-        return table, "differs" if point.protocol == "grpc" else "not compared"
+        if point.protocol != "grpc":
+            return run(f"{point.clips}.json", None), "not compared"
+        try:
+            return run(f"{point.clips}-checked.json", self.texts), "equal"
+        except TextDiffers:  # a finding of its own; the load is measured all the same
+            return run(f"{point.clips}.json", None), "differs"

@@ -12,7 +12,7 @@ _SAMPLE = re.compile(r"^(asrloop_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
 def scrape(url: str) -> dict[str, float]:
-    """Every asrloop_* sample by ``name{labels}``."""
+    """Return every asrloop_* sample by ``name{labels}``."""
     with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - an http address of our own server
         return parse(response.read().decode("utf-8"))
 
@@ -29,12 +29,12 @@ def settled(url: str) -> dict[str, float]:
 
 
 def parse(text: str) -> dict[str, float]:
-    """The asrloop_* samples of a Prometheus text page."""
+    """Return the asrloop_* samples of a Prometheus text page."""
     return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in _SAMPLE.findall(text)}
 
 
 def between(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """What happened in between: means of the histograms (seconds, rows), steps, and requests by outcome."""
+    """Return what was counted in between: means of the histograms (seconds, rows), steps, and requests by outcome."""
     grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
     found = {
         f"mean_{name}": grown[f"asrloop_{name}_sum"] / grown[f"asrloop_{name}_count"]

@@ -1,4 +1,4 @@
-"""Puts what each baseline model needs into its own folder: the vendor's graphs and vocabulary, the project's prepared model."""
+"""Puts the files of each baseline model into its folder: the vendor's graphs and vocabulary, the project's prepared model."""
 
 import os
 from pathlib import Path
@@ -58,5 +58,5 @@ def put(source: Path, target: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a prepared model: all but the code and what begins with a dot."""
+    """Return the files of a prepared model: all but the code and hidden files."""
     return [path for path in folder.iterdir() if path.is_file() and path.suffix != ".py" and path.name[0] != "."]

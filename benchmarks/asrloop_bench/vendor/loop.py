@@ -1,4 +1,4 @@
-"""Greedy decoding with the vendor's two graphs, one utterance at a time, wherever the graphs run: what the ladder starts from."""
+"""Greedy decoding with the vendor's two graphs, one utterance at a time, wherever the graphs run: the start of the ladder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +15,8 @@ from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 BOS, EOS = 1, 2
 LAYERS, HEADS, HEAD_SIZE = 6, 8, 36
 
-_PARTS = [
-    f"{layer}.{part}"
-    for layer in range(LAYERS)
-    for part in ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
-]
+_SIDES = ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
+_PARTS = [f"{layer}.{side}" for layer in range(LAYERS) for side in _SIDES]
 _GROWING = [part for part in _PARTS if "decoder" in part]
 
 
@@ -31,7 +28,7 @@ class VendorLoop:
         self._decoder = decoder
 
     def tokens(self, samples: Samples) -> list[int]:
-        """Token ids of ``samples`` f32 [N], 16 kHz, without BOS and EOS."""
+        """Return the token ids of ``samples`` f32 [N], 16 kHz, without BOS and EOS."""
         step = self.start(samples, self.encode(samples))
         found: list[int] = []
         for _ in range(int(len(samples) / SAMPLE_RATE * TOKENS_PER_SECOND) + 1):
@@ -42,13 +39,13 @@ class VendorLoop:
         return found
 
     def encode(self, samples: Samples) -> NDArray[np.float32]:
-        """Encoder output f32 [1, S, 288]."""
+        """Return the encoder's output f32 [1, S, 288]."""
         audio = samples[None]
         inputs: Tensors = {"input_values": audio, "attention_mask": np.ones(audio.shape, np.int64)}
         return np.asarray(self._encoder(inputs, ["last_hidden_state"])["last_hidden_state"])
 
     def start(self, samples: Samples, hidden: NDArray[np.float32]) -> Callable[[], int]:
-        """A function that makes one step after what ``encode`` gave and returns its token."""
+        """Return a function that makes one step after ``encode`` and returns its token."""
         inputs: dict[str, NDArray[Any]] = {
             "encoder_attention_mask": np.ones((1, len(samples)), np.int64),
             "encoder_hidden_states": hidden,
@@ -71,7 +68,7 @@ class VendorLoop:
 
 
 def open_loop(directory: Path, threads: int) -> VendorLoop:
-    """The loop on ONNX Runtime sessions of this process, each on ``threads`` threads, with plain runs.
+    """Open the loop on ONNX Runtime sessions of this process, each on ``threads`` threads, with plain runs.
 
     ``directory`` holds the two graphs under the names that the project's own have.
     """
@@ -80,7 +77,7 @@ def open_loop(directory: Path, threads: int) -> VendorLoop:
 
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:
-    """A session as ``asrloop.onnx_files.sessions.open_session`` makes it, but with all of ONNX Runtime's graph optimisations.
+    """Open a session as ``asrloop.onnx_files.sessions.open_session`` makes it, but with all of ONNX Runtime's graph optimisations.
 
     The project's sessions have only the basic ones, because its graphs are written fused. The vendor's are not, and a
     comparison with less than ONNX Runtime can do for them would be unfair.

@@ -1,35 +1,31 @@
-"""The figures can be measured: on the engine, on a real server, and on a transducer."""
+"""The figures can be measured: on the engine and on a real server."""
 
 from pathlib import Path
 
 import numpy as np
+from asrloop_bench import in_process
 from asrloop_bench.checkout import IDLE_MODELS
-from asrloop_bench.figures import client_pool, late_joiner, transducer
-from asrloop_bench.figures.figure import tokens_alone
-from asrloop_bench.figures.server import resident_megabytes
-from asrloop_bench.method import clips, target
+from asrloop_bench.figures import client_pool, late_joiner
+from asrloop_bench.method import memory, target
 from numpy.typing import NDArray
 
 from asrloop import config
-from asrloop.families.registry import open_family
 from asrloop.tritonserver.process import TritonServer
 from asrloop.tritonserver.processes import model_processes
-from tests.conftest import BECKETT, ROOT, words
-
-TINY = ROOT / "training" / "tiny-tdt"
+from tests.conftest import BECKETT, words
 
 
 def test_a_late_joiner_waits_for_at_least_a_part_of_a_step(
     model_repository: Path, beckett: NDArray[np.float32]
 ) -> None:
     settings = config.load()
-    family = open_family(model_repository / "decoder_loop" / "1", settings)
-    assert words(family.text(tokens_alone(family, beckett))) == BECKETT
+    family = in_process.open_family(settings, directory=model_repository / "decoder_loop" / "1")
+    assert words(family.text(in_process.decode(family, beckett).tokens)) == BECKETT
     assert late_joiner.steps_waited(family, settings, beckett[:64_000], beckett[:16_000]) > 0
 
 
 def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
-    assert resident_megabytes(model_processes(server.pid)["decoder_loop"]) > 50
+    assert memory.of_process(model_processes(server.pid)["decoder_loop"]).resident > 50
 
 
 def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) -> None:
@@ -42,16 +38,3 @@ def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) 
     ]
     assert all(row.count(" ms") == 3 and row.count(", times ") == 2 for row in rows)
     assert pool.startswith("Acquiring a channel of the pool and releasing it: ")
-
-
-def test_the_transducers_arms_give_the_same_tokens() -> None:
-    speech = [
-        clips.read(path) for path in sorted((TINY / "speech").glob("*.*")) if path.suffix in (".flac", ".wav", ".ogg")
-    ]
-    lines = transducer.report(TINY, speech[:3], rounds=1, threads=1)
-    assert lines[-1] == "all arms gave the same tokens"
-    assert [line.split("  ")[0] for line in lines[1:-1]] == [
-        "onnx-asr, one after another",
-        "asrloop, 1 caller",
-        "asrloop, 16 callers",
-    ]

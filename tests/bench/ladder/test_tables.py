@@ -22,8 +22,7 @@ def run(*cells: str, rounds: int = 5, peers: bool = False) -> dict[str, Any]:
     arms = {"channel_per_call": {"rounds": [0.1] * rounds}, "continuous": {"rounds": [0.02] * rounds}}
     if peers:
         arms["fastapi"] = {"rounds": [0.04] * rounds}
-    layouts = {"channel_per_call": {"together": {"1": [0.2] * 3}, "apart": {"1": [0.1] * 3}}}
-    return {"about": ABOUT, "loads": [], "layouts": layouts, "cells": {cell: {"arms": arms} for cell in cells}}
+    return {"about": ABOUT, "loads": [], "cells": {cell: {"arms": arms} for cell in cells}}
 
 
 def test_the_short_section_has_four_columns_and_the_full_one_all() -> None:
@@ -34,8 +33,6 @@ def test_the_short_section_has_four_columns_and_the_full_one_all() -> None:
     assert full.count("20 (5.0x)") == 5
     assert "A fast one (avx2), 2 cores, 2026-01-02" in short
     assert "5 rounds: A fast one (avx2), 2 cores, 2026-01-02; commit 0123456 with changes; load 0.25 before" in full
-    assert "| | together, 1 caller | apart, 1 caller | shared, 1 caller |" in full
-    assert "| 1. a channel per call, loop in the client, vendor graphs | 2.00 | 1.00 |  |" in full
 
 
 def test_a_run_without_the_readmes_cells_is_named() -> None:

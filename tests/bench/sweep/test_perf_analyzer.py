@@ -44,7 +44,7 @@ def test_points_over_every_transport(analyzer: PerfAnalyzer, target: Target, cli
     rows: list[Row] = []
     notes: list[str] = []
     known: list[int] = []
-    sweep.measure(points, float("inf"), lambda number, point: known.append(len(rows)), rows, notes)
+    sweep.measure(points, float("inf"), lambda name: known.append(len(rows)), rows, notes)
     assert known == [0, 1, 2, 3], "each row is there before the next point, so that an interrupted run has it"
     assert notes == []
     assert [row["text"] for row in rows] == ["equal", "equal", "not compared", "not compared"]
@@ -70,7 +70,7 @@ def test_a_point_that_differs_is_measured_and_marked(analyzer: PerfAnalyzer, tar
     sweep.prepare(lambda name: None)
     sweep.texts["a"] = "planted"
     rows: list[Row] = []
-    sweep.measure([Point("short", "grpc", callers=1)], float("inf"), lambda number, point: None, rows, [])
+    sweep.measure([Point("short", "grpc", callers=1)], float("inf"), lambda name: None, rows, [])
     assert [row["text"] for row in rows] == ["differs"]
 
 
@@ -78,7 +78,7 @@ def test_no_point_starts_after_the_time_is_over(analyzer: PerfAnalyzer, target: 
     sweep = Sweep(analyzer, target, {"short": clips}, point_seconds=0.1)
     rows: list[Row] = []
     notes: list[str] = []
-    sweep.measure([Point("short", "grpc", callers=1)] * 3, 0.0, lambda number, point: None, rows, notes)
+    sweep.measure([Point("short", "grpc", callers=1)] * 3, 0.0, lambda name: None, rows, notes)
     assert rows == []
     assert notes == ["3 points left out: the time of the run was over"]
 

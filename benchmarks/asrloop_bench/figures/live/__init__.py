@@ -1,1 +1,1 @@
-"""Live audio: streams played at the speed of speech, and what became of them."""
+"""Live audio: streams played at the speed of speech, and judged."""

@@ -1,26 +1,24 @@
 """The command that measures live audio: more and more streams at a time, each with clips of its own."""
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
-from asrloop_client import AsrClient, AsrError
+from asrloop_client import AsrClient
 
-from asrloop import config
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.cli import one_line_errors
 from asrloop.speech.detector import FRAME, SpeechDetector, open_detector
-from asrloop_bench.checkout import PREPARED, ROOT
-from asrloop_bench.figures import accuracy
-from asrloop_bench.figures.accuracy import Reference
+from asrloop_bench.checkout import PREPARED
+from asrloop_bench.figures.accuracy import word_errors
+from asrloop_bench.figures.figure import Manifest, Run
 from asrloop_bench.figures.live.judging import Judged, judged
 from asrloop_bench.figures.live.playing import Played, play
-from asrloop_bench.figures.long_recordings import PAUSES, flac, joined
-from asrloop_bench.method import clips, machine_load, markers, provenance, spread, target
-from asrloop_bench.terminal import console
+from asrloop_bench.figures.long_recordings import PAUSES, Joined, joined
+from asrloop_bench.method import clips, machine_load, markdown, spread
+from asrloop_bench.method import manifest as manifests
+from asrloop_bench.method.manifest import Reference
+from asrloop_bench.terminal import print_notes
 
 MOST_LAG = 2.0
 SPEECH = 0.5
@@ -28,12 +26,9 @@ SPEECH = 0.5
 
 
 class Recording(NamedTuple):
-    """What one stream says."""
+    """The speech of one stream, and its reference text."""
 
-    samples: Samples
-    """f32 [N], 16 kHz."""
-    speech: Sequence[tuple[float, float]]
-    """Where each clip speaks, in seconds."""
+    joined: Joined
     text: str
 
 
@@ -48,57 +43,42 @@ class Round(NamedTuple):
 
     @property
     def lag(self) -> float:
-        """The greatest."""
+        """The greatest of all streams."""
         return max(one.lag for one in self.judged)
 
 
 def live(
-    manifest: Annotated[
-        Path, typer.Option(help='JSON lines: {"audio": PATH, "text": WORDS}; paths are relative to the file.')
-    ],
+    run: Run,
+    manifest: Manifest,
     streams: Annotated[str, typer.Option(help="Numbers of streams at a time, with commas.")] = "1,4,8,12",
     seconds: Annotated[float, typer.Option(help="Least seconds of speech a stream.", min=5)] = 60.0,
-    write: Annotated[bool, typer.Option("--write", help="Also write the table of docs/live.md.")] = False,
-) -> None:
-    """Live audio at the speed of speech: words while they are spoken, finals, lag, accuracy."""
-    with one_line_errors(AsrError):
-        counts = _counts(streams)
-        references = accuracy.read_manifest(manifest)
-        detector = open_detector(PREPARED)
-        settings = config.load()
-        about = provenance.describe(settings)
-        rounds = []
-        with console.status("") as status, target.started(settings) as server, AsrClient(server.grpc) as client:
-            for count in counts:
-                status.update(f"{count} streams of {seconds:g} s and more")
-                status.stop()  # it would take turns with the players
-                recordings = [recording(references, detector, number, count, seconds) for number in range(count)]
-                rounds.append(played_round(server.grpc, recordings))
-                status.start()
-            status.update("the same as whole files")
-            files = [one for each in rounds for one in each.recordings]
-            whole = [one.text for one in client.transcribe_many([flac(one.samples) for one in files], timeout=300)]
-        text = (
-            f"{report(rounds, whole)}\n\nMeasured by `asrloop-bench live --manifest {manifest.name} --streams {streams} "
-            f"--seconds {seconds:g} --write` on {provenance.in_words(about)}, {time.strftime('%H:%M')}, "
-            f"commit {str(about['git_commit'])[:7]}."
-        )
-        console.print(text, markup=False)
-        if write:
-            page = ROOT / "docs" / "live.md"
-            markers.write(page, text)
+) -> str:
+    """Play live audio at the speed of speech: words while they are spoken, finals, lag, accuracy."""
+    counts = _counts(streams)
+    references = manifests.read(manifest)
+    detector = open_detector(PREPARED)
+    rounds = []
+    with run.server() as server, AsrClient(server.grpc) as client:
+        for count in counts:
+            run.step(f"{count} streams of {seconds:g} s and more")
+            recordings = [recording(references, detector, number, count, seconds) for number in range(count)]
+            rounds.append(played_round(server.grpc, recordings))
+        run.step("the same as whole files")
+        files = [clips.as_file(one.joined.samples) for each in rounds for one in each.recordings]
+        whole = [one.text for one in client.transcribe_many(files, timeout=300)]
+    return report(rounds, whole)
 
 
 def recording(
     references: Sequence[Reference], detector: SpeechDetector, number: int, count: int, seconds: float
 ) -> Recording:
-    """For stream ``number`` of ``count``: every ``count``-th clip, joined with pauses, until there are ``seconds`` of them."""
-    chosen: list[Reference] = []
+    """Join every ``count``-th clip from ``number`` on, with pauses, until there are ``seconds`` of them."""
+    texts: list[str] = []
     parts: list[Samples] = []
     for one in references[number::count]:
         if sum(part.size for part in parts) < seconds * SAMPLE_RATE:
-            chosen.append(one)
-            parts.append(clips.read(one.audio))
+            texts.append(one.text)
+            parts.append(one.samples)
     whole = joined(parts, PAUSES)
     speech = []
     for part, (begin, _) in zip(parts, whole.speech, strict=True):
@@ -106,50 +86,54 @@ def recording(
         if heard.size:
             first, last = int(heard[0]) * FRAME, min(part.size, (int(heard[-1]) + 1) * FRAME)
             speech.append((begin + first / SAMPLE_RATE, begin + last / SAMPLE_RATE))
-    return Recording(whole.samples, speech, " ".join(one.text for one in chosen))
+    return Recording(Joined(whole.samples, speech), " ".join(texts))
 
 
 def played_round(address: str, recordings: Sequence[Recording]) -> Round:
-    """Play them at a time and judge what came."""
+    """Play them at a time and judge the events."""
     before = machine_load.now()
-    played = play(address, [one.samples for one in recordings])
+    played = play(address, [one.joined.samples for one in recordings])
     meanwhile = machine_load.between(before, machine_load.now())
-    for one in played:
-        if one.error is not None:
-            console.print(f"note: a stream failed: {one.error}", style="yellow", markup=False)
-    verdicts = [
-        judged(one, each.samples.size / SAMPLE_RATE, each.speech) for one, each in zip(played, recordings, strict=True)
-    ]
+    print_notes([f"a stream failed: {one.error}" for one in played if one.error is not None])
+    pairs = zip(played, recordings, strict=True)
+    verdicts = [judged(one, each.joined.seconds, each.joined.speech) for one, each in pairs]
     return Round(recordings, played, verdicts, meanwhile["cores_others"] + meanwhile["cores_stolen"])
 
 
 def report(rounds: Sequence[Round], whole: Sequence[str]) -> str:
-    """A table, a line for each number of streams; ``whole`` are the texts of all recordings as files."""
-    lines = [
-        "| streams | first text of a segment after its first second, p50 / p95 | last speech sent to FINAL, p50 / p95 | "
-        "greatest lag | word errors against the whole file | stable text taken back | failed | chunks sent late, p99 |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    """Return a table, a row for each number of streams; ``whole`` are the texts of all recordings as files."""
+    heads = [
+        "streams", "first text of a segment after its first second, p50 / p95", "last speech sent to FINAL, p50 / p95",
+        "greatest lag", "word errors against the whole file", "stable text taken back", "failed", "chunks sent late, p99",
+    ]  # fmt: skip
+    rows = []
     left = list(whole)
     for one in rounds:
         count = len(one.recordings)
         files, left = left[:count], left[count:]
         references = [each.text for each in one.recordings]
-        spoken = accuracy.word_errors(references, [each.text for each in one.judged])
-        points = 100 * (spoken.rate - accuracy.word_errors(references, files).rate)
+        spoken = word_errors(references, [each.text for each in one.judged])
+        points = 100 * (spoken.rate - word_errors(references, files).rate)
         late = spread.percentile([each for stream in one.played for each in stream.late], 99)
-        lines.append(
-            f"| {count} | {_times([each for stream in one.judged for each in stream.first_texts])} | "
-            f"{_times([each for stream in one.judged for each in stream.finals])} | {one.lag:.1f} s | "
-            f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words) | {sum(each.taken_back for each in one.judged)} | "
-            f"{sum(each.error is not None for each in one.played)} | {1000 * late:.0f} ms |"
+        rows.append(
+            [
+                count,
+                _times([each for stream in one.judged for each in stream.first_texts]),
+                _times([each for stream in one.judged for each in stream.finals]),
+                f"{one.lag:.1f} s",
+                f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words)",
+                sum(each.taken_back for each in one.judged),
+                sum(each.error is not None for each in one.played),
+                f"{1000 * late:.0f} ms",
+            ]
         )
     kept_up = [
         len(each.recordings) for each in rounds if each.lag <= MOST_LAG and not any(p.error for p in each.played)
     ]
     others = ", ".join(f"{each.others:.2f}" for each in rounds)
-    return "\n".join(lines) + (
-        f"\n\nThe greatest number tried with no stream over {MOST_LAG:g} s of lag: {max(kept_up, default=0)}. "
+    return (
+        f"{markdown.table(heads, rows, numbers_from=0)}\n\n"
+        f"The greatest number tried with no stream over {MOST_LAG:g} s of lag: {max(kept_up, default=0)}. "
         f"The players ran on the same cores; cores that other programs kept busy meanwhile: {others}."
     )
 

@@ -1,4 +1,4 @@
-"""What the events of played streams say: when words came, how far behind the server was, what it took back. No I/O.
+"""Figures from the events of played streams: when words came, the lag of the server, text taken back. No I/O.
 
 All times are seconds from the first sample of a stream.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from asrloop_bench.figures.live.playing import Played, sent_at
 
 FIRST_SECONDS = 1.0
-"""How much of a segment is heard before its first text is asked for; shorter segments are left out."""
+"""Seconds of a segment after which its first text is due; shorter segments are left out."""
 TOLERANCE = 0.1
 """Seconds by which an event may name less audio than it is about: a chunk."""
 
@@ -19,19 +19,19 @@ class Judged:
     """One stream's figures."""
 
     first_texts: Sequence[float]
-    """For each segment of a second or more: from when its first second was sent until its first text came."""
+    """For each segment of a second or more: seconds from sending its first second to its first text."""
     finals: Sequence[float]
-    """For each clip that a segment ends with: from when its last speech was sent until that segment was final."""
+    """For each clip at the end of a segment: seconds from sending its last speech to the final."""
     lag: float
-    """The greatest of all events: audio sent until it came, less audio heard that it names; and of the last words."""
+    """The greatest of all events, and of the end: audio sent before it, less the audio that it names as heard."""
     taken_back: int
-    """Events whose stable text does not begin with the segment's stable text before, or that follow its final."""
+    """Events whose stable text does not continue the segment's stable text, or that follow its final."""
     text: str
     """The finals, joined."""
 
 
 def judged(played: Played, seconds: float, speech: Sequence[tuple[float, float]]) -> Judged:
-    """``seconds`` is the length of the recording, ``speech`` where each of its clips speaks."""
+    """Judge one stream; ``seconds`` is the length of the recording, ``speech`` the begin and end of speech in each clip."""
     lags = [min(came, seconds) - event.heard for came, event in played.events]
     return Judged(
         first_texts=_first_texts(played),
@@ -52,7 +52,7 @@ def _first_texts(played: Played) -> list[float]:
 
 
 def _finals(played: Played, speech: Sequence[tuple[float, float]]) -> list[float]:
-    """A clip counts when its segment is final before more than the beginning of the next one was heard."""
+    """Count a clip when its segment is final before more than the beginning of the next one was heard."""
     finals = [(came, event) for came, event in played.events if event.final and event.stable]
     found = []
     for number, (_, end) in enumerate(speech):

@@ -1,4 +1,4 @@
-"""Plays recordings to `asr_stream` at the speed of speech, several at a time, and notes when each event came."""
+"""Plays recordings to `asr_stream` at the speed of speech, several at a time, and keeps the time of each event."""
 
 import asyncio
 import time
@@ -17,25 +17,25 @@ LAST_WORDS = 60.0
 
 @dataclass
 class Played:
-    """What came of one stream. All times are seconds after its first sample was spoken."""
+    """Results of one stream. All times are seconds after its first sample was spoken."""
 
     events: list[tuple[float, StreamEvent]] = field(default_factory=list)
-    """When each came, in order."""
+    """Time and event, in order."""
     late: list[float] = field(default_factory=list)
-    """How much later than due each chunk was sent."""
+    """Delay of each chunk after it was due."""
     ended: float = 0.0
-    """When the last event had come."""
+    """Time after the last event."""
     error: str | None = None
 
 
 def sent_at(position: float) -> float:
-    """When what is spoken at ``position`` is sent: with its chunk, whose last sample has to be spoken first."""
+    """Return the time at which speech at ``position`` is sent: with its chunk, whose last sample must be spoken first."""
     seconds = CHUNK / SAMPLE_RATE
     return (int(position / seconds - 1e-6) + 1) * seconds
 
 
 def play(address: str, recordings: Sequence[Samples]) -> list[Played]:
-    """Each of the recordings (f32 [N], 16 kHz) as a stream of its own, all at a time, in the running process."""
+    """Play each of the recordings (f32 [N], 16 kHz) as a stream of its own, all at a time, in this process."""
     return asyncio.run(_play_all(address, recordings))
 
 

@@ -1,10 +1,8 @@
-"""Starts the FastAPI service in an environment of its own."""
+"""The environments of the peers, made once below the cache, and the FastAPI service in its own."""
 
-import http.client
 import os
-import signal
 import subprocess
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,41 +10,48 @@ from pathlib import Path
 from asrloop import paths
 from asrloop.config import Settings
 from asrloop.tritonserver.checks import free_ports
+from asrloop_bench import processes
 from asrloop_bench.checkout import PREPARED, ROOT
-from asrloop_bench.ladder.peers.environment import PeerError, python_of
 
 SERVICE = Path(__file__).resolve().parent / "fastapi_service.py"
-START_SECONDS = 60.0
+START_SECONDS, INSTALL_SECONDS = 60.0, 900.0
+REQUIREMENTS = {
+    "vendor_runtime": ("moonshine-voice==0.1.0", "soundfile"),
+    # Beside the framework, the imports of those parts of asrloop that the service uses.
+    "fastapi": ("fastapi", "uvicorn", "numpy>=1.26,<2", "onnxruntime", "soundfile", "soxr"),
+}
+
+
+class PeerError(RuntimeError):
+    """A peer could not be installed or does not run; the message has the reason."""
+
+
+def python_of(name: str) -> Path:
+    """Return the interpreter of the peer's environment, made where it is missing or has other packages. Raises PeerError."""
+    directory = paths.cache() / "peers" / name
+    python, complete = directory / "bin" / "python", directory / "complete"
+    contents = "\n".join(REQUIREMENTS[name])
+    if not complete.is_file() or complete.read_text(encoding="utf-8") != contents:
+        print(f"Installing {', '.join(REQUIREMENTS[name])} into {name}'s own environment ...", flush=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in ([sys.executable, "-m", "venv", "--clear", str(directory)], [*pip, *REQUIREMENTS[name]]):
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+            if done.returncode:
+                reason = done.stderr.strip().splitlines()[-1:]
+                raise PeerError(f"peer {name}: {' '.join(command[:4])} ... failed: {reason}")
+        complete.write_text(contents, encoding="utf-8")
+    return python
 
 
 @contextmanager
-def started(settings: Settings, processes: int, threads: int) -> Iterator[int]:
-    """The port of a service of so many processes, whose sessions have so many threads. Raises PeerError."""
+def started(settings: Settings, workers: int, threads: int) -> Iterator[int]:
+    """Give the port of a service of so many processes, whose sessions have so many threads. Raises PeerError."""
     (port,) = free_ports(1)
-    python = python_of("fastapi", paths.cache())
-    numbers = map(str, (port, processes, threads, settings.audio.max_seconds))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [str(python), str(SERVICE), str(PREPARED), *numbers]
-    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
-        try:
-            _wait(port, process)
-            yield port
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise PeerError(f"the FastAPI service ended with code {process.returncode} at its start")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-        try:
-            connection.request("GET", "/openapi.json")
-            connection.getresponse().read()
-            return
-        except OSError:
-            time.sleep(0.1)
-        finally:
-            connection.close()
-    raise PeerError(f"the FastAPI service was not ready after {START_SECONDS:g} s")
+    numbers = map(str, (port, workers, threads, settings.audio.max_seconds))
+    url = f"http://127.0.0.1:{port}/openapi.json"
+    with processes.running(
+        "the FastAPI service", [str(python_of("fastapi")), str(SERVICE), str(PREPARED), *numbers],
+        lambda _: processes.answers(url), seconds=START_SECONDS, environment={**os.environ, "PYTHONPATH": str(ROOT)},
+        error=PeerError,
+    ):  # fmt: skip
+        yield port

@@ -8,7 +8,7 @@ class TritonPythonModel:
     """Triton's interface to a Python model."""
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> list["pb_utils.InferenceResponse"]:
-        """One answer for each request."""
+        """Answer each request."""
         text = np.array([[b"nothing"]], dtype=np.object_)
         tokens = np.array([[7]], dtype=np.int32)
         return [

@@ -1,0 +1,35 @@
+"""Memory and processor time of a server's processes, by /proc."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from asrloop.tritonserver.processes import model_processes
+from asrloop_bench.method.target import Target
+
+
+class Memory(NamedTuple):
+    """Resident memory of a process in MB: now, and the most so far."""
+
+    resident: float
+    peak: float
+
+
+def of_process(number: int) -> Memory:
+    status = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return Memory(*(int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")))
+
+
+def of_decoder(server: Target) -> Memory:
+    """Return the memory of decoder_loop's process."""
+    return of_process(model_processes(server.pid or 0)["decoder_loop"])
+
+
+def processor_seconds(server: Target) -> float:
+    """Return the processor time of the server and its models so far."""
+    total = 0.0
+    for process in (server.pid or 0, *model_processes(server.pid or 0).values()):
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
