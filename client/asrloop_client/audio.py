@@ -27,6 +27,8 @@ Samples = npt.NDArray[np.float32]
 Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[Any] | Sequence[float]
 """A path (`-` is standard input), the bytes of an audio file, a binary file object, or mono samples [N] (floats or int16)."""
 
+LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
+"""Sample rates that the server takes, in Hz."""
 _WORKS = "give a path, the bytes of a file, a binary file object, or mono samples as floats in -1..1 or as int16"
 _HIGHEST_RATE = 2**31 - 1
 _MOST_BYTES = 2**31 - 2**20
