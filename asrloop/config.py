@@ -1,4 +1,4 @@
-"""Typed settings from config.yaml, the environment above the file. Every problem is a ConfigError that says how to fix it."""
+"""Typed settings from config.yaml; the environment overrides the file. Problems are ConfigErrors that say how to fix them."""
 
 import os
 from pathlib import Path
@@ -12,13 +12,13 @@ from asrloop.paths import beside_us
 
 ENVIRONMENT_PREFIX = "ASRLOOP_"
 FILE_VARIABLE = "ASRLOOP_CONFIG"
-"""Names the configuration file."""
+"""Environment variable with the path of the configuration file."""
 
 NOT_SETTINGS = (FILE_VARIABLE, "ASRLOOP_RESTARTS")
-"""Variables with the prefix that set nothing here; the second comes from the supervisor."""
+"""Variables with the prefix that are not settings; the supervisor sets the second."""
 
 NOT_OURS = "ASRLOOP_GATEWAY_"
-"""Begins the gateway's variables, which may be in the same environment."""
+"""Prefix of the gateway's variables, which may be in the same environment."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -30,7 +30,7 @@ class ConfigError(ValueError):
 
 
 class Lengths(NamedTuple):
-    """Of a window, in seconds."""
+    """Lengths of a window, in seconds."""
 
     target: Annotated[float, Field(ge=4, le=600)]
     longest: Annotated[float, Field(ge=4, le=600)]
@@ -41,7 +41,7 @@ class _Section(BaseModel):
 
 
 class AudioSettings(_Section):
-    """What audio is accepted."""
+    """Limits of accepted audio."""
 
     max_seconds: Annotated[float, Field(gt=0, le=86_400)] = 14_400.0
     max_pcm_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
@@ -51,7 +51,7 @@ class AudioSettings(_Section):
 
 
 class EngineSettings(_Section):
-    """Size and patience of the decode engine."""
+    """Sizes and timeouts of the decode engine."""
 
     slots: Annotated[int, Field(ge=1, le=256)] = 16
     inbox: Annotated[int, Field(ge=1, le=100_000)] = 64
@@ -62,7 +62,7 @@ class EngineSettings(_Section):
 
 
 class WindowSettings(_Section):
-    """How recordings are cut that are too long to be decoded whole."""
+    """Cutting of recordings that are too long for one window."""
 
     lengths: dict[str, Lengths] = {}
     """By family, in place of the family's own."""
@@ -82,7 +82,7 @@ class LiveSettings(_Section):
 
 
 class ServerSettings(_Section):
-    """Where tritonserver listens and how long it is waited for."""
+    """Addresses, timeouts and traces of tritonserver."""
 
     host: str = "127.0.0.1"
     http_port: Port = 8000
@@ -96,7 +96,7 @@ class ServerSettings(_Section):
 
 
 class SupervisorSettings(_Section):
-    """How `asrloop serve` notices that the server died or hangs, and how often it starts it anew."""
+    """Checks and restarts of the server by `asrloop serve`."""
 
     canary_interval_seconds: Seconds = 10.0
     canary_timeout_seconds: Seconds = 10.0
@@ -105,7 +105,7 @@ class SupervisorSettings(_Section):
 
 
 class BenchmarkSettings(_Section):
-    """What `make sweep` and `make bench` measure."""
+    """Loads of `make sweep` and `make bench`."""
 
     clip_seconds: list[Annotated[float, Field(gt=0, le=600)]] = [1.0, 3.0, 10.0, 30.0]
     mix: list[Annotated[int, Field(ge=0, le=100)]] = [4, 4, 2, 1]
@@ -117,7 +117,7 @@ class BenchmarkSettings(_Section):
 
 
 class Settings(BaseSettings):
-    """All settings. Use :func:`load`; it turns every problem into a :class:`ConfigError`."""
+    """All settings. Use :func:`load`, which turns every problem into a :class:`ConfigError`."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -144,18 +144,18 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first, then what :func:`load` read from the file; no .env files, no secrets."""
+        """Use the environment, then the file's content from :func:`load`; no .env files, no secrets."""
         return env_settings, init_settings
 
 
 class Source(NamedTuple):
-    """Where settings come from."""
+    """Origin of the settings."""
 
     file: Path | None
-    """None where there is no file: then the defaults hold, which are the same values as the project's file."""
+    """Configuration file; None for the defaults, which equal the values of the project's file."""
 
     variables: tuple[str, ...]
-    """Environment variables that override it."""
+    """Environment variables that override the file."""
 
     def __str__(self) -> str:
         file = "the defaults (no config.yaml here)" if self.file is None else str(self.file)
@@ -163,18 +163,18 @@ class Source(NamedTuple):
 
 
 def source(path: Path | None = None) -> Source:
-    """``path``, or the file that ASRLOOP_CONFIG names, or config.yaml in the working directory or in the project's tree.
+    """Find the settings: ``path``, else the file in ASRLOOP_CONFIG, else config.yaml in the working directory or project.
 
     Raises ConfigError for a named file that does not exist and for ASRLOOP_* variables that match no setting.
     """
     named = path or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
     if named is not None and not named.is_file():
-        raise ConfigError(f"{named}: no such configuration file; give the path of an existing one")
+        raise ConfigError(f"{named}: no such configuration file: give the path of an existing one")
     return Source(named or beside_us("config.yaml"), _variables())
 
 
 def load(path: Path | None = None) -> Settings:
-    """The settings from :func:`source`, the environment above the file. Raises ConfigError."""
+    """Load the settings from :func:`source`; the environment overrides the file. Raises ConfigError."""
     found = source(path)
     content = {} if found.file is None else _read(found.file)
     try:
@@ -183,7 +183,7 @@ def load(path: Path | None = None) -> Settings:
         problems = "; ".join(_describe(problem) for problem in error.errors())
         raise ConfigError(f"{found}: {problems}") from None
     except SettingsError as error:
-        raise ConfigError(f"{found}: {error}; a list is written as JSON, for example '[1, 4]'") from None
+        raise ConfigError(f"{found}: {error}: write a list as JSON, for example '[1, 4]'") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _variables() -> tuple[str, ...]:
-    """The variables that set something. Refuses those that match no setting: pydantic-settings would pass over them."""
+    """Return the variables that set something. Raises ConfigError for others, which pydantic-settings would ignore."""
     names = sorted(
         name
         for name in os.environ

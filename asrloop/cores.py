@@ -1,4 +1,4 @@
-"""How many cores this process may really use: its affinity and its cgroup's quota, not what the machine has."""
+"""Number of cores that this process may use, by its affinity and its cgroup's quota."""
 
 import math
 import os
@@ -8,7 +8,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """At least 1. Quotas: cpu.max of cgroup v2, cpu.cfs_quota_us of v1 (Linux, admin-guide/cgroup-v2)."""
+    """Return the number of cores, at least 1.
+
+    Quotas: cpu.max of cgroup v2, cpu.cfs_quota_us of v1 (Linux, admin-guide/cgroup-v2).
+    """
     cores = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return max(1, min(cores, math.ceil(quota)) if quota else cores)

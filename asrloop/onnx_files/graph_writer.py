@@ -1,4 +1,4 @@
-"""A small writer for ONNX graphs: nodes are added in the order they run, values are passed on by name."""
+"""Small writer for ONNX graphs: nodes are added in the order they run, values are referred to by name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,12 +36,12 @@ class GraphWriter:
         return name
 
     def output(self, name: str, dtype: type[np.generic], shape: Shape) -> str:
-        """Declare that the value ``name`` is an output of the model."""
+        """Declare the value ``name`` as an output of the model."""
         self._outputs.append(_value(name, dtype, shape))
         return name
 
     def constant(self, name: str, value: NDArray[Any] | float | int, dtype: type[np.generic] | None = None) -> str:
-        """Store ``value`` under ``name``. The same name may be stored again only with an equal value."""
+        """Store ``value`` under ``name``. Raises ValueError when the name has another value already."""
         array = np.ascontiguousarray(value, dtype).reshape(np.shape(value))
         tensor = numpy_helper.from_array(array, name)
         if self._constants.setdefault(name, tensor) != tensor:
@@ -49,29 +49,29 @@ class GraphWriter:
         return name
 
     def has(self, name: str) -> bool:
-        """Whether a node already gives ``name``."""
+        """True when a node already outputs ``name``."""
         return any(name in node.output for node in self._nodes)
 
     def node(self, operator: str, inputs: Sequence[str], name: str, *, domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output, which has the node's name."""
+        """Add a node with one output of the same name."""
         return self.nodes(operator, inputs, [name], domain=domain, **attributes)[0]
 
     def nodes(
         self, operator: str, inputs: Sequence[str], outputs: Sequence[str], *, domain: str = "", **attributes: Any
     ) -> list[str]:
-        """Add a node with several outputs; an empty name leaves an optional output out. It is named after the first."""
+        """Add a node with several outputs, named after the first; an empty name omits an optional output."""
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], domain=domain, **attributes))
         return list(outputs)
 
     def model(self, name: str) -> ModelProto:
-        """The model of everything written so far."""
+        """Return the model of everything added so far."""
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._constants.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, producer_name="asrloop", ir_version=IR_VERSION)
 
 
 def with_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
-    """A copy of ``model`` that also gives the f32 values ``names``."""
+    """Return a copy of ``model`` that also outputs the f32 values ``names``."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.extend(_value(name, np.float32, ()) for name in names)

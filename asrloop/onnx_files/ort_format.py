@@ -1,5 +1,5 @@
-"""Reads ONNX Runtime's ``.ort`` flatbuffer format into a faithful ``onnx.ModelProto``: same nodes, fused operators and
-subgraphs, so that ONNX tools can open it and its weights can be read by name."""
+"""Reader of ONNX Runtime's ``.ort`` flatbuffer format. The ``onnx.ModelProto`` has the same nodes, fused operators and
+subgraphs, so that ONNX tools can open it and weights can be read by name."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +12,11 @@ from onnxruntime.tools.ort_format_model.ort_flatbuffers_py import fbs
 
 
 def to_onnx(path: Path) -> ModelProto:
-    """Convert the ``.ort`` file at ``path``. Raises ValueError when it is no ORT-format model or uses what this reader does
-    not know (sparse or external tensors)."""
+    """Convert the ``.ort`` file at ``path``. Raises ValueError when it is not an ORT-format model or has features that this
+    reader does not support (sparse or external tensors)."""
     data = path.read_bytes()
     if data[4:8] != b"ORTM":
-        raise ValueError(f"{path} is no ORT-format model: its identifier is {data[4:8]!r}, not b'ORTM'")
+        raise ValueError(f"{path} is not an ORT-format model: its identifier is {data[4:8]!r}, not b'ORTM'")
     stored = fbs.InferenceSession.InferenceSession.GetRootAs(data, 0).Model()
     opsets = [stored.OpsetImport(i) for i in range(stored.OpsetImportLength())]
     return helper.make_model(
@@ -28,7 +28,7 @@ def to_onnx(path: Path) -> ModelProto:
 
 
 def _graph(graph: Any, name: str, outer: set[str]) -> GraphProto:
-    """``outer`` holds the values of the enclosing graphs that the nodes may use."""
+    """Convert a graph; ``outer`` has the values of the enclosing graphs that its nodes may use."""
     initializers = [_tensor(graph.Initializers(i)) for i in range(graph.InitializersLength())]
     constants = {tensor.name for tensor in initializers}
     types = {info.name: info for info in (_value_info(graph.NodeArgs(i)) for i in range(graph.NodeArgsLength()))}
@@ -52,14 +52,14 @@ def _graph(graph: Any, name: str, outer: set[str]) -> GraphProto:
 
 
 def _in_order(nodes: list[NodeProto], needs: list[set[str]], known: set[str]) -> list[NodeProto]:
-    """ONNX wants nodes after what they use; the format stores them by index. Stable topological order."""
+    """Sort nodes after their inputs, as ONNX requires; the format stores them by index. The order is stable."""
     ordered: list[NodeProto] = []
     known = known | {""}
     waiting = list(zip(nodes, needs, strict=True))
     while waiting:
         ready = [node for node, need in waiting if need <= known]
         if not ready:
-            raise ValueError(f"nodes that wait for values nobody makes: {[node.name for node, _ in waiting][:5]}")
+            raise ValueError(f"nodes use values that no node outputs: {[node.name for node, _ in waiting][:5]}")
         waiting = [(node, need) for node, need in waiting if not need <= known]
         ordered += ready
         known |= {output for node in ready for output in node.output}
@@ -104,7 +104,9 @@ def _attribute(attribute: Any, node_name: str, outer: set[str]) -> AttributeProt
     elif kind == AttributeProto.STRINGS:
         value = [_text(attribute.Strings(i)) for i in range(attribute.StringsLength())]
     else:
-        raise ValueError(f"attribute {name!r} of node {node_name!r} has type {kind}, which this reader does not know")
+        raise ValueError(
+            f"attribute {name!r} of node {node_name!r} has type {kind}, which this reader does not support"
+        )
     return helper.make_attribute(name, value, attr_type=kind)
 
 
@@ -116,7 +118,7 @@ def _tensor(tensor: Any) -> TensorProto:
     elif 0 in shape:
         values = np.zeros(shape, dtype)
     else:
-        raise ValueError(f"tensor {name!r} of shape {shape} carries no data; external data is not read")
+        raise ValueError(f"tensor {name!r} of shape {shape} has no data: external data is not supported")
     return numpy_helper.from_array(values, name)
 
 
@@ -132,7 +134,7 @@ def _value_info(arg: Any) -> ValueInfoProto:
 
 
 def _dimension(value: Any) -> int | str | None:
-    """A dimension is a number, a name or unknown."""
+    """Convert a dimension: a number, a name, or None where unknown."""
     if value.DimType() == 1:
         return int(value.DimValue())
     return _text(value.DimParam()) if value.DimType() == 2 else None
@@ -143,7 +145,7 @@ def _text(raw: bytes | None) -> str:
 
 
 def nodes(graph: GraphProto) -> Iterable[NodeProto]:
-    """Every node of ``graph`` and of its subgraphs."""
+    """Yield every node of ``graph`` and of its subgraphs."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -152,7 +154,7 @@ def nodes(graph: GraphProto) -> Iterable[NodeProto]:
 
 
 def initializers(graph: GraphProto) -> dict[str, NDArray[Any]]:
-    """Every initializer of ``graph`` and of its subgraphs by name; in ORT-format models the names are unique."""
+    """Return every initializer of ``graph`` and of its subgraphs by name; in ORT-format models names are unique."""
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         for attribute in node.attribute:

@@ -1,4 +1,4 @@
-"""How a graph is run: one callable, whether an ONNX Runtime session of this process or a call elsewhere is behind it."""
+"""Running graphs: one callable type for an ONNX Runtime session of this process and for a call to another process."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 class Graph(Protocol):
-    """Runs a graph: inputs by name to outputs by name."""
+    """Callable that runs a graph, from inputs by name to outputs by name."""
 
     def __call__(self, inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
-        """``outputs`` names those that are wanted; none for all."""
+        """Run the graph for the named ``outputs``; for all of them when empty."""
 
 
 Graphs = Mapping[str, Graph]
@@ -22,7 +22,7 @@ Graphs = Mapping[str, Graph]
 
 
 def session_graph(session: ort.InferenceSession) -> Graph:
-    """The graph of a session."""
+    """Return a session as a Graph."""
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
@@ -33,19 +33,19 @@ def session_graph(session: ort.InferenceSession) -> Graph:
 
 
 def open_graph(path: Path, *, threads: int, memory_arena: bool = True) -> Graph:
-    """The graph in the file at ``path``; see :func:`open_session`."""
+    """Open the graph in the file at ``path``; see :func:`open_session`."""
     return session_graph(open_session(path, threads=threads, memory_arena=memory_arena))
 
 
 def open_session(path: Path, *, threads: int, memory_arena: bool = True) -> ort.InferenceSession:
-    """A CPU session on the ONNX (or ORT-format) file at ``path``: a fixed number of threads and no hidden memory growth.
+    """Open a CPU session on the ONNX (or ORT-format) file at ``path``.
 
-    ``threads`` is the number of threads one run may use, the calling thread among them. Worker threads block instead of
-    spinning, because encoder, decoder and server share the cores. Without ``memory_arena`` every run gives its scratch
-    memory back, which suits rare runs of very different sizes.
+    ``threads`` is the number of threads of a run, including the calling thread. Worker threads block instead of
+    spinning, because encoder, decoder and server share the cores. Without ``memory_arena`` every run frees its scratch
+    memory, which suits rare runs of very different sizes. Raises ValueError for ``threads`` below 1.
     """
     if threads < 1:
-        raise ValueError(f"threads is {threads}; an ONNX Runtime session needs at least 1")
+        raise ValueError(f"threads is {threads}: an ONNX Runtime session needs at least 1")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -53,7 +53,7 @@ def open_session(path: Path, *, threads: int, memory_arena: bool = True) -> ort.
     options.enable_cpu_mem_arena = memory_arena
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The graphs are written fused. The extended level would only fuse Add + LayerNormalization again, whose fused kernel
-    # is several times slower on the encoder's long sequences.
+    # The graphs are written fused. The extended level would also fuse Add + LayerNormalization, and that kernel is several
+    # times slower on the encoder's long sequences.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,1 +1,1 @@
-"""A real tritonserver: found or assembled, checked for, started, waited for, stopped."""
+"""Running a tritonserver: find or assemble it, check the machine, start, supervise, stop."""

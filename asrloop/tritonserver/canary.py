@@ -1,4 +1,4 @@
-"""Asks a running server for a transcript, to learn whether it works: Triton goes on saying READY for dead model processes."""
+"""Checking a running server by asking for a transcript: Triton reports READY even for dead model processes."""
 
 import io
 import json
@@ -12,17 +12,17 @@ import numpy as np
 
 from asrloop.audio import SAMPLE_RATE
 
-# Never through a proxy of the environment: these requests are for our own server.
+# Ignores proxies of the environment: these requests are for our own server.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _WORK = {
     "asr_ensemble": re.compile(r"^asrloop_steps_total (\S+)$", re.MULTILINE),
     "asr_file": re.compile(r'^nv_inference_request_success{[^}]*model="audio_frontend"[^}]*} (\S+)$', re.MULTILINE),
 }
-"""Counters that grow while the process works that a model needs. Not failures: a request whose caller gave up counts as one."""
+"""Counters that grow while a model's process works. Failures are left out: a request that its caller cancelled counts as one."""
 
 
 class CanaryFailed(RuntimeError):
-    """``model`` gave no transcript; the message says what it did instead."""
+    """``model`` gave no transcript; the message says what happened."""
 
     def __init__(self, model: str, message: str) -> None:
         super().__init__(f"{model} {message}")
@@ -30,12 +30,12 @@ class CanaryFailed(RuntimeError):
 
 
 def get(url: str, timeout: float) -> tuple[int, bytes]:
-    """Status and body of a GET. Raises OSError."""
+    """Return status and body of a GET request. Raises OSError."""
     return _ask(urllib.request.Request(url), timeout)  # noqa: S310 - an http address of our own server
 
 
 def transcribe(http_endpoint: str, timeout: float) -> None:
-    """Have a short sound transcribed through asr_ensemble and through asr_file, so that every model process has its part.
+    """Transcribe a short sound through asr_ensemble and asr_file, which use the processes of decoder_loop and audio_frontend.
 
     Raises CanaryFailed when an answer does not come within ``timeout`` s or is an error other than "too busy".
     """
@@ -53,14 +53,14 @@ def transcribe(http_endpoint: str, timeout: float) -> None:
 
 
 def sound() -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """0.3 s that rise and fall like a syllable, f32 [N], 16 kHz: loud enough to reach the model, no matter what it hears."""
+    """Return 0.3 s of sound shaped like a syllable, f32 [N], 16 kHz, loud enough to pass the speech detector."""
     time = np.arange(round(0.3 * SAMPLE_RATE)) / SAMPLE_RATE
     voice = sum(np.sin(2 * np.pi * 140 * harmonic * time) / harmonic for harmonic in range(1, 12))
     return np.asarray(0.2 * voice * np.sin(np.pi * time / 0.3), np.float32)
 
 
 def work_done(metrics_url: str, timeout: float = 2.0) -> Mapping[str, float]:
-    """How much the processes behind each model have done so far; empty when the server does not say within ``timeout`` s."""
+    """Return a work counter for each model; empty when the server does not answer within ``timeout`` s."""
     try:
         _, page = get(metrics_url, timeout)
     except OSError:
@@ -86,5 +86,5 @@ def _ask(request: urllib.request.Request, timeout: float) -> tuple[int, bytes]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
-    except ValueError as error:  # a response that is no HTTP
+    except ValueError as error:  # the response is not HTTP
         raise OSError(str(error)) from None

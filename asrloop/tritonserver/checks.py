@@ -1,4 +1,4 @@
-"""What must hold before tritonserver is started. Each problem is one TritonError that says how to fix it."""
+"""Checks before tritonserver starts. Each problem is a TritonError that says how to fix it."""
 
 import contextlib
 import re
@@ -19,17 +19,17 @@ _EXECUTION_MODE = re.compile(r'key:\s*"execution_mode"\s*value:?\s*{\s*string_va
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on ``host``."""
+    """True when only this machine can reach a server that listens on ``host``."""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def listens_everywhere(host: str) -> bool:
-    """Whether ``host`` stands for all addresses of the machine."""
+    """True when ``host`` stands for all addresses of the machine."""
     return host in ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
 
 
 def overcommits() -> bool:
-    """Whether the kernel grants address space beyond its memory (proc(5), overcommit_memory); else large stacks would fail."""
+    """True when the kernel grants more address space than memory (proc(5), overcommit_memory), as large stacks need."""
     try:
         return Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() != "2"
     except OSError:
@@ -37,10 +37,10 @@ def overcommits() -> bool:
 
 
 def check_ports(settings: ServerSettings) -> None:
-    """The three ports differ and are free."""
+    """Raise TritonError unless the three ports differ and are free."""
     ports = {"http": settings.http_port, "grpc": settings.grpc_port, "metrics": settings.metrics_port}
     if len(set(ports.values())) < len(ports):
-        raise TritonError(f"ports {ports}: give each a number of its own")
+        raise TritonError(f"ports {ports} are not all different: give each its own number")
     for name, port in ports.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -48,12 +48,12 @@ def check_ports(settings: ServerSettings) -> None:
                 probe.bind((settings.host, port))
             except OSError as error:
                 raise TritonError(
-                    f"{name} port {port} on {settings.host}: {error.strerror}; stop its user or choose another with --{name}-port"
+                    f"{name} port {port} on {settings.host}: {error.strerror}: stop its user, or choose another with --{name}-port"
                 ) from None
 
 
 def free_ports(count: int = 3) -> list[int]:
-    """Ports of the loopback that nobody listens on now."""
+    """Return free ports of the loopback."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in sockets:
@@ -62,19 +62,19 @@ def free_ports(count: int = 3) -> list[int]:
 
 
 def check_shared_memory() -> None:
-    """There is room for the tensors that the models exchange."""
+    """Raise TritonError when shared memory has too little room for the tensors that the models exchange."""
     free = shutil.disk_usage(SHARED_MEMORY).free
     if free < LEAST_SHARED_MEMORY:
         raise TritonError(
-            f"{SHARED_MEMORY}: {free >> 20} MiB free, at least {LEAST_SHARED_MEMORY >> 20} are needed; "
-            "give a container --shm-size=1g, or remove what fills it"
+            f"{SHARED_MEMORY}: {free >> 20} MiB free, at least {LEAST_SHARED_MEMORY >> 20} are needed: "
+            "start the container with --shm-size=1g, or remove files there"
         )
 
 
 def checked_repositories(repository: Path) -> list[Path]:
-    """The repositories to load: this one and, where its decode loop says execution_mode bls, the one beside it."""
+    """Return the repositories to load: this one and, for execution_mode bls, the one beside it. Raises TritonError."""
     if not repository.is_dir():
-        raise TritonError(f"{repository}: no such model repository; give an existing one with --model-repository")
+        raise TritonError(f"{repository}: no such model repository: give an existing one with --model-repository")
     config = repository / LOOP / "config.pbtxt"
     wanted = [repository / LOOP / "1" / "encoder.onnx", repository / LOOP / "1" / "decoder.onnx"]
     repositories = [repository]

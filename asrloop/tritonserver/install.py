@@ -1,4 +1,4 @@
-"""Finds a tritonserver, or assembles the one in the nvidia-pytriton wheel, and says how to start it. Starts nothing itself."""
+"""Finding a tritonserver, or assembling the one in the nvidia-pytriton wheel. Does not start it."""
 
 import ctypes
 import os
@@ -17,27 +17,27 @@ OLDEST_GLIBC = (2, 35)
 
 
 class TritonError(RuntimeError):
-    """tritonserver cannot be run or did not come up; the message is one line that says how to fix it."""
+    """tritonserver cannot run or did not start; the message is one line that says how to fix it."""
 
 
 @dataclass(frozen=True)
 class TritonInstallation:
-    """A tritonserver binary with what it needs around it."""
+    """A tritonserver binary, its backends and its environment."""
 
     binary: Path
     backends: Path
     environment: Mapping[str, str]
-    """Variables to set over the process's own."""
+    """Environment variables to set in addition to the process's own."""
 
     origin: str
 
     def with_variables(self, variables: Mapping[str, str]) -> "TritonInstallation":
-        """The same with more environment variables."""
+        """Return a copy with more environment variables."""
         return replace(self, environment={**self.environment, **variables})
 
 
 OWN_BACKENDS = Path(__file__).with_name("backends")
-"""Python-based backends that stand in where the server has no native one of that name."""
+"""Python-based backends, used where the server has no native one of that name."""
 
 
 def find_or_assemble(cache: Path) -> TritonInstallation:
@@ -51,7 +51,7 @@ def find_or_assemble(cache: Path) -> TritonInstallation:
         natives = binary.parents[1] / "backends"
         if not natives.is_dir():
             raise TritonError(
-                f"{binary}: no backends folder at {natives}; take this tritonserver off PATH to use the wheel's"
+                f"{binary}: no backends folder at {natives}: take this tritonserver off PATH to use the wheel's"
             )
         backends = _overlay(cache / "backends-of-path", natives)
         return TritonInstallation(binary, backends, {}, f"on PATH: {binary}")
@@ -60,7 +60,7 @@ def find_or_assemble(cache: Path) -> TritonInstallation:
     root = TRITONSERVER.fetch(cache)
     server = root / "pytriton" / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    backends = root / f"backends-{version}"  # one a Python version: the stub must match the Python that runs it
+    backends = root / f"backends-{version}"  # one for each Python version: the stub must match the Python that runs it
     _copy_python_backend(backends / "python", server / "backends" / "python", server / "python_backend_stubs" / version)
     _overlay(backends, server / "backends")
     environment = {
@@ -82,24 +82,24 @@ def _check_machine() -> None:
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         raise TritonError(
-            f"{system} on {machine}: the wheel's tritonserver runs on x86-64 Linux; put another build on PATH"
+            f"{system} on {machine}: the wheel's tritonserver runs on x86-64 Linux only: put another build on PATH"
         )
     name, version = platform.libc_ver()
     numbers = tuple(int(part) for part in version.split(".")[:2]) if name == "glibc" else ()
     if numbers < OLDEST_GLIBC:
         raise TritonError(
-            f"{name or 'no glibc'} {version}: the wheel's tritonserver needs glibc 2.35 or later (Debian 12, Ubuntu 22.04); "
+            f"{name or 'no glibc'} {version}: the wheel's tritonserver needs glibc 2.35 or later (Debian 12, Ubuntu 22.04): "
             "use such a system or put a tritonserver on PATH"
         )
     oldest, newest = SUPPORTED_PYTHON
     if not oldest <= sys.version_info[:2] <= newest:
         raise TritonError(
-            f"Python {platform.python_version()}: supported are 3.{oldest[1]} to 3.{newest[1]}; run with one of them"
+            f"Python {platform.python_version()}: supported are 3.{oldest[1]} to 3.{newest[1]}: use one of them"
         )
 
 
 def _libpython_directory() -> Path | None:
-    """Where libpythonX.Y.so.1.0 is, which the Python stub links; None where the loader finds it by itself."""
+    """Return the folder of libpythonX.Y.so.1.0, which the Python stub links; None where the loader finds it by itself."""
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     directory = sysconfig.get_config_var("LIBDIR")
     if directory and Path(directory, name).exists():
@@ -116,7 +116,7 @@ def _libpython_directory() -> Path | None:
 
 
 def _overlay(target: Path, natives: Path) -> Path:
-    """A backend directory that shows the server's own backends and, for names it lacks, ours."""
+    """Make a backend directory with links to the server's backends and, for missing names, to ours."""
     target.mkdir(parents=True, exist_ok=True)
     chosen = {
         path.name: path
@@ -134,7 +134,7 @@ def _overlay(target: Path, natives: Path) -> Path:
 
 
 def _copy_python_backend(target: Path, backend: Path, stub: Path) -> None:
-    """The Python backend wants its library and its stub in one folder, as files: it refuses links out of that folder."""
+    """Copy the Python backend's library and stub into one folder: Triton refuses links out of it."""
     target.mkdir(parents=True, exist_ok=True)
     for path in (*backend.iterdir(), *stub.iterdir()):
         if not (target / path.name).exists():

@@ -1,4 +1,4 @@
-"""One running tritonserver: started, waited for, its log forwarded, stopped with nothing left behind."""
+"""One running tritonserver: start it, wait until it is ready, forward its log, stop it and all its processes."""
 
 import contextlib
 import ctypes
@@ -26,10 +26,10 @@ ADMINISTRATION = "model-repository,shared-memory,trace,logging"
 
 
 class TritonServer:
-    """A tritonserver process. Use as a context manager: entering waits until every model is ready, leaving stops it.
+    """A tritonserver process. Use it as a context manager: entering waits until every model is ready, leaving stops it.
 
     ``log`` is called with (level, text) for each line of the server's log that is at or above the settings' level.
-    Raises TritonError, which says how to fix it, when it cannot start or is not ready in time.
+    Raises TritonError when it cannot start or is not ready in time; the message says how to fix it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TritonServer:
     def pid(self) -> int:
         """Process id of the running tritonserver."""
         if self._process is None:
-            raise TritonError("the server is not running; enter its context first")
+            raise TritonError("the server is not running: enter its context first")
         return self._process.pid
 
     @property
@@ -74,7 +74,7 @@ class TritonServer:
 
     @property
     def _reachable(self) -> str:
-        """Where this machine reaches it: 0.0.0.0 is an address to listen on, not to call."""
+        """Host to call from this machine: 0.0.0.0 is an address to listen on, not to call."""
         return "127.0.0.1" if checks.listens_everywhere(self.settings.host) else self.settings.host
 
     def __enter__(self) -> "TritonServer":
@@ -95,13 +95,13 @@ class TritonServer:
         self.stop()
 
     def wait(self) -> int:
-        """Block until the process ends by itself and return its exit code."""
+        """Wait until the process ends by itself and return its exit code."""
         if self._process is None:
-            raise TritonError("the server is not running; enter its context first")
+            raise TritonError("the server is not running: enter its context first")
         return self._process.wait()
 
     def stop(self) -> None:
-        """Ask the server to finish running requests and end; kill it and its stubs when it does not in time."""
+        """Ask the server to finish running requests and end; kill it and its stubs if that takes too long."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -111,8 +111,11 @@ class TritonServer:
             try:
                 process.wait(self.settings.stop_timeout_seconds + 5)
             except subprocess.TimeoutExpired:
-                self._log("warning", f"not stopped after {self.settings.stop_timeout_seconds + 5:g} s: killing it")
-        # The stubs share the server's process group: nothing of it may outlive the server.
+                self._log(
+                    "warning",
+                    f"the server did not stop within {self.settings.stop_timeout_seconds + 5:g} s: killing it",
+                )
+        # The stubs are in the server's process group and must not outlive it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
         process.wait()
@@ -122,7 +125,7 @@ class TritonServer:
             segment.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """End a broken server at once: callers see their connections drop and need not wait for what will not come."""
+        """Kill a broken server at once, so that callers see their connections drop instead of waiting."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -130,7 +133,7 @@ class TritonServer:
 
     def _start(self, repositories: Sequence[Path]) -> None:
         settings = self.settings
-        # Newer servers refuse clients that name a segment with this beginning; ours must not look like a client's.
+        # Newer servers do not let clients register shared memory whose name begins so; this protects ours.
         self._segment_prefix = f"triton_python_backend_shm_region_{os.getpid()}_{settings.grpc_port}_"
         command = [
             str(self._installation.binary),
@@ -151,7 +154,7 @@ class TritonServer:
             command,
             env={**os.environ, **self._installation.environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            # A group of its own: Ctrl-C in the terminal reaches only us, and we stop it in order.
+            # Own process group: Ctrl-C in the terminal reaches only this process, which stops the server in order.
             start_new_session=True,
             preexec_fn=_prepare_child,
         )  # fmt: skip
@@ -160,7 +163,7 @@ class TritonServer:
 
     def _forward_log(self, process: "subprocess.Popen[str]") -> None:
         if process.stdout is None:
-            raise AssertionError("started with a pipe")
+            raise AssertionError("the process was started without a pipe")
         shown = LEVELS.index(self.settings.log_level)
         with process.stdout as lines:
             for line in lines:
@@ -168,17 +171,17 @@ class TritonServer:
                 if level == "error":
                     self._problems.append(text)
                 if LEVELS.index(level) <= shown:
-                    # A sink that broke must not end this loop: the server would block on a full pipe.
+                    # A broken sink must not end this loop: the server would block on a full pipe.
                     with contextlib.suppress(Exception):
                         self._log(level, text)
 
     def _wait_until_ready(self) -> None:
         process = self._process
         if process is None:
-            raise AssertionError("waited for before it was started")
+            raise AssertionError("the server was not started")
         limit = self.settings.start_timeout_seconds
         deadline = time.monotonic() + limit
-        # The server being ready is not enough: it says so while a model is not.
+        # The server reports ready even while a model is not, so check the model too.
         paths = ("/v2/health/ready", f"/v2/models/{READY_MODEL}/ready")
         while time.monotonic() < deadline:
             if process.poll() is not None:
@@ -187,7 +190,7 @@ class TritonServer:
                 return
             time.sleep(0.05)
         raise TritonError(
-            f"not ready after {limit:g} s; raise server.start_timeout_seconds, or look into its log with --log-level info"
+            f"the server was not ready after {limit:g} s: raise server.start_timeout_seconds, or read its log with --log-level info"
         )
 
     def _answers(self, path: str) -> bool:
@@ -197,7 +200,7 @@ class TritonServer:
             return False
 
     def _restrictions(self) -> list[str]:
-        """Off the loopback nobody may load models, register memory or redirect logs: the token is told to nobody."""
+        """Return options that close administration on public addresses: they require a random token that nobody knows."""
         if checks.is_loopback(self.settings.host):
             return []
         token = secrets.token_hex(16)
@@ -207,7 +210,7 @@ class TritonServer:
         ]
 
     def _tracing(self) -> list[str]:
-        """Spans of each request's way through the models, to a collector."""
+        """Return options that send traces of requests to a collector."""
         if not self.settings.trace_url:
             return []
         wanted = (
@@ -225,18 +228,17 @@ class TritonServer:
         failures = failed_models(self._problems)
         if failures:
             return "; ".join(f"model {name} failed to load: {reason}" for name, reason in failures.items())
-        reason = "; ".join(list(self._problems)[-3:]) or "no reason in its log; run with --log-level verbose"
+        reason = "; ".join(list(self._problems)[-3:]) or "its log has no reason: run with --log-level verbose"
         return f"tritonserver ended with code {code} before it was ready: {reason}"
 
 
 def _prepare_child() -> None:
-    """In the child before exec: have the kernel send SIGTERM when the starter dies, even by SIGKILL (prctl(2)), and make
-    the threads' stacks large.
+    """Run in the child before exec: get SIGTERM from the kernel when the parent dies, even by SIGKILL (prctl(2)), and
+    enlarge the threads' stacks.
 
-    Triton's HTTP library parses a form, which is what curl says it sends unless told otherwise, on the stack: twice the
-    body's length, so that with the usual 8 MiB any body over 4 MB ends the server. A stack takes address space only, until
-    it is used. So it may be as large as the kernel grants for one mapping: no body that fits into memory beside its copies
-    needs more.
+    Triton's HTTP library parses a form (curl's default content type) on the stack and needs twice the body's length: with the
+    usual 8 MiB, a body over 4 MB crashes the server. An unused stack takes address space only. So it may be as large as
+    the kernel grants for one mapping, enough for any body that fits into memory beside its copies.
     """
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -250,7 +252,7 @@ def _prepare_child() -> None:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt, so that one way of stopping serves both it and Ctrl-C."""
+    """Turn SIGTERM into KeyboardInterrupt, so that it stops the program like Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The processes of a running tritonserver: which there are, how to hear of the end of each, and why one ended."""
+"""Processes of a running tritonserver: finding them, noticing when one ends, and why it ended."""
 
 import os
 import re
@@ -13,7 +13,7 @@ _MODEL = re.compile(rb"/([^/\0]+)/\d+/model\.py\0")
 
 
 def model_processes(server: int) -> dict[str, int]:
-    """Process id of the Python stub of each model below the tritonserver ``server``."""
+    """Return the process id of the Python stub of each model, by model, for the tritonserver with process id ``server``."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -27,13 +27,13 @@ def model_processes(server: int) -> dict[str, int]:
 
 
 class ProcessWatch:
-    """Hears of the end of processes through their pidfds (pidfd_open(2)), so that a reused number cannot mislead it.
+    """Watches for the end of processes through their pidfds (pidfd_open(2)), so that reused process ids do not matter.
 
-    Use as a context manager; it holds a file descriptor a process.
+    Use it as a context manager; it holds a file descriptor for each process.
     """
 
     def __init__(self, processes: Mapping[str, int]) -> None:
-        """``processes`` are ids by what they are called. Raises OSError for one that is gone already."""
+        """Watch ``processes``, process ids by name. Raises OSError for one that has ended already."""
         self._poll = select.poll()
         self._names: dict[int, str] = {}
         self._processes = dict(processes)
@@ -43,7 +43,7 @@ class ProcessWatch:
             self._poll.register(descriptor, select.POLLIN)
 
     def ended(self, timeout: float) -> str | None:
-        """Wait ``timeout`` s for the end of a process; says which ended and why, None when all go on."""
+        """Wait ``timeout`` s for a process to end. Return which ended and why, or None."""
         for descriptor, _ in self._poll.poll(1000 * timeout):
             name = self._names[descriptor]
             return f"the process of {name} ({self._processes[name]}) {_why(self._processes[name])}"
@@ -60,7 +60,7 @@ class ProcessWatch:
 
 
 def _why(process: int) -> str:
-    """How a process that its parent has not collected yet ended (proc(5), exit_code of /proc/PID/stat)."""
+    """Return how a process ended that its parent has not reaped yet (proc(5), exit_code of /proc/PID/stat)."""
     try:
         status = int(Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[49])
     except OSError:
@@ -68,4 +68,4 @@ def _why(process: int) -> str:
     if not os.WIFSIGNALED(status):
         return f"ended with code {os.waitstatus_to_exitcode(status)}"
     name = signal.Signals(os.WTERMSIG(status)).name
-    return f"was ended by {name}" + (" (out of memory? the kernel's log says so)" if name == "SIGKILL" else "")
+    return f"was ended by {name}" + (" (out of memory? see the kernel's log)" if name == "SIGKILL" else "")

@@ -1,7 +1,7 @@
-"""Keeps a server serving: Triton never restarts a dead model process and goes on saying READY, so this does.
+"""Supervision of a server: Triton never restarts a dead model process and still reports READY, so this restarts the server.
 
-It watches tritonserver and every model process for their end, and asks for a transcript now and then to notice a hang. On
-either it says why, ends the whole server at once, so that callers see their connection drop and can retry, and starts it anew.
+It watches tritonserver and every model process for their end, and asks for a transcript regularly to notice a hang. After
+either it logs the reason, kills the whole server, so that callers see their connection drop and can retry, and restarts it.
 """
 
 import os
@@ -19,16 +19,16 @@ from asrloop.tritonserver.process import TritonServer
 from asrloop.tritonserver.processes import ProcessWatch, model_processes
 
 RESTARTS_VARIABLE = "ASRLOOP_RESTARTS"
-"""Tells the server's metrics how often it was started anew."""
+"""Environment variable that gives the number of restarts to the server's metrics."""
 
 POLL_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 QUICK_FAILURE_SECONDS = 5.0
-"""A server that served this long failed by chance and is started anew at once; one that fails sooner, after a pause."""
+"""A server that fails after at least this long is restarted at once; one that fails sooner, after a pause."""
 
 
 class Supervisor:
-    """Runs one server after another until it is interrupted or they fail too often."""
+    """Runs a server and restarts it until it is interrupted or the server fails too often."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``make_server`` gets environment variables to set; ``say`` gets a line for whoever watches."""
+        """``make_server`` is called with environment variables to set, ``say`` with each line to log."""
         self._make_server = make_server
         self._settings = settings
         self._say = say
@@ -51,7 +51,7 @@ class Supervisor:
     def run(self, ready: Callable[[TritonServer], None]) -> None:
         """Serve until KeyboardInterrupt; ``ready`` is called after each start. Raises TritonError after too many failures.
 
-        A first start that fails is raised as it is: nothing has served yet, and trying again would not change a setting.
+        A failure of the first start is raised at once, because its cause is mostly a setting, which a restart does not change.
         """
         ever_served = False
         while True:
@@ -69,7 +69,7 @@ class Supervisor:
             self._count_failure(reason, self._clock() - served_from)
 
     def _count_failure(self, reason: str, served_seconds: float) -> None:
-        """Pause before the next start where the failures come quickly; raises TritonError when there were too many."""
+        """Count a failure and pause before the next start if failures come quickly. Raises TritonError after too many."""
         limit, window = self._settings.max_restarts, self._settings.restart_window_seconds
         now = self._clock()
         self._failures.append(now)
@@ -88,7 +88,7 @@ class Supervisor:
         self._sleep(pause)
 
     def _watch(self, server: TritonServer) -> str:
-        """Block until the server has failed, and say why."""
+        """Wait until the server has failed, and return the reason."""
         try:
             watch = ProcessWatch({"tritonserver": server.pid, **model_processes(server.pid)})
         except OSError as error:
@@ -114,7 +114,7 @@ class Supervisor:
                 return
 
     def why_hung(self, http_endpoint: str, metrics_url: str) -> str | None:
-        """Why the server counts as hung; None when it answers, or is busy with other requests meanwhile."""
+        """Return why the server counts as hung; None when it answers, or makes progress on other requests."""
         before = canary.work_done(metrics_url)
         try:
             canary.transcribe(http_endpoint, self._settings.canary_timeout_seconds)
@@ -126,7 +126,7 @@ class Supervisor:
 
 
 def restarts_so_far() -> int:
-    """How often the server that this process belongs to was started anew by its supervisor."""
+    """Return how often the supervisor has restarted the server that this process belongs to."""
     with suppress(ValueError):
         return int(os.environ.get(RESTARTS_VARIABLE, "0"))
     return 0

@@ -1,4 +1,4 @@
-"""The models' own files, as the wheel and the project's tree hold them: each model's config.pbtxt and model.py, without weights."""
+"""Files of the Triton models without weights: config.pbtxt and model.py, from the wheel or the project's tree."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def provide(repository: Path) -> None:
-    """Give ``repository`` the models' files where they are missing. Files that are there stay as they are."""
+    """Copy the models' files into ``repository``. Existing files are kept."""
     source = _source()
     for model in source.glob("*/1"):
         (repository / model.relative_to(source)).mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Gateway of asrloop: what strangers may reach. OpenAI's speech API, live audio over WebSockets and a page, in front of Triton."""
+"""Public gateway of asrloop: OpenAI's speech API, live audio over WebSockets and a web page, in front of Triton."""

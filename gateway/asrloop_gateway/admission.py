@@ -1,4 +1,4 @@
-"""Who may call, from which pages, and how often. Knows nothing of audio."""
+"""Access control: API keys, allowed hosts and origins, rate limits. Knows nothing of audio."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from asrloop_gateway.errors import ApiError, bad_request
 from asrloop_gateway.settings import LOOPBACK, Settings
 
 _KEY_PROTOCOL = "openai-insecure-api-key."
-"""Browsers cannot set headers of a WebSocket; OpenAI's take the key as a subprotocol that begins so."""
+"""Browsers cannot set headers on a WebSocket, so OpenAI's clients send the key as a subprotocol with this prefix."""
 
 
 class Admission:
-    """Checks a request or a socket before anything else is done for it."""
+    """Checks each request and socket before any other work is done for it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -33,7 +33,7 @@ class Admission:
         self._sockets: Counter[str] = Counter()
 
     def admit(self, connection: HTTPConnection) -> str:
-        """Who calls: an address, or a name for a key. Raises ApiError 400, 401, 403 or 429."""
+        """Return the caller's address, or an identifier of the API key where keys are set. Raises ApiError 400, 401, 403 or 429."""
         self._check_page(connection)
         address = connection.client.host if connection.client else "unknown"
         self._count("address", address)
@@ -41,23 +41,23 @@ class Admission:
             return address
         given = _key_of(connection)
         if given is None:
-            raise ApiError(401, "missing_api_key", "this service wants a key: send `Authorization: Bearer KEY`")
-        digest = _digest(given.encode("latin-1"))  # as headers are read here: these are its bytes again
-        # All are compared, so that the time does not tell which one was nearly right.
+            raise ApiError(401, "missing_api_key", "API key missing. Send `Authorization: Bearer KEY`.")
+        digest = _digest(given.encode("latin-1"))  # headers are decoded as latin-1: this restores the bytes
+        # Compare with all keys, so that the time taken does not tell how close a guess was.
         if not sum(hmac.compare_digest(digest, key) for key in self._keys):
-            raise ApiError(401, "invalid_api_key", "this key is not one of this service's: ask its keeper")
+            raise ApiError(401, "invalid_api_key", "Unknown API key. Ask the operator.")
         name = digest.hex()[:16]
         self._count("key", name)
         return name
 
     @contextmanager
     def socket(self, caller: str) -> Iterator[None]:
-        """Around an open socket. Raises ApiError 429 for one too many of a caller, 503 for one too many of all."""
+        """Count an open socket. Raises ApiError 429 at the limit for one caller, 503 at the limit for all."""
         if self._sockets[caller] >= self._settings.sockets_per_caller:
-            message = f"{self._sockets[caller]} sockets of yours are open, the most there may be: close one"
+            message = f"You have {self._sockets[caller]} open sockets, which is the limit. Close one first."
             raise ApiError(429, "too_many_sockets", message, retry_after=10)
         if self._sockets.total() >= self._settings.sockets:
-            message = f"{self._sockets.total()} sockets are open, the most there may be: try again later"
+            message = f"{self._sockets.total()} sockets are open, which is the limit. Try again later."
             raise ApiError(503, "overloaded", message, retry_after=10)
         self._sockets[caller] += 1
         try:
@@ -68,23 +68,24 @@ class Admission:
                 del self._sockets[caller]
 
     def _check_page(self, connection: HTTPConnection) -> None:
-        """Pages of other hosts are refused: a browser would let any of them use what only listens on this machine."""
+        """Refuse web pages of other hosts: a browser would let any page call a service that listens on this machine only."""
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
         if len(connection.headers.getlist("host")) > 1:
-            # A proxy may have looked at the other one.
-            raise bad_request("wrong_host", "there is more than one Host: send one")
+            # A proxy may have checked the other one.
+            raise bad_request("wrong_host", "The request has several Host headers. Send one.")
         if not self._keys and _address(f"//{host}").hostname not in LOOPBACK:
-            # A name of someone else's that leads here (DNS rebinding).
-            raise bad_request("wrong_host", f"Host is {host!r}: without keys this service is for this machine only")
-        if origin is not None and _address(origin).netloc != host and origin not in self._settings.allowed_origins:
-            raise ApiError(
-                403, "wrong_origin", f"pages of {origin} may not call: its keeper can allow it (allowed_origins)"
+            # Another site's name that resolves to this machine (DNS rebinding).
+            raise bad_request(
+                "wrong_host", f"Host is {host!r}. Without API keys this service accepts calls to localhost only."
             )
+        if origin is not None and _address(origin).netloc != host and origin not in self._settings.allowed_origins:
+            message = f"Pages of {origin} may not call this service. The operator can allow it (allowed_origins)."
+            raise ApiError(403, "wrong_origin", message)
 
     def _count(self, kind: str, name: str) -> None:
         if not self._limiter.hit(self._rate, kind, name):
             wait = self._limiter.get_window_stats(self._rate, kind, name).reset_time - time.time()
-            message = f"more than {self._settings.requests_per_minute} requests a minute: wait {max(1, wait):.0f} s"
+            message = f"More than {self._settings.requests_per_minute} requests a minute. Wait {max(1, wait):.0f} s."
             raise ApiError(429, "rate_limit_exceeded", message, retry_after=wait)
 
 
@@ -97,12 +98,12 @@ def _key_of(connection: HTTPConnection) -> str | None:
 
 
 def subprotocol_of(connection: HTTPConnection) -> str | None:
-    """Which of the offered subprotocols to answer with: the first that is no key."""
+    """Return the subprotocol to answer with: the first offered one that is not a key."""
     return next((each for each in connection.scope.get("subprotocols", []) if not each.startswith(_KEY_PROTOCOL)), None)
 
 
 def _address(given: str) -> SplitResult:
-    """What cannot be read has no host."""
+    """Parse an address; one that cannot be parsed has no host."""
     try:
         return urlsplit(given)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The routes, and what every answer has in common: a request id, headers for browsers, errors in OpenAI's shape."""
+"""Routes, and the parts that all responses share: a request id, security headers, errors in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _HEADERS = {
 
 
 def make_app(gateway: Gateway) -> Starlette:
-    """The gateway as an ASGI application."""
+    """Return the gateway as an ASGI application."""
     transcriptions, live, realtime = Transcriptions(gateway), LiveStreams(gateway), Realtime(gateway)
     health = Health(gateway)
 
@@ -52,7 +52,7 @@ def make_app(gateway: Gateway) -> Starlette:
         return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def models(request: Request) -> Response:
-        """Those of the servers that take audio from here; any other name is taken as well."""
+        """List the servers' models that the gateway uses. Requests may give any other name as well."""
         gateway.admission.admit(request)
         names = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
         served = [{"id": name, "object": "model", "created": gateway.started, "owned_by": "asrloop"} for name in names]
@@ -61,7 +61,8 @@ def make_app(gateway: Gateway) -> Starlette:
     async def translations(request: Request) -> Response:
         gateway.admission.admit(request)
         raise bad_request(
-            "not_supported", "translation is not served: /v1/audio/transcriptions gives the text in the language spoken"
+            "not_supported",
+            "Translation is not supported. /v1/audio/transcriptions gives the text in the language spoken.",
         )
 
     @asynccontextmanager
@@ -97,7 +98,7 @@ def make_app(gateway: Gateway) -> Starlette:
 
 
 class _Common:
-    """Gives each request an id, and each answer the headers that all have."""
+    """Middleware that gives each request an id and each response the common headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -124,7 +125,7 @@ class _Common:
             LOG.exception("%s: the request failed", request_id)
             if started:
                 raise
-            error = ApiError(500, "failed", f"the request failed: tell the keeper of this service its id, {request_id}")
+            error = ApiError(500, "failed", f"The request failed. Give the operator this id: {request_id}.")
             await error.response()(scope, receive, send_with_headers)
 
 
@@ -137,7 +138,5 @@ async def _told(_: Request, error: Exception) -> Response:
 async def _no_route(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    known = "see GET / and docs/gateway.md"
-    return ApiError(
-        error.status_code, "not_found", f"{request.method} {request.url.path}: {error.detail}; {known}"
-    ).response()
+    message = f"{request.method} {request.url.path}: {error.detail}. See docs/gateway.md for the routes."
+    return ApiError(error.status_code, "not_found", message).response()

@@ -1,4 +1,4 @@
-"""A number of bytes that may be held at once."""
+"""Limit on the bytes that are held in memory at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 
 class Budget:
-    """Waits, in order, until there is room. What is larger than all of it takes all."""
+    """Makes callers wait, in order, until their bytes fit. A size above the limit counts as the whole limit."""
 
     def __init__(self, most: int) -> None:
         self._most = self._free = most
@@ -17,9 +17,9 @@ class Budget:
 
     @asynccontextmanager
     async def share(self, size: int) -> AsyncIterator[None]:
-        """Around holding `size` bytes."""
+        """Hold `size` bytes; waits until they fit."""
         size = min(size, self._most)
-        # The lock keeps the order: large ones would wait for ever behind many small ones.
+        # The lock keeps the order: without it many small shares could keep a large one waiting forever.
         async with self._turn, self._freed:
             await self._freed.wait_for(lambda: self._free >= size)
             self._free -= size

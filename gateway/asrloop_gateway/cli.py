@@ -1,4 +1,4 @@
-"""The command `asrloop-gateway`, which is also `asrloop gateway`."""
+"""The command `asrloop-gateway`, also available as `asrloop gateway`."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ def gateway(
     server: Annotated[
         str | None,
         typer.Option(
-            help="Triton's gRPC address host:port, or several with commas between. Default: localhost:8001.",
+            help="Triton's gRPC address host:port, or several, separated by commas. Default: localhost:8001.",
             show_default=False,
         ),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Default: 9000.", min=0, max=65535, show_default=False)] = None,
     host: Annotated[
         str | None,
-        typer.Option(help="Address to listen on. Default: 127.0.0.1. Any other wants keys.", show_default=False),
+        typer.Option(
+            help="Address to listen on. Default: 127.0.0.1. Other addresses require API keys.", show_default=False
+        ),
     ] = None,
     keys_file: Annotated[
-        Path | None, typer.Option(help="File with the keys callers must have, one a line.", show_default=False)
+        Path | None, typer.Option(help="File with the accepted API keys, one a line.", show_default=False)
     ] = None,
-    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file, for https.", show_default=False)] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file.", show_default=False)] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file with the certificate, for https.", show_default=False)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file with the private key.", show_default=False)] = None,
 ) -> None:
-    """Serve OpenAI's speech API, live audio and a page for browsers in front of Triton until Ctrl-C.
+    """Serve OpenAI's speech API, live audio and a web page in front of Triton until Ctrl-C.
 
-    Every other limit is a variable ASRLOOP_GATEWAY_<NAME>: see docs/gateway.md.
+    All other settings are environment variables ASRLOOP_GATEWAY_<NAME>: see docs/gateway.md.
     """
-    # Here, because the command line of asrloop has other commands, which need none of it.
+    # Imported late: the other commands of asrloop do not need these.
     from pydantic import ValidationError
 
     from asrloop_gateway.server import serve

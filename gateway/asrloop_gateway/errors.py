@@ -1,4 +1,4 @@
-"""What callers are told when something fails, in the shape of OpenAI's API. Says nothing of the servers behind."""
+"""Errors that callers get, in the shape of OpenAI's API. They reveal nothing about the servers behind the gateway."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from starlette.responses import JSONResponse
 
 LOG = logging.getLogger("asrloop_gateway")
 RETRY_SECONDS = 2
-"""Told to callers who may try again at once."""
+"""Retry-After, in seconds, of errors that soon pass."""
 
 _CLOSE_CODES = {400: 1008, 401: 1008, 403: 1008, 408: 1008, 413: 1009, 429: 1013, 503: 1013}
 
 
 class ApiError(Exception):
-    """An error for the caller: HTTP status, stable code, message, and after how many seconds another try makes sense."""
+    """An error for the caller: HTTP status, stable code, message, and seconds to wait before a retry (None: do not retry)."""
 
     def __init__(
         self, status: int, code: str, message: str, *, param: str | None = None, retry_after: float | None = None
@@ -35,18 +35,18 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The error as OpenAI's clients read it."""
+        """JSON body in OpenAI's format."""
         kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(self.status)
         kind = kind or ("server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
     def close_code(self) -> int:
-        """For a WebSocket (RFC 6455, 7.4.1)."""
+        """Close code of a WebSocket (RFC 6455, 7.4.1)."""
         return _CLOSE_CODES.get(self.status, 1011)
 
     def response(self) -> JSONResponse:
-        """As an HTTP response."""
+        """Return the HTTP response."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after)))
@@ -56,45 +56,46 @@ class ApiError(Exception):
 
 
 def bad_request(code: str, message: str, param: str | None = None) -> ApiError:
-    """A request that cannot be answered as it is."""
+    """Return the error for a request that must be changed before it can succeed."""
     return ApiError(400, code, message, param=param)
 
 
 def closing() -> ApiError:
-    """The gateway stops."""
-    return ApiError(
-        503, "closing", "the gateway is stopping: try again, another one may answer", retry_after=RETRY_SECONDS
-    )
+    """Return the error for a gateway that is stopping."""
+    message = "The gateway is stopping. Try again: another one may answer."
+    return ApiError(503, "closing", message, retry_after=RETRY_SECONDS)
 
 
 def overloaded(message: str) -> ApiError:
-    """More than the gateway or its servers take at once."""
+    """Return the error for a gateway or servers at their limit."""
     return ApiError(503, "overloaded", message, retry_after=RETRY_SECONDS)
 
 
 def unavailable() -> ApiError:
-    """There is no server."""
-    message = "no server can be reached now: try again later"
+    """Return the error for when no server can be reached."""
+    message = "No speech server can be reached. Try again later."
     return ApiError(503, "unavailable", message, retry_after=5 * RETRY_SECONDS)
 
 
 def failed(name: str) -> ApiError:
-    """What only the keeper can mend: the log has it under `name`."""
-    return ApiError(500, "failed", f"the transcription failed: tell the keeper of this service, whose log has {name}")
+    """Return the error for a failure that only the operator can fix; the log has its details under `name`."""
+    return ApiError(500, "failed", f"The transcription failed. Give the operator this id: {name}.")
 
 
 def from_asr(error: AsrError, name: str) -> ApiError:
-    """What an error of the servers behind means to the caller; what only their keeper can mend is logged under `name`."""
+    """Translate an error of the servers for the caller. One that only the operator can fix is logged under `name`."""
+    if error.code == "invalid_option":
+        return bad_request(error.code, error.detail, "language")  # the only option that the gateway passes on
     if isinstance(error, InvalidAudio):
         return bad_request(error.code or "invalid_audio", error.detail or str(error), "file")
     if isinstance(error, Overloaded | PoolExhausted):
-        return overloaded("all servers are busy: try again later")
+        return overloaded("All servers are busy. Try again later.")
     if isinstance(error, ClientClosed):
         return closing()
     if isinstance(error, ServerGone | ModelNotReady):
         return unavailable()
     if isinstance(error, DeadlineExceeded):
-        message = "there was no answer in time: try again when there is less to do, or send less at once"
+        message = "The servers did not answer in time. Try again later, or send shorter audio."
         return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)
     LOG.error("%s: %s", name, error)
     return failed(name)

@@ -1,4 +1,4 @@
-"""A transcription as server-sent events, of the names and fields of OpenAI's API. Deltas are only ever added."""
+"""Transcription as server-sent events, named as in OpenAI's API. Deltas only add text."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from asrloop_gateway.gateway import GONE, Outcome
 OnProgress = Callable[[Progress], object]
 Transcribe = Callable[[OnProgress], Coroutine[Any, Any, Transcript]]
 _HEARTBEAT_SECONDS = 10.0
-"""Without a word for so long a comment is sent, so that no proxy takes the connection for dead."""
+"""Send a comment after this long without an event, so that proxies keep the connection open."""
 
 
 class EventResponse(StreamingResponse):
-    """Events, the first of which is there; `held` is let go of when the last is sent, or the caller has gone."""
+    """Response of events, of which the first is known; closes `held` after the last one, or when the caller disconnects."""
 
     def __init__(self, first: str, rest: AsyncGenerator[str, None], outcome: Outcome, held: AsyncExitStack) -> None:
         headers = {"X-Accel-Buffering": "no"}
@@ -32,7 +32,6 @@ class EventResponse(StreamingResponse):
         self._complete = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
         async with self._held:
             await super().__call__(scope, receive, send)
             if not self._complete:
@@ -50,7 +49,7 @@ class EventResponse(StreamingResponse):
 
 
 async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments: bool) -> AsyncGenerator[str, None]:
-    """The events of a transcription, which is cancelled when this is closed. Raises ApiError."""
+    """Yield the events of a transcription, which is cancelled when this generator is closed. Raises ApiError."""
     news = asyncio.Queue[Progress]()
     said = ""
     call = asyncio.ensure_future(transcribe(news.put_nowait))
@@ -76,7 +75,7 @@ async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments
 
 
 def _last(transcript: Transcript, said: str, tells_segments: bool) -> Iterator[str]:
-    # Another server, which took over from one that died, may have heard something else: then only `done` has it right.
+    # A server that took over from one that died may give another text: then only `done` has the right one.
     if len(transcript.text) > len(said) and transcript.text.startswith(said):
         yield _event("transcript.text.delta", delta=transcript.text[len(said) :])
     if tells_segments:

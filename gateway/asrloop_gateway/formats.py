@@ -1,4 +1,4 @@
-"""A transcript in the forms of OpenAI's `response_format`."""
+"""Transcripts in the formats of OpenAI's `response_format`."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ from typing import Any
 from asrloop_client import Segment, Transcript
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-Form = Callable[[Transcript, "Wishes"], Response]
+Form = Callable[[Transcript, "ResponseOptions"], Response]
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the caller asked for, besides the transcript."""
+class ResponseOptions:
+    """Options of the response that do not change the transcript."""
 
     model: str
-    """Any name; told again, as OpenAI does."""
+    """Any name; sent back, as OpenAI does."""
     granularities: Collection[str] = ("segment",)
     language: str = "english"
-    """What the served model speaks."""
+    """Language of the served model."""
 
 
 def seconds_of(transcript: Transcript) -> float:
-    """The length of the audio; where a header does not say it, as far as words were heard."""
+    """Return the length of the audio; where the header does not say it, the end of the last segment."""
     if transcript.duration is not None:
         return transcript.duration
     return max((segment.end for segment in transcript.segments), default=0.0)
 
 
 def rounded(seconds: float) -> float:
-    """To the millisecond."""
+    """Round to the millisecond."""
     return round(seconds, 3)
 
 
 def usage(transcript: Transcript) -> dict[str, Any]:
-    """What OpenAI would bill."""
+    """Return `usage` as OpenAI bills it: whole seconds of audio."""
     return {"type": "duration", "seconds": math.ceil(seconds_of(transcript))}
 
 
-def _json(transcript: Transcript, wishes: Wishes) -> Response:
-    return JSONResponse({"text": transcript.text, "model": wishes.model, "usage": usage(transcript)})
+def _json(transcript: Transcript, options: ResponseOptions) -> Response:
+    return JSONResponse({"text": transcript.text, "model": options.model, "usage": usage(transcript)})
 
 
-def _text(transcript: Transcript, _: Wishes) -> Response:
+def _text(transcript: Transcript, _: ResponseOptions) -> Response:
     return PlainTextResponse(transcript.text + "\n")
 
 
-def _srt(transcript: Transcript, _: Wishes) -> Response:
+def _srt(transcript: Transcript, _: ResponseOptions) -> Response:
     return PlainTextResponse(transcript.to_srt(), media_type="application/x-subrip")
 
 
-def _vtt(transcript: Transcript, _: Wishes) -> Response:
+def _vtt(transcript: Transcript, _: ResponseOptions) -> Response:
     return PlainTextResponse(transcript.to_vtt(), media_type="text/vtt")
 
 
-def _verbose_json(transcript: Transcript, wishes: Wishes) -> Response:
+def _verbose_json(transcript: Transcript, options: ResponseOptions) -> Response:
     body: dict[str, Any] = {
         "task": "transcribe",
-        "language": wishes.language,
+        "language": options.language,
         "duration": rounded(seconds_of(transcript)),
         "text": transcript.text,
-        "model": wishes.model,
+        "model": options.model,
         "usage": usage(transcript),
         "complete": transcript.complete,
     }
-    if "segment" in wishes.granularities:
+    if "segment" in options.granularities:
         body["segments"] = [_segment(transcript, number, each) for number, each in enumerate(transcript.segments)]
-    if "word" in wishes.granularities:
+    if "word" in options.granularities:
         body["words"] = [
             {"word": each.text, "start": rounded(each.start), "end": rounded(each.end)} for each in transcript.words
         ]
@@ -78,7 +78,7 @@ def _verbose_json(transcript: Transcript, wishes: Wishes) -> Response:
 
 
 def _segment(transcript: Transcript, number: int, segment: Segment) -> dict[str, Any]:
-    """All that OpenAI's clients read. docs/gateway.md says which values are measured and which only stand there."""
+    """Return a segment with all fields of OpenAI's API. docs/gateway.md says which are measured and which are constant."""
     encoded = segment.text.encode()
     pairs = zip(transcript.tokens, transcript.token_times, strict=False)
     return {

@@ -1,10 +1,10 @@
-"""What all routes share: settings, the client of the servers, admission, metrics, and the end. Knows no protocol."""
+"""State that all routes share: settings, client of the servers, admission, metrics, shutdown. Knows no protocol."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -17,23 +17,28 @@ from asrloop_gateway.metrics import Metrics
 from asrloop_gateway.settings import Settings
 
 _CALLS_PER_CHANNEL = 8
-"""Live streams keep their channel for as long as they last."""
+"""Live streams keep their channel until they end."""
 OnBytes = Callable[[int], None]
 _COPIES = 3
-"""Of an upload while it is sent: its bytes, the message, and gRPC's own."""
+"""Copies of an upload in memory while it is sent: its bytes, the message, and gRPC's buffer."""
 GONE = 499
-"""The status in the metrics of a caller that went away before the answer."""
+"""Status in the metrics for a caller that disconnected before the response."""
+
+
+def language_parameter(language: str) -> dict[str, str]:
+    """Return the request parameters that ask the server for `language`, none for ""."""
+    return {"language": language} if language else {}
 
 
 @dataclass
 class Outcome:
-    """What the metrics are to count."""
+    """HTTP status that the metrics count."""
 
     status: int
 
 
 class Gateway:
-    """Lives in one asyncio loop."""
+    """State of a running gateway. Belongs to one asyncio loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -49,14 +54,14 @@ class Gateway:
             probe_interval=10.0,
         )
         self.closing = asyncio.Event()
-        """Set when the gateway stops: nothing new begins, what runs comes to its end."""
+        """Set when the gateway stops: new requests are refused, running ones finish."""
         self._running = 0
         self._uploads = self._on_disk = 0
         self._memory = Budget(int(settings.memory_megabytes * 1e6))
 
     @contextmanager
     def running(self, route: str, status: int = 200) -> Iterator[Outcome]:
-        """Around a request or a socket: counts it, with `status` unless it fails. Raises ApiError when the gateway stops."""
+        """Count a request or a socket, with `status` unless it fails. Raises ApiError when the gateway stops."""
         began, outcome = time.monotonic(), Outcome(status)
         self._running += 1
         self.metrics.running.labels(route).inc()
@@ -81,21 +86,19 @@ class Gateway:
 
     @contextmanager
     def upload(self) -> Iterator[OnBytes]:
-        """Around the reading and transcribing of an upload, which tells of the bytes that it puts on the disk.
+        """Count an upload while it is read and transcribed; yields a function that counts its bytes on disk.
 
-        Raises ApiError 503 for one upload, or one byte, too many.
+        Raises ApiError 503 above the limit of uploads or of bytes, the function too.
         """
         if self._uploads >= self.settings.transcriptions:
-            raise overloaded(f"{self._uploads} uploads are under way, the most there may be: try again later")
+            raise overloaded(f"{self._uploads} uploads are in progress, which is the limit. Try again later.")
         self._uploads += 1
         mine = 0
 
         def take(size: int) -> None:
             nonlocal mine
-            if self._on_disk + size > 1e6 * self.settings.disk_megabytes:
-                raise overloaded(
-                    f"uploads take {self._on_disk} bytes of the disk, the most there may be: try again later"
-                )
+            if self._on_disk + size > (most := int(1e6 * self.settings.disk_megabytes)):
+                raise overloaded(f"Uploads take {self._on_disk} bytes of disk. The limit is {most}. Try again later.")
             self._on_disk += size
             mine += size
             self.metrics.upload_bytes.set(self._on_disk)
@@ -108,11 +111,11 @@ class Gateway:
             self.metrics.upload_bytes.set(self._on_disk)
 
     def memory(self, size: int) -> AbstractAsyncContextManager[None]:
-        """To be entered around sending an upload of `size` bytes; waits until others have freed theirs."""
+        """Hold the memory for sending an upload of `size` bytes; waits until there is enough."""
         return self._memory.share(_COPIES * size)
 
     async def server_there(self) -> None:
-        """Return when a server is there. Raises ApiError 503 when none comes in time."""
+        """Wait until a server is ready. Raises ApiError 503 when none is in time."""
         if any(state.ready for state in self.client.stats()):
             return
         try:
@@ -120,12 +123,14 @@ class Gateway:
         except DeadlineExceeded:
             raise unavailable() from None
 
-    def stream(self, rate: int) -> AsyncStream:
-        """Live audio of `rate` Hz. A server that is lost is replaced; the open segment is heard again."""
-        return self.client.stream(sample_rate=rate, timeout=self.settings.server_seconds, resume=True)
+    def stream(self, rate: int, parameters: Mapping[str, str] | None = None) -> AsyncStream:
+        """Open live audio of `rate` Hz, with request parameters. When its server is lost, another one gets the open segment."""
+        return self.client.stream(
+            sample_rate=rate, timeout=self.settings.server_seconds, resume=True, parameters=parameters
+        )
 
     async def drain(self) -> None:
-        """Refuse what is new, and wait for what runs, for a limited time."""
+        """Refuse new requests, and wait up to `drain_seconds` for running ones."""
         self.closing.set()
         until = time.monotonic() + self.settings.drain_seconds
         while self._running and time.monotonic() < until:

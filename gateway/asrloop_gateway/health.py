@@ -1,4 +1,4 @@
-"""GET /health: whether a server is there, and with ?deep=1 whether one really transcribes."""
+"""GET /health: says if a server is ready; with ?deep=1, if one really transcribes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from starlette.responses import JSONResponse, Response
 from asrloop_gateway.gateway import Gateway
 
 _DEEP_SECONDS = 5.0
-"""A deep answer is given again for so long: anybody may ask, and each costs a transcription."""
+"""Reuse a deep answer for this long: anyone may ask, and each check costs a transcription."""
 _SOUND = np.sin(np.arange(8000, dtype=np.float32) * 0.2) * 0.1
 
 
 class Health:
-    """The route. Tells nobody which servers there are."""
+    """Route /health. Does not reveal the servers' addresses."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -27,7 +27,7 @@ class Health:
         self._asked, self._works = -_DEEP_SECONDS, 0
 
     async def get(self, request: Request) -> Response:
-        """200 with `ok`, or 503."""
+        """Answer 200 with `ok`, or 503."""
         states = self._gateway.client.stats()
         ready = sum(state.ready for state in states)
         body = {"status": "ok" if ready else "unavailable", "servers": len(states), "ready": ready}
@@ -39,7 +39,7 @@ class Health:
         return JSONResponse(body, 200 if body["status"] == "ok" else 503)
 
     async def look(self) -> None:
-        """Begin to watch the servers."""
+        """Start to watch the servers."""
         with contextlib.suppress(AsrError):
             await self._gateway.client.health()
 

@@ -1,8 +1,9 @@
-"""WS /v1/stream: 16-bit PCM in, and of every segment its stable text, its tail, and in the end its final text out."""
+"""WS /v1/stream: 16-bit PCM in; for each segment its stable text, its tail, and its final text out."""
 
 from __future__ import annotations
 
 from asrloop_client import AsyncStream, StreamEvent
+from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from starlette.websockets import WebSocket
 
 from asrloop_gateway.errors import bad_request
@@ -14,13 +15,13 @@ ROUTE = "stream"
 
 
 class LiveStreams:
-    """The route."""
+    """Route /v1/stream."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     async def serve(self, websocket: WebSocket) -> None:
-        """One socket, from its first message to its last."""
+        """Serve one socket from its first message to its last."""
         await serve(websocket, self._gateway, ROUTE, self._talk)
 
     async def _talk(self, socket: Socket) -> None:
@@ -34,14 +35,14 @@ class LiveStreams:
         while isinstance(message, bytes):
             if len(message) % 2:
                 raise bad_request(
-                    "invalid_audio", f"a message has {len(message)} bytes: send 16-bit PCM, 2 bytes a sample"
+                    "invalid_audio", f"A message has {len(message)} bytes. Send 16-bit PCM, 2 bytes a sample."
                 )
             self._gateway.metrics.heard(ROUTE, len(message), len(message) / 2 / rate)
             await stream.send(message)
             message = await socket.receive()
         if message is not None and not _is(message, "end"):
             raise bad_request(
-                "invalid_message", f"a message of type {message.get('type')!r:.50}: send PCM, or {{'type': 'end'}}"
+                "invalid_message", f"Unknown message type {message.get('type')!r:.50}. Send PCM, or {{'type': 'end'}}."
             )
         await stream.finish()
 
@@ -52,7 +53,7 @@ async def _tell(socket: Socket, stream: AsyncStream) -> None:
 
 
 def _fields(event: StreamEvent) -> dict[str, object]:
-    """Those of asr_stream, in lower case."""
+    """Return the outputs of asr_stream under their names in lower case."""
     return {
         "segment": event.segment,
         "stable": event.stable,
@@ -68,8 +69,10 @@ def _is(message: Message | None, kind: str) -> bool:
 
 def _rate(start: Message | None) -> int:
     rate = start.get("sample_rate", 16_000) if isinstance(start, dict) else None
-    if not isinstance(rate, int) or not 8_000 <= rate <= 48_000:
+    if not isinstance(rate, int) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise bad_request(
-            "invalid_audio", f"sample_rate is {rate!r:.50}: give a whole number in 8000..48000", "sample_rate"
+            "invalid_audio",
+            f"sample_rate is {rate!r:.50}. Give a whole number in {LOWEST_RATE}..{HIGHEST_RATE}.",
+            "sample_rate",
         )
     return rate

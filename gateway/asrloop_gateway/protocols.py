@@ -1,6 +1,6 @@
-"""uvicorn's connections with what they lack for strangers: limits on all that is not asked for, in bytes and in time.
+"""uvicorn's HTTP and WebSocket connections, with the limits in bytes and time that a public server needs.
 
-Requests and messages themselves are limited where they are read.
+The sizes of bodies and messages are limited where they are read.
 """
 
 # the methods are callbacks of asyncio, httptools and uvicorn, which say what each is for
@@ -20,37 +20,38 @@ from websockets.frames import Frame
 from asrloop_gateway.errors import ApiError, bad_request, overloaded
 
 _HEAD_SECONDS = 10.0
+"""Disconnect clients whose request head takes longer."""
 _IDLE_SECONDS = 15.0
-"""Between two requests."""
+"""Disconnect clients that send nothing for this long between two requests."""
 _UNWANTED_SECONDS = 5.0
-"""The rest of a body that was refused is read for so long: who still sends when the connection ends may never see why."""
+"""Read the rest of a refused body for this long: a client that is still sending when the connection ends may miss the error."""
 _UNREAD_SECONDS = 30.0
-"""Who reads nothing of an answer for so long is gone."""
+"""Disconnect clients that read nothing for this long."""
 _HEAD_BYTES = 64 << 10
-"""Of a head, and of all else that is not body: trailers, what chunks begin with."""
+"""Limit for a request head, and for everything else that is not body: trailers, heads of chunks."""
 _READ_BYTES = 32 << 10
-"""Of frames, at once: tiny ones cost so much to read that others wait noticeably for more."""
+"""WebSocket bytes read at once: many tiny frames in a larger read would delay other connections noticeably."""
 _FRAGMENTS = 1024
-"""Kept apart, at most: each costs 30 times its bytes when these are few."""
+"""Most fragments of a message before they are joined: a tiny one costs 30 times its bytes."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1 of one connection. It is cut whenever it is the caller's turn, and nothing whole comes in time."""
+    """HTTP/1.1 connection that is closed when the caller does not complete a head or body, or does not read, in time."""
 
     _due: asyncio.TimerHandle | None = None
-    """When it is cut because of what the caller does not send."""
+    """Timer that closes the connection while the caller has to send."""
     _unread: asyncio.TimerHandle | None = None
-    """When it is cut because of what the caller does not read."""
+    """Timer that closes the connection while the caller has to read."""
     _in_head = _in_body = False
     _loose = 0
-    """Bytes since the last head, body or message that came to its end."""
+    """Bytes received since the last complete head, body or message."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself has it
         super().connection_made(transport)
         _give_up_unread(transport)
         self._watch()
         if self.limit_concurrency is not None and len(self.connections) > 2 * self.limit_concurrency:
-            transport.abort()  # so many that to answer them all is a burden
+            transport.abort()  # too many even to send an error to
 
     def data_received(self, data: bytes) -> None:
         self._loose += len(data)
@@ -58,7 +59,7 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.send_400_response("the request is no HTTP/1.1")
+            self.send_400_response("The request is not HTTP/1.1.")
         except httptools.HttpParserUpgrade as upgrade:
             if self._should_upgrade():
                 self._stop_watching()
@@ -67,7 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._pass_over_upgrade(data[upgrade.args[0] :])
         else:
             if self._loose > _HEAD_BYTES and (self._in_head or self._in_body):
-                self.send_400_response(f"the head or the trailer of the request is larger than {_HEAD_BYTES} bytes")
+                self.send_400_response(f"The head or the trailer of the request is larger than {_HEAD_BYTES} bytes.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -75,14 +76,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # nobody asks for trailers
+        if not self._in_body:  # trailers are not used
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._loose = 0
         self._in_head = False
         if self.parser.should_upgrade() and not self._should_upgrade():
-            return  # comes again, without that wish
+            return  # called again without the upgrade
         self._in_body = True
         super().on_headers_complete()
         self._watch()
@@ -118,7 +119,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what no route has seen."""
+        """Answer 400 to a request that reached no route."""
         answer = bad_request("invalid_request", msg).response()
         head = [
             STATUS_LINE[400],
@@ -135,7 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _watch(self) -> None:
         self._stop_watching()
         if self.transport.is_closing() or not (self.cycle is None or self.cycle.response_complete):
-            return  # it is our turn
+            return  # the gateway has to respond
         begun = self._in_head or self.cycle is None
         seconds = _UNWANTED_SECONDS if self._in_body else _HEAD_SECONDS if begun else _IDLE_SECONDS
         self._due = self.loop.call_later(seconds, self.transport.close)
@@ -146,7 +147,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._due = None
 
     def _pass_over_upgrade(self, rest: bytes) -> None:
-        """Read the request again as one without that wish (RFC 9110, 7.8): with it the parser skips the body."""
+        """Parse the request again without its Upgrade header (RFC 9110, 7.8): with it the parser skips the body."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         close = b"close" in b",".join(value for name, value in self.headers if name == b"connection").lower()
         kept = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection")]
@@ -157,15 +158,15 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket whose memory does not depend on how its bytes are cut."""
+    """WebSocket whose memory does not depend on how its messages are fragmented."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        transport.max_size = _READ_BYTES  # type: ignore[attr-defined]  # of asyncio's own transports: bytes read at once
+        transport.max_size = _READ_BYTES  # type: ignore[attr-defined]  # asyncio's transports: bytes read at once
 
     def handle_ping(self) -> None:
         pong = self.conn.data_to_send()
-        if self.writable.is_set():  # else an earlier one waits to be read
+        if self.writable.is_set():  # else an earlier pong is still unread
             self.transport.write(b"".join(pong))
 
     def handle_cont(self, event: Frame) -> None:
@@ -175,14 +176,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 def _give_up_unread(transport: asyncio.BaseTransport) -> None:
-    """Let the system end a connection whose other end takes nothing of what waits for it, also when it was closed here."""
+    """Let the kernel end a connection whose peer does not take the data sent to it, even after it was closed here."""
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * _UNREAD_SECONDS))
 
 
 async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
-    error: ApiError = overloaded("there are too many connections: try again later")
+    error: ApiError = overloaded("Too many connections. Try again later.")
     answer = error.response()
     answer.headers["Connection"] = "close"
     await answer(scope, receive, send)

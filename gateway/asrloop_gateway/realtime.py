@@ -1,6 +1,6 @@
-"""WS /v1/realtime?intent=transcription, as OpenAI's clients speak it: appended audio in, the text of its items out.
+"""WS /v1/realtime?intent=transcription, OpenAI's protocol: appended audio in, text of its items out.
 
-With turn detection every segment of the live stream is an item; without it, what was appended until a commit.
+With turn detection each segment of the live stream is an item; without it, the audio appended before each commit.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from asrloop_client import AsyncStream
 from starlette.websockets import WebSocket
 
 from asrloop_gateway.errors import ApiError, bad_request
-from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.gateway import Gateway, language_parameter
 from asrloop_gateway.sessions import Session, Transcription, new_id
 from asrloop_gateway.sockets import Message, Socket, serve
 
 ROUTE = "realtime"
 _LEAST_MILLISECONDS = 100
-"""Of audio in a commit."""
+"""Shortest audio of a commit."""
 
 
 class Realtime:
-    """The route."""
+    """Route /v1/realtime."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     async def serve(self, websocket: WebSocket) -> None:
-        """One socket, from its first message to its last."""
+        """Serve one socket from its first message to its last."""
         session = Session(transcription=Transcription(model=websocket.query_params.get("model", "asr_stream")[:200]))
         await serve(websocket, self._gateway, ROUTE, lambda socket: Conversation(socket, self._gateway, session).run())
 
 
 class _Item:
-    """What the caller is told of one item. Times are seconds of the session."""
+    """Sends the events of one item. Times are seconds since the start of the session."""
 
     def __init__(self, socket: Socket, start: float) -> None:
         self._socket, self.id, self._start, self._said = socket, new_id("item"), start, ""
 
     async def tell(self, kind: str, **fields: Any) -> None:
-        """An event of the input buffer about it."""
+        """Send an event of the input buffer for this item."""
         await self._socket.send({"type": f"input_audio_buffer.{kind}", **_event_id(), "item_id": self.id, **fields})
 
     async def grow(self, text: str) -> None:
-        """Tell what its text, which begins with all that was told, has more."""
+        """Send the new part of `text`, which begins with all text sent before."""
         delta, self._said = text[len(self._said) :], text
         if delta:
             await self._tell_text("delta", delta=delta)
 
     async def complete(self, text: str, end: float) -> None:
-        """Tell all of its text."""
+        """Send the whole text."""
         await self.grow(text)
         usage = {"type": "duration", "seconds": round(end - self._start, 3)}
         await self._tell_text("completed", transcript=text, usage=usage)
@@ -63,20 +63,20 @@ class _Item:
 
 
 class Conversation:
-    """One socket's session. Messages are done one after another; the stream's events are told by a task."""
+    """Session of one socket. Messages are handled one after another; a task sends the stream's events."""
 
     def __init__(self, socket: Socket, gateway: Gateway, session: Session) -> None:
         self._socket, self._gateway, self._session, self._id = socket, gateway, session, new_id("sess")
         self._stream: AsyncStream | None = None
         self._telling: asyncio.Task[None] | None = None
         self._began = self._heard = 0.0
-        """Where the stream's audio begins and ends."""
+        """Start and end of the stream's audio, in seconds of the session."""
         self._item: _Item | None = None
         self._before: str | None = None
-        """The last item."""
+        """Id of the previous item."""
 
     async def run(self) -> None:
-        """Until the caller goes, or the gateway stops: then what was said comes to its end."""
+        """Serve until the caller disconnects, or the gateway stops: then send the last texts."""
         await self._tell("session.created", session=self._described())
         try:
             while (message := await self._next()) is not None:
@@ -86,7 +86,7 @@ class Conversation:
             await self._drop()
 
     async def _next(self) -> Message | None:
-        """The next message. What ends the stream ends the session, and does not wait for one."""
+        """Return the next message. An error of the stream is raised at once, without waiting for a message."""
         receiving = asyncio.ensure_future(self._socket.receive())
         try:
             await asyncio.wait({receiving, *filter(None, [self._telling])}, return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +97,7 @@ class Conversation:
             receiving.cancel()
 
     async def _answer(self, message: Message) -> None:
-        """What makes no sense is answered with an error, and the session goes on."""
+        """Handle a message. An invalid one gets an `error` event, and the session goes on."""
         known = {
             "session.update": self._update,
             "transcription_session.update": self._update,
@@ -108,7 +108,7 @@ class Conversation:
         fields = message if isinstance(message, dict) else {"type": "binary"}
         try:
             if (kind := fields.get("type")) not in known:
-                raise bad_request("invalid_message", f"type is {kind!r:.60}: send one of {', '.join(known)}", "type")
+                raise bad_request("invalid_message", f"type is {kind!r:.60}. Send one of {', '.join(known)}.", "type")
             await known[kind](fields)
         except ApiError as error:
             if error.status != 400:
@@ -117,13 +117,10 @@ class Conversation:
 
     async def _update(self, fields: dict[str, Any]) -> None:
         new = self._session.updated(fields)
-        if self._stream is not None and (new.format, new.turn_detection) != (
-            self._session.format,
-            self._session.turn_detection,
-        ):
+        if self._stream is not None and _of_stream(new) != _of_stream(self._session):
             raise bad_request(
                 "invalid_session",
-                "format and turn_detection cannot change while there is audio: commit or clear it first",
+                "format, turn_detection and language cannot change while there is audio. Commit or clear it first.",
             )
         self._session = new
         beta = str(fields["type"]).startswith("transcription_session")
@@ -133,11 +130,12 @@ class Conversation:
         try:
             content = base64.b64decode(fields.get("audio", ""), validate=True)
         except (binascii.Error, TypeError, ValueError) as error:
-            raise bad_request("invalid_audio", f"audio is not base64: {error}", "audio") from None
+            raise bad_request("invalid_audio", f"audio is not base64: {error}.", "audio") from None
         samples = self._session.samples(content)
         if self._stream is None:
             await self._gateway.server_there()
-            self._stream, self._began = self._gateway.stream(self._session.rate), self._heard
+            self._stream = self._gateway.stream(self._session.rate, language_parameter(self._session.language))
+            self._began = self._heard
             await self._stream.__aenter__()
             events = self._tell_turns if self._session.turn_detection else self._tell_item
             self._telling = asyncio.ensure_future(events(self._stream))
@@ -151,7 +149,7 @@ class Conversation:
         if appended < _LEAST_MILLISECONDS:
             raise bad_request(
                 "input_audio_buffer_commit_empty",
-                f"{appended:.0f} ms of audio are there: append {_LEAST_MILLISECONDS} ms or more before a commit",
+                f"The buffer has {appended:.0f} ms of audio. Append at least {_LEAST_MILLISECONDS} ms before a commit.",
             )
         before = self._before
         if self._session.turn_detection is None and self._item is not None:
@@ -167,7 +165,7 @@ class Conversation:
         await self._tell("input_audio_buffer.cleared")
 
     async def _tell_turns(self, stream: AsyncStream) -> None:
-        """Every segment with words is an item."""
+        """Send each segment with words as an item."""
         async for event in stream:
             if self._item is None and not event.text:
                 continue
@@ -184,7 +182,7 @@ class Conversation:
             await item.complete(event.stable, end)
 
     async def _tell_item(self, stream: AsyncStream) -> None:
-        """All segments are one item."""
+        """Send all segments as one item."""
         item = self._item = _Item(self._socket, self._began)
         finals: list[str] = []
         async for event in stream:
@@ -199,14 +197,14 @@ class Conversation:
         self._before = item.id
 
     async def _finish(self) -> None:
-        """End the stream, and tell all that is left of it."""
+        """End the stream after sending its remaining text."""
         if self._stream is not None and self._telling is not None:
             await self._stream.finish()
             await self._telling
         await self._drop()
 
     async def _drop(self) -> None:
-        """End the stream at once."""
+        """Cancel the stream."""
         stream, telling = self._stream, self._telling
         self._stream = self._telling = self._item = None
         if telling is not None:
@@ -220,6 +218,11 @@ class Conversation:
 
     async def _tell(self, kind: str, **fields: Any) -> None:
         await self._socket.send({"type": kind, **_event_id(), **fields})
+
+
+def _of_stream(session: Session) -> tuple[object, ...]:
+    """Return the settings that cannot change while a stream is open."""
+    return session.format, session.turn_detection, session.language
 
 
 def _event_id() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""uvicorn as it serves strangers, with an end that lets callers have their answer."""
+"""uvicorn, configured for public use, with a shutdown that lets running requests finish."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from asrloop_gateway.protocols import HttpProtocol, WebSocketProtocol
 from asrloop_gateway.settings import Settings
 
 _MESSAGE_BYTES = 4 << 20
-"""Of a WebSocket: a minute of 24 kHz in base64."""
+"""Largest WebSocket message: a minute of 24 kHz in base64."""
 _CLOSE_SECONDS = 2
 _OTHER_FILES = 256
-"""Channels to the servers, the page's files, libraries."""
+"""Open files for channels to the servers, files of the page, and libraries."""
 
 
 class _Server(uvicorn.Server):
-    """The first signal refuses what is new and lets what runs come to its end; the second ends at once."""
+    """Server that drains at the first signal and ends at once at the second."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway, on_ready: Callable[[int], object]) -> None:
         super().__init__(config)
@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
             self._on_ready(self.servers[0].sockets[0].getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # Not kept for uvicorn to raise again: ended as asked, the exit code is 0.
+        # Not recorded for uvicorn to raise again: a requested stop has exit code 0.
         self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
@@ -51,7 +51,7 @@ class _Server(uvicorn.Server):
 
 
 def _raise_open_files(connections_and_uploads: int) -> None:
-    """Systems begin with 1024, and where they are used up nobody gets in, while the log fills with it."""
+    """Raise the limit of open files, often 1024: beyond it no connection is accepted, and the log fills with errors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections_and_uploads + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -60,7 +60,7 @@ def _raise_open_files(connections_and_uploads: int) -> None:
 
 
 async def serve(settings: Settings, on_ready: Callable[[int], object]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` is told the port. Raises SystemExit when it cannot listen."""
+    """Serve until SIGTERM or SIGINT; calls `on_ready` with the port. Raises SystemExit when it cannot listen."""
     _raise_open_files(2 * settings.connections + settings.transcriptions + settings.sockets)
     gateway = Gateway(settings)
     config = uvicorn.Config(
@@ -68,9 +68,9 @@ async def serve(settings: Settings, on_ready: Callable[[int], object]) -> None:
         host=settings.host,
         port=settings.port,
         http=HttpProtocol,
-        ws=WebSocketProtocol,  # reads no further while a message waits: back-pressure
+        ws=WebSocketProtocol,  # stops reading while a message waits: back-pressure
         ws_max_size=_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # sound does not shrink, and a small message could unpack to a large one
+        ws_per_message_deflate=False,  # audio hardly compresses, and a small message could unpack to a large one
         lifespan="on",
         log_config=None,
         access_log=False,

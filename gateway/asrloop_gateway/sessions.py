@@ -1,4 +1,4 @@
-"""What a caller of /v1/realtime may set, in OpenAI's present shape and in that of its beta, and what that makes of the bytes."""
+"""Session settings of /v1/realtime, in OpenAI's current and beta formats, and decoding of the audio that they describe."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asrloop_gateway.errors import bad_request
@@ -24,14 +25,14 @@ class _Model(BaseModel):
 
 
 class Format(_Model):
-    """Of the audio: 16-bit PCM of any rate, or G.711, which has 8000 samples a second."""
+    """Audio format: 16-bit PCM at `rate`, or G.711, which always has 8000 samples a second."""
 
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
-    rate: Annotated[int, Field(ge=8_000, le=48_000)] = 24_000
+    rate: Annotated[int, Field(ge=LOWEST_RATE, le=HIGHEST_RATE)] = 24_000
 
 
 class Transcription(_Model):
-    """Told again. The served model decides all of it."""
+    """Sent back to the caller. Only `language` has an effect: it is passed on to the server."""
 
     model: str | None = None
     language: str | None = None
@@ -39,13 +40,13 @@ class Transcription(_Model):
 
 
 class TurnDetection(_Model):
-    """Both kinds are the server's own; null leaves it to the caller to commit."""
+    """Both types use the server's own turn detection. With null the caller commits."""
 
     type: Literal["server_vad", "semantic_vad"] = "server_vad"
 
 
 class Session(_Model):
-    """`session.audio.input`."""
+    """Settings in `session.audio.input`."""
 
     format: Format = Format()
     transcription: Transcription | None = Transcription()
@@ -56,15 +57,20 @@ class Session(_Model):
         """Samples a second."""
         return self.format.rate if self.format.type == "audio/pcm" else _G711_RATE
 
+    @property
+    def language(self) -> str:
+        """The language asked for, or "" where the model decides."""
+        return (self.transcription.language or "").strip() if self.transcription is not None else ""
+
     def updated(self, message: dict[str, Any]) -> Session:
-        """With what the message sets; what it does not name stays. Raises ApiError 400."""
+        """Return the session with the message's settings; others stay. Raises ApiError 400."""
         given = message.get("session")
         if not isinstance(given, dict):
-            raise bad_request("invalid_session", "session is missing: send {'session': {...}}", "session")
+            raise bad_request("invalid_session", "session is missing. Send {'session': {...}}.", "session")
         if given.get("type", "transcription") != "transcription":
             raise bad_request(
                 "invalid_session",
-                f"session.type is {given['type']!r:.50}: only transcription is served",
+                f"session.type is {given['type']!r:.50}. Only transcription is supported.",
                 "session.type",
             )
         audio = given.get("audio")
@@ -74,11 +80,11 @@ class Session(_Model):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, ("session.audio.input", *first["loc"])))
-            raise bad_request("invalid_session", f"{where}: {first['msg']}", where) from None
+            raise bad_request("invalid_session", f"{where}: {first['msg']}.", where) from None
         return self.model_copy(update={name: getattr(new, name) for name in new.model_fields_set})
 
     def samples(self, content: bytes) -> npt.NDArray[np.int16]:
-        """Of appended bytes, [N]. Raises ApiError 400."""
+        """Decode appended bytes to samples [N]. Raises ApiError 400."""
         if self.format.type in _G711:
             samples, _ = soundfile.read(
                 io.BytesIO(content), dtype="int16", samplerate=_G711_RATE, channels=1, format="RAW", subtype=_G711[self.format.type]
@@ -86,12 +92,12 @@ class Session(_Model):
             return np.asarray(samples, np.int16)
         if len(content) % 2:
             raise bad_request(
-                "invalid_audio", f"audio has {len(content)} bytes: send 16-bit PCM, 2 bytes a sample", "audio"
+                "invalid_audio", f"audio has {len(content)} bytes. Send 16-bit PCM, 2 bytes a sample.", "audio"
             )
         return np.frombuffer(content, "<i2")
 
     def described(self, beta: bool) -> dict[str, Any]:
-        """As it is told to the caller."""
+        """Return the session as JSON for the caller, in the beta's format if `beta`."""
         own = self.model_dump(exclude={"format"} if beta else {})
         if beta:
             old = {new: name for name, new in _BETA_FORMATS.items()}[self.format.type]
@@ -109,5 +115,5 @@ def _of_beta(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def new_id(kind: str) -> str:
-    """Such as `sess_1f0c...`."""
+    """Return a random id such as `sess_1f0c...`."""
     return f"{kind}_{uuid.uuid4().hex[:24]}"

@@ -1,4 +1,4 @@
-"""What the gateway can be told: options of its command, or the environment, ASRLOOP_GATEWAY_<NAME>. Times are seconds."""
+"""Settings of the gateway: options of its command, or environment variables ASRLOOP_GATEWAY_<NAME>. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -12,86 +12,86 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Settings(BaseSettings):
-    """Every limit of the gateway. Raises pydantic's ValidationError, a ValueError."""
+    """All settings. Raises pydantic's ValidationError, a ValueError."""
 
     model_config = SettingsConfigDict(
         env_prefix="ASRLOOP_GATEWAY_", extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
     server: str = "localhost:8001"
-    """Triton's gRPC address host:port, or several with commas between."""
+    """Triton's gRPC address host:port, or several, separated by commas."""
     host: str = "127.0.0.1"
-    """Address to listen on. Any but this machine's own wants keys."""
+    """Address to listen on. Addresses that other machines can reach require API keys."""
     port: int = Field(9000, ge=0, le=65535)
-    """0 takes one that is free."""
+    """Port to listen on; 0 picks a free one."""
     tls_certificate: Path | None = None
-    """PEM file. Browsers give the microphone only to pages of https, or of this machine."""
+    """PEM file with the certificate. Browsers allow the microphone only on https pages and on localhost."""
     tls_key: Path | None = None
-    """PEM file."""
+    """PEM file with the private key."""
     keys_file: Path | None = None
-    """One key a line; a line that begins with # is a comment."""
+    """File with API keys, one a line; lines that begin with # are comments."""
     keys: str = ""
-    """Keys with commas between, besides those of the file."""
+    """More API keys, separated by commas."""
     allowed_origins: tuple[str, ...] = ()
-    """Pages of other hosts that may call, such as https://example.org."""
+    """Origins of other hosts' pages that may call, such as https://example.org."""
     trusted_proxies: str = ""
-    """Addresses, with commas between, whose X-Forwarded-For says who calls."""
+    """Addresses of proxies whose X-Forwarded-For is trusted, separated by commas."""
     language: str = "english"
-    """What the served model speaks, for `verbose_json`."""
+    """Language of the served model, as `verbose_json` names it."""
 
     upload_megabytes: float = Field(256, gt=0, le=2000)
-    """Of one file."""
+    """Largest file, in MB."""
     upload_seconds: float = Field(600, gt=0)
-    """For the whole of an upload."""
+    """Longest time that an upload may take."""
     idle_seconds: float = Field(30, gt=0)
-    """An upload or a socket from which nothing comes for so long is ended."""
+    """Disconnect uploads and sockets that send nothing for this long."""
     audio_seconds: float = Field(14400, gt=0)
-    """Longest sound of an upload, and longest stream."""
+    """Longest audio of an upload, and longest time a socket may be open."""
     transcription_seconds: float = Field(600, gt=0)
-    """From the end of the upload to the answer."""
+    """Longest time from the end of an upload to its transcript."""
     server_seconds: float = Field(15, gt=0)
-    """How long to wait for a server when none is there."""
+    """Longest wait for a server when none is ready."""
     transcriptions: int = Field(256, ge=1)
-    """Uploads that are read, wait or are transcribed at once."""
+    """Most uploads at once, from the first byte to the transcript; more are refused."""
     memory_megabytes: float = Field(1024, gt=0)
-    """Uploads that are being transcribed hold at most so much memory together, three times their size; others wait on the disk."""
+    """Memory for uploads that are being transcribed, each counted three times its size; others wait on disk."""
     disk_megabytes: float = Field(4096, gt=0)
-    """Of all uploads that are under way, in TMPDIR; beyond it the next are refused."""
+    """Disk space in TMPDIR for all uploads in progress; more are refused."""
     sockets: int = Field(256, ge=1)
-    """WebSockets at a time."""
+    """Most open WebSockets."""
     sockets_per_caller: int = Field(64, ge=1)
-    """Of one key, or without keys of one address."""
+    """Most open WebSockets of one API key, or of one address where no keys are set."""
     connections: int = Field(1024, ge=1)
-    """TCP connections at a time; one more is answered with 503."""
+    """Most open TCP connections; more are answered with 503."""
     requests_per_minute: int = Field(600, ge=1)
-    """Of one key, and of one address."""
+    """Most requests a minute from one API key, and from one address."""
     drain_seconds: float = Field(30, ge=0)
-    """How long requests and sockets may take to end when the gateway stops."""
+    """Longest wait for running requests and sockets when the gateway stops."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:
         keys = self.all_keys()
         if not self.is_local and not keys:
             raise ValueError(
-                f"host is {self.host}, which other machines reach, and there is no key: give --keys-file or "
+                f"host is {self.host}, which other machines can reach, and no API key is set: give --keys-file or "
                 f"ASRLOOP_GATEWAY_KEYS (keys of {SHORTEST_KEY} characters or more), or listen on 127.0.0.1"
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("TLS takes a certificate and a key: give both or neither")
+            raise ValueError("TLS needs a certificate and a key: give both or neither")
         return self
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """True when only this machine can reach the gateway."""
         return self.host in LOOPBACK or self.host.startswith("127.")
 
     @property
     def upload_bytes(self) -> int:
-        """The limit of a body."""
+        """Largest file in bytes."""
         return int(self.upload_megabytes * 1e6)
 
     def all_keys(self) -> list[str]:
-        """Raises ValueError for a file that cannot be read and for keys that are too short."""
+        """Return all API keys. Raises ValueError for an unreadable file and for keys that are too short."""
         keys = [each.strip() for each in self.keys.split(",")]
         if self.keys_file is not None:
             try:
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         keys = [key for key in keys if key and not key.startswith("#")]
         if short := [key for key in keys if len(key) < SHORTEST_KEY]:
             raise ValueError(
-                f"{len(short)} key(s) have fewer than {SHORTEST_KEY} characters: make longer ones, "
+                f"{len(short)} API key(s) have fewer than {SHORTEST_KEY} characters: make longer ones, "
                 "for instance by `openssl rand -hex 16`"
             )
         return keys

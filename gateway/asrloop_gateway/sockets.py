@@ -1,4 +1,4 @@
-"""An accepted WebSocket of either kind: its limits of time and number, its errors, its end. Knows no messages."""
+"""Shared part of both WebSocket routes: time limits, errors, closing. Knows nothing of the messages' content."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _NORMAL, _GOING_AWAY = 1000, 1001
 
 
 class Socket:
-    """Receives and sends messages, neither for ever."""
+    """WebSocket with time limits for receiving and sending."""
 
     def __init__(self, websocket: WebSocket, gateway: Gateway) -> None:
         self._websocket, self._gateway = websocket, gateway
         self._until = time.monotonic() + gateway.settings.audio_seconds
         self.ended: ApiError | None = None
-        """Why `receive` gave None, if not because the gateway stops."""
+        """Error to close with after `receive` returned None; None when the gateway is stopping."""
 
     async def receive(self) -> Message | None:
-        """The next message: JSON as a dictionary, or bytes; None when no more is wanted (the gateway stops, the time is up).
+        """Return the next message: JSON as a dictionary, or bytes; None when the gateway stops or the time limit is reached.
 
-        Raises ApiError 400 for what is no JSON object and 408 when nothing comes, WebSocketDisconnect.
+        Raises ApiError 400 for text that is not a JSON object, 408 when no message comes in time, WebSocketDisconnect.
         """
         settings = self._gateway.settings
         left = max(0.0, self._until - time.monotonic())
@@ -48,29 +48,30 @@ class Socket:
             if closing.done():
                 return None
             if left <= settings.idle_seconds:
-                self.ended = bad_request("too_long", f"the socket was open for {settings.audio_seconds:g} s, the most")
+                self.ended = bad_request(
+                    "too_long", f"The socket was open for {settings.audio_seconds:g} s, which is the limit."
+                )
                 return None
-            raise ApiError(
-                408, "too_slow", f"nothing came for {settings.idle_seconds:g} s: send silence, or end the stream"
-            )
+            text = f"No message came for {settings.idle_seconds:g} s. Send silence, or end the stream."
+            raise ApiError(408, "too_slow", text)
         finally:
             message.cancel()
             closing.cancel()
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Raises ApiError 408 when the caller does not read, WebSocketDisconnect."""
+        """Send JSON. Raises ApiError 408 when the caller does not read, WebSocketDisconnect."""
         seconds = self._gateway.settings.idle_seconds
         try:
             async with asyncio.timeout(seconds):
                 await self._websocket.send_text(json.dumps(message))
         except TimeoutError:
-            raise ApiError(408, "too_slow", f"nothing was read for {seconds:g} s: read what is sent") from None
+            raise ApiError(408, "too_slow", f"The client read nothing for {seconds:g} s. Read all messages.") from None
 
 
 async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callable[[Socket], Awaitable[None]]) -> None:
-    """One socket from its first message to its last. Errors go to the caller as `{"error": ...}` and a close code, no further.
+    """Serve one socket until `talk` ends. Errors are sent to the caller as `{"error": ...}` and a close code, never raised.
 
-    A browser's page learns nothing of a handshake that is refused, so every one is accepted, and refused after.
+    Browsers do not tell a page why a handshake was refused, so each is accepted first and refused after.
     """
     socket, name = Socket(websocket, gateway), uuid.uuid4().hex
     with suppress(WebSocketDisconnect):
@@ -93,7 +94,7 @@ async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callab
                 if socket.ended is not None:
                     raise socket.ended
         except ApiError as error:
-            with suppress(ApiError):  # who does not read is not told
+            with suppress(ApiError):  # a client that does not read gets no error
                 await socket.send({"type": "error", **error.body})
             await websocket.close(error.close_code, error.code)
         else:
@@ -101,7 +102,7 @@ async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callab
 
 
 async def side_by_side(feeding: Coroutine[Any, Any, None], telling: Coroutine[Any, Any, None]) -> None:
-    """Feed a stream and tell its events, until the last is told. An error of either ends both."""
+    """Run `feeding` a stream beside `telling` its events, until all events are sent. An error of either ends both."""
     tasks = {asyncio.ensure_future(feeding): "feeding", asyncio.ensure_future(telling): "telling"}
     waiting = set(tasks)
     try:
@@ -125,5 +126,5 @@ def _read(message: Any) -> Message:
     except (ValueError, RecursionError):
         read = None
     if not isinstance(read, dict):
-        raise bad_request("invalid_message", f"a message is {message['text']!r:.80}: send a JSON object")
+        raise bad_request("invalid_message", f"A message is {message['text']!r:.80}. Send a JSON object.")
     return read

@@ -1,4 +1,4 @@
-"""POST /v1/audio/transcriptions, as OpenAI's clients call it: a file in, its text out, whole or as server-sent events."""
+"""POST /v1/audio/transcriptions, OpenAI's API: a file in, its text out, whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from starlette.responses import Response
 
 from asrloop_gateway.errors import ApiError, bad_request, from_asr
 from asrloop_gateway.events import EventResponse, OnProgress, events_of
-from asrloop_gateway.formats import FORMATS, Wishes, seconds_of
-from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.formats import FORMATS, ResponseOptions, seconds_of
+from asrloop_gateway.gateway import Gateway, language_parameter
 from asrloop_gateway.settings import Settings
 from asrloop_gateway.uploads import Form, form_of
 
 ROUTE = "transcriptions"
 TRACE_HEADERS = ("traceparent", "tracestate")
-"""Of W3C Trace Context: passed on, so that the servers' spans belong to the caller's trace."""
+"""Headers of W3C Trace Context, passed on so that the servers' spans belong to the caller's trace."""
 _MODEL_CHARACTERS = 200
 _GRANULARITIES = ("word", "segment")
 
@@ -29,18 +29,20 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a form asks for."""
+class FormFields:
+    """Checked fields of a form, without its file."""
 
     format: str
     stream: bool
     tells_progress: bool
-    """`include[]` has our own value `progress`."""
-    wishes: Wishes
+    """True when `include[]` has our own value `progress`."""
+    language: str
+    """The language asked for, or "" where the model decides."""
+    response: ResponseOptions
 
 
 class Transcriptions:
-    """The route."""
+    """Route /v1/audio/transcriptions."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -53,26 +55,28 @@ class Transcriptions:
             gateway.admission.admit(request)
             on_bytes = held.enter_context(gateway.upload())
             form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
-            order = order_of(form, gateway.settings)
+            fields = parse_fields(form, gateway.settings)
             gateway.metrics.bytes.labels(ROUTE).inc(form.size)
             await gateway.server_there()
             await held.enter_async_context(gateway.memory(form.size))
             content = await form.file.read()
-            if not order.stream:
-                transcript = await _while_connected(request, self._transcribe(request, content))
-                return FORMATS[order.format](transcript, order.wishes)
+            if not fields.stream:
+                transcript = await _while_connected(request, self._transcribe(request, content, fields.language))
+                return FORMATS[fields.format](transcript, fields.response)
 
             def transcribe(on_progress: OnProgress) -> Coroutine[Any, Any, Transcript]:
-                return self._transcribe(request, content, on_progress)
+                return self._transcribe(request, content, fields.language, on_progress)
 
-            events = events_of(transcribe, order.tells_progress, order.format == "verbose_json")
+            events = events_of(transcribe, fields.tells_progress, fields.format == "verbose_json")
             held.push_async_callback(events.aclose)
-            # An error before the first event has a status of its own.
+            # An error before the first event still sets the HTTP status.
             first = await anext(events)
             return EventResponse(first, events, outcome, held.pop_all())
 
-    async def _transcribe(self, request: Request, content: bytes, on_progress: OnProgress | None = None) -> Transcript:
-        """The transcript of a file. Cancelling it ends the server's work. Raises ApiError."""
+    async def _transcribe(
+        self, request: Request, content: bytes, language: str, on_progress: OnProgress | None = None
+    ) -> Transcript:
+        """Transcribe a file. Cancelling this also ends the server's work. Raises ApiError."""
         loop = asyncio.get_running_loop()
 
         def tell(progress: Progress) -> None:
@@ -84,6 +88,7 @@ class Transcriptions:
                 content,
                 headers={name: request.headers[name] for name in TRACE_HEADERS if name in request.headers},
                 on_progress=tell if on_progress else None,
+                parameters=language_parameter(language),
                 request_id=request.state.request_id,
             )
         except AsrError as error:
@@ -92,16 +97,15 @@ class Transcriptions:
         return transcript
 
 
-def order_of(form: Form, settings: Settings) -> Order:
-    """What is asked for. Raises ApiError 400 or 413."""
+def parse_fields(form: Form, settings: Settings) -> FormFields:
+    """Check a form and its file. Raises ApiError 400 or 413."""
     if not form.size:
-        raise bad_request("invalid_audio", "the file is empty: send a WAV, FLAC, OGG or MP3 file", "file")
+        raise bad_request("invalid_audio", "The file is empty. Send a WAV, FLAC, OGG or MP3 file.", "file")
     if form.size > settings.upload_bytes:
-        raise ApiError(
-            413, "too_large", f"the file has {form.size} bytes: the most is {settings.upload_bytes}", param="file"
-        )
+        message = f"The file has {form.size} bytes. The limit is {settings.upload_bytes}."
+        raise ApiError(413, "too_large", message, param="file")
     if (seconds := form.seconds) is not None and seconds > settings.audio_seconds:
-        message = f"the audio has {seconds:.1f} s: the most is {settings.audio_seconds:g} s. Send it in pieces"
+        message = f"The audio has {seconds:.1f} s. The limit is {settings.audio_seconds:g} s. Send it in pieces."
         raise bad_request("too_long", message, "file")
     format_ = form.text("response_format", "json")
     _require_one_of("response_format", format_, tuple(FORMATS))
@@ -110,37 +114,38 @@ def order_of(form: Form, settings: Settings) -> Order:
         _require_one_of("timestamp_granularities[]", each, _GRANULARITIES)
     _require_one_of("stream", stream := form.text("stream", "false").lower(), ("true", "false", "1", "0"))
     _check_temperature(form.text("temperature", "0"))
-    return Order(
+    return FormFields(
         format=format_,
         stream=stream in ("true", "1"),
         tells_progress="progress" in form.texts("include"),
-        wishes=Wishes(form.text("model", "asr_file")[:_MODEL_CHARACTERS], granularities, settings.language),
+        language=form.text("language"),
+        response=ResponseOptions(form.text("model", "asr_file")[:_MODEL_CHARACTERS], granularities, settings.language),
     )
 
 
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise bad_request("invalid_form", f"{name} is {value!r:.50}: give one of {', '.join(allowed)}", name)
+        raise bad_request("invalid_form", f"{name} is {value!r:.50}. Give one of {', '.join(allowed)}.", name)
 
 
 def _check_temperature(given: str) -> None:
-    """It has no effect: the decoder always takes the most probable token."""
+    """Check the temperature, which has no effect: the decoder always takes the most probable token."""
     try:
         holds = 0 <= float(given) <= 1
     except ValueError:
         holds = False
     if not holds:
-        raise bad_request("invalid_form", f"temperature is {given!r:.50}: give a number in 0..1", "temperature")
+        raise bad_request("invalid_form", f"temperature is {given!r:.50}. Give a number in 0..1.", "temperature")
 
 
 async def _while_connected(request: Request, call: Coroutine[Any, Any, T]) -> T:
-    """What `call` returns; it is cancelled when the caller goes away, which raises ApiError 499."""
+    """Return the result of `call`. When the caller disconnects, cancel it and raise ApiError 499."""
     working, gone = asyncio.ensure_future(call), asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ApiError(499, "disconnected", "the caller went away before the answer")
+        raise ApiError(499, "disconnected", "The client disconnected before the response.")
     finally:
         working.cancel()
         gone.cancel()

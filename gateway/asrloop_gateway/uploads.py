@@ -1,4 +1,4 @@
-"""Reading a form with a file in it, within limits: its bytes go to the disk as they come, whatever their number or pace."""
+"""Reading a form with a file, within limits of size and time. Large files go to disk as they arrive."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from asrloop_gateway.settings import Settings
 _MOST_FIELDS = 64
 _FIELD_BYTES = 64 << 10
 _FORM_BYTES = _MOST_FIELDS * _FIELD_BYTES
-"""Of a body, besides the file."""
+"""Bytes that a body may have besides the file."""
 _CHARSET = re.compile(r""";\s*charset\s*=\s*("[^"]*"|[^;]*)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Form:
-    """What was sent."""
+    """Fields and file that were sent."""
 
     fields: FormData
     file: UploadFile
-    """Its name is the caller's and used for nothing."""
+    """The caller's file name is not used."""
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self.file.size or 0
 
     @property
     def seconds(self) -> float | None:
-        """The length of the audio as its header says; None where that cannot be read here."""
+        """Length of the audio from its header; None where libsndfile cannot read it."""
         try:
             return float(soundfile.info(self.file.file).duration)
         except soundfile.LibsndfileError:
@@ -49,37 +49,35 @@ class Form:
             self.file.file.seek(0)
 
     def text(self, name: str, default: str = "") -> str:
-        """A field. Raises ApiError when it is a file."""
+        """Return a field, or `default` where it is missing or empty. Raises ApiError when it is a file."""
         value = self.fields.get(name, default)
         if not isinstance(value, str):
-            raise bad_request("invalid_form", f"{name} was sent as a file: send it as text", name)
+            raise bad_request("invalid_form", f"{name} was sent as a file. Send it as text.", name)
         return value.strip() or default
 
     def texts(self, name: str) -> list[str]:
-        """All values of a field that may be there several times, with or without [] behind its name."""
+        """Return all values of a repeatable field, with or without [] after its name."""
         values = self.fields.getlist(f"{name}[]") + self.fields.getlist(name)
         return [value.strip() for value in values if isinstance(value, str)]
 
 
 @asynccontextmanager
 async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> AsyncIterator[Form]:
-    """The request's form, whose file is on the disk if it is large, and gone after. Raises ApiError 400, 408, 413 or 415.
+    """Read the request's form; its file is deleted afterwards. Raises ApiError 400, 408, 413 or 415.
 
-    `on_bytes` is told of what comes, and may raise.
+    `on_bytes` is called with the size of each chunk, and may raise.
     """
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
         raise bad_request(
-            "invalid_form", f"Content-Type is {kind!r:.100}: send multipart/form-data with the field `file`"
+            "invalid_form", f"Content-Type is {kind!r:.100}. Send multipart/form-data with the field `file`."
         )
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise ApiError(
-            415, "invalid_form", "Content-Encoding: send the body as it is; compressed audio is small already"
-        )
+        raise ApiError(415, "invalid_form", "Content-Encoding is not supported. Send the body without it.")
     fields = FormData()
     try:
         parser = MultiPartParser(
-            # Forms are UTF-8 (RFC 7578, 5.1.2); some other character sets can write what no answer can say.
+            # Forms are UTF-8 (RFC 7578, 5.1.2); some other character sets have text that cannot be sent back.
             Headers({"Content-Type": _CHARSET.sub("", kind)}),
             _body(request, settings, on_bytes),
             max_files=1,
@@ -89,12 +87,10 @@ async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> As
         fields = await parser.parse()
         file = fields.get("file")
         if not isinstance(file, UploadFile):
-            raise bad_request(
-                "missing_file", "there is no file in the field `file`: send one, with a file name", "file"
-            )
+            raise bad_request("missing_file", "The field `file` has no file. Send one, with a file name.", "file")
         yield Form(fields, file)
     except MultiPartException as error:
-        raise bad_request("invalid_form", f"the form cannot be read: {error.message}") from error
+        raise bad_request("invalid_form", f"The form cannot be read: {error.message}") from error
     finally:
         await fields.close()
 
@@ -104,7 +100,7 @@ async def _body(request: Request, settings: Settings, on_bytes: OnBytes) -> Asyn
     too_large = ApiError(
         413,
         "too_large",
-        f"the upload is larger than {settings.upload_bytes} bytes: send FLAC, OGG or MP3, or less at once",
+        f"The upload is larger than {settings.upload_bytes} bytes. Send FLAC, OGG or MP3, or a shorter recording.",
     )
     if int(request.headers.get("content-length", 0)) > most:
         raise too_large
@@ -117,10 +113,10 @@ async def _body(request: Request, settings: Settings, on_bytes: OnBytes) -> Asyn
                 chunk = await anext(chunks, None)
         except TimeoutError:
             waited = settings.upload_seconds if left <= settings.idle_seconds else settings.idle_seconds
-            message = f"{received} bytes came, and the rest did not within {waited:g} s: send faster, or less at once"
+            message = f"Got {received} bytes, and the rest did not come within {waited:g} s. Send faster, or a shorter recording."
             raise ApiError(408, "too_slow", message) from None
         except ClientDisconnect:
-            raise ApiError(400, "disconnected", "the caller went away during the upload") from None
+            raise ApiError(400, "disconnected", "The client disconnected during the upload.") from None
         if chunk is None:
             return
         received += len(chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 from openai import AsyncOpenAI, OpenAI
+from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import BECKETT, words
 from tests.gateway.conftest import RunningGateway, StartGateway, pcm
@@ -97,17 +99,35 @@ def test_errors_are_those_that_the_package_knows(client: OpenAI, beckett_file: b
     )
     with pytest.raises(openai.BadRequestError, match="no readable audio file"):
         create(file=("b.wav", b"not audio" * 99), model="any", stream=True)
-    with pytest.raises(openai.BadRequestError, match="the file is empty"):
+    with pytest.raises(openai.BadRequestError, match="The file is empty"):
         create(file=("b.wav", b""), model="any")
-    with pytest.raises(openai.BadRequestError, match="response_format is 'docx': give one of json, text, srt"):
+    with pytest.raises(openai.BadRequestError, match="response_format is 'docx'. Give one of json, text, srt"):
         create(file=("b.wav", beckett_file), model="any", response_format="docx")  # type: ignore[call-overload]
-    with pytest.raises(openai.BadRequestError, match=r"temperature is '7': give a number in 0\.\.1"):
+    with pytest.raises(openai.BadRequestError, match=r"temperature is '7'. Give a number in 0\.\.1"):
         create(file=("b.wav", beckett_file), model="any", temperature=7)
     with (
         pytest.warns(DeprecationWarning, match="deprecated"),
-        pytest.raises(openai.BadRequestError, match="translation is not served"),
+        pytest.raises(openai.BadRequestError, match="Translation is not supported"),
     ):
         client.audio.translations.create(file=("b.wav", beckett_file), model="any")
+
+
+def test_a_language_is_passed_on_and_refused_where_the_model_does_not_speak_it(
+    client: OpenAI, beckett_file: bytes
+) -> None:
+    def ask(**options: Any) -> Any:
+        return client.audio.transcriptions.create(file=("b.wav", beckett_file), model="any", **options)
+
+    assert words(ask(language="en").text) == BECKETT
+    assert words(ask(language="").text) == BECKETT
+    for options in ({}, {"stream": True}):
+        with pytest.raises(openai.BadRequestError, match=r"de\b.*\ben\b") as refused:
+            ask(language="de", **options)
+        assert (refused.value.code, refused.value.type, refused.value.param) == (
+            "invalid_option",
+            "invalid_request_error",
+            "language",
+        )
 
 
 def test_keys_are_asked_for_and_rates_are_limited(
@@ -278,6 +298,47 @@ def test_realtime_errors_leave_the_session_as_it_is(gateway: RunningGateway, bec
         "invalid_session",
     ]
     assert errors[0].error.event_id == "mine"
+
+
+@pytest.mark.parametrize("turn_detection", [None, {"type": "server_vad"}])
+def test_realtime_ends_a_session_whose_language_the_model_does_not_speak(
+    gateway: RunningGateway, beckett: NDArray[np.float32], turn_detection: dict[str, str] | None
+) -> None:
+    async def talk() -> tuple[Any, int]:
+        format_ = {"type": "audio/pcm", "rate": 16_000}
+        async with realtime(
+            gateway, format=format_, turn_detection=turn_detection, transcription={"language": "de"}
+        ) as connection:
+            with contextlib.suppress(ConnectionClosed):
+                await append(connection, pcm(beckett))
+            error = (await until(connection, "error"))[-1].error
+            with pytest.raises(ConnectionClosed) as end:
+                await connection.recv()
+            assert end.value.rcvd is not None
+            return error, end.value.rcvd.code
+
+    error, close_code = asyncio.run(talk())
+    assert (error.code, error.param, close_code) == ("invalid_option", "language", 1008)
+    assert "en" in words(error.message).split()
+
+
+def test_realtime_takes_a_language_that_is_spoken_and_keeps_it_while_there_is_audio(
+    gateway: RunningGateway, beckett: NDArray[np.float32]
+) -> None:
+    async def talk() -> tuple[Any, Any]:
+        format_ = {"type": "audio/pcm", "rate": 16_000}
+        async with realtime(
+            gateway, format=format_, turn_detection=None, transcription={"language": "en", "prompt": "Beckett"}
+        ) as connection:
+            await append(connection, pcm(beckett))
+            other = {"type": "transcription", "audio": {"input": {"transcription": {"language": "fr"}}}}
+            await connection.send({"type": "session.update", "session": other})
+            kept = (await until(connection, "error"))[-1].error
+            await connection.input_audio_buffer.commit()
+            return kept, (await until(connection, COMPLETED))[-1]
+
+    kept, completed = asyncio.run(talk())
+    assert (kept.code, words(completed.transcript)) == ("invalid_session", BECKETT)
 
 
 def test_realtime_knows_the_messages_of_the_beta(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:

@@ -25,12 +25,12 @@ KEY = "0123456789abcdef"
 
 
 def test_whoever_serves_other_machines_needs_keys(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"host is 0\.0\.0\.0, which other machines reach, and there is no key"):
+    with pytest.raises(ValueError, match=r"host is 0\.0\.0\.0, which other machines can reach, and no API key is set"):
         Settings(host="0.0.0.0")
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\n{KEY}\n  {KEY}2  \n")
     assert Settings(host="0.0.0.0", keys_file=file).all_keys() == [KEY, f"{KEY}2"]
-    with pytest.raises(ValueError, match=r"1 key\(s\) have fewer than 16 characters"):
+    with pytest.raises(ValueError, match=r"1 API key\(s\) have fewer than 16 characters"):
         Settings(host="0.0.0.0", keys=f"{KEY},short").all_keys()
     with pytest.raises(ValueError, match="keys_file .* cannot be read: No such file"):
         Settings(host="0.0.0.0", keys_file=tmp_path / "missing")
@@ -56,12 +56,13 @@ def answered(details: str) -> AsrError:
     ("error", "status", "code", "message"),
     [
         (answered("in ensemble 'asr_file', [too_long] 9 s: send less"), 400, "too_long", "9 s: send less"),
+        (answered("[invalid_option] language is 'de': one of en"), 400, "invalid_option", "language is 'de': one of en"),
         (InvalidAudio("the file has 3 bytes"), 400, "invalid_audio", "the file has 3 bytes"),
-        (Overloaded("10.0.0.7:8001: [overloaded] ..."), 503, "overloaded", "all servers are busy"),
-        (ServerGone("10.0.0.7:8001: gone"), 503, "unavailable", "no server can be reached"),
-        (DeadlineExceeded("10.0.0.7:8001: late"), 503, "deadline", "no answer in time"),
-        (ServerFailure("10.0.0.7:8001: [failed] bug in /srv/model.py"), 500, "failed", "tell the keeper"),
-        (AccessDenied("10.0.0.7:8001: wants a token"), 500, "failed", "tell the keeper"),
+        (Overloaded("10.0.0.7:8001: [overloaded] ..."), 503, "overloaded", "All servers are busy"),
+        (ServerGone("10.0.0.7:8001: gone"), 503, "unavailable", "No speech server can be reached"),
+        (DeadlineExceeded("10.0.0.7:8001: late"), 503, "deadline", "did not answer in time"),
+        (ServerFailure("10.0.0.7:8001: [failed] bug in /srv/model.py"), 500, "failed", "Give the operator this id"),
+        (AccessDenied("10.0.0.7:8001: wants a token"), 500, "failed", "Give the operator this id"),
     ],
 )  # fmt: skip
 def test_callers_learn_what_concerns_them_and_nothing_of_the_servers(
@@ -135,5 +136,5 @@ def test_keys_are_compared_as_the_bytes_that_come(key: str) -> None:
         return admission.admit(HTTPConnection({"type": "http", "headers": headers, "client": ("10.0.0.1", 1)}))
 
     assert len(admit(key.encode())) == 16
-    with pytest.raises(ApiError, match="this key is not one of"):
+    with pytest.raises(ApiError, match="Unknown API key"):
         admit(key.encode()[:-1])

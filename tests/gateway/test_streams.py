@@ -71,10 +71,14 @@ def test_words_come_while_audio_is_sent(gateway: RunningGateway, beckett: NDArra
 @pytest.mark.parametrize(
     ("messages", "said", "code"),
     [
-        (["{"], "send a JSON object", "invalid_message"),
-        (['{"type": "begin"}'], "a message of type 'begin'", "invalid_message"),
-        ([b"odd"], "a message has 3 bytes", "invalid_audio"),
-        (['{"type": "start", "sample_rate": 4000}'], "sample_rate is 4000: give a whole number in", "invalid_audio"),
+        (["{"], "Send a JSON object", "invalid_message"),
+        (['{"type": "begin"}'], "Unknown message type 'begin'", "invalid_message"),
+        ([b"odd"], "A message has 3 bytes", "invalid_audio"),
+        (
+            ['{"type": "start", "sample_rate": 4000}'],
+            "sample_rate is 4000. Give a whole number in 8000..48000",
+            "invalid_audio",
+        ),
         (['{"type": "start", "sample_rate": null}'], "sample_rate is None", "invalid_audio"),
         ([bytes(5 << 20)], None, None),
     ],

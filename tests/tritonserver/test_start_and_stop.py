@@ -184,7 +184,7 @@ def test_serve_says_which_settings_it_uses(tmp_path: Path) -> None:
     )
     assert ended.returncode == 1
     assert f"Settings: {tmp_path / 'config.yaml'} and ASRLOOP_SERVER__LOG_LEVEL" in ended.stderr
-    assert "give each a number of its own" in ended.stderr
+    assert "give each its own number" in ended.stderr
 
 
 def test_a_whole_repository_loads_from_elsewhere(guarded: TritonServer) -> None:

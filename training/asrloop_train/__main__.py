@@ -1,4 +1,4 @@
-"""`python -m asrloop_train DIR`: trains the tiny TDT transducer on speech of espeak-ng and writes it into DIR."""
+"""`python -m asrloop_train DIR`: train the tiny TDT transducer on speech from espeak-ng and write it into DIR."""
 
 import argparse
 import sys
@@ -12,14 +12,14 @@ from asrloop_train import evaluation, nemo_layout, speech, training
 
 
 def main() -> int:
-    """Train, write the model in the layout that onnx-asr publishes, and say its word error rate."""
+    """Train, write the model in the layout that onnx-asr publishes, and print its word error rate."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("destination", type=Path, help="directory for the model")
     arguments.add_argument("--minutes", type=float, default=40.0, help="training time; default %(default)s")
-    arguments.add_argument("--utterances", type=int, default=5000, help="default %(default)s")
-    arguments.add_argument("--batch", type=int, default=16, help="default %(default)s")
-    arguments.add_argument("--threads", type=int, default=2, help="of PyTorch; default %(default)s")
-    arguments.add_argument("--seed", type=int, default=1, help="default %(default)s")
+    arguments.add_argument("--utterances", type=int, default=5000, help="training utterances; default %(default)s")
+    arguments.add_argument("--batch", type=int, default=16, help="utterances in a batch; default %(default)s")
+    arguments.add_argument("--threads", type=int, default=2, help="threads of PyTorch; default %(default)s")
+    arguments.add_argument("--seed", type=int, default=1, help="random seed; default %(default)s")
     options = arguments.parse_args()
 
     torch.set_num_threads(options.threads)

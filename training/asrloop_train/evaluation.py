@@ -19,7 +19,7 @@ SLOTS = 16
 
 
 def unseen_speech(count: int, seed: int, decibels: float = 20.0) -> tuple[list[str], list[NDArray[np.float32]]]:
-    """New texts by voice variants and at rates that are in no training, with noise ``decibels`` below the speech."""
+    """Yield new texts, with voice variants and rates never used in training, and noise ``decibels`` below the speech."""
     generator = np.random.default_rng(seed)
     noise = speech.Noise(generator)
     utterances = speech.random_utterances(count, generator, unseen=True)
@@ -40,7 +40,7 @@ def write_samples(directory: Path, count: int = 40, seed: int = 2_000) -> None:
 
 
 def word_error_rate(directory: Path, count: int = 400, seed: int = 1_000) -> float:
-    """Share of wrong words, 0 .. 1, of the model in ``directory`` on ``count`` unseen utterances."""
+    """Return the word error rate, 0 .. 1, of the model in ``directory`` on ``count`` unseen utterances."""
     references, spoken = unseen_speech(count, seed)
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch)

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 DURATIONS = 5
-"""Durations 0 .. 4 frames, as Parakeet has them."""
+"""Number of durations, 0 .. 4 frames, as in Parakeet."""
 
 
 class Encoder(nn.Module):
-    """Features to encoder frames; a padded utterance gives the same frames as the utterance alone."""
+    """Encoder: a padded utterance gives the same frames as the utterance alone."""
 
     def __init__(self, bands: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, audio_signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """``audio_signal`` f32 [B, bands, T], ``length`` i64 [B] to ``outputs`` f32 [B, width, T'] and their lengths."""
+        """Turn ``audio_signal`` f32 [B, bands, T], ``length`` i64 [B] into ``outputs`` f32 [B, width, T'] and their lengths."""
         x = audio_signal * _mask(audio_signal, length)
         for convolution in self.subsampling:
             x = torch.relu(convolution(x))
@@ -58,20 +58,20 @@ class DecoderJoint(nn.Module):
     def __init__(self, vocabulary: int, encoder_width: int, width: int, joint_width: int) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        self.embedding = nn.Embedding(vocabulary, width, padding_idx=vocabulary - 1)  # the blank says: nothing yet
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=vocabulary - 1)  # the blank is the start symbol
         self.lstm = nn.LSTM(width, width, num_layers=2)
         self.encoder_projection = nn.Linear(encoder_width, joint_width)
         self.prediction_projection = nn.Linear(width, joint_width)
         self.output = nn.Linear(joint_width, vocabulary + DURATIONS)
 
     def predict(self, targets: Tensor, states: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """``targets`` i64 [B, U] to f32 [B, U, width] and the states [2, B, width] after them."""
+        """Turn ``targets`` i64 [B, U] into f32 [B, U, width] and the states [2, B, width] after them."""
         hidden, states = self.lstm(self.embedding(targets).transpose(0, 1), states)
         predicted: Tensor = hidden.transpose(0, 1)
         return predicted, states
 
     def join(self, encoder_frames: Tensor, predicted: Tensor) -> Tensor:
-        """f32 [B, T, D] and f32 [B, U, width] to logits f32 [B, T, U, V + durations]."""
+        """Join f32 [B, T, D] and f32 [B, U, width] to logits f32 [B, T, U, V + durations]."""
         frames = self.encoder_projection(encoder_frames).unsqueeze(2)
         result: Tensor = self.output(torch.relu(frames + self.prediction_projection(predicted).unsqueeze(1)))
         return result
@@ -79,7 +79,7 @@ class DecoderJoint(nn.Module):
     def forward(
         self, encoder_outputs: Tensor, targets: Tensor, target_length: Tensor, states_1: Tensor, states_2: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The contract of the exported file; see ``asrloop_train.nemo_layout``."""
+        """Run the module as the exported file does; see ``asrloop_train.nemo_layout``."""
         predicted, (after_1, after_2) = self.predict(targets.long(), (states_1, states_2))
         logits = self.join(encoder_outputs.transpose(1, 2), predicted)
         return logits, target_length, after_1, after_2

@@ -1,5 +1,5 @@
-"""Makes transducers with random weights at any size, in the layout that onnx-asr publishes. They say nothing sensible, but
-say it with blanks, tokens and all durations, so that two decoders of the same directory can be compared."""
+"""Transducers with random weights of any size, in the layout that onnx-asr publishes. Their text has no meaning, but it has
+blanks, tokens and all durations, so that two decoders of the same directory can be compared."""
 
 import json
 from pathlib import Path
@@ -22,10 +22,10 @@ class Sizes(NamedTuple):
     state_width: int = 640
     joint_width: int = 640
     vocabulary: int = 1025
-    """With the blank, which is the last."""
+    """Number of tokens, including the blank, which is the last."""
 
     durations: int = 5
-    """0 makes an RNN-T."""
+    """Number of durations; 0 makes an RNN-T."""
 
 
 PARAKEET = Sizes()
@@ -85,7 +85,7 @@ _DECODER_JOINT_TAIL = """
 
 
 def write(directory: Path, sizes: Sizes = PARAKEET, *, blank_share: float = 0.6, seed: int = 0) -> None:
-    """Write a transducer of which about ``blank_share`` of all decisions are blanks."""
+    """Write a transducer for which about ``blank_share`` of all decisions are blanks."""
     directory.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     kernel = _random(generator, (sizes.encoder_width, BANDS, 9), BANDS * 9)
@@ -137,7 +137,7 @@ def _decoder_joint_weights(sizes: Sizes, generator: np.random.Generator) -> dict
 
 
 def _raise_blank(model: onnx.ModelProto, sizes: Sizes, share: float, generator: np.random.Generator) -> None:
-    """Give the blank's score the bias at which it beats all tokens in ``share`` of random situations."""
+    """Set the bias of the blank's score so that it is the highest in ``share`` of random inputs."""
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     batch, frames = 16, 32
     state = (generator.uniform(-0.5, 0.5, (sizes.layers, batch, sizes.state_width))).astype(np.float32)

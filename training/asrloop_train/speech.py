@@ -1,4 +1,4 @@
-"""Synthetic speech: random texts of the limited vocabulary, spoken by espeak-ng, and noise put over it."""
+"""Synthetic speech: random texts of the limited vocabulary, spoken by espeak-ng, with added noise."""
 
 import io
 import subprocess
@@ -19,12 +19,12 @@ TRAINING_VARIANTS = ["", "+m1", "+m2", "+m3", "+m5", "+m6", "+m7", "+f1", "+f2",
 UNSEEN_VARIANTS = ["+m4", "+f3"]
 TRAINING_RATES = [115, 125, 130, 140, 150, 155, 165, 170, 180, 190]
 UNSEEN_RATES = [120, 135, 145, 160, 175, 185]
-"""Words a minute. A voice variant and a rate of the unseen lists are never trained on."""
+"""Words a minute. Voice variants and rates of the unseen lists are never used in training."""
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text and how it is spoken."""
+    """A text, voice and rate."""
 
     words: tuple[str, ...]
     voice: str
@@ -33,7 +33,7 @@ class Sentence:
 
 
 def random_utterances(count: int, generator: np.random.Generator, *, unseen: bool, longest: int = 9) -> list[Sentence]:
-    """``count`` utterances of 1 to ``longest`` words: strings of digits, commands, or both mixed."""
+    """Return ``count`` utterances of 1 to ``longest`` words: strings of digits, commands, or both mixed."""
     variants, rates = (UNSEEN_VARIANTS, UNSEEN_RATES) if unseen else (TRAINING_VARIANTS, TRAINING_RATES)
     utterances = []
     for _ in range(count):
@@ -45,7 +45,7 @@ def random_utterances(count: int, generator: np.random.Generator, *, unseen: boo
 
 
 def speak(utterance: Sentence) -> NDArray[np.int16]:
-    """The utterance as espeak-ng says it: i16 [N], 16 kHz mono. Raises OSError without espeak-ng."""
+    """Synthesise the utterance with espeak-ng: i16 [N], 16 kHz mono. Raises OSError without espeak-ng."""
     command = ["espeak-ng", "--stdout", "-v", utterance.voice, "-s", str(utterance.rate), "-p", str(utterance.pitch)]
     wave = subprocess.run([*command, " ".join(utterance.words)], capture_output=True, check=True).stdout
     samples, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
@@ -54,13 +54,13 @@ def speak(utterance: Sentence) -> NDArray[np.int16]:
 
 
 def speak_all(utterances: Sequence[Sentence], threads: int = 2) -> list[NDArray[np.int16]]:
-    """Every utterance spoken, in order."""
+    """Synthesise all utterances, in order."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(speak, utterances))
 
 
 class Noise:
-    """Noise of several colours between white and brown, made once and cut anew for each utterance."""
+    """Noise of several colours between white and brown, made once; each utterance gets a random part."""
 
     def __init__(self, generator: np.random.Generator, colours: int = 12, length: int = 1 << 20) -> None:
         frequencies = np.maximum(np.arange(length // 2 + 1), 1.0)
@@ -73,7 +73,7 @@ class Noise:
         ]
 
     def over(self, clean: NDArray[np.float32], decibels: float) -> NDArray[np.float32]:
-        """``clean`` with noise of a random colour at a signal-to-noise ratio of ``decibels``."""
+        """Add noise of a random colour to ``clean`` at a signal-to-noise ratio of ``decibels``."""
         noise = self._bank[self._generator.integers(len(self._bank))]
         start = self._generator.integers(0, len(noise) - len(clean))
         cut = noise[start : start + len(clean)]
@@ -81,7 +81,7 @@ class Noise:
         return clean + np.float32(gain) * cut
 
     def disturb(self, samples: NDArray[np.int16]) -> NDArray[np.float32]:
-        """A training variation of ``samples``: other speed, silence around, loudness, and noise of 8 to 40 dB."""
+        """Return a training variation of ``samples``: speed, silence around, loudness, and noise of 8 to 40 dB."""
         clean = (samples / 32768).astype(np.float32)
         grid = np.arange(0.0, len(clean) - 1, self._generator.uniform(0.92, 1.08))
         other_speed = np.interp(grid, np.arange(len(clean)), clean).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The loss of the token-and-duration transducer (TDT), vectorised over the batch and over the labels.
+"""Loss of the token-and-duration transducer (TDT), vectorised over the batch and over the labels.
 
 Xu et al., "Efficient Sequence Transduction by Jointly Predicting Tokens and Durations", ICML 2023: a label may be
 followed by any duration, a blank only by one of at least one frame, and the last arc lands exactly on the end.
@@ -17,7 +17,7 @@ def tdt_loss(
     frame_lengths: Tensor,
     target_lengths: Tensor,
 ) -> Tensor:
-    """Negative log-likelihood [B] of ``targets`` in natural units.
+    """Return the negative log-likelihood [B] of ``targets``, in nats.
 
     ``token_log_probs`` f32 [B, T, U + 1, V + 1], blank last; ``duration_log_probs`` f32 [B, T, U + 1, D] for durations
     0 .. D - 1; ``targets`` i64 [B, U]; ``frame_lengths`` and ``target_lengths`` i64 [B].
@@ -55,7 +55,7 @@ def tdt_loss(
 
 
 def _diagonals(arcs: Tensor) -> Tensor:
-    """[B, T, U, K] to [B, N, K, U] with N = T + U and row n holding (t = n - u, u); impossible outside the lattice."""
+    """Reorder [B, T, U, K] to [B, N, K, U] with N = T + U and row n holding (t = n - u, u); impossible outside the lattice."""
     batch, frames, positions, kinds = arcs.shape
     rows = frames + positions
     padded = torch.nn.functional.pad(arcs, (0, 0, 0, 0, 0, positions), value=_IMPOSSIBLE)
@@ -65,7 +65,7 @@ def _diagonals(arcs: Tensor) -> Tensor:
 
 
 def _arcs_into(arcs: Tensor, diagonal: int) -> Tensor:
-    """[B, K, U]: of arc kind k the row that leads to ``diagonal``, that is row ``diagonal - 1 - k``."""
+    """Return [B, K, U]: for each arc kind k the row that leads to ``diagonal``, which is row ``diagonal - 1 - k``."""
     nowhere = torch.full_like(arcs[:, 0, 0], _IMPOSSIBLE)
     rows = [arcs[:, diagonal - 1 - kind, kind] if diagonal > kind else nowhere for kind in range(arcs.shape[2])]
     return torch.stack(rows, 1)

@@ -1,4 +1,4 @@
-"""The training loop: batches of disturbed synthetic speech, TDT loss, AdamW with a warm-up and a cosine."""
+"""Training loop: batches of augmented synthetic speech, TDT loss, AdamW with a warm-up and a cosine schedule."""
 
 import math
 import time
@@ -22,14 +22,14 @@ PREDICTION_WIDTH = 96
 JOINT_WIDTH = 128
 BLOCKS = 6
 
-# Taken off every token score in training, so that longer durations pay (section 3.2 of the TDT paper).
+# Subtracted from every token score in training, to favour longer durations (section 3.2 of the TDT paper).
 UNDER_NORMALISATION = 0.05
 
 Mel = Callable[[Sequence[NDArray[np.float32]]], tuple[Tensor, Tensor]]
 
 
 def mel_front_end() -> Mel:
-    """The exported front-end graph, so that training hears what serving hears."""
+    """The exported front-end graph, so that training and serving have the same features."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -47,7 +47,7 @@ def mel_front_end() -> Mel:
 
 
 def new_network() -> tuple[Encoder, DecoderJoint]:
-    """An untrained transducer."""
+    """Return an untrained transducer."""
     encoder = Encoder(BANDS, ENCODER_WIDTH, BLOCKS)
     return encoder, DecoderJoint(len(VOCABULARY), ENCODER_WIDTH, PREDICTION_WIDTH, JOINT_WIDTH)
 
@@ -55,7 +55,7 @@ def new_network() -> tuple[Encoder, DecoderJoint]:
 def batch_loss(
     encoder: Encoder, decoder: DecoderJoint, features: Tensor, lengths: Tensor, texts: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Mean TDT loss a label over the batch."""
+    """Return the mean TDT loss for each label in the batch."""
     frames, frame_lengths = encoder(features, lengths)
     target_lengths = torch.tensor([len(text) for text in texts])
     targets = nn.utils.rnn.pad_sequence([torch.tensor(text) for text in texts], batch_first=True, padding_value=BLANK)
@@ -76,7 +76,7 @@ def train(
     seed: int,
     checkpoint: Callable[[Encoder, DecoderJoint], None],
 ) -> None:
-    """Train for ``minutes``; ``checkpoint`` gets the network now and then and at the end."""
+    """Train for ``minutes``; ``checkpoint`` is called with the network at intervals and at the end."""
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     mel, noise = mel_front_end(), Noise(generator)
@@ -109,7 +109,7 @@ def train(
 
 
 def _hide_patches(features: Tensor, generator: np.random.Generator) -> None:
-    """SpecAugment (Park et al. 2019) in small: of each utterance hide one band of frequencies and one of frames."""
+    """Hide one band of frequencies and one of frames in each utterance (SpecAugment, Park et al. 2019)."""
     for row in features:
         low, first = generator.integers(0, BANDS - 16), generator.integers(0, max(1, row.shape[1] - 10))
         row[low : low + generator.integers(0, 17)] = 0.0

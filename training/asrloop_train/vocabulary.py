@@ -12,16 +12,16 @@ mu|sic
 PIECES: dict[str, list[str]] = {
     spelling.replace("|", ""): ("\u2581" + spelling).split("|") for spelling in _SPELLINGS.split()
 }
-"""Word to its pieces."""
+"""Pieces of each word."""
 
 WORDS = list(PIECES)
 DIGITS = WORDS[:10]
 VOCABULARY = ["<unk>", *dict.fromkeys(piece for pieces in PIECES.values() for piece in pieces), "<blk>"]
-"""Token of each id; the blank is the last, as NeMo has it."""
+"""Token of each id; the blank is the last, as in NeMo."""
 
 BLANK = len(VOCABULARY) - 1
 
 
 def tokens_of(words: Sequence[str]) -> list[int]:
-    """Token ids of ``words``."""
+    """Return the token ids of ``words``."""
     return [VOCABULARY.index(piece) for word in words for piece in PIECES[word]]

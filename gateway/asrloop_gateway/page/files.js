@@ -1,23 +1,23 @@
-// The queue of files: one after another, each with a transcript on the page that shows how far it is.
+// Queue of files, sent one after another. Each has a transcript on the page that shows its progress.
 
 import { askForKey, currentKey } from "./key.js";
 import { shortClock } from "./subtitles.js";
 import { Transcript, announce } from "./transcript.js";
 import { UploadEnded, upload } from "./upload.js";
 
-const MOST_ATTEMPTS = 6; // of a file while the server is busy
+const MOST_ATTEMPTS = 6; // for each file, while the server is busy
 const SHORTEST_PAUSE = 2;
 
 const queue = [];
 let working = false;
 
-/** Whether files are on their way. */
+/** True while files are being sent or transcribed. */
 export const filesAtWork = () => working;
 
-/** Take files (an iterable of File) into the queue. */
+/** Add files (an iterable of File) to the queue. */
 export function addFiles(files) {
   const jobs = [...files].reverse().map((file) => {
-    // Reversed: the newest transcript is put on top, and files shall stand in their order.
+    // Reversed, because each new transcript goes on top: this keeps the order of the files.
     const transcript = new Transcript(file.name, file.name.replace(/\.[^.]+$/, ""));
     const stop = new AbortController();
     transcript.setState("Waiting");
@@ -92,7 +92,7 @@ async function once(file, transcript, signal) {
 }
 
 function unreadable() {
-  throw new UploadEnded("failed", "The browser cannot read this. Is it a folder, or has the file changed?");
+  throw new UploadEnded("failed", "The browser cannot read this file. It may be a folder, or have changed since you chose it.");
 }
 
 function finish(transcript, done) {
@@ -106,7 +106,7 @@ function finish(transcript, done) {
 }
 
 async function keyFor(transcript, signal) {
-  transcript.setState("Waiting for a key");
+  transcript.setState("Waiting for an API key");
   transcript.setProgress(undefined);
   await Promise.race([askForKey(), aborted(signal)]);
 }

@@ -1,5 +1,4 @@
-// The key of a server that asks for one: a field that is shown after the server's first refusal. The key lives as long
-// as the tab.
+// API key: the field is shown after the server's first refusal. The key is kept until the tab is closed.
 
 const NAME = "asrloop-key";
 const form = document.getElementById("key-form");
@@ -11,9 +10,9 @@ export function currentKey() {
   return sessionStorage.getItem(NAME) ?? "";
 }
 
-/** Show the field. Resolves when a key was entered. */
+/** Show the field. Resolves when a key is entered. */
 export function askForKey() {
-  if (currentKey()) note.textContent = "The server did not accept this key. Enter another one.";
+  if (currentKey()) note.textContent = "The server did not accept this API key. Enter another one.";
   form.hidden = false;
   input.focus();
   return new Promise((resolve) => waiting.push(resolve));

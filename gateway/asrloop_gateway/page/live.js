@@ -1,25 +1,25 @@
-// Live audio over one WebSocket: PCM goes out, text comes in. No microphone and no page in here.
+// Live audio over one WebSocket: PCM goes out, text comes in. Does not touch the microphone or the page.
 
 import { sentence } from "./sentence.js";
 
 const OPEN_SECONDS = 10;
-const FINISH_SECONDS = 30; // from the last word of the server, after the end of the audio
-// Of audio that the network has not taken yet:
+const FINISH_SECONDS = 30; // since the last message of the server, after the end of the audio
+// Seconds of audio that are not sent yet:
 const SLOW_SECONDS = 5;
 const STUCK_SECONDS = 60;
 
 const CLOSED = {
   1001: "The server is closing.",
   1008: "The server refused the recording.",
-  1009: "The server refused the recording: too much at once.",
-  1011: "The server had a failure.",
+  1009: "The server refused the recording: a message was too large.",
+  1011: "The server failed.",
   1013: "The server is busy. Try again in a moment.",
 };
 const LOST = "The connection to the server was lost.";
 const UNREACHED = "The server cannot be reached.";
 const UNFINISHED = `The server sent nothing for ${FINISH_SECONDS} s.`;
 
-/** How a session ended: `kind` is done, key (the server wants one, or another one) or failed. */
+/** Describe how a session ended: `kind` is done, key (missing or wrong) or failed. */
 function outcome(code, error, opened) {
   const kind = error?.type === "authentication_error" ? "key" : code === 1000 && !error ? "done" : "failed";
   const message = kind === "done" ? "" : sentence(error?.message) || CLOSED[code] || (opened ? LOST : UNREACHED);
@@ -28,7 +28,7 @@ function outcome(code, error, opened) {
 
 export class LiveSession {
   /**
-   * `rate`: samples a second of what `send` is given. `onSegment({ id, start, heard, stable, tail, final })`: times are
+   * `rate`: samples a second of the audio given to `send`. `onSegment({ id, start, heard, stable, tail, final })`: times are
    * seconds. `onEnd({ kind, message })` comes once, last. Throws SyntaxError for a key that no browser can send.
    */
   constructor({ rate, key, onSegment, onEnd }) {
@@ -58,7 +58,7 @@ export class LiveSession {
     if (this.#behind > STUCK_SECONDS) this.#fail(LOST);
   }
 
-  /** There is no more audio: the last finals come, then onEnd. */
+  /** End the audio: the last finals follow, then onEnd. */
   finish() {
     if (this.finished || this.ended) return;
     this.finished = true;
@@ -66,7 +66,7 @@ export class LiveSession {
     if (this.opened) this.#expect(FINISH_SECONDS, UNFINISHED);
   }
 
-  /** Whether the network takes the audio more slowly than it comes. */
+  /** True while the network is slower than the audio. */
   get slow() {
     return this.#behind > SLOW_SECONDS;
   }
@@ -85,7 +85,7 @@ export class LiveSession {
   #send(message) {
     const { readyState } = this.socket;
     if (readyState === WebSocket.CONNECTING) this.waiting.push(message);
-    else if (readyState === WebSocket.OPEN) this.socket.send(message); // else onclose is on its way
+    else if (readyState === WebSocket.OPEN) this.socket.send(message); // else onclose follows
   }
 
   #take(event) {

@@ -1,4 +1,4 @@
-// The page: the record button, files by choice and by drop. What they do is in recording.js and files.js.
+// File chooser, drag and drop, and the warning before leaving. Recording and uploads are in recording.js and files.js.
 
 import { addFiles, filesAtWork } from "./files.js";
 import { isRecording } from "./recording.js";
@@ -10,7 +10,7 @@ chooser.addEventListener("change", () => {
 });
 
 const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
-let inside = 0; // dragenter and dragleave come for every element on the way
+let inside = 0; // dragenter and dragleave fire for every element that the pointer crosses
 
 document.addEventListener("dragenter", (event) => {
   if (!holdsFiles(event)) return;

@@ -1,14 +1,14 @@
-// The microphone: asks for it, and gives its sound as 16-bit PCM at the rate of the browser's own audio.
+// Opens the microphone and delivers 16-bit PCM at the browser's own sample rate.
 
 const HIGHEST_RATE = 48000; // the server takes 8000..48000
 
-/** Why there is no microphone, in words for the person at the page. */
+/** Error whose message tells the user why there is no microphone. */
 export class NoMicrophone extends Error {}
 
 const REASONS = {
-  NotAllowedError: "The microphone is blocked. Allow it for this page beside the address, then press Record again.",
+  NotAllowedError: "The microphone is blocked. Allow it for this page in the address bar, then press Record again.",
   NotFoundError: "No microphone was found. Plug one in, then press Record again.",
-  NotReadableError: "The microphone does not answer. Another program may be using it.",
+  NotReadableError: "The microphone does not respond. Another program may be using it.",
 };
 
 function reason(error) {
@@ -19,12 +19,12 @@ async function ask() {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new NoMicrophone(
       window.isSecureContext
-        ? "This browser has no microphone for pages. Files work all the same."
-        : "Browsers give the microphone only to pages on https:// or localhost. Files work all the same.",
+        ? "This browser does not let pages use a microphone. You can still transcribe files."
+        : "Browsers allow the microphone only on https:// pages and localhost. You can still transcribe files.",
     );
   }
   try {
-    // What a browser does against echo and noise is made for people's ears and changes words.
+    // Echo cancellation and noise suppression are made for human ears and cause wrong words.
     return await navigator.mediaDevices.getUserMedia({
       audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true },
     });
@@ -60,9 +60,9 @@ export async function openMicrophone({ onChunk, onLost }) {
     const ended = new Promise((resolve) => (allSent = resolve));
     recorder.port.onmessage = ({ data }) => (data.ended ? allSent() : onChunk(data.pcm, data.peak));
     context.createMediaStreamSource(stream).connect(recorder);
-    recorder.connect(context.destination); // silent; without it some browsers do not run it
+    recorder.connect(context.destination); // it is silent, but some browsers only run connected nodes
     for (const track of tracks) track.addEventListener("ended", onLost);
-    // A telephone that locks its screen stops the microphone.
+    // Phones stop the microphone when the screen locks.
     const awake = await navigator.wakeLock?.request("screen").catch(() => null);
 
     const close = async () => {

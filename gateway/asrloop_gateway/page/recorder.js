@@ -1,4 +1,4 @@
-// An AudioWorklet: the microphone's samples as 16-bit PCM in chunks of about 100 ms, with the loudest sample of each.
+// AudioWorklet that sends the microphone's samples as 16-bit PCM in chunks of about 100 ms, with the peak of each.
 // It runs in the audio thread and knows nothing of the page or the network.
 
 const CHUNK_SECONDS = 0.1;
@@ -9,7 +9,7 @@ class Recorder extends AudioWorkletProcessor {
     this.start();
     this.ended = false;
     this.port.onmessage = () => {
-      // The only message is "stop". The rest goes out, then word that there is no more.
+      // The only message is "stop": send the rest, then `ended`.
       this.ended = true;
       this.send();
       this.port.postMessage({ ended: true });
@@ -17,7 +17,7 @@ class Recorder extends AudioWorkletProcessor {
   }
 
   start() {
-    this.chunk = new Int16Array(Math.round(sampleRate * CHUNK_SECONDS)); // every browser's machine is little endian
+    this.chunk = new Int16Array(Math.round(sampleRate * CHUNK_SECONDS)); // little endian on every machine that browsers run on
     this.filled = 0;
     this.peak = 0;
   }

@@ -1,4 +1,4 @@
-// The record button: microphone to server to page. Each recording is a transcript of its own.
+// Record button: from the microphone to the server to the page. Each recording has its own transcript.
 
 import { askForKey, currentKey } from "./key.js";
 import { LiveSession } from "./live.js";
@@ -8,7 +8,7 @@ import { Transcript, announce } from "./transcript.js";
 
 const QUIETEST_DB = -60;
 const HEARD_DB = -50;
-const QUIET_SECONDS = 5; // before we ask whether it is the right microphone
+const QUIET_SECONDS = 5; // before the page asks if it is the right microphone
 
 const button = document.getElementById("record");
 const label = document.getElementById("record-label");
@@ -20,7 +20,7 @@ const pageTitle = document.title;
 
 let recording = null;
 
-/** Whether the microphone is on. */
+/** True while the microphone is on. */
 export const isRecording = () => recording !== null;
 
 function tell(text) {
@@ -49,12 +49,12 @@ class Recording {
   }
 
   async start() {
-    look("asking", "Asking for the microphone");
+    look("asking", "Waiting for permission to use the microphone");
     complain("");
     try {
       this.microphone = await openMicrophone({
         onChunk: (pcm, peak) => this.#chunk(pcm, peak),
-        onLost: () => this.stop("The microphone is gone."),
+        onLost: () => this.stop("The microphone was disconnected."),
       });
     } catch (error) {
       if (!(error instanceof NoMicrophone)) throw error;
@@ -73,7 +73,7 @@ class Recording {
         onEnd: (outcome) => this.#ended(outcome),
       });
     } catch {
-      return this.#ended({ kind: "key", message: "A browser cannot send this key with a recording." });
+      return this.#ended({ kind: "key", message: "Browsers cannot send this API key for a recording, because of characters in it." });
     }
     return look("on", "Listening");
   }
@@ -97,8 +97,8 @@ class Recording {
     level.style.setProperty("--level", Math.min(1, Math.max(0, 1 - decibels / QUIETEST_DB)).toFixed(3));
     if (decibels > HEARD_DB) this.quietSince = this.seconds;
     if (this.finishing) return;
-    if (this.session.slow) tell("The network is slow: the text comes late");
-    else if (this.seconds - this.quietSince > QUIET_SECONDS) tell("Nothing to hear. Is it the right microphone?");
+    if (this.session.slow) tell("The network is slow: text is delayed");
+    else if (this.seconds - this.quietSince > QUIET_SECONDS) tell("No sound. Is it the right microphone?");
     else tell("Listening");
   }
 
@@ -126,7 +126,7 @@ class Recording {
     this.over = true;
     this.microphone?.stop();
     recording = null;
-    look("idle", "Speak, and read along");
+    look("idle", "Press Record and speak");
     if (text) complain(text);
   }
 }

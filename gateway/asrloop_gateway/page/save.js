@@ -1,4 +1,4 @@
-// Text out of the page: to a file, to the clipboard.
+// Saving text to a file or the clipboard.
 
 /** Let the browser save `text` as the file `name`. */
 export function saveFile(name, text, type) {
@@ -9,13 +9,13 @@ export function saveFile(name, text, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it late
 }
 
-/** Whether `text` is on the clipboard now. */
+/** Copy `text`. Resolves to true if it is on the clipboard. */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copyBySelection(text); // pages that are not on https have no navigator.clipboard
+    return copyBySelection(text); // pages without https have no navigator.clipboard
   }
 }
 

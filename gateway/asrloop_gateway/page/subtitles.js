@@ -1,4 +1,4 @@
-// Segments as text files. A segment is { start, end, text }, times in seconds. No page in here.
+// Segments as TXT, SRT and VTT. A segment is { start, end, text }, with times in seconds.
 
 function clock(seconds, mark) {
   const milliseconds = Math.round(1000 * Math.max(0, seconds));
@@ -31,7 +31,7 @@ export const FORMATS = {
   },
 };
 
-/** Seconds as 1:02 or 1:02:03. */
+/** Format seconds as 1:02 or 1:02:03. */
 export function shortClock(seconds) {
   const whole = Math.floor(Math.max(0, seconds));
   const two = (number) => String(number).padStart(2, "0");

@@ -1,4 +1,4 @@
-// One transcript on the page: its heading and state, its lines with their times, and what one can do with them.
+// One transcript on the page: heading, state, lines with times, and the buttons to play, copy and save.
 // It does not know where the text comes from.
 
 import { copyText, saveFile } from "./save.js";
@@ -10,7 +10,7 @@ const template = document.getElementById("transcript");
 const spoken = document.getElementById("spoken");
 const SPOKEN_LINES = 20;
 
-/** Let a screen reader say `text` when it has time. */
+/** Have screen readers say `text` without interrupting. */
 export function announce(text) {
   const line = document.createElement("p");
   line.textContent = text;
@@ -26,7 +26,7 @@ function span(kind, text) {
 }
 
 export class Transcript {
-  /** `title` is the heading, `fileName` the name of saved files without its ending. Newest first. */
+  /** `title` is the heading, `fileName` the name of saved files without extension. The newest transcript goes on top. */
   constructor(title, fileName) {
     const article = template.content.firstElementChild.cloneNode(true);
     const part = (selector) => article.querySelector(selector);
@@ -69,7 +69,7 @@ export class Transcript {
     this.state.textContent = text;
   }
 
-  /** `fraction` 0..1; null for "at work, nobody knows how far"; undefined for nothing to show. */
+  /** Show progress `fraction` 0..1, null for unknown progress, undefined to hide it. */
   setProgress(fraction) {
     this.progress.hidden = fraction === undefined;
     if (typeof fraction === "number") this.progress.value = fraction;
@@ -81,12 +81,12 @@ export class Transcript {
     this.problem.hidden = !text;
   }
 
-  /** Text that has no times yet. */
+  /** Show text that has no times yet. */
   setRunning(text) {
     this.running.textContent = text;
   }
 
-  /** A segment, new or changed: times in seconds; `tail` may still change; `follow` keeps the last line in sight. */
+  /** Show a new or changed segment, times in seconds: `tail` may still change; `follow` keeps the last line in view. */
   setSegment({ id, start, end, text, tail = "", follow = false }) {
     const shown = `${text} ${tail}`.trim();
     const known = this.segments.get(id);
@@ -101,12 +101,12 @@ export class Transcript {
     if (follow && atEnd) line.scrollIntoView({ block: "nearest" });
   }
 
-  /** Sound to play once there is text: a click on a line starts there. Given before the segments. */
+  /** Set the audio that a click on a line plays from there. Call before adding segments. */
   setSound(blob) {
     this.sound = blob;
   }
 
-  /** No more text comes. */
+  /** Mark the transcript as complete. */
   end(state) {
     this.setState(state);
     this.setProgress(undefined);
@@ -153,7 +153,7 @@ export class Transcript {
     words.dir = "auto";
     line.append(time, words);
     line.addEventListener("click", () => {
-      if (getSelection().isCollapsed) this.#play(start); // who selects words does not want to hear them
+      if (getSelection().isCollapsed) this.#play(start); // selecting words must not start playback
     });
     this.lines.append(line);
     return line;

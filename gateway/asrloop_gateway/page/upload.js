@@ -1,11 +1,11 @@
-// One file to the server and its text back: an upload with progress, then server-sent events.
-// XMLHttpRequest, because fetch tells nothing of how much was sent.
+// Sends one file and receives its text: an upload with progress, then server-sent events.
+// Uses XMLHttpRequest, because fetch does not report upload progress.
 
 import { sentence } from "./sentence.js";
 
-const SILENT_SECONDS = 300; // a busy server lets files wait; who is tired of it can cancel
+const SILENT_SECONDS = 300; // long, because a busy server lets files wait; users can cancel
 
-/** What became of a file when there is no text; `kind` is key, busy, cancelled or failed. */
+/** Error for a file without text; `kind` is key, busy, cancelled or failed. */
 export class UploadEnded extends Error {
   constructor(kind, message, retryAfter = 0) {
     super(message);
@@ -14,7 +14,7 @@ export class UploadEnded extends Error {
   }
 }
 
-/** Calls `onEvent(json)` for each event of a growing text of server-sent events. */
+/** Parse a growing text of server-sent events; calls `onEvent(json)` for each. */
 function eventReader(onEvent) {
   let read = 0;
   return (text) => {
@@ -34,14 +34,14 @@ function refusal(request) {
   try {
     message = sentence(JSON.parse(request.responseText).error.message);
   } catch {
-    // A proxy's page, not the server's words.
+    // An error page of a proxy, not the server's JSON.
   }
   const kind = { 401: "key", 429: "busy", 503: "busy" }[request.status] ?? "failed";
   return new UploadEnded(kind, message, Number(request.getResponseHeader("Retry-After")) || 0);
 }
 
 /**
- * Send `file`. `onSent(fraction)` tells of the upload, `onEvent(event)` gets each event of the answer as it is.
+ * Send `file`. `onSent(fraction)` reports the upload, `onEvent(event)` gets each event of the response.
  * Resolves with the last one, `transcript.text.done`. Throws UploadEnded.
  */
 export function upload(file, { key, signal, onSent, onEvent }) {
@@ -67,7 +67,7 @@ export function upload(file, { key, signal, onSent, onEvent }) {
     const alive = () => {
       clearTimeout(timer);
       timer = setTimeout(
-        () => stop(new UploadEnded("failed", `The server said nothing for ${SILENT_SECONDS} s.`)),
+        () => stop(new UploadEnded("failed", `The server sent nothing for ${SILENT_SECONDS} s.`)),
         SILENT_SECONDS * 1000,
       );
     };
@@ -90,7 +90,7 @@ export function upload(file, { key, signal, onSent, onEvent }) {
     request.onload = () => {
       if (request.status !== 200) return settle(refusal(request));
       read(request.responseText);
-      return settle(new UploadEnded("failed", "The server's answer was cut short. Send the file again."));
+      return settle(new UploadEnded("failed", "The server's response was cut short. Send the file again."));
     };
     request.onerror = () => settle(new UploadEnded("failed", "The connection to the server was lost. Send the file again."));
     request.open("POST", new URL("v1/audio/transcriptions", document.baseURI));

@@ -78,7 +78,7 @@ def assert_same_results(path: Path, fed: dict[str, Any]) -> None:
 def test_a_file_that_is_no_ort_model_is_named(tmp_path: Path) -> None:
     path = tmp_path / "encoder_model.ort"
     path.write_bytes(b"this is no model")
-    with pytest.raises(ValueError, match=r"encoder_model\.ort is no ORT-format model"):
+    with pytest.raises(ValueError, match=r"encoder_model\.ort is not an ORT-format model"):
         to_onnx(path)
 
 

@@ -17,11 +17,11 @@ class TritonPythonModel:
     """One ONNX Runtime session; each request is one run."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the version's model.onnx."""
+        """Open the model.onnx of the version."""
         parameters = json.loads(args["model_config"])["parameters"]
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         if not path.is_file():
-            raise pb_utils.TritonModelException(f"{path} is missing; make it with `make models`")
+            raise pb_utils.TritonModelException(f"{path} is missing: make it with `make models`")
         options = ort.SessionOptions()
         options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", {}).get("string_value", "1"))
         options.inter_op_num_threads = 1
@@ -30,15 +30,15 @@ class TritonPythonModel:
         self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Run each request on its own; a failing one fails alone."""
+        """Run each request by itself; a failure affects only its request."""
         return [self.run(request) for request in requests]
 
     def run(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
-        """The response to one request."""
+        """Return the response to one request."""
         names = list(request.requested_output_names())
         try:
             outputs = self.session.run(names, {tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
-        except Exception as error:  # whatever ORT raises for this request's tensors concerns this request alone
+        except Exception as error:  # any error of ORT for these tensors fails this request only
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, value) for name, value in zip(names, outputs, strict=True)]
