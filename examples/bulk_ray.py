@@ -54,16 +54,16 @@ class Worker:
 
     def __init__(self, model: str, cores: int) -> None:
         from asrloop import config
-        from asrloop.offline import OfflineTranscriber
+        from asrloop.offline import Model
 
         threads = {"encoders": cores, "encoder_threads": cores, "decoder_threads": max(cores // 2, 1)}
         settings = config.load()
         engine = settings.engine.model_copy(update=threads)
-        self._engine = OfflineTranscriber(Path(model), settings.model_copy(update={"engine": engine}))
+        self._model = Model(Path(model), settings.model_copy(update={"engine": engine}))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Return the columns of SCHEMA for the column `path`."""
-        rows = [self._row(heard) for heard in self._engine.transcribe(map(Path, batch["path"]))]
+        rows = [self._row(heard) for heard in self._model.transcribe_many(map(Path, batch["path"]))]
         return {name: [row[name] for row in rows] for name in SCHEMA.names}
 
     @staticmethod

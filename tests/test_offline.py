@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from asrloop import config
-from asrloop.offline import FILES_AT_ONCE, OfflineTranscriber
+from asrloop.offline import FILES_AT_ONCE, Model
 from tests.conftest import BECKETT, words
 
 
@@ -16,9 +16,9 @@ def test_many_files_keep_their_order_and_their_errors(
     broken.write_bytes(beckett_path.read_bytes()[:3000])
     paths = [beckett_path, broken, tmp_path / "missing.wav", *[beckett_path] * (FILES_AT_ONCE + 2), broken]
     told: list[tuple[float, float]] = []
-    with OfflineTranscriber(model_repository / "decoder_loop" / "1", config.Settings()) as engine:
-        heard = list(engine.transcribe(paths, lambda done, known: told.append((done, known))))
-        assert list(engine.transcribe([])) == []
+    with Model(model_repository / "decoder_loop" / "1", config.Settings()) as engine:
+        heard = list(engine.transcribe_many(paths, lambda done, known: told.append((done, known))))
+        assert list(engine.transcribe_many([])) == []
     assert [each.path for each in heard] == paths
     assert [each.path for each in heard if each.error] == [broken, tmp_path / "missing.wav", broken]
     assert {words(each.transcript.text) for each in heard if each.transcript} == {BECKETT}

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from asrloop import assembly
 from asrloop.audio import Samples
 from asrloop.config import Settings
 from asrloop.engine.engine import Engine, EngineObserver
 from asrloop.engine.family import Emission, Family
+from asrloop.engine.options import DEFAULTS
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.families import offline, registry
@@ -32,15 +34,15 @@ def open_family(
 
 def encode(family: Family[Any], samples: Samples, *, alone: bool = False) -> Any:
     """Return the encoder's output for f32 [N], 16 kHz."""
-    return family.encode(samples, alone=alone)
+    return family.encode(samples, DEFAULTS, alone=alone)
 
 
 def admit(family: Family[Any], slot: int, encoded: Any) -> Emission:
     """Give the slot to a new utterance."""
-    return family.admit(slot, encoded)
+    return family.admit(slot, encoded, DEFAULTS)
 
 
-def decode(family: Family[Any], samples: Samples, *, alone: bool = False) -> offline.Decoded:
+def decode(family: Family[Any], samples: Samples, *, alone: bool = False) -> offline.DecodedTokens:
     """Decode one utterance f32 [N], 16 kHz, alone in slot 0."""
     (decoded,) = offline.decode(family, [encode(family, samples, alone=alone)])
     return decoded
@@ -48,7 +50,8 @@ def decode(family: Family[Any], samples: Samples, *, alone: bool = False) -> off
 
 def cutter(settings: Settings) -> Cutter:
     """Return the cutter of long recordings for the prepared model."""
-    return registry.cutting(open_detector(PREPARED), registry.family_in(PREPARED), settings).cutter()
+    info = registry.info_in(PREPARED, settings)
+    return assembly.cutting_for(info, settings, open_detector(PREPARED)).cutter()
 
 
 @contextmanager
@@ -62,7 +65,9 @@ def engine(
 ) -> Iterator[Engine]:
     """Run an engine without cutting; where it ``listens``, audio without speech gets no text, as in decoder_loop."""
     limits = settings.engine
-    scheduler = Scheduler(limits.slots, inbox or limits.inbox, LIMIT_SECONDS, registry.encoders(settings))
+    scheduler = Scheduler(
+        limits.slots, inbox or limits.inbox, LIMIT_SECONDS, assembly.encoders_for(family.info, settings)
+    )
     has_speech = speech_gate(open_detector(PREPARED), settings) if listens else None
     running = Engine(family, scheduler, observer, has_speech=has_speech)
     try:

@@ -9,6 +9,7 @@ from asrloop.engine.family import FamilyInfo
 from asrloop.engine.options import DEFAULTS, PARAMETERS, Door, Options, parameters_of, parsed
 from asrloop.errors import InvalidOption
 
+
 def refusal(given: dict[str, Any], door: Door) -> str:
     """The message of the refusal; "" for none."""
     try:

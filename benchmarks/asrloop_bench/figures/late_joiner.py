@@ -7,7 +7,7 @@ from unittest import mock
 from asrloop.audio import Samples
 from asrloop.config import Settings
 from asrloop.engine.family import Family
-from asrloop.engine.recording import Answered
+from asrloop.engine.request import Answered
 from asrloop.engine.utterance import Finished
 from asrloop_bench import in_process
 from asrloop_bench.method import spread

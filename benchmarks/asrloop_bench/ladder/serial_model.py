@@ -14,7 +14,7 @@ from asrloop.audio import SAMPLE_RATE, Samples, checked_rate, from_pcm, resample
 from asrloop.cores import usable_cores
 from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.errors import InvalidAudio
-from asrloop.families.moonshine.decoding import VOCABULARY
+from asrloop.families.moonshine.decoding import INFO, VOCABULARY
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench import in_process
@@ -45,8 +45,7 @@ class SerialModel:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
             rate = checked_rate(json.loads(request.parameters() or "{}").get("sample_rate", SAMPLE_RATE))
-            longest = self.settings.windows.moonshine.longest
-            rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), rate, longest)
+            rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), rate, INFO.windows.longest)
         except InvalidAudio as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
         outputs = tensors_of([self.transcribe(resampled(row, rate)) for row in rows])
