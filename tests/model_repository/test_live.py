@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import tritonclient.grpc as triton_grpc
-from asrloop.live.stream import Event
+from asrloop.live.segmenter import Event
 from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
@@ -248,5 +248,5 @@ def test_the_loop_refuses_tokens_that_do_not_exist(server: TritonServer, beckett
         ]
         inputs[0].set_data_from_numpy(beckett[None])
         inputs[1].set_data_from_numpy(np.array([[10**6]], np.int32))
-        with pytest.raises(Exception, match=r"\[invalid_audio\] PREFIX or DRAFT has token 1000000"):
+        with pytest.raises(Exception, match=r"\[invalid_option\] PREFIX or DRAFT has token 1000000"):
             client.infer("decoder_loop", inputs)
