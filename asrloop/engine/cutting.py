@@ -102,8 +102,9 @@ class LongRecordings:
         self.wake()
 
     def waited_too_long(self, now: float, limit: float) -> list[Request]:
-        """Return requests that have been in line for longer than ``limit`` seconds."""
-        return [one.request for one in self._line if now - one.request.arrived_at > limit]
+        """Return requests without a time limit of their own that have been in line for longer than ``limit`` seconds."""
+        requests = [one.request for one in self._line]
+        return [one for one in requests if one.deadline is None and now - one.arrived_at > limit]
 
     def wake(self) -> None:
         """Let the threads look whether a window left or a request ended."""

@@ -105,7 +105,10 @@ class Recording:
             [word for part in parts for word in part.words(family)]
             if words > (Words.NONE if times else Words.TIMED)
             else [],
-            next(filter(None, (one.language for one in self.utterances)), self.options.language),
+            next(
+                filter(None, (one.language for one in self.utterances)),
+                self.options.language or _only(family.info.languages),
+            ),
         )
 
     def _join(self, family: Family[Any]) -> None:
@@ -127,6 +130,10 @@ class Recording:
             if self._parts:
                 self._texts.append(family.text(self._parts[-1].tokens))
             self._parts.append(part)
+
+
+def _only(languages: Sequence[str]) -> str:
+    return languages[0] if len(languages) == 1 else ""
 
 
 class _Part(NamedTuple):

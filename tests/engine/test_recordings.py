@@ -63,8 +63,8 @@ def engine(family: CountingFamily) -> Iterator[Engine]:
 
 def cut(engine: Engine) -> dict[Recording, threading.Thread]:
     """The recordings that are being cut."""
-    assert engine._long is not None
-    return engine._long.threads
+    assert engine._work.long is not None
+    return engine._work.long.threads
 
 
 def start(caller: Caller, *rows: LongAudio | Samples, key: str = "") -> Request:

@@ -13,24 +13,25 @@ from numpy.typing import NDArray
 
 from asrloop import config
 from asrloop.audio.decoding import FileDecoder, FileHead
-from asrloop.audio.relay import STALL_SECONDS
 from asrloop.engine.options import parsed
 from asrloop.errors import RequestError
 from asrloop.tritonmodel.calls import parameters_of, tensors_of
 from asrloop.tritonmodel.reply import Reply
 
 
+LONGEST_WAIT = 3600.0
+"""Seconds. The loop reads nothing of a long file while that waits for its turn, and hangs up when the request ends."""
+
+
 class TritonPythonModel:
     """Takes requests at once and answers them later, from the decoder's threads."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        settings = config.load()
         self.decoder = FileDecoder(
-            settings.audio,
+            config.load().audio,
             # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.
             on_bug=lambda: os._exit(70),
-            # The loop reads nothing of a long file while it waits for its turn.
-            stall_seconds=settings.engine.queue_timeout_seconds + STALL_SECONDS,
+            stall_seconds=LONGEST_WAIT,
         )
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:

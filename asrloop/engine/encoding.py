@@ -1,0 +1,63 @@
+"""The loop of an encode thread: resample, encode, let the utterance be admitted, then ask the speech gate."""
+
+from collections.abc import Callable
+from typing import Any
+
+from asrloop.audio import Samples, resampled
+from asrloop.engine.family import Family
+from asrloop.engine.utterance import Utterance
+from asrloop.engine.work import Work
+from asrloop.errors import DecodeFailed
+
+# A thread with nothing to do looks again after this time, whether it was woken or not.
+IDLE_SECONDS = 1.0
+
+HasSpeech = Callable[[Samples], bool]
+
+
+class EncodeLoop:
+    """Several threads may run it."""
+
+    def __init__(self, work: Work, family: Family[Any], has_speech: HasSpeech | None) -> None:
+        self._work = work
+        self._family = family
+        self._has_speech = has_speech
+
+    def run(self, is_closed: Callable[[], bool]) -> None:
+        """Encode until ``is_closed``."""
+        work = self._work
+        while not is_closed():
+            with work.lock:
+                utterance = work.scheduler.next_to_encode()
+                if utterance is None:
+                    work.for_encoders.wait(IDLE_SECONDS)
+                    continue
+                utterance.encode_started_at = work.clock()
+                alone = work.scheduler.everyone() == [utterance]
+            self._encode(utterance, alone)
+
+    def _encode(self, utterance: Utterance, alone: bool) -> None:
+        try:
+            samples = resampled(utterance.take_samples(), utterance.sample_rate)
+            encoded = self._family.encode(samples, utterance.options, alone=alone)
+        except Exception as error:  # whatever the model raises concerns this request alone
+            with self._work.lock:
+                self._work.fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))
+            return
+        with self._work.lock:
+            self._work.encoded(utterance, encoded)
+        if not utterance.is_speech:
+            self._ask_gate(utterance, samples)
+
+    def _ask_gate(self, utterance: Utterance, samples: Samples) -> None:
+        """Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""
+        if utterance.is_finished:
+            return
+        try:
+            has_speech = self._has_speech is None or self._has_speech(samples)
+        except Exception as error:  # whatever the detector raises concerns this request alone
+            with self._work.lock:
+                self._work.fail_row(utterance, DecodeFailed(f"listening for speech failed: {error}"))
+            return
+        with self._work.lock:
+            self._work.gate_answered(utterance, has_speech=has_speech)

@@ -1,0 +1,95 @@
+"""The loop of the step thread: free slots, admit, step all rows, again and again. Here a step is taken."""
+
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any
+
+from asrloop.engine.family import Emission, Ended, Family
+from asrloop.engine.utterance import Utterance
+from asrloop.engine.work import Work
+from asrloop.errors import DecodeFailed
+
+# A thread with nothing to do looks again after this time, whether it was woken or not.
+IDLE_SECONDS = 1.0
+
+
+class StepLoop:
+    """One thread runs it: a family's ``admit``, ``step`` and ``finish`` are called nowhere else."""
+
+    def __init__(self, work: Work, family: Family[Any], stepped: Callable[[int, float], None]) -> None:
+        """``stepped`` hears of each step: its rows, and how many seconds it took."""
+        self._work = work
+        self._family = family
+        self._stepped = stepped
+
+    def run(self, is_closed: Callable[[], bool]) -> None:
+        """Step until ``is_closed``."""
+        work, scheduler = self._work, self._work.scheduler
+        while not is_closed():
+            self._free_slots()
+            with work.lock:
+                admitted = scheduler.admit()
+                if not scheduler.running:
+                    if not scheduler.ending:
+                        work.for_steps.wait(IDLE_SECONDS)
+                    continue
+            for utterance in admitted:
+                self._admit(utterance)
+            with work.lock:
+                running = scheduler.next_to_step()
+            if not running:
+                continue
+            started = work.clock()
+            emissions = self._step([slot for slot, _ in running])
+            self._stepped(len(running), work.clock() - started)
+            with work.lock:
+                for (_, utterance), emission in zip(running, emissions, strict=True):
+                    work.decided(utterance, emission)
+        self._free_slots()
+
+    def _admit(self, utterance: Utterance) -> None:
+        if utterance.slot is None:
+            raise AssertionError("admitted without a slot")
+        work, admitted_at = self._work, self._work.clock()
+        try:
+            emission = self._family.admit(utterance.slot, utterance.encoded, utterance.options)
+        except Exception as error:  # whatever the model raises concerns this request alone
+            with work.lock:
+                work.fail_row(utterance, DecodeFailed(f"{utterance.place}admission failed: {error}"))
+            return
+        finally:
+            utterance.encoded = None
+        with work.lock:
+            if utterance.is_finished:  # cancelled meanwhile
+                return
+            utterance.admitted_at = admitted_at
+            if emission.tokens or emission.done:
+                draft = utterance.options.draft.tokens
+                agreed = takewhile(lambda pair: pair[0] == pair[1], zip(draft, emission.tokens, strict=False))
+                utterance.draft_accepted = sum(1 for _ in agreed)
+                work.decided(utterance, emission)
+
+    def _step(self, slots: list[int]) -> list[Emission | DecodeFailed]:
+        """Step all rows at once; when that fails, one by one, so that only the row at fault fails."""
+        try:
+            return list(self._family.step(slots))
+        except Exception as error:  # whatever the model raises
+            if len(slots) == 1:
+                return [DecodeFailed(f"decoding failed: {error}")]
+            return [emission for slot in slots for emission in self._step([slot])]
+
+    def _free_slots(self) -> None:
+        """Tell the family of the rows that ended, however they did, and give their slots back."""
+        work = self._work
+        if not work.scheduler.ending:
+            return
+        with work.lock:
+            ending = [(slot, one, () if one.is_finished else one.tokens) for slot, one in work.scheduler.ending.items()]
+        for slot, utterance, kept in ending:
+            found: Ended | DecodeFailed
+            try:
+                found = self._family.finish(slot, kept)
+            except Exception as error:  # whatever the model raises concerns this request alone
+                found = DecodeFailed(f"{utterance.place}the end of decoding failed: {error}")
+            with work.lock:
+                work.freed(slot, found)

@@ -1,0 +1,190 @@
+"""All that is under way, and every change of it: utterances move on, end or fail, requests are answered. No thread, no graph.
+
+The engine's threads share one of these. All methods are called under its ``lock``, which is never held while graphs run.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from math import inf
+
+from asrloop.engine.cutting import Cutting, LongRecordings, Queue
+from asrloop.engine.family import Emission, Ended
+from asrloop.engine.ledger import Ledger
+from asrloop.engine.recording import Recording
+from asrloop.engine.request import Request
+from asrloop.engine.scheduler import Scheduler
+from asrloop.engine.utterance import Ending, State, Utterance
+from asrloop.errors import DeadlineExceeded, DecodeFailed, Overloaded, RequestError
+from asrloop.speech import repetition
+from asrloop.speech.windows import Window
+
+
+class Work:
+    """Scheduler, ledger and line of long recordings, kept in step with one another."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: Callable[[], float],
+        turn_cost: float,
+        cutting: Cutting | None,
+        guarded: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """``turn_cost`` is the family's; ``guarded`` runs a thread's work."""
+        self.scheduler = scheduler
+        self.clock = clock
+        self.ledger = Ledger()
+        self.lock = threading.Lock()
+        self.for_encoders = threading.Condition(self.lock)
+        """Notified when there may be something to encode."""
+        self.for_steps = threading.Condition(self.lock)
+        """Notified when there may be something to step."""
+        self.replies: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        """Requests that are to be answered; None ends the thread that answers."""
+        self.whole_seconds = cutting.whole_seconds if cutting else inf
+        self.long = cutting and LongRecordings(
+            cutting,
+            scheduler.slots,
+            self.lock,
+            Queue(self._add_window, self.ledger.under_way, self._all_cut, self.fail),
+            guarded,
+        )
+        self._turn_cost = turn_cost
+
+    def take_on(self, request: Request) -> None:
+        """Take all rows of a request on, or none. Raises Overloaded or InvalidAudio when the inbox has no room for them."""
+        self.scheduler.check_room(len(request.recordings), self.long.waiting if self.long else 0)
+        request.arrived_at = now = self.clock()
+        self.ledger.open(request)
+        for recording in request.recordings:
+            if recording.long is None:
+                self._queue(request, recording, *recording.utterances)
+            elif self.long is not None:
+                self.long.add(request, recording, now + self._turn_cost * recording.expected_seconds)
+        if self.long is not None:
+            self.long.start()
+
+    def encoded(self, utterance: Utterance, encoded: object) -> None:
+        """Let an utterance be admitted."""
+        if utterance.is_finished:
+            return
+        utterance.encoded = encoded
+        utterance.encoded_at = self.clock()
+        self.scheduler.encode_done(utterance)
+        self.for_steps.notify()
+
+    def gate_answered(self, utterance: Utterance, *, has_speech: bool) -> None:
+        """Let an utterance with speech go on, and end one without."""
+        if utterance.is_finished:
+            return
+        utterance.is_speech = has_speech
+        if not has_speech:
+            utterance.drop_tokens(0)
+            utterance.ending = Ending.NO_SPEECH
+            self._finish(utterance)
+        elif utterance.state is State.GATED:
+            self._finish(utterance)
+
+    def decided(self, utterance: Utterance, emission: Emission | DecodeFailed) -> None:
+        """Add the tokens that were decided for a running utterance, and end it where they do."""
+        if utterance.is_finished:  # cancelled meanwhile
+            return
+        if utterance.first_step_at is None:
+            utterance.first_step_at = self.clock()
+        if isinstance(emission, DecodeFailed):
+            self.fail_row(utterance, DecodeFailed(f"{utterance.place}{emission.args[0]}"))
+            return
+        known = max(len(utterance.tokens), utterance.options.draft.forced)
+        utterance.tokens.extend(emission.tokens)
+        utterance.times.extend(emission.times)
+        utterance.log_probs.extend(emission.log_probs)
+        # As if the tokens had come one by one.
+        ends = (repetition.kept(utterance.tokens[:end]) for end in range(known + 1, len(utterance.tokens) + 1))
+        kept = next((kept for kept in ends if kept is not None), None)
+        if kept is not None:
+            utterance.ending = Ending.REPETITION
+            utterance.drop_tokens(kept)
+        elif emission.cut:
+            utterance.ending = Ending.LIMIT
+        if emission.done or kept is not None:
+            self.scheduler.decode_done(utterance)
+
+    def freed(self, slot: int, found: Ended | DecodeFailed) -> None:
+        """Give a slot back, and take in what the family found out at the end of its row."""
+        utterance = self.scheduler.free(slot)
+        self.for_encoders.notify()
+        if utterance.is_finished:  # it failed or was cancelled
+            return
+        if isinstance(found, DecodeFailed):
+            self.fail_row(utterance, found)
+            return
+        utterance.language = found.language
+        utterance.times = list(found.times) or utterance.times
+        if utterance.is_speech:
+            self._finish(utterance)
+        else:
+            self.scheduler.gate(utterance)
+
+    def fail_row(self, utterance: Utterance, error: RequestError) -> None:
+        """End the request of an utterance, unless that was answered meanwhile."""
+        if not utterance.is_finished:
+            self.fail(self.ledger.owner(utterance), error)
+
+    def fail(self, request: Request, error: RequestError) -> None:
+        """End a request with its first error; rows that are finished already stay so. Later calls do nothing."""
+        for utterance in self.ledger.fail(request, error):
+            utterance.error = error
+            self._end(utterance)
+        if self.long is not None:
+            self.long.leave(request)
+        self._answer_if_finished(request)
+
+    def end_overdue(self) -> None:
+        """End requests that waited too long for a slot, or whose own time is over."""
+        now, limit = self.clock(), self.scheduler.queue_timeout
+        waited = f"waited {limit:g} s for a slot (engine.queue_timeout_seconds); retry later"
+        for utterance in self.scheduler.waited_too_long(now):
+            self.fail_row(utterance, Overloaded(utterance.place + waited))
+        for request in self.long.waited_too_long(now, limit) if self.long else ():
+            self.fail(request, Overloaded(waited))
+        for request in self.ledger:
+            if request.deadline is not None and now > request.deadline:
+                passed = f"the request's timeout passed after {now - request.arrived_at:.3f} s; give it more time"
+                self.fail(request, DeadlineExceeded(passed))
+
+    def _queue(self, request: Request, recording: Recording, utterance: Utterance) -> None:
+        """Let an utterance wait. Its turn is the later the more of its request is under way, so that requests take turns,
+        however many rows and windows they have."""
+        utterance.arrived_at = self.clock()
+        under_way = self.ledger.add(request, recording, utterance)
+        self.scheduler.add(utterance, utterance.arrived_at + self._turn_cost * under_way)
+        self.for_encoders.notify()
+
+    def _add_window(self, request: Request, recording: Recording, window: Window) -> None:
+        self._queue(request, recording, recording.add(window))
+
+    def _all_cut(self, request: Request, recording: Recording) -> None:
+        self.ledger.cut(request, recording)
+        self._answer_if_finished(request)
+
+    def _finish(self, utterance: Utterance) -> None:
+        request = self.ledger.owner(utterance)
+        self._end(utterance)
+        self._answer_if_finished(request)
+
+    def _end(self, utterance: Utterance) -> None:
+        """Let go of what an utterance holds. Its slot, if it has one, is freed by the step thread."""
+        if utterance.state is State.RUNNING:
+            self.for_steps.notify()
+        self.scheduler.finish(utterance)
+        self.ledger.close(utterance)
+        utterance.take_samples()
+        utterance.finished_at = self.clock()
+        self.for_encoders.notify()
+        if self.long is not None:
+            self.long.wake()
+
+    def _answer_if_finished(self, request: Request) -> None:
+        if self.ledger.settle(request):
+            self.replies.put(request)
