@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 import tritonclient.grpc as triton_grpc
-from asrloop.live.segmenter import Event
 from numpy.typing import NDArray
 
+from asrloop.live.segmenter import Event
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import eventually, words
 from tests.model_repository.test_contract import metric
