@@ -1,15 +1,13 @@
 """All figures: the command of each, and the section of the page that it writes."""
 
 from asrloop_bench.figures.accuracy import wer
-from asrloop_bench.figures.client_pool import pool
 from asrloop_bench.figures.confidence import confidence
 from asrloop_bench.figures.engine import engine
 from asrloop_bench.figures.figure import Figure
-from asrloop_bench.figures.gateway import gateway
 from asrloop_bench.figures.layers import layers
 from asrloop_bench.figures.live.command import live
 from asrloop_bench.figures.long_recordings import recordings
-from asrloop_bench.operations.balancer_cost import balancer
+from asrloop_bench.figures.ways import balancer, gateway, pool
 
 FIGURES = (
     Figure("engine", engine, "docs/engine.md"),

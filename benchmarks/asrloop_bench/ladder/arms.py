@@ -10,9 +10,8 @@ from asrloop import paths
 from asrloop.config import Settings
 from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
 from asrloop_bench.ladder import client_loops
-from asrloop_bench.ladder.layouts import APART, FASTEST, OWN, SHARED, TOGETHER, cores, repository
 from asrloop_bench.ladder.peers import service
-from asrloop_bench.ladder.rungs import MODELS, RUNGS
+from asrloop_bench.ladder.rungs import APART, OWN, RUNGS, SHARED, TOGETHER, cores, repository
 from asrloop_bench.load import callers
 from asrloop_bench.load.generators import Generators, write_clips
 from asrloop_bench.load.turn import Turn
@@ -50,12 +49,12 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
                 more = repository(layout, scratch / "models")
                 server = stack.enter_context(target.started(settings, more_repositories=[more], environment=inbox))
                 for rung in rungs:
-                    way = ("triton", server.grpc, MODELS[rung]) if rung in MODELS else (rung, server.grpc)
+                    model = RUNGS[rung].model
+                    way = ("triton", server.grpc, model) if model else (rung, server.grpc)
                     made[rung][OWN if rung == "continuous" else layout] = ask_by(*way)
         if "fastapi" in names:
-            workers = {SHARED: 1, APART: cores()}
-            for layout in FASTEST["fastapi"]:
-                port = stack.enter_context(service.started(settings, workers[layout], threads=1))
+            for layout, workers in {SHARED: 1, APART: cores()}.items():
+                port = stack.enter_context(service.started(settings, workers, threads=1))
                 made["fastapi"][layout] = ask_by("http", str(port))
         if "vendor_runtime" in names:
             python = str(service.python_of("vendor_runtime"))

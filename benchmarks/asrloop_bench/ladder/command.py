@@ -12,14 +12,13 @@ from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
 from asrloop_bench.ladder import plan, tables
 from asrloop_bench.ladder.peers.service import PeerError
-from asrloop_bench.ladder.rungs import PEERS, RUNGS
+from asrloop_bench.ladder.rungs import ARMS, PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markers, provenance, results
 from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
-ARMS = (*RUNGS, *PEERS)
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 
 
@@ -47,7 +46,7 @@ def run(
     with one_line_errors(PeerError, LoadError):
         settings = config.load()
         chosen = arms.split(",") if arms else [*RUNGS, *(() if quick else PEERS)]
-        unknown = set(chosen) - set(ARMS)
+        unknown = set(chosen) - ARMS.keys()
         if unknown:
             raise ValueError(f"--arms: {', '.join(unknown)} unknown; choose from {', '.join(ARMS)}")
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from asrloop_bench.ladder.arms import Arms
-from asrloop_bench.ladder.layouts import FASTEST
+from asrloop_bench.ladder.rungs import ARMS
 from asrloop_bench.load.turn import Turn
 from asrloop_bench.method import rounds as in_rounds
 from asrloop_bench.method import spread
@@ -34,12 +34,12 @@ def measure(
 
     def turn(cell: tuple[Clip, int], name: str, is_warm_up: bool = False) -> Turn:
         clip, count = cell
-        return arms[name][FASTEST[name].of(count)](count, [clip.name], 0.0 if is_warm_up else _seconds(clip, count))
+        return arms[name][ARMS[name].layout(count)](count, [clip.name], 0.0 if is_warm_up else _seconds(clip, count))
 
     def keep(cell: tuple[Clip, int], name: str, turn: Turn) -> None:
         clip, count = cell
         empty: dict[str, Any] = {"clip_seconds": clip.seconds, "callers": count, "arms": {}}
-        layout = FASTEST[name].of(count)
+        layout = ARMS[name].layout(count)
         kept = cells.setdefault(cell_name(clip.seconds, count), empty)["arms"]
         arm = kept.setdefault(name, {"layout": layout, "rounds": [], "latencies": [], "texts": []})
         # Latency of one caller, the inverse of the throughput of several.

@@ -75,9 +75,9 @@ class CleanModel(SerialModel):
         self.family = in_process.open_family(self.settings, slots=1, threads=threads, directory=directory)
 
     def transcribe(self, samples: Samples) -> Transcript:
-        tokens, times = in_process.decode(self.family, samples, alone=True)
-        pieces = [self.family.piece(token) for token in tokens if times]
-        return Transcript(self.family.text(tokens), tokens, times, pieces)
+        decoded = in_process.decode(self.family, samples, alone=True)
+        pieces = [self.family.piece(token) for token in decoded.tokens if decoded.times]
+        return Transcript(self.family.text(decoded.tokens), decoded.tokens, decoded.times, pieces)
 
 
 def threads_of(parameters: Mapping[str, str]) -> int:

@@ -9,7 +9,8 @@ from asrloop_bench.figures.accuracy import normalised
 from asrloop_bench.ladder.rungs import PEERS, RUNGS
 from asrloop_bench.method import markdown, provenance, spread
 
-NAMES = {name: f"{number}. {text}" for number, (name, text) in enumerate(RUNGS.items(), 1)} | PEERS
+NAMES = {name: f"{number}. {arm.row}" for number, (name, arm) in enumerate(RUNGS.items(), 1)}
+NAMES |= {name: arm.row for name, arm in PEERS.items()}
 
 BACKEND = (
     "Rows 1 to 3 call the vendor's\ngraphs through this project's ONNX backend in Python; a stock Triton has one in C++, "

@@ -21,7 +21,7 @@ from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
 from asrloop_bench.load import upload
-from asrloop_bench.method import markdown, markers, provenance
+from asrloop_bench.method import markdown, markers, provenance, target
 from asrloop_bench.operations import picture, services
 from asrloop_bench.operations.prometheus import Prometheus, scraping
 from asrloop_bench.terminal import console
@@ -59,13 +59,14 @@ def demo_ops(
     with one_line_errors(), ExitStack() as stack:
         about = provenance.describe(config.load())
         with console.status("starting server, gateway and Prometheus"):
-            server = stack.enter_context(services.server())
+            server = stack.enter_context(target.started(config.load()))
+            metrics = server.metrics_url.split("/")[2]
             gateway = stack.enter_context(services.gateway(server.grpc))
-            targets = {"asrloop": [server.metrics], "asrloop-gateway": [gateway]}
+            targets = {"asrloop": [metrics], "asrloop-gateway": [gateway]}
             prometheus = stack.enter_context(scraping(targets, every="2s"))
         console.print(f"page        http://{gateway}/")
         console.print(f"Prometheus  http://{prometheus.address}/")
-        console.print(f"metrics     http://{server.metrics}/metrics")
+        console.print(f"metrics     http://{metrics}/metrics")
         with console.status(f"{seconds:g} s of traffic: {UPLOADERS} callers upload, {STREAMS} streams speak"):
             began = time.time()
             outcomes = traffic(gateway, server.grpc, seconds)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from asrloop_bench import in_process
 from asrloop_bench.checkout import IDLE_MODELS
-from asrloop_bench.figures import client_pool, late_joiner
+from asrloop_bench.figures import late_joiner, ways
 from asrloop_bench.method import memory, target
 from numpy.typing import NDArray
 
@@ -30,7 +30,7 @@ def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
 
 def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) -> None:
     with target.started(config.load(), more_repositories=[IDLE_MODELS]) as server:
-        table = client_pool.table(server.grpc, {1.0: beckett[:16_000]}, seconds=0, counts=[1, 2])
+        table = ways.pool_table(server.grpc, {1.0: beckett[:16_000]}, seconds=0, counts=[1, 2])
     head, _, *rows, _, pool = table.splitlines()
     assert head == "| server, clip, callers | the pool | one shared channel | a channel per call |"
     assert [row.split(" | ")[0] for row in rows] == [

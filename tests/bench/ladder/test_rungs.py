@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asrloop_bench.ladder import arms, layouts, plan, tables
+from asrloop_bench.ladder import arms, plan, rungs, tables
 from asrloop_bench.ladder.rungs import RUNGS
 from asrloop_bench.load.turn import Request, Turn
 from asrloop_bench.method.clips import Clip
@@ -25,8 +25,8 @@ def test_all_rungs_transcribe_in_every_layout(beckett: NDArray[np.float32]) -> N
     loads: list[dict[str, float]] = []
     with arms.opened(config.load(), list(RUNGS), [clip], 2) as opened:
         assert {name: list(found) for name, found in opened.items()} == {
-            **{name: [layouts.TOGETHER, layouts.APART] for name in RUNGS},
-            "continuous": [layouts.OWN],
+            **{name: [rungs.TOGETHER, rungs.APART] for name in RUNGS},
+            "continuous": [rungs.OWN],
         }
         heard = {
             (name, layout, words(text))
@@ -46,7 +46,7 @@ def test_all_rungs_transcribe_in_every_layout(beckett: NDArray[np.float32]) -> N
 
 
 def slow_and_fast(asked: list[tuple[str, int]]) -> arms.Arms:
-    """Two arms that answer in no time; one has two layouts."""
+    """Two arms that answer in no time; one has two rungs."""
 
     def ask(name: str, alone: float, many: float) -> arms.Ask:
         def turn(count: int, order: object, seconds: float) -> Turn:
@@ -58,7 +58,7 @@ def slow_and_fast(asked: list[tuple[str, int]]) -> arms.Arms:
 
     return {
         "channel_per_call": {"together": ask("together", 1.0, 1.0), "apart": ask("apart", 0.5, 2.0)},
-        "continuous": {layouts.OWN: ask("own", 0.1, 0.1)},
+        "continuous": {rungs.OWN: ask("own", 0.1, 0.1)},
     }
 
 
@@ -90,12 +90,12 @@ def test_an_interrupted_run_keeps_what_it_has_and_no_round_starts_after_the_time
 
 
 def test_a_layout_apart_has_an_instance_a_core_and_one_thread_each(tmp_path: Path) -> None:
-    folder = layouts.repository(layouts.APART, tmp_path / "models")
+    folder = rungs.repository(rungs.APART, tmp_path / "models")
     configs = {path.parent.name: path.read_text(encoding="utf-8") for path in folder.glob("*/config.pbtxt")}
     threaded = {name for name, text in configs.items() if "intra_op_thread_count" in text}
     assert threaded == {"vendor_encoder", "vendor_decoder", "vendor_loop", "clean_loop"}
     for name, text in configs.items():
-        assert ("instance_group" in text) == (f"count: {layouts.cores()} }}" in text), name
+        assert ("instance_group" in text) == (f"count: {rungs.cores()} }}" in text), name
         assert ("intra_op_thread_count" in text) == ('"intra_op_thread_count" value { string_value: "1" }' in text), (
             name
         )
