@@ -18,7 +18,6 @@ from asrloop.errors import RequestError
 from asrloop.tritonmodel.calls import parameters_of, tensors_of
 from asrloop.tritonmodel.reply import Reply
 
-
 LONGEST_WAIT = 3600.0
 """Seconds. The loop reads nothing of a long file while that waits for its turn, and hangs up when the request ends."""
 
