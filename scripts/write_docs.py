@@ -16,6 +16,7 @@ from asrloop_gateway.settings import Settings as GatewaySettings
 
 from asrloop.engine.family import Family
 from asrloop.engine.metrics import ENGINE_METRICS
+from asrloop.engine.options import PARAMETERS, Door
 from asrloop.errors import ERRORS
 from asrloop.live.metrics import LIVE_METRICS
 
@@ -64,6 +65,22 @@ def metrics() -> str:
     return "\n".join(lines()) + "\n"
 
 
+def options() -> str:
+    """Return docs/options.md."""
+
+    def lines() -> Iterator[str]:
+        yield "# Request parameters\n"
+        yield "Written by `make docs` from `asrloop/engine/options.py`. An unknown parameter, and a value that the served"
+        yield "model cannot honour, are refused with `[invalid_option]`. Parameters that Triton reserves, and headers that it forwards, pass.\n"
+        yield "| parameter | type | files, PCM | stream: START | stream: chunk | meaning |\n| --- | --- | --- | --- | --- | --- |"
+        for name, parameter in PARAMETERS.items():
+            doors = " | ".join("yes" if door in parameter.doors else "" for door in Door)
+            later = "" if parameter.served else "; not served yet, refused unless it asks for nothing"
+            yield f"| `{name}` | {parameter.kind_name} | {doors} | {parameter.meaning}{later} |"
+
+    return "\n".join(lines()) + "\n"
+
+
 def gateway() -> str:
     """docs/gateway.md with the table of its settings."""
     lines = ["| name | default | what |", "| --- | --- | --- |"]
@@ -103,6 +120,7 @@ def _prose(documented: object) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
     "metrics.md": metrics,
+    "options.md": options,
     "gateway.md": gateway,
     "operations.md": operations,
     "adding-a-family.md": adding_a_family,

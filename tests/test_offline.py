@@ -4,9 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import asrloop
 from asrloop import config
+from asrloop.errors import InvalidOption
 from asrloop.offline import FILES_AT_ONCE, Model
-from tests.conftest import BECKETT, words
+from tests.conftest import BECKETT, ROOT, words
 
 
 def test_many_files_keep_their_order_and_their_errors(
@@ -26,6 +30,29 @@ def test_many_files_keep_their_order_and_their_errors(
     # Sums in another order differ in their last bit.
     rounded = [(round(done, 3), round(known, 3)) for done, known in told]
     assert rounded == sorted(rounded)
+
+
+def test_a_model_is_loaded_in_four_lines_and_made_where_there_is_none(
+    tmp_path: Path, beckett_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with asrloop.load_model() as model:
+        heard = model.transcribe(beckett_path, language="en-US")
+        with pytest.raises(InvalidOption, match="the served model has en"):
+            model.transcribe(beckett_path, language="de")
+        with pytest.raises(FileNotFoundError):
+            model.transcribe("missing.wav")
+    assert words(heard.text) == BECKETT
+    assert [words(word.text) for word in heard.words] == BECKETT.split()
+    assert "".join(word.text for word in heard.words) == heard.text
+    assert heard.language == "en"
+
+    for cached in (ROOT / ".cache").iterdir():
+        (tmp_path / cached.name).symlink_to(cached)
+    monkeypatch.setattr("asrloop.paths.beside_us", lambda _: None)
+    monkeypatch.setattr("asrloop.paths.cache", lambda: tmp_path)
+    with asrloop.load_model() as model:
+        assert words(model.transcribe(str(beckett_path)).text) == BECKETT
+    assert (tmp_path / "models" / "moonshine" / "family.json").is_file()
 
 
 def test_the_command_tells_each_file_and_fails_if_one_failed(

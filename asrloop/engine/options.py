@@ -71,21 +71,33 @@ class Parameter(NamedTuple):
 
     doors: Door
     kind: type
-    """str, bool, int or float; object where another check says more."""
+    """str, bool, int or float."""
 
     meaning: str
     served: bool = True
+    has_own_check: bool = False
+    """True where the code that uses it says more about a wrong value."""
+
     neutral: Collection[object] = ()
     """Values that ask for nothing: accepted also where the parameter is not served."""
 
+    @property
+    def kind_name(self) -> str:
+        """Name of the kind as users know it."""
+        return {str: "text", bool: "true or false", int: "a whole number", float: "a number"}.get(self.kind, "")
+
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "sample_rate": Parameter(_EVERYWHERE, object, "rate of the samples in Hz, 8000..48000; by default 16000"),
-    "cancel_key": Parameter(
-        Door.REQUEST, object, "secret of at least 16 characters by which the request can be cancelled"
+    "sample_rate": Parameter(
+        _EVERYWHERE, int, "rate of the samples in Hz, 8000..48000; by default 16000", has_own_check=True
     ),
-    "cancel": Parameter(Door.REQUEST, object, "end the requests with this cancel_key (decoder_loop only)"),
-    "progress": Parameter(Door.REQUEST, object, "tell how far the request with this cancel_key is (decoder_loop only)"),
+    "cancel_key": Parameter(
+        Door.REQUEST, str, "secret of 16 characters or more by which the request can be cancelled", has_own_check=True
+    ),
+    "cancel": Parameter(Door.REQUEST, str, "end the requests with this key (decoder_loop only)", has_own_check=True),
+    "progress": Parameter(
+        Door.REQUEST, str, "tell how far the request with this key is (decoder_loop only)", has_own_check=True
+    ),
     "language": Parameter(Door.REQUEST | Door.START, str, 'ISO 639-1 or BCP 47; "" or "auto" lets the model decide'),
     "task": Parameter(Door.REQUEST, str, "transcribe or translate"),
     "prompt": Parameter(Door.REQUEST | Door.START, str, "text that came before", served=False, neutral=[""]),
@@ -108,7 +120,6 @@ PARAMETERS: Mapping[str, Parameter] = {
 }
 """Every parameter by name. One that is not served yet is refused unless its value asks for nothing."""
 
-_KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 _TRITONS = {
     "id",
     "timeout",
@@ -155,9 +166,11 @@ def _checked(name: str, value: object, door: Door) -> Any:
         meant = f"do you mean {near[0]}? " if near else ""
         raise InvalidOption(f"{name} is no parameter here: {meant}known are {', '.join(sorted(known))}")
     parameter = PARAMETERS[name]
+    if parameter.has_own_check:
+        return value
     typed = _typed(value, parameter.kind)
     if typed is None:
-        raise InvalidOption(f"{name} is {value!r:.80}: send {_KINDS[parameter.kind]} ({parameter.meaning})")
+        raise InvalidOption(f"{name} is {value!r:.80}: send {parameter.kind_name} ({parameter.meaning})")
     if not parameter.served and typed not in parameter.neutral:
         raise InvalidOption(
             f"{name} is {value!r:.80}: this server does not serve it ({parameter.meaning}); leave it out"
