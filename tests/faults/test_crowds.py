@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tritonclient.grpc as triton
 
 from asrloop.tritonserver.processes import model_processes
@@ -129,6 +130,7 @@ def test_a_client_that_reads_slowly(seconds: int, serving: Serving, speech: Spee
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 @short_and_long("total", 1_000, 50_000)
 def test_memory_stays_flat(total: int, serving: Serving, speech: Speech, report: Report) -> None:
     """Resident memory of the engine's process between the first fifth of many short requests and the last."""

@@ -131,7 +131,7 @@ CHUNKS = (0.01, 0.037, 0.1, 1.0, 3.0)
 """Seconds."""
 
 
-@pytest.mark.parametrize("recording", ["beckett.wav", "endgame_nagg_nell.wav"])
+@pytest.mark.parametrize("recording", ["beckett.wav", pytest.param("endgame_nagg_nell.wav", marks=pytest.mark.slow)])
 def test_chunks_of_any_size_give_the_same_final_words(caller: Caller, assets: Path, recording: str) -> None:
     """As fast as they can be sent."""
     samples, rate = soundfile.read(assets / recording, dtype="float32")
