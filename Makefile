@@ -30,7 +30,7 @@ BOTH := --numprocesses 2 --dist loadfile
 test: .venv/ready-dev models ## Run the tests but the slow ones, two at a time. ARGS go to pytest
 	@$(PYTEST) $(BOTH) $(ARGS)
 
-test-all: .venv/ready-release models ## Run all tests, the slow ones too: half an hour. ARGS go to pytest
+test-all: .venv/ready-release models ## Run all tests, the slow ones too. ARGS go to pytest
 	@$(PYTEST) -m "" $(BOTH) $(ARGS)
 
 CPU ?= EPYC-Milan

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tritonclient.grpc as triton
 
 from asrloop.tritonserver.processes import model_processes
@@ -129,11 +130,12 @@ def test_a_client_that_reads_slowly(seconds: int, serving: Serving, speech: Spee
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 @short_and_long("total", 1_000, 50_000)
 def test_memory_stays_flat(total: int, serving: Serving, speech: Speech, report: Report) -> None:
     """Resident memory of the engine's process between the first fifth of many short requests and the last."""
     process = model_processes(serving.server)["decoder_loop"]
-    short = speech.samples[:4_000]
+    short = speech.samples[:8_000]
     # Memory of a slot is taken when it is first used, and high slots are used rarely: use all of them before looking.
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda _: speech.ask(serving.address), range(96)))

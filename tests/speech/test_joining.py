@@ -2,6 +2,7 @@
 
 import pytest
 
+from asrloop.families.text.words import words_between_spaces
 from asrloop.speech.joining import seam
 
 
@@ -16,7 +17,7 @@ def pieces(text: str) -> list[str]:
 
 def joined(before: str, after: str) -> str:
     left, right = pieces(before), pieces(after)
-    kept, dropped = seam(left, right)
+    kept, dropped = seam(words_between_spaces(left), words_between_spaces(right))
     return " ".join(("".join(left[:kept]) + " " + "".join(right[dropped:])).split())
 
 
