@@ -71,7 +71,8 @@ def options() -> str:
     def lines() -> Iterator[str]:
         yield "# Request parameters\n"
         yield "Written by `make docs` from `asrloop/engine/options.py`. An unknown parameter, and a value that the served"
-        yield "model cannot honour, are refused with `[invalid_option]`. Parameters that Triton reserves, and headers that it forwards, pass.\n"
+        yield "model cannot honour, are refused with `[invalid_option]`. Parameters that Triton reserves, and headers that it"
+        yield "forwards, pass.\n"
         yield "| parameter | type | files, PCM | stream: START | stream: chunk | meaning |\n| --- | --- | --- | --- | --- | --- |"
         for name, parameter in PARAMETERS.items():
             doors = " | ".join("yes" if door in parameter.doors else "" for door in Door)
