@@ -1,4 +1,4 @@
-"""Keys that were cancelled lately: a cancel may overtake its request, which is still in an earlier step of an ensemble."""
+"""Recently cancelled keys: a cancellation may overtake its request, which is still in an earlier step of an ensemble."""
 
 from math import inf
 
@@ -7,11 +7,11 @@ MOST = 1000
 
 
 class CancelledKeys:
-    """The last of them, for a while."""
+    """The most recent keys, for a limited time."""
 
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
-        """When each was cancelled; oldest first."""
+        """Time of each cancellation in seconds; oldest first."""
 
     def add(self, key: str, now: float) -> None:
         """Remember a key that is cancelled at ``now``, in seconds."""

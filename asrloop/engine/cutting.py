@@ -16,7 +16,7 @@ IDLE_SECONDS = 1.0
 
 
 class Cutting(NamedTuple):
-    """How recordings are cut that are too long for one window."""
+    """Settings for cutting recordings that are longer than one window."""
 
     cutter: Callable[[], Cutter]
     """Makes the cutter of one recording."""
@@ -47,7 +47,7 @@ class Queue(NamedTuple):
 
 
 class _InLine(NamedTuple):
-    """A recording that waits to be cut; the least is next."""
+    """A recording that waits to be cut. The one with the smallest turn is next."""
 
     turn: float
     number: int
@@ -58,7 +58,7 @@ class _InLine(NamedTuple):
 
 
 class LongRecordings:
-    """Those in line and those that are being cut. All methods are called under the engine's ``lock``."""
+    """Recordings in line, and recordings that are being cut. All methods are called under the engine's ``lock``."""
 
     def __init__(
         self, cutting: Cutting, slots: int, lock: threading.Lock, queue: Queue, guarded: Callable[..., None]
@@ -71,7 +71,7 @@ class LongRecordings:
         self._queue = queue
         self._guarded = guarded
         self._listening = threading.Lock()
-        """Held by the one recording whose speech is looked for: more at once would take the cores from encoding and steps."""
+        """Held by the one recording in which speech is being detected: more at once would take cores from encoding and steps."""
         self._line: list[_InLine] = []
         self._count = 0
         self.threads: dict[Recording, threading.Thread] = {}
@@ -82,12 +82,12 @@ class LongRecordings:
         return len(self._line)
 
     def add(self, request: Request, recording: Recording, turn: float) -> None:
-        """Put a recording in line. Those with the least ``turn`` are cut first."""
+        """Put a recording in line. The smallest ``turn`` is cut first."""
         self._count += 1
         self._line.append(_InLine(turn, self._count, recording, request))
 
     def start(self) -> None:
-        """Begin to cut those whose turn it is."""
+        """Start a thread for each recording whose turn it is."""
         while self._line and len(self.threads) < self._cutting.most:
             self._line.remove(one := min(self._line, key=lambda one: (one.turn, one.number)))
             work = partial(self._cut, one.recording, one.request)

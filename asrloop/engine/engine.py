@@ -140,7 +140,7 @@ class Engine:
             return len(found)
 
     def progress(self, key: object) -> Progress:
-        """Return how far the request with this key is, all its rows together."""
+        """Return the progress of the request with this key, all its rows together."""
         with self._work.lock:
             for request in self._work.ledger:
                 if key and request.key == key:

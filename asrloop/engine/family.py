@@ -1,4 +1,4 @@
-"""What the engine asks of a model family. A family owns tensors and maths; it knows no queue, no thread and no Triton.
+"""The protocol between the engine and a model family. A family owns tensors and maths; it knows no queue, thread or Triton.
 
 Rows of the running batch are called slots and numbered from 0. The engine fills low slots first, so a family may
 step the prefix ``0..max(slots)`` of its buffers at once.
@@ -19,7 +19,7 @@ Encoded = TypeVar("Encoded")
 
 @dataclass(frozen=True)
 class FamilyInfo:
-    """What a family's model is and can do. Everything that is not a family's own code goes by it."""
+    """Abilities and limits of a family's model. Code outside the family relies on these alone."""
 
     windows: Lengths
     """Length of the windows that recordings are cut into, in seconds."""
@@ -52,7 +52,7 @@ class Word(NamedTuple):
 
 
 class Emission(NamedTuple):
-    """What one step, or the check of a draft, decided for one row."""
+    """Tokens that one step, or the check of a draft, decided for one row."""
 
     tokens: Sequence[int]
     """Newly decided token ids, without BOS, EOS and blank. Often one, for transducers none or several."""
@@ -75,7 +75,7 @@ NOTHING = Emission((), (), done=False)
 
 
 class Ended(NamedTuple):
-    """What is known of a row only when all its tokens are."""
+    """Results that a family has only when all tokens of a row are decided."""
 
     language: str = ""
     """ISO 639 code; "" where the family does not find it out."""
@@ -95,7 +95,7 @@ class Family(Protocol[Encoded]):
     vocabulary_size: int
 
     def encode(self, samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> Encoded:
-        """Turn ``samples`` (f32 [N], 16 kHz mono, finite, -1..1, N >= 1) into whatever ``admit`` needs. Touches no slot.
+        """Encode ``samples`` (f32 [N], 16 kHz mono, finite, -1..1, N >= 1) for ``admit``. Must not touch a slot.
 
         ``alone`` is True when there is nothing else to do: then several threads may work on it.
         """

@@ -1,4 +1,4 @@
-"""Who is unfinished: the open utterances of each request, its first error, its seconds of audio under way. One owner for all of it.
+"""The ledger of unfinished work: each request's open utterances, first error and seconds of audio under way, in one place.
 
 Policy only: no thread, no clock; the engine calls it under its lock.
 """
@@ -12,15 +12,15 @@ from asrloop.errors import RequestError
 
 
 class _Account:
-    """One request's."""
+    """Unfinished work of one request."""
 
     def __init__(self) -> None:
         self.utterances: dict[Utterance, Recording] = {}
-        """Those that are not finished, and whose they are."""
+        """Unfinished utterances, and the recording of each."""
         self.being_cut: set[Recording] = set()
-        """More utterances of these will come."""
+        """Recordings that will give more utterances."""
         self.seconds = 0.0
-        """Of audio in its unfinished utterances."""
+        """Seconds of audio in its unfinished utterances."""
 
 
 class Ledger:

@@ -1,4 +1,4 @@
-"""Names, kinds and buckets of the asrloop_* metrics, and what the engine's events add to them. Knows no Triton."""
+"""The asrloop_* metrics: names, kinds, buckets, and the changes that the engine's events make. Knows no Triton."""
 
 import threading
 import traceback
@@ -115,7 +115,7 @@ class EngineMetrics:
         self._finished.append(Answered(error.outcome))
 
     def take(self) -> Iterator[Change]:
-        """The changes since the last call, the gauge's value among them. A counter is added to once."""
+        """Return the changes since the last call and the gauge's value, with one change for each counter."""
         steps = [self._steps.popleft() for _ in range(len(self._steps))]
         finished = [self._finished.popleft() for _ in range(len(self._finished))]
         restarts, self._restarts = self._restarts, 0
@@ -127,7 +127,7 @@ class EngineMetrics:
 
 
 def added_up(changes: Iterable[Change]) -> Iterator[Change]:
-    """The same changes, but one for each counter that grew."""
+    """Return the same changes, but only one for each counter that grew."""
     sums: defaultdict[tuple[MetricSpec, str], float] = defaultdict(float)
     for change in changes:
         if change.spec.kind == "counter":
@@ -138,10 +138,10 @@ def added_up(changes: Iterable[Change]) -> Iterator[Change]:
 
 
 class Source(Protocol):
-    """What is published."""
+    """Gives the changes that a Publisher publishes."""
 
     def take(self) -> Iterator[Change]:
-        """The changes since the last call."""
+        """Return the changes since the last call."""
 
 
 class Publisher:

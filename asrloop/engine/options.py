@@ -1,4 +1,4 @@
-"""What a caller asks for: one frozen object, parsed once at the door from the request's parameters and carried to the family."""
+"""Options of a request: one frozen object, parsed once from the request's parameters and carried unchanged to the family."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -20,16 +20,16 @@ _LANGUAGE = re.compile(r"([A-Za-z]{2,3})([-_][A-Za-z0-9]{1,8})*")
 
 
 class Draft(NamedTuple):
-    """What is known of an utterance's tokens before it is decoded. Only live audio has one."""
+    """Tokens of an utterance that are known or likely before it is decoded. Only live audio has a draft."""
 
     tokens: Sequence[int] = ()
     """Token ids that decoding is likely to give, such as those of nearly the same audio."""
 
     forced: int = 0
-    """How many leading tokens are not checked but stand."""
+    """Number of leading tokens that are forced: they are not checked."""
 
     before: int = 0
-    """How many leading tokens belong to speech before the utterance and are left out of the answer."""
+    """Number of leading tokens that belong to earlier speech and are left out of the answer."""
 
 
 NO_DRAFT = Draft()
@@ -37,7 +37,7 @@ NO_DRAFT = Draft()
 
 @dataclass(frozen=True)
 class Options:
-    """Rows of a batch, windows of a recording and decodings of live audio carry the same object to ``encode`` and ``admit``."""
+    """Options of a request. All its rows, windows and live decodings carry the same object to ``encode`` and ``admit``."""
 
     language: str = ""
     """ISO 639 code in lower case; "" lets the model decide."""
@@ -50,7 +50,7 @@ DEFAULTS = Options()
 
 
 class Door(Flag):
-    """Where parameters come in."""
+    """The kind of request that brings parameters."""
 
     REQUEST = auto()
     """A file or PCM: asr_file, asr_ensemble, decoder_loop."""

@@ -1,4 +1,4 @@
-"""The outputs of the models: one table from which the response and the checks of every config.pbtxt follow."""
+"""The table of the models' outputs. Responses are made from it, and every config.pbtxt is checked against it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -23,7 +23,7 @@ class Words(IntEnum):
 
     NONE = 0
     TIMED = 1
-    """Where the family gives times."""
+    """Only where the family gives times."""
 
     ALL = 2
 
@@ -55,7 +55,7 @@ class Transcript(NamedTuple):
     """The text that each token adds; empty where there are no times."""
 
     confidence: float = 0.0
-    """How far to trust it, 0..1; 0 for an empty one."""
+    """Confidence in the whole transcript, 0..1; 0 when it is empty."""
 
     complete: bool = True
     """False when decoding was ended by a limit or by endless repetition, so that words may be missing."""

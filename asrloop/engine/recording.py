@@ -18,7 +18,7 @@ from asrloop.speech.windows import Window
 
 
 class Progress(NamedTuple):
-    """How far a request is."""
+    """Progress of a request."""
 
     done: float = 0.0
     """Seconds of audio."""
@@ -38,15 +38,15 @@ class Recording:
         self.options = options
         self.utterances: list[Utterance] = []
         self.audio_seconds = 0.0
-        """As far as it was heard."""
+        """Seconds of audio received so far."""
         self.long: LongAudio | None = None
         """Audio that is to be cut; None for a recording of one utterance."""
         self._parts: list[_Part] = []
-        """Of the first utterances, joined as they were finished."""
+        """Parts made of the first finished utterances, already joined."""
         self._texts: list[str] = []
-        """Of all parts but the last, which the next utterance may yet shorten."""
+        """Texts of all parts but the last, which the next utterance may still shorten."""
         self._joined = 0
-        """How many utterances these come from."""
+        """Number of utterances that were joined."""
         if isinstance(audio, LongAudio) or audio.size > whole_seconds * sample_rate:
             if options.draft is not NO_DRAFT:
                 raise InvalidOption(
@@ -82,7 +82,7 @@ class Recording:
         return any(utterance.ending is not Ending.NO_SPEECH for utterance in self.utterances)
 
     def progress(self, family: Family[Any]) -> Progress:
-        """Return how far it is."""
+        """Return its progress."""
         open_from = next((one.start for one in self.utterances if not one.is_finished), self.audio_seconds)
         self._join(family)
         return Progress(open_from, self.expected_seconds, " ".join(filter(None, self._texts)))
@@ -112,7 +112,7 @@ class Recording:
         )
 
     def _join(self, family: Family[Any]) -> None:
-        """Take in the utterances that are finished, in order: what two of them heard of the same audio is in one part only."""
+        """Join the finished utterances in order: words that two of them heard in the same audio are kept once."""
         for utterance in self.utterances[self._joined :]:
             if not utterance.is_finished:
                 return
@@ -137,7 +137,7 @@ def _only(languages: Sequence[str]) -> str:
 
 
 class _Part(NamedTuple):
-    """What stays of an utterance; times in seconds from the start of the recording."""
+    """The kept tokens of an utterance; times in seconds from the start of the recording."""
 
     start: float
     end: float

@@ -76,7 +76,7 @@ class Request:
         return [utterance for recording in self.recordings for utterance in recording.utterances]
 
     def progress(self, family: Family[Any]) -> Progress:
-        """Return how far it is, all rows together."""
+        """Return the progress of all rows together."""
         done, known, texts = zip(*(recording.progress(family) for recording in self.recordings), strict=True)
         return Progress(sum(done), sum(known), " ".join(filter(None, texts)))
 

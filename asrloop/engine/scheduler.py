@@ -1,4 +1,4 @@
-"""Who is encoded, admitted and stepped next. Policy only: no thread, no clock, no model; the engine calls it under its lock.
+"""The scheduler: which utterance is encoded, admitted and stepped next. Policy only: no thread, no clock, no model.
 
 An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> ending -> [gated] -> finished.  Utterances are encoded
 by their turns, which the engine gives: the later they came and the longer they are, the later. Behind that it is first come, first
@@ -21,7 +21,7 @@ WINDOWS_EVERY = 3
 
 
 _Turn = tuple[float, int, Utterance]
-"""When it comes, in seconds; a number that keeps equals in order of arrival; whose."""
+"""The turn in seconds, a number that keeps equal turns in order of arrival, and the utterance."""
 
 
 class Scheduler:
@@ -38,9 +38,9 @@ class Scheduler:
         self.queue_timeout = queue_timeout
         self.encoders = encoders
         self.waiting: dict[bool, dict[Utterance, None]] = {False: {}, True: {}}
-        """In order of arrival: whole recordings, and windows of longer ones."""
+        """Waiting utterances in order of arrival: False for whole recordings, True for windows of longer ones."""
         self._turns: dict[bool, list[_Turn]] = {False: [], True: []}
-        """Heaps of those that wait, by their turn. Utterances that left are passed over."""
+        """Heaps of the waiting utterances by turn. Utterances that are no longer waiting are skipped."""
         self._arrivals = count()
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
@@ -81,7 +81,7 @@ class Scheduler:
             )
 
     def add(self, utterance: Utterance, turn: float) -> None:
-        """Queue an utterance of a request that was taken on. Those with the least ``turn`` are encoded first."""
+        """Queue an utterance of a request that was taken on. The smallest ``turn`` is encoded first."""
         self.waiting[utterance.is_window][utterance] = None
         heapq.heappush(self._turns[utterance.is_window], (turn, next(self._arrivals), utterance))
 

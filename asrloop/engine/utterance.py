@@ -12,7 +12,7 @@ from asrloop.errors import RequestError
 
 
 class State(Enum):
-    """Where an utterance is. It moves downwards only, and may finish from anywhere."""
+    """Stage of an utterance. Stages follow in this order; FINISHED may follow any of them."""
 
     WAITING = auto()
     ENCODING = auto()
@@ -63,11 +63,11 @@ class Utterance:
     """f32 [N], mono, -1..1; empty from the start of its encoding on."""
 
     sample_rate: int
-    """Of ``samples``, in Hz."""
+    """Rate of ``samples`` in Hz."""
 
     options: Options = DEFAULTS
     start: float = 0.0
-    """Where it begins in its recording, in seconds."""
+    """Start in its recording, in seconds."""
 
     is_window: bool = False
     """True for a part of a longer recording."""
@@ -116,7 +116,7 @@ class Utterance:
 
     @property
     def place(self) -> str:
-        """Where in a long recording, as an error's message begins; "" for a recording that is not cut."""
+        """Start of an error message: its place in a long recording, or "" for a recording that is not cut."""
         return f"{self.start:.1f} to {self.start + self.audio_seconds:.1f} s: " if self.is_window else ""
 
     @property

@@ -16,9 +16,9 @@ class Agreement:
         self.stable: list[str] = []
         self.tail: list[str] = []
         self._words: list[str] = []
-        """Of the decoding before."""
+        """Words of the previous decoding."""
         self._evidence: list[float] = []
-        """For each of them."""
+        """Sum of squared probabilities of each of these words."""
 
     def take(self, words: Sequence[str], probabilities: Sequence[float] | None) -> None:
         """Take another decoding of the segment, which is longer by now, with the probability of each word; None for a decoding

@@ -27,7 +27,7 @@ ENDS = _frames(0.25)
 """After so much silence it is over when its text is sure."""
 
 UNSURE_ENDS = _frames(0.5)
-"""When it is not: mostly the speaker is in the middle of a sentence, and what follows will make it plainer."""
+"""The same for an unsure text: mostly the speaker is in the middle of a sentence, and the rest makes it clearer."""
 
 SURE = 0.8
 """Least share of right words to expect of a text that is sure."""
@@ -45,7 +45,7 @@ GOES_ON = 3
 made as loud as speech was, and for a frame or two it is taken for it: one final in twenty came 0.5 s later."""
 
 BELONGS_TO = _frames(1.5)
-"""What was said so shortly before is decoded with it, its words being given. A model that hears pieces between pauses of a
+"""Speech so shortly before is decoded with it, its words being forced. A model that hears pieces between pauses of a
 quarter of a second only gets half as many words again wrong; with what was said before, it is as good as on the whole recording."""
 
 LEAST_PAUSE = 2
@@ -92,7 +92,7 @@ class Decoding(NamedTuple):
     """Frame of the stream behind its audio."""
 
     over_at: int | None = None
-    """Where the segment ends if this is its last decoding; None for a partial."""
+    """Frame at which the segment ends if this is its last decoding; None for a partial."""
 
 
 class Hypothesis(NamedTuple):
@@ -164,7 +164,7 @@ class Segmenter:
         """No segment begins before."""
         self._segment: _Segment | None = None
         self._before: list[_Said] = []
-        """What the open segment, or the next, may belong to; in order, with short pauses between."""
+        """Segments shortly before the open or next one, in order, with short pauses between."""
         self._count = 0
         self._ended = False
         self._under_way = False

@@ -1,4 +1,4 @@
-"""Listens to a stream: how probable speech is in each frame of 32 ms, as soon as it was heard."""
+"""Gives the probability of speech of each 32 ms frame of a stream as soon as it arrives."""
 
 import numpy as np
 
@@ -9,17 +9,17 @@ from asrloop.speech.windows import AROUND, RANGE
 
 
 class Voice:
-    """Of one stream. As in :mod:`asrloop.speech.windows` quiet speakers are made louder, but by what was heard before only."""
+    """Detects speech in one stream. As in :mod:`asrloop.speech.windows` quiet speech is amplified, by the audio before it only."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self._heard = NOTHING
         self._peaks = np.zeros(AROUND, np.float32)
-        """Of the frames before."""
+        """Peaks of the previous frames."""
         self._loudest = SILENCE / RANGE
 
     def __call__(self, frames: Samples) -> Samples:
-        """``frames`` f32 [F, 512]; the probability of each, f32 [F]."""
+        """Return the probability of speech in each of ``frames`` (f32 [F, 512]), f32 [F]."""
         peaks = np.concatenate([self._peaks, np.abs(frames).max(axis=1)])
         self._loudest = max(self._loudest, float(peaks.max()))
         around = np.lib.stride_tricks.sliding_window_view(peaks, AROUND + 1).max(axis=1)
