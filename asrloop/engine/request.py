@@ -67,8 +67,8 @@ class Request:
 
     def divide(self, whole_seconds: float) -> None:
         """Decide which rows are cut, before any work is made: those of more than ``whole_seconds``. Raises InvalidOption."""
-        rows, self._rows = self._rows, []
-        self.recordings = [Recording(row, self._sample_rate, self.options, whole_seconds) for row in rows]
+        self.recordings = [Recording(row, self._sample_rate, self.options, whole_seconds) for row in self._rows]
+        self._rows = []
 
     @property
     def utterances(self) -> list[Utterance]:

@@ -27,8 +27,8 @@ _Turn = tuple[float, int, Utterance]
 class Scheduler:
     """Slots and the queue before them.
 
-    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` recordings wait, however long they
-    are; at most ``encoders`` utterances are encoded side by side; at most ``slots`` run or end, each in a slot of its own; at most
+    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` whole recordings wait; at most
+    ``encoders`` utterances are encoded side by side; at most ``slots`` run or end, each in a slot of its own; at most
     ``slots + ENCODED_AHEAD`` are between the start of their encoding and their end.
     """
 
@@ -64,21 +64,22 @@ class Scheduler:
         """True when no utterance is left."""
         return not self.everyone()
 
-    def check_room(self, rows: int, to_be_cut: int = 0) -> None:
+    def check_room(self, rows: int, long_rows: int = 0, in_line: int = 0) -> None:
         """Raise Overloaded when the inbox has no room for ``rows`` recordings now, InvalidAudio when it never will.
 
-        ``to_be_cut`` recordings wait elsewhere, until they may be cut.
+        ``long_rows`` of them are to be cut, which ``in_line`` others wait for already. These are counted apart: long recordings
+        wait long, and short audio must not be refused for that.
         """
         if rows > self.inbox:
             raise InvalidAudio(
                 f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
             )
-        wait = len(self.waiting[False]) + to_be_cut
-        if wait + rows > self.inbox:
-            raise Overloaded(
-                f"{wait} recordings wait already, {rows} more do not fit: the inbox holds {self.inbox} (engine.inbox); "
-                "retry later"
-            )
+        for wait, more in ((len(self.waiting[False]), rows - long_rows), (in_line, long_rows)):
+            if more and wait + more > self.inbox:
+                raise Overloaded(
+                    f"{wait} recordings wait already, {more} more do not fit: the inbox holds {self.inbox} (engine.inbox); "
+                    "retry later"
+                )
 
     def add(self, utterance: Utterance, turn: float) -> None:
         """Queue an utterance of a request that was taken on. The smallest ``turn`` is encoded first."""

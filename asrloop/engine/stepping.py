@@ -35,6 +35,7 @@ class StepLoop:
                     continue
             for utterance in admitted:
                 self._admit(utterance)
+            self._free_slots()  # a row whose draft was right is done by now: it must not wait for the others' step
             with work.lock:
                 running = scheduler.next_to_step()
             if not running:
@@ -84,7 +85,9 @@ class StepLoop:
         if not work.scheduler.ending:
             return
         with work.lock:
-            ending = [(slot, one, () if one.is_finished else one.tokens) for slot, one in work.scheduler.ending.items()]
+            ending = [
+                (slot, one, () if one.is_finished else tuple(one.tokens)) for slot, one in work.scheduler.ending.items()
+            ]
         for slot, utterance, kept in ending:
             found: Ended | DecodeFailed
             try:

@@ -54,7 +54,8 @@ class Work:
 
     def take_on(self, request: Request) -> None:
         """Take all rows of a request on, or none. Raises Overloaded or InvalidAudio when the inbox has no room for them."""
-        self.scheduler.check_room(len(request.recordings), self.long.waiting if self.long else 0)
+        long_rows = sum(recording.long is not None for recording in request.recordings)
+        self.scheduler.check_room(len(request.recordings), long_rows, self.long.waiting if self.long else 0)
         request.arrived_at = now = self.clock()
         self.ledger.open(request)
         for recording in request.recordings:

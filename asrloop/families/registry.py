@@ -1,5 +1,6 @@
 """The known families, found by their ``entry.py``, and the directories of their models: makes, describes and opens them."""
 
+import fcntl
 import importlib
 import json
 import re
@@ -135,20 +136,29 @@ def build(
     precision: str | None = None,
     progress: Progress = print,
     languages: str | None = None,
+    *,
+    unless_there: bool = False,
 ) -> None:
     """Make the model in ``source`` with the precision recipe, and put it into ``directory`` in place of the one there.
 
     Without ``source`` it is the model of the family's wheel, which is fetched where it is missing.
 
     An interrupted build leaves the old model or, in the moment of the exchange, none: ``family.json`` is removed first and
-    written last. ``languages`` as for :func:`resolved`. Raises OSError and ValueError that say how to fix it.
+    written last. Two builds at once come one after the other; ``unless_there`` keeps what the first made. ``languages`` as for
+    :func:`resolved`. Raises OSError and ValueError that say how to fix it.
     """
     name, recipe = resolved(family, source, precision, languages)
     entry = FAMILIES[name]
     if source is None and entry.wheel_source:
         source = entry.wheel_source(paths.cache())
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch:
+    with (
+        (directory / ".making.lock").open("w") as lock,
+        tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if unless_there and holds(directory, name):
+            return
         importlib.import_module(entry.build_module).build(source, Path(scratch), recipe, progress)
         shutil.copyfile(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
         codes = entry.info.languages if languages is None else languages.split()
@@ -178,5 +188,14 @@ def _description(directory: Path) -> dict[str, Any] | None:
     path = directory / DESCRIPTION
     if not path.is_file():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); make the models again with `asrloop models --force`"
+        ) from None
+    if not isinstance(content, dict) or not isinstance(content.get("languages", []), list):
+        raise ValueError(  # noqa: TRY004 - the file is wrong, no type in a call
+            f"{path} is damaged; make the models again with `asrloop models --force`"
+        )
     return content

@@ -96,7 +96,12 @@ def long_file() -> bytes:
     return zoo.encoded(np.zeros(FORTY_SECONDS, np.float32), SAMPLE_RATE, "FLAC", "PCM_16")
 
 
-def test_a_long_file_takes_one_place_until_its_rest_is_sent(long_file: bytes) -> None:
+@pytest.fixture(scope="module")
+def short_file() -> bytes:
+    return zoo.encoded(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE, "FLAC", "PCM_16")
+
+
+def test_long_files_take_places_of_their_own_until_their_rests_are_sent(long_file: bytes, short_file: bytes) -> None:
     decoder, all_are_in = FileDecoder(AudioSettings()), threading.Event()
     opened: list[LongAudio] = []
 
@@ -112,12 +117,18 @@ def test_a_long_file_takes_one_place_until_its_rest_is_sent(long_file: bytes) ->
     all_are_in.set()
     assert eventually(lambda: len(opened) == 65)
     time.sleep(0.1)  # all are answered, and no rest is read
-    with pytest.raises(Overloaded, match="64 files are being decoded or wait"):
-        decoder.submit([long_file], None, answered)
+    refused, short = Results(), Results()
+    decoder.submit([long_file], None, refused.append)
+    assert eventually(lambda: refused)
+    assert isinstance(refused[0], Overloaded)
+    assert "64 requests with long files are recognised or wait (audio.decode_inbox); retry later" in str(refused[0])
+    decoder.submit([short_file], None, short.append)
+    assert eventually(lambda: short)
+    assert isinstance(short[0], list), "short files do not wait for long ones"
 
     for long in opened:
         assert sum(block.size for block in long.blocks) == FORTY_SECONDS
-    assert eventually(lambda: decoder._taken == 0)
+    assert eventually(lambda: decoder._taken == decoder._with_rests == 0)
     decoder.close()
 
 

@@ -1,6 +1,7 @@
 """What the engine does with drafts: each row's reaches the family, and what that decides at once counts as if it was stepped."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.errors import InvalidOption
 from asrloop.speech.windows import Cutter
+from tests.conftest import eventually
 from tests.engine.test_engine import WAIT, Caller, CountingFamily, counted, tokens
 
 
@@ -177,3 +179,30 @@ def test_a_draft_that_makes_no_sense_is_refused(tensors: dict[str, list[int]], m
     sent = {name: np.array([values], np.int32) for name, values in tensors.items()}
     with pytest.raises(InvalidOption, match=rf"\[invalid_option\] {message}"):
         draft_of(sent, [np.arange(10, dtype=np.float32)], CheckingFamily())
+
+
+def test_a_row_whose_draft_is_right_does_not_wait_for_the_step_of_others(
+    engine: Engine, family: CheckingFamily
+) -> None:
+    caller = Caller(engine)
+    (other,) = caller.submit((20, 10**9), key="k" * 16)
+    assert eventually(lambda: family.steps)
+    step, admitted = family.step, threading.Event()
+    admit = family.admit
+
+    def late_step(slots: Sequence[int]) -> list[Emission]:
+        if admitted.is_set():
+            caller.wait(1)  # the step of the others lasts until the newcomer has its answer
+        return step(slots)
+
+    def note(slot: int, encoded: tuple[int, int], options: Options) -> Emission:
+        emission = admit(slot, encoded, options)
+        admitted.set()
+        return emission
+
+    family.step, family.admit = late_step, note  # type: ignore[method-assign]  # watched
+    (quick,) = caller.submit((10, 3), options=drafted(10, 11, 12))
+    caller.wait(1)
+    assert tokens(quick) == [10, 11, 12]
+    assert other not in caller.replies
+    assert engine.cancel("k" * 16) == 1

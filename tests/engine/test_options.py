@@ -65,10 +65,16 @@ def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, 
         ({"prompt": "x" * 1000}, "prompt is 'x+: this server does not serve it"),
         ({"turn_detection": "silence"}, "turn_detection is no parameter here"),
         ({"end_segment": True}, "end_segment is no parameter here"),
+        ({"word_times": 10**5000}, "word_times is a number: send true or false"),
+        ({"word_times": [1]}, r"word_times is \[1\]: send true or false"),
+        ({"language": 10**5000}, "language is a number: send text"),
+        ({"key_terms_boost": 10**400}, "key_terms_boost is .*: send a number"),
+        ({"key_terms_boost": float("nan")}, "key_terms_boost is nan: this server does not serve it"),
+        ({"n" * 100_000: 1}, "^.{0,600}$"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidOption, match=rf"^\[invalid_option\] .*{message}"):
+    with pytest.raises(InvalidOption, match=rf"^\[invalid_option\] .*{message.lstrip('^')}"):
         parsed(given, info=ENGLISH)
 
 

@@ -173,13 +173,14 @@ def test_one_core_is_left_to_the_running_unless_a_queue_has_formed() -> None:
     assert scheduler.next_to_encode() is not None
 
 
-def test_windows_do_not_fill_the_inbox_and_what_waits_to_be_cut_does() -> None:
+def test_windows_do_not_fill_the_inbox_and_what_waits_to_be_cut_is_counted_apart() -> None:
     scheduler = Scheduler(slots=1, inbox=2, queue_timeout=9.0)
     submit(scheduler, utterance())
     for _ in range(5):
         scheduler.add(utterance(is_window=True), 0.0)
-    scheduler.check_room(1)
-    with pytest.raises(
-        Overloaded, match=r"2 recordings wait already, 1 more do not fit: the inbox holds 2 \(engine.inbox\)"
-    ):
-        scheduler.check_room(1, to_be_cut=1)
+    scheduler.check_room(1, in_line=2)
+    scheduler.check_room(2, long_rows=1, in_line=1)
+    full = r"[12] recordings wait already, [12] more do not fit: the inbox holds 2 \(engine.inbox\)"
+    for rows in ((2, 0, 0), (1, 1, 2), (2, 1, 2)):
+        with pytest.raises(Overloaded, match=full):
+            scheduler.check_room(*rows)

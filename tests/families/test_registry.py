@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,3 +193,28 @@ def test_an_empty_directory_and_an_unknown_family_are_named(tmp_path: Path) -> N
     (tmp_path / "family.json").write_text('{"family": "whisper"}')
     with pytest.raises(ValueError, match="family is 'whisper', known are moonshine, transducer"):
         registry.open_family(tmp_path, config.load())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"family": "moonshine", "languages": null}'])
+def test_a_damaged_description_is_named_with_the_way_out(tmp_path: Path, content: str) -> None:
+    (tmp_path / "family.json").write_text(content)
+    with pytest.raises(ValueError, match=r"family.json .*; make the models again with `asrloop models --force`"):
+        registry.info_in(tmp_path, Settings())
+
+
+def test_builds_at_once_come_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    building, made = threading.Lock(), []
+
+    def build(source: Path, destination: Path, precision: str, progress: object) -> None:
+        assert building.acquire(blocking=False), "two at once"
+        made.append(destination)
+        (destination / "family.json").write_text('{"family": "transducer"}')
+        building.release()
+
+    module = SimpleNamespace(build=build)
+    monkeypatch.setattr("asrloop.families.registry.importlib.import_module", lambda _: module)
+    with ThreadPoolExecutor(4) as pool:
+        for unless_there in [True] * 8 + [False] * 2:
+            pool.submit(registry.build, "transducer", TINY_TDT, tmp_path, unless_there=unless_there)
+    assert 1 <= len(made) <= 3
+    assert registry.holds(tmp_path, "transducer")
