@@ -12,7 +12,7 @@ from asrloop_bench.figures.ways import balancer, gateway, pool
 FIGURES = (
     Figure("engine", engine, "docs/engine.md"),
     Figure("wer", wer),
-    Figure("confidence", confidence),
+    Figure("confidence", confidence, "docs/confidence.md"),
     Figure("recordings", recordings, "docs/long-recordings.md"),
     Figure("live", live, "docs/live.md"),
     Figure("client-pool", pool, "client/README.md"),

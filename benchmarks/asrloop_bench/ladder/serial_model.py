@@ -3,7 +3,7 @@
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +20,29 @@ from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench import in_process
 from asrloop_bench.vendor.loop import VendorLoop, open_loop
 
+Transcribe = Callable[[Samples], Transcript]
+"""Makes a transcript of f32 [N], 16 kHz."""
 
-class SerialModel:
-    """WAV and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at."""
+
+class TritonPythonModel:
+    """WAV and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at.
+
+    The parameter ``graphs`` of config.pbtxt chooses: ``project`` and ``vendor`` are sessions of this process on the files in the
+    model's own folder, ``vendor_bls`` are the vendor's graphs called through Triton.
+    """
 
     def initialize(self, args: dict[str, str]) -> None:
-        self.settings = config.load()
         given = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in given.items()}
-        self.open(Path(args["model_repository"], args["model_version"]), parameters)
-
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
-        """Open the files in the model's own folder; ``parameters`` are those of config.pbtxt."""
-        raise NotImplementedError
-
-    def transcribe(self, samples: Samples) -> Transcript:
-        """Make a transcript of f32 [N], 16 kHz."""
-        raise NotImplementedError
+        directory = Path(args["model_repository"], args["model_version"])
+        # 0 means as many threads as the machine has cores.
+        threads = int(parameters.get("intra_op_thread_count", 0)) or usable_cores()
+        if parameters["graphs"] == "project":
+            self.transcribe = project(directory, threads)
+        elif parameters["graphs"] == "vendor":
+            self.transcribe = vendor(directory, open_loop(directory, threads))
+        else:
+            self.transcribe = vendor(directory, VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder")))
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         return [self.answer(request) for request in requests]
@@ -52,37 +58,25 @@ class SerialModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])
 
 
-class VendorModel(SerialModel):
-    """The vendor's graphs, as sessions of this process or called through Triton."""
+def vendor(directory: Path, loop: VendorLoop) -> Transcribe:
+    vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
 
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
-        self.vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
-        if parameters["execution_mode"] == "bls":
-            self.loop = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder"))
-        else:
-            self.loop = open_loop(directory, threads_of(parameters))
+    def transcribe(samples: Samples) -> Transcript:
+        tokens = loop.tokens(samples)
+        return Transcript(vocabulary.text(tokens), tokens, [], [])
 
-    def transcribe(self, samples: Samples) -> Transcript:
-        tokens = self.loop.tokens(samples)
-        return Transcript(self.vocabulary.text(tokens), tokens, [], [])
+    return transcribe
 
 
-class CleanModel(SerialModel):
-    """The project's graphs, one slot."""
+def project(directory: Path, threads: int) -> Transcribe:
+    family = in_process.open_family(config.load(), slots=1, threads=threads, directory=directory)
 
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
-        threads = threads_of(parameters)
-        self.family = in_process.open_family(self.settings, slots=1, threads=threads, directory=directory)
+    def transcribe(samples: Samples) -> Transcript:
+        decoded = in_process.decode(family, samples, alone=True)
+        pieces = [family.piece(token) for token in decoded.tokens if decoded.times]
+        return Transcript(family.text(decoded.tokens), decoded.tokens, decoded.times, pieces)
 
-    def transcribe(self, samples: Samples) -> Transcript:
-        decoded = in_process.decode(self.family, samples, alone=True)
-        pieces = [self.family.piece(token) for token in decoded.tokens if decoded.times]
-        return Transcript(self.family.text(decoded.tokens), decoded.tokens, decoded.times, pieces)
-
-
-def threads_of(parameters: Mapping[str, str]) -> int:
-    """Return the threads of each session; 0 in config.pbtxt means as many as the machine has cores."""
-    return int(parameters["intra_op_thread_count"]) or usable_cores()
+    return transcribe
 
 
 def bls_graph(model_name: str) -> Graph:
