@@ -1,7 +1,5 @@
 """Ways to reach a server, compared in turns: the client's pool and other channels, the gateway, HAProxy."""
 
-import http.client
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Annotated
@@ -14,17 +12,15 @@ from asrloop.audio import Samples
 from asrloop_bench.checkout import IDLE_MODELS
 from asrloop_bench.figures.aims import compared
 from asrloop_bench.figures.figure import Run, speech
-from asrloop_bench.load import upload
 from asrloop_bench.method import clips, markdown, spread
 from asrloop_bench.method.interleave import Measured, callers, interleave, timed
-from asrloop_bench.operations import services
 from asrloop_bench.operations.balancer import balancing
+from asrloop_bench.operations.gateway import Upload, serving
 
 CALLERS = (1, 8, 32)
 MODELS = {"no work": "does_nothing", "transcribes": "asr_ensemble"}
 CHANNELS = ("the pool", "one shared channel", "a channel per call")
 UPLOADERS = 16
-LIMIT_SECONDS = 60.0
 A_ROUND = 4
 """Requests through HAProxy, and without it, in a round."""
 
@@ -87,7 +83,7 @@ def gateway(run: Run, seconds: Annotated[float, typer.Option(help="Time for each
     rows = []
     with (
         run.server() as server,
-        services.gateway(server.grpc, requests_per_minute="1000000") as address,
+        serving(server.grpc, requests_per_minute="1000000") as address,
         AsrClient(server.grpc, pool=PoolConfig(max_channels=UPLOADERS)) as client,
     ):
         for length, count in [*((length, 1) for length in samples), (min(samples), UPLOADERS)]:
@@ -96,7 +92,7 @@ def gateway(run: Run, seconds: Annotated[float, typer.Option(help="Time for each
             def ask(content: bytes = content) -> str:
                 return client.transcribe(content).text
 
-            uploads = [_Upload(address, content) for _ in range(count)]
+            uploads = [Upload(address, content) for _ in range(count)]
             found = compared({"direct": _arm([ask] * count), "gateway": _arm(uploads)}, seconds)
             direct, through = found["direct"], found["gateway"]
             more = spread.median(_added(direct, through))
@@ -107,22 +103,6 @@ def gateway(run: Run, seconds: Annotated[float, typer.Option(help="Time for each
 
 def _arm(asking: Sequence[Callable[[], str]]) -> Callable[[], Measured]:
     return timed(asking[0]) if len(asking) == 1 else lambda: callers(asking, each=4)
-
-
-class _Upload:
-    """One connection that is kept; a call sends one file and returns its text."""
-
-    def __init__(self, address: str, content: bytes) -> None:
-        self._connection = http.client.HTTPConnection(address, timeout=LIMIT_SECONDS)
-        self._body, self._headers = upload.form(content)
-
-    def __call__(self) -> str:
-        self._connection.request("POST", upload.PATH, self._body, self._headers)
-        answer = self._connection.getresponse()
-        content = json.loads(answer.read())
-        if answer.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"the gateway answered {answer.status}: {content}")
-        return str(content["text"])
 
 
 def balancer(

@@ -6,9 +6,9 @@ from typing import Any
 from asrloop_bench.ladder.arms import Arms
 from asrloop_bench.ladder.rungs import ARMS
 from asrloop_bench.load.turn import Turn
-from asrloop_bench.method import rounds as in_rounds
 from asrloop_bench.method import spread
 from asrloop_bench.method.clips import Clip
+from asrloop_bench.method.interleave import in_rounds
 
 Cells = dict[str, dict[str, Any]]
 """Plain data by the cell's name."""
@@ -29,7 +29,7 @@ def measure(
     cells: Cells,
     loads: list[dict[str, float]],
 ) -> None:
-    """Measure every cell ``rounds`` times with every arm into ``cells``; see ``method.rounds``. Raises LoadError."""
+    """Measure every cell ``rounds`` times with every arm into ``cells``; see ``method.interleave``. Raises LoadError."""
     planned = {cell_name(clip.seconds, count): (clip, count) for count in sorted(counts) for clip in clips}
 
     def turn(cell: tuple[Clip, int], name: str, is_warm_up: bool = False) -> Turn:
@@ -52,7 +52,7 @@ def measure(
         progress(f"warm-up, {name}")
         for arm in arms:
             turn(cell, arm, is_warm_up=True)
-    in_rounds.measure(planned, list(arms), turn, keep, rounds=rounds, until=until, progress=progress, loads=loads)
+    in_rounds(planned, list(arms), turn, keep, rounds=rounds, until=until, progress=progress, loads=loads)
 
 
 def _seconds(clip: Clip, count: int) -> float:

@@ -4,6 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from asrloop_bench.load.turn import Turn
+from asrloop_bench.method import machine_load
+
+Cell = TypeVar("Cell")
 
 Transcribe = Callable[[], str]
 """Makes one request of one caller; returns the text."""
@@ -45,6 +51,33 @@ def interleave(
             found[name].latencies += one.latencies
             found[name].texts |= one.texts
     return found
+
+
+def in_rounds(
+    cells: Mapping[str, Cell],
+    arms: Sequence[str],
+    turn: Callable[[Cell, str], Turn],
+    keep: Callable[[Cell, str, Turn], None],
+    *,
+    rounds: int,
+    until: float,
+    progress: Callable[[str], None],
+    loads: list[dict[str, float]],
+) -> None:
+    """Give every arm a turn in every cell ``rounds`` times. Starts no round after ``until`` on the monotonic clock.
+
+    ``progress`` is given the name of what comes next; ``loads`` gets the load of the machine in each round.
+    """
+    for number in range(rounds):
+        if time.monotonic() > until:
+            return
+        before = machine_load.now()
+        for index, (name, cell) in enumerate(cells.items()):
+            progress(f"round {number + 1}, {name}")
+            turns = {arm: turn(cell, arm) for arm in rotated(arms, number + index)}
+            for arm in arms:
+                keep(cell, arm, turns[arm])
+        loads.append(machine_load.between(before, machine_load.now()))
 
 
 def rotated(names: Sequence[str], number: int) -> list[str]:

@@ -1,13 +1,9 @@
 """A newcomer's first look: server, gateway and Prometheus, a minute of traffic, then the numbers and the state of each alert."""
 
-import json
 import math
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -20,9 +16,9 @@ from asrloop.cli import one_line_errors
 from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
-from asrloop_bench.load import upload
 from asrloop_bench.method import markdown, markers, provenance, target
-from asrloop_bench.operations import picture, services
+from asrloop_bench.operations import picture
+from asrloop_bench.operations.gateway import serving, uploaded
 from asrloop_bench.operations.prometheus import Prometheus, scraping
 from asrloop_bench.terminal import console
 
@@ -61,7 +57,7 @@ def demo_ops(
         with console.status("starting server, gateway and Prometheus"):
             server = stack.enter_context(target.started(config.load()))
             metrics = server.metrics_url.split("/")[2]
-            gateway = stack.enter_context(services.gateway(server.grpc))
+            gateway = stack.enter_context(serving(server.grpc))
             targets = {"asrloop": [metrics], "asrloop-gateway": [gateway]}
             prometheus = stack.enter_context(scraping(targets, every="2s"))
         console.print(f"page        http://{gateway}/")
@@ -104,20 +100,6 @@ def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
         for caller in callers:
             caller.join(60)
     return outcomes
-
-
-def uploaded(gateway: str, file: bytes, headers: Mapping[str, str] | None = None) -> str:
-    """Upload a file to OpenAI's API and return the outcome."""
-    body, kind = upload.form(file)
-    request = urllib.request.Request(f"http://{gateway}{upload.PATH}", body, {**kind, **(headers or {})})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return "upload well" if json.load(answer)["text"] else "upload without text"
-    except urllib.error.HTTPError as error:
-        with error:
-            return f"upload {error.code}"
-    except OSError as error:
-        return f"upload {error}"
 
 
 def report(prometheus: Prometheus, outcomes: Counter[str]) -> str:

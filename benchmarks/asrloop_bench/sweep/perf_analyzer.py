@@ -1,6 +1,8 @@
-"""NVIDIA's perf_analyzer: found or fetched, run for one point of load, its CSV read. Generates no load by itself."""
+"""NVIDIA's perf_analyzer: found or fetched, given clips as requests, run for one point of load, its CSV read."""
 
+import base64
 import csv
+import json
 import os
 import re
 import shutil
@@ -10,8 +12,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asrloop.wheels import TRITONSERVER, PinnedWheel
+from asrloop_bench.method.clips import Clip
 
 # The perf-analyzer wheel needs glibc 2.38; the binary in this one runs from 2.17 on.
 TRITONCLIENT = PinnedWheel(
@@ -91,6 +95,27 @@ def load_arguments(
         return [*arguments, "--concurrency-range", str(concurrency)]
     arguments += ["--request-rate-range", f"{rate:.4f}", "--request-distribution", "poisson"]
     return [*arguments, "--max-threads", "64"]
+
+
+def write_input(path: Path, clips: Sequence[Clip], texts: Mapping[str, str] | None) -> None:
+    """Write ``path`` with one request a clip, in order. ``texts`` has the expected text by clip name.
+
+    perf_analyzer compares texts over plain gRPC only: over HTTP it insists on every output, which it cannot take when
+    an output is of variable size, and in shared memory it compares the whole region. Leave ``texts`` out for those.
+    """
+    document: dict[str, Any] = {"data": [_request(clip) for clip in clips]}
+    if texts is not None:
+        document["validation_data"] = [{"TRANSCRIPTS": {"content": [texts[clip.name]], "shape": [1]}} for clip in clips]
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def _request(clip: Clip) -> dict[str, Any]:
+    # Shared memory wants the optional input as well.
+    encoded = base64.b64encode(clip.samples.tobytes()).decode("ascii")
+    return {
+        "WAV": {"content": {"b64": encoded}, "shape": [len(clip.samples)]},
+        "WAV_LENS": {"content": [len(clip.samples)], "shape": [1]},
+    }
 
 
 def read_table(text: str) -> dict[str, float]:

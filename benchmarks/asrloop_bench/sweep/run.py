@@ -11,8 +11,8 @@ from asrloop_client import AsrClient
 
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.target import Target
-from asrloop_bench.sweep import input_data, server_metrics
-from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, PerfAnalyzerError, TextDiffers, load_arguments
+from asrloop_bench.sweep import server_metrics
+from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, PerfAnalyzerError, TextDiffers, load_arguments, write_input
 from asrloop_bench.sweep.points import Point, request_count
 
 Row = dict[str, Any]
@@ -98,7 +98,7 @@ class Sweep:
         def run(name: str, texts: Mapping[str, str] | None) -> dict[str, float]:
             file = scratch / name
             if not file.is_file():
-                input_data.write(file, clips, texts)
+                write_input(file, clips, texts)
             arguments = load_arguments(
                 endpoint=endpoint, protocol=point.protocol, input_data=file, requests=count,
                 concurrency=point.callers, rate=rate,

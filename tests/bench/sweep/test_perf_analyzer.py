@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.target import Target
-from asrloop_bench.sweep import input_data, perf_analyzer, server_metrics
-from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, TextDiffers, load_arguments
+from asrloop_bench.sweep import perf_analyzer, server_metrics
+from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, TextDiffers, load_arguments, write_input
 from asrloop_bench.sweep.points import Point
 from asrloop_bench.sweep.run import Row, Sweep
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def test_points_over_every_transport(analyzer: PerfAnalyzer, target: Target, cli
 
 def test_a_text_that_differs_is_seen(analyzer: PerfAnalyzer, target: Target, clips: list[Clip], tmp_path: Path) -> None:
     path = tmp_path / "input.json"
-    input_data.write(path, clips, {"a": "planted", "b": "planted"})
+    write_input(path, clips, {"a": "planted", "b": "planted"})
     arguments = load_arguments(
         endpoint=target.grpc, protocol="grpc", input_data=path, requests=4, concurrency=1, rate=None
     )
