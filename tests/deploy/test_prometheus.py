@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from asrloop_bench.operations import picture
-from asrloop_bench.operations.gateway import uploaded
+from asrloop_bench.operations.gateway import gateway_for, uploaded
 from asrloop_bench.operations.prometheus import CONFIGURATION, Prometheus, scraping
 from asrloop_client import AsrClient
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ def measured(
     try:
         serving.wait(speech)
         with (
-            serving(serving.address) as gateway,
+            gateway_for(serving.address) as gateway,
             scraping({"asrloop": [f"127.0.0.1:{serving.metrics}"], "asrloop-gateway": [gateway]}) as prometheus,
         ):
             with (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asrloop_bench.operations.gateway import uploaded
+from asrloop_bench.operations.gateway import gateway_for, uploaded
 
 from tests.conftest import eventually
 from tests.faults.harness import Serving, Speech
@@ -69,7 +69,7 @@ def test_a_callers_trace_goes_through_gateway_and_every_model(
 
     try:
         serving.wait(speech)
-        with serving(serving.address) as gateway:
+        with gateway_for(serving.address) as gateway:
             how = uploaded(gateway, speech.file, {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"})
         assert how == "upload well"
         assert eventually(told_by_all), f"{[*map(str, collector.spans)]}; {serving.said()}"

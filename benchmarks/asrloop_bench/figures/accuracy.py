@@ -4,8 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from asrloop_client import AsrClient
@@ -14,6 +13,7 @@ from asrloop_bench.figures.figure import Manifest, Run
 from asrloop_bench.method import manifest as manifests
 from asrloop_bench.method import target
 
+CALLERS = 16
 NORMALISATION = "lower case; hyphens and dashes to spaces; apostrophes and all other punctuation dropped; nothing else"
 
 
@@ -23,7 +23,6 @@ def wer(
     running: Annotated[
         bool, typer.Option("--running", help="Ask the server on config.yaml's ports instead of starting one.")
     ] = False,
-    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1024)] = 16,
 ) -> str:
     """Measure the word error rate through the server."""
     references = manifests.read(manifest)
@@ -33,7 +32,7 @@ def wer(
     ):
         started = time.monotonic()
         paths = [one.audio for one in references]
-        heard = [one.text for one in client.transcribe_many(paths, concurrency=concurrency)]
+        heard = [one.text for one in client.transcribe_many(paths, concurrency=CALLERS)]
         took = time.monotonic() - started
     errors = word_errors([one.text for one in references], heard)
     return (
@@ -43,8 +42,7 @@ def wer(
     )
 
 
-@dataclass(frozen=True)
-class WordErrors:
+class WordErrors(NamedTuple):
     """Counts over all utterances."""
 
     words: int

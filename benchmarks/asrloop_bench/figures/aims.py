@@ -22,6 +22,15 @@ def table(rows: Sequence[Row]) -> str:
     return markdown.table(["what", "aim", "measured", "reached", "detail"], cells)
 
 
+def at_most(what: str, limit: float, measured: float, form: str, detail: str = "") -> Row:
+    """Return the row of a number and its limit, both shown by ``form`` such as ``{:.1f} ms``."""
+    return Row(what, f"<= {form.format(limit)}", form.format(measured), measured <= limit, detail)
+
+
+def at_least(what: str, limit: float, measured: float, form: str, detail: str = "") -> Row:
+    return Row(what, f">= {form.format(limit)}", form.format(measured), measured >= limit, detail)
+
+
 def compared(arms: Mapping[str, Callable[[], Measured]], seconds: float) -> dict[str, Measured]:
     """Interleave the arms for about ``seconds``."""
     return interleave(arms, least_rounds=5, most_rounds=200, seconds=seconds)

@@ -19,7 +19,7 @@ from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+DOCUMENTS = ((ROOT / "README.md", markers.RESULTS), (ROOT / "docs" / "performance.md", markers.ALL_RESULTS))
 
 
 def run(
@@ -27,9 +27,6 @@ def run(
         bool, typer.Option(help="Two lengths, one and four callers, no peers, two rounds: some minutes.")
     ] = False,
     arms: Annotated[str, typer.Option(help=f"Only these, with commas: {', '.join(ARMS)}.")] = "",
-    audio: Annotated[
-        Path | None, typer.Option(help="Directory with WAV or FLAC files. Default: the model's wheel.")
-    ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(help=f"Times that every cell is measured. Default: {ROUNDS}.", min=1, show_default=False),
@@ -50,7 +47,7 @@ def run(
         if unknown:
             raise ValueError(f"--arms: {', '.join(unknown)} unknown; choose from {', '.join(ARMS)}")
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
-        files = clips.speech_files(audio)
+        files = clips.speech_files()
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
         times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
         path = output or results.folder("ladder") / "ladder.json"
@@ -81,22 +78,16 @@ def readme(
     source: Annotated[
         Path, typer.Argument(help="Saved run of the ladder. Default: benchmarks/saved/ladder.json.", show_default=False)
     ] = SAVED_LADDER,
-    file: Annotated[
-        Path | None,
-        typer.Option(help="The one file to write. Default: README.md and docs/performance.md.", show_default=False),
-    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check that it is up to date.")] = False,
 ) -> None:
     """Write the results of a saved run into the README and, all of them, into docs/performance.md."""
     with one_line_errors():
         name = str(source.resolve().relative_to(ROOT) if source.resolve().is_relative_to(ROOT) else source.name)
         saved = results.load(source)
-        for document in DOCUMENTS if file is None else (file,):
+        written = (tables.short_section(saved, name), tables.full_section(saved, name))
+        for (document, section), text in zip(DOCUMENTS, written, strict=True):
             before = document.read_text(encoding="utf-8")
-            if markers.has(before, markers.ALL_RESULTS):
-                after = markers.replaced(before, tables.full_section(saved, name), markers.ALL_RESULTS)
-            else:
-                after = markers.replaced(before, tables.short_section(saved, name))
+            after = markers.replaced(before, text, section)
             if check and before != after:
                 raise ValueError(
                     f"{document.name}: the results are not those of {name}; run `python scripts/benchmark.py readme`"

@@ -20,9 +20,6 @@ from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench import in_process
 from asrloop_bench.vendor.loop import VendorLoop, open_loop
 
-Transcribe = Callable[[Samples], Transcript]
-"""Makes a transcript of f32 [N], 16 kHz."""
-
 
 class TritonPythonModel:
     """WAV and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at.
@@ -37,12 +34,17 @@ class TritonPythonModel:
         directory = Path(args["model_repository"], args["model_version"])
         # 0 means as many threads as the machine has cores.
         threads = int(parameters.get("intra_op_thread_count", 0)) or usable_cores()
+        self.tokens: Callable[[Samples], list[int]]
         if parameters["graphs"] == "project":
-            self.transcribe = project(directory, threads)
-        elif parameters["graphs"] == "vendor":
-            self.transcribe = vendor(directory, open_loop(directory, threads))
+            family = in_process.open_family(config.load(), slots=1, threads=threads, directory=directory)
+            self.text = family.text
+            self.tokens = lambda samples: in_process.decode(family, samples, alone=True).tokens
+            return
+        self.text = Vocabulary.read_binary(directory / VOCABULARY).text
+        if parameters["graphs"] == "vendor":
+            self.tokens = open_loop(directory, threads).tokens
         else:
-            self.transcribe = vendor(directory, VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder")))
+            self.tokens = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder")).tokens
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         return [self.answer(request) for request in requests]
@@ -54,29 +56,9 @@ class TritonPythonModel:
             rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), rate, INFO.windows.longest)
         except InvalidAudio as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
-        outputs = tensors_of([self.transcribe(resampled(row, rate)) for row in rows])
+        found = [self.tokens(resampled(row, rate)) for row in rows]
+        outputs = tensors_of([Transcript(self.text(tokens), tokens, [], []) for tokens in found])
         return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])
-
-
-def vendor(directory: Path, loop: VendorLoop) -> Transcribe:
-    vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
-
-    def transcribe(samples: Samples) -> Transcript:
-        tokens = loop.tokens(samples)
-        return Transcript(vocabulary.text(tokens), tokens, [], [])
-
-    return transcribe
-
-
-def project(directory: Path, threads: int) -> Transcribe:
-    family = in_process.open_family(config.load(), slots=1, threads=threads, directory=directory)
-
-    def transcribe(samples: Samples) -> Transcript:
-        decoded = in_process.decode(family, samples, alone=True)
-        pieces = [family.piece(token) for token in decoded.tokens if decoded.times]
-        return Transcript(family.text(decoded.tokens), decoded.tokens, decoded.times, pieces)
-
-    return transcribe
 
 
 def bls_graph(model_name: str) -> Graph:

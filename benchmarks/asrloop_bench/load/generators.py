@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -29,21 +28,17 @@ class Generators:
     """``count`` processes with the same ``command``; use as a context manager. The callers of a turn are spread over them."""
 
     def __init__(self, command: Sequence[str], count: int = 1) -> None:
-        self._command = list(command)
-        self._count = count
+        self._command, self._count = list(command), count
         self._processes: list[subprocess.Popen[bytes]] = []
         self._log: Any = None
 
     def __enter__(self) -> Self:
-        self._log = tempfile.TemporaryFile()
-        pipe = subprocess.PIPE
+        self._log, pipe = tempfile.TemporaryFile(), subprocess.PIPE
         for _ in range(self._count):
             self._processes.append(subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=self._log))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for process in self._processes:
             if kind is not None:
                 process.kill()
@@ -60,7 +55,7 @@ class Generators:
         busy = []
         first = 0
         for number, process in enumerate(self._processes):
-            mine = callers // self._count + (number < callers % self._count)
+            mine = callers // len(self._processes) + (number < callers % len(self._processes))
             if mine:
                 turn = {"way": list(way), "callers": mine, "first": first, "order": list(order), "start": start}
                 self._send(process, {**turn, "until": start + seconds})

@@ -1,8 +1,8 @@
 """Runs arms one after another, round by round, so that whatever disturbs the machine disturbs all of them alike."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -101,29 +101,19 @@ def timed(call: Callable[[], object], repeat: int = 1) -> Callable[[], Measured]
 
 def callers(requests: Sequence[Transcribe], each: int = 1) -> Measured:
     """Make each of ``requests`` ``each`` times, one after another, on a thread of its own."""
-    latencies: list[float] = []
-    texts: set[str] = set()
-    errors: list[BaseException] = []
 
-    def ask(request: Transcribe) -> None:
-        try:
-            for _ in range(each):
-                started = time.perf_counter()
-                texts.add(request())
-                latencies.append(time.perf_counter() - started)
-        except BaseException as error:  # it is raised again on the measuring thread
-            errors.append(error)
+    def ask(request: Transcribe) -> list[tuple[str, float]]:
+        made = []
+        for _ in range(each):
+            started = time.perf_counter()
+            made.append((request(), time.perf_counter() - started))
+        return made
 
     started = time.perf_counter()
     if len(requests) == 1:
-        ask(requests[0])
+        made = ask(requests[0])
     else:
-        threads = [threading.Thread(target=ask, args=(request,)) for request in requests]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(requests)) as pool:
+            made = [one for several in pool.map(ask, requests) for one in several]
     elapsed = time.perf_counter() - started
-    if errors:
-        raise errors[0]
-    return Measured([elapsed / len(latencies)], latencies, texts)
+    return Measured([elapsed / len(made)], [seconds for _, seconds in made], {text for text, _ in made})

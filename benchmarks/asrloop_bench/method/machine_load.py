@@ -53,18 +53,22 @@ def in_words(before: Mapping[str, float], during: Sequence[Mapping[str, float]])
     return f"{words}; others used {sum(others) / len(others):.2f} cores while measured, {max(others):.2f} at most"
 
 
+def stat(number: int, *, with_ended: bool = False) -> tuple[int, float]:
+    """Return the parent of a process and the processor seconds that it used, also by children that have ended where wanted."""
+    fields = Path(f"/proc/{number}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    return int(fields[1]), sum(int(field) for field in fields[11 : 15 if with_ended else 13]) / _TICKS
+
+
 def _ours() -> float:
     """Return the processor seconds of this process and its descendants, those that have ended among them."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in Path("/proc").glob("[0-9]*"):
+        number = int(path.name)
         try:
-            fields = path.read_text("ascii", "replace").rpartition(")")[2].split()
+            parents[number], seconds[number] = stat(number, with_ended=True)
         except OSError:  # it ended meanwhile
             continue
-        number = int(path.parent.name)
-        parents[number] = int(fields[1])
-        seconds[number] = sum(int(field) for field in fields[11:15]) / _TICKS
 
     def is_ours(number: int) -> bool:
         while number > 1 and number != os.getpid():

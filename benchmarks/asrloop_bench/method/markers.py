@@ -5,12 +5,6 @@ from pathlib import Path
 RESULTS, ALL_RESULTS = "results", "all results"
 
 
-def has(text: str, name: str) -> bool:
-    """Return True when ``text`` has both markers of ``name``, once each and in order."""
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    return text.count(begin) == text.count(end) == 1 and text.index(begin) < text.index(end)
-
-
 def write(page: Path, section: str, name: str = RESULTS) -> None:
     """Put ``section`` between the markers of ``name`` in the file ``page``. Raises ValueError where it has none."""
     page.write_text(replaced(page.read_text(encoding="utf-8"), section, name), encoding="utf-8")
@@ -19,6 +13,6 @@ def write(page: Path, section: str, name: str = RESULTS) -> None:
 def replaced(text: str, section: str, name: str = RESULTS) -> str:
     """Return ``text`` with ``section`` between the markers of ``name``. Raises ValueError where it has none."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if not has(text, name):
+    if not text.count(begin) == text.count(end) == 1 or text.index(begin) > text.index(end):
         raise ValueError(f"the file needs one {begin} and one {end} after it, around the section")
     return text[: text.index(begin) + len(begin)] + f"\n{section}\n" + text[text.index(end) :]

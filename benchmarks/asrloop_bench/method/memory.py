@@ -1,10 +1,10 @@
 """Memory and processor time of a server's processes, by /proc."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from asrloop.tritonserver.processes import model_processes
+from asrloop_bench.method import machine_load
 from asrloop_bench.method.target import Target
 
 
@@ -28,8 +28,5 @@ def of_decoder(server: Target) -> Memory:
 
 def processor_seconds(server: Target) -> float:
     """Return the processor time of the server and its models so far."""
-    total = 0.0
-    for process in (server.pid or 0, *model_processes(server.pid or 0).values()):
-        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
+    processes = (server.pid or 0, *model_processes(server.pid or 0).values())
+    return sum(machine_load.stat(process)[1] for process in processes)

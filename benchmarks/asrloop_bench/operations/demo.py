@@ -18,7 +18,7 @@ from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
 from asrloop_bench.method import markdown, markers, provenance, target
 from asrloop_bench.operations import picture
-from asrloop_bench.operations.gateway import serving, uploaded
+from asrloop_bench.operations.gateway import gateway_for, uploaded
 from asrloop_bench.operations.prometheus import Prometheus, scraping
 from asrloop_bench.terminal import console
 
@@ -57,7 +57,7 @@ def demo_ops(
         with console.status("starting server, gateway and Prometheus"):
             server = stack.enter_context(target.started(config.load()))
             metrics = server.metrics_url.split("/")[2]
-            gateway = stack.enter_context(serving(server.grpc))
+            gateway = stack.enter_context(gateway_for(server.grpc))
             targets = {"asrloop": [metrics], "asrloop-gateway": [gateway]}
             prometheus = stack.enter_context(scraping(targets, every="2s"))
         console.print(f"page        http://{gateway}/")

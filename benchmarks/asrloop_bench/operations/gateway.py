@@ -16,7 +16,7 @@ START_SECONDS, LIMIT_SECONDS = 90.0, 60.0
 
 
 @contextmanager
-def serving(grpc: str, **settings: str) -> Iterator[str]:
+def gateway_for(grpc: str, **settings: str) -> Iterator[str]:
     """Run `asrloop gateway` before the server at ``grpc``, with ``settings`` and on a free port; gives host:port.
 
     Raises TritonError where it does not start.

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from asrloop_bench.method import provenance
-from asrloop_bench.sweep.charts import Series, bars, lines, number
+from asrloop_bench.sweep.charts import Series, lines, number
 
 Row = Mapping[str, Any]
 PERCENTILES = ("p50", "p90", "p95", "p99")
@@ -44,7 +44,7 @@ def page(result: Mapping[str, Any]) -> str:
             for column, unit in OVER_CALLERS.items()
         },
         shares={
-            clips: bars({str(row["callers"]): shares(row) for row in sorted(own, key=load)}, "ms")
+            clips: {row["callers"]: shares(row) for row in sorted(own, key=load)}
             for clips, own in closed.items()
         },
         transports=sorted(transports, key=lambda row: (row["clips"], row["callers"], row["protocol"])),

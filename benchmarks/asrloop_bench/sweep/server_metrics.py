@@ -11,25 +11,20 @@ _MOST_LOOKS = 30
 _SAMPLE = re.compile(r"^(asrloop_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
-def scrape(url: str) -> dict[str, float]:
-    """Return every asrloop_* sample by ``name{labels}``."""
-    with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - an http address of our own server
-        return parse(response.read().decode("utf-8"))
-
-
 def settled(url: str) -> dict[str, float]:
-    """As :func:`scrape`, once nothing changes any more: under load the server publishes what it noted a little later."""
-    last = scrape(url)
+    """Return the samples once nothing changes any more: under load the server publishes what it noted a little later."""
+    last: dict[str, float] | None = None
     for _ in range(_MOST_LOOKS):
-        time.sleep(SETTLE_SECONDS)
-        before, last = last, scrape(url)
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - an http address of our own server
+            before, last = last, parse(response.read().decode("utf-8"))
         if before == last:
             break
-    return last
+        time.sleep(SETTLE_SECONDS)
+    return last or {}
 
 
 def parse(text: str) -> dict[str, float]:
-    """Return the asrloop_* samples of a Prometheus text page."""
+    """Return the asrloop_* samples of a Prometheus text page by ``name{labels}``."""
     return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in _SAMPLE.findall(text)}
 
 

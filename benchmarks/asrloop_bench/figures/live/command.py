@@ -1,5 +1,6 @@
 """The command that measures live audio: more and more streams at a time, each with clips of its own."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
@@ -54,7 +55,9 @@ def live(
     seconds: Annotated[float, typer.Option(help="Least seconds of speech a stream.", min=5)] = 60.0,
 ) -> str:
     """Play live audio at the speed of speech: words while they are spoken, finals, lag, accuracy."""
-    counts = _counts(streams)
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", streams):
+        raise ValueError(f"--streams {streams}: give whole numbers of 1 or more with commas, such as 1,4,8,12")
+    counts = [int(each) for each in streams.split(",")]
     references = manifests.read(manifest)
     detector = open_detector(PREPARED)
     rounds = []
@@ -115,18 +118,14 @@ def report(rounds: Sequence[Round], whole: Sequence[str]) -> str:
         spoken = word_errors(references, [each.text for each in one.judged])
         points = 100 * (spoken.rate - word_errors(references, files).rate)
         late = spread.percentile([each for stream in one.played for each in stream.late], 99)
-        rows.append(
-            [
-                count,
-                _times([each for stream in one.judged for each in stream.first_texts]),
-                _times([each for stream in one.judged for each in stream.finals]),
-                f"{one.lag:.1f} s",
-                f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words)",
-                sum(each.taken_back for each in one.judged),
-                sum(each.error is not None for each in one.played),
-                f"{1000 * late:.0f} ms",
-            ]
-        )
+        rows.append([
+            count,
+            _times([each for stream in one.judged for each in stream.first_texts]),
+            _times([each for stream in one.judged for each in stream.finals]),
+            f"{one.lag:.1f} s", f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words)",
+            sum(each.taken_back for each in one.judged), sum(each.error is not None for each in one.played),
+            f"{1000 * late:.0f} ms",
+        ])  # fmt: skip
     kept_up = [
         len(each.recordings) for each in rounds if each.lag <= MOST_LAG and not any(p.error for p in each.played)
     ]
@@ -143,13 +142,3 @@ def _times(values: Sequence[float]) -> str:
         return "none"
     p50, p95 = (1000 * spread.percentile(values, percent) for percent in (50, 95))
     return f"{p50:.0f} / {p95:.0f} ms ({len(values)})"
-
-
-def _counts(streams: str) -> list[int]:
-    try:
-        counts = [int(each) for each in streams.split(",")]
-    except ValueError:
-        counts = []
-    if not counts or min(counts) < 1:
-        raise ValueError(f"--streams {streams}: give whole numbers of 1 or more with commas, such as 1,4,8,12")
-    return counts
