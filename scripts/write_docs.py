@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import capacity
 import typer
 from asrloop_bench.method import markers
-from asrloop_bench.operations import capacity
 from asrloop_gateway.metrics import Metrics as GatewayMetrics
 from asrloop_gateway.settings import Settings as GatewaySettings
 

@@ -33,23 +33,19 @@ def open_family(
 
 
 def encode(family: Family[Any], samples: Samples, *, alone: bool = False) -> Any:
-    """Return the encoder's output for f32 [N], 16 kHz."""
     return family.encode(samples, DEFAULTS, alone=alone)
 
 
 def admit(family: Family[Any], slot: int, encoded: Any) -> Emission:
-    """Give the slot to a new utterance."""
     return family.admit(slot, encoded, DEFAULTS)
 
 
 def decode(family: Family[Any], samples: Samples, *, alone: bool = False) -> offline.DecodedTokens:
-    """Decode one utterance f32 [N], 16 kHz, alone in slot 0."""
     (decoded,) = offline.decode(family, [encode(family, samples, alone=alone)])
     return decoded
 
 
 def cutter(settings: Settings) -> Cutter:
-    """Return the cutter of long recordings for the prepared model."""
     info = registry.info_in(PREPARED, settings)
     return assembly.cutting_for(info, settings, open_detector(PREPARED)).cutter()
 

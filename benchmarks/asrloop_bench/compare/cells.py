@@ -22,8 +22,6 @@ class Measure:
 
 @dataclass(frozen=True)
 class Cell:
-    """One load."""
-
     name: str
     callers: int
     mix: dict[float, int]

@@ -30,7 +30,6 @@ class Comparison:
     ) -> None:
         self.cells: Cells = {}
         self.loads: list[dict[str, float]] = []
-        """The load of the machine, a round each."""
         self._generators = generators
         self._clips = clips
 

@@ -43,8 +43,6 @@ def wer(
 
 
 class WordErrors(NamedTuple):
-    """Counts over all utterances."""
-
     words: int
     substitutions: int
     deletions: int
@@ -52,7 +50,6 @@ class WordErrors(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Errors per word of the reference."""
         return (self.substitutions + self.deletions + self.insertions) / self.words
 
 

@@ -8,8 +8,6 @@ from asrloop_bench.method.interleave import Measured, interleave
 
 
 class Row(NamedTuple):
-    """One row of the table."""
-
     what: str
     aim: str
     measured: str
@@ -44,5 +42,4 @@ def faster(what: str, aim: float, base: Measured, ours: Measured) -> Row:
 
 
 def rounds(measured: Measured) -> str:
-    """Return spread and number of the rounds."""
     return f"±{spread.half_range(measured.rounds):.0%}, {len(measured.rounds)} rounds"

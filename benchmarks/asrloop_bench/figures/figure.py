@@ -35,7 +35,6 @@ class Run:
         return target.started(self.settings, more_repositories=more_repositories)
 
     def step(self, name: str) -> None:
-        """Print the name of what is measured next."""
         console.print(f"{name} ...", style="dim", markup=False)
 
     def provenance(self) -> str:
@@ -62,7 +61,6 @@ class Figure(NamedTuple):
     section: str = markers.RESULTS
 
     def command(self) -> Callable[..., None]:
-        """Return the function that typer makes the command of."""
 
         def command(write: bool = False, **options: Any) -> None:
             with one_line_errors(AsrError, LoadError):

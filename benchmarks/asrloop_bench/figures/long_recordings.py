@@ -50,8 +50,6 @@ def recordings(
 
 
 class Joined(NamedTuple):
-    """One recording of many clips."""
-
     samples: Samples
     """f32 [N], 16 kHz."""
 

@@ -127,7 +127,6 @@ def _text(client: AsrClient, audio: Samples | bytes) -> str:
 
 
 def _added(before: Measured, after: Measured) -> list[float]:
-    """Return the milliseconds added in each round."""
     return [1000 * (two - one) for one, two in zip(before.rounds, after.rounds, strict=True)]
 
 

@@ -25,7 +25,6 @@ PROCESSES = 4
 Ask = Callable[[int, Sequence[str], float], Turn]
 """Makes a turn of so many callers over clips of these names for so many seconds."""
 Arms = dict[str, dict[str, Ask]]
-"""By arm and layout."""
 
 
 @contextmanager

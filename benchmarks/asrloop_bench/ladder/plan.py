@@ -11,12 +11,6 @@ from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.interleave import in_rounds
 
 Cells = dict[str, dict[str, Any]]
-"""Plain data by the cell's name."""
-
-
-def cell_name(clip_seconds: float, count: int) -> str:
-    """Return the key of a cell in the saved JSON."""
-    return f"{clip_seconds:g} s, {count} caller{'s' if count > 1 else ''}"
 
 
 def measure(
@@ -30,7 +24,12 @@ def measure(
     loads: list[dict[str, float]],
 ) -> None:
     """Measure every cell ``rounds`` times with every arm into ``cells``; see ``method.interleave``. Raises LoadError."""
-    planned = {cell_name(clip.seconds, count): (clip, count) for count in sorted(counts) for clip in clips}
+    planned = {
+        f"{clip.seconds:g} s, {count} caller{'s' if count > 1 else ''}": (clip, count)
+        for count in sorted(counts)
+        for clip in clips
+    }
+    names = {cell: name for name, cell in planned.items()}
 
     def turn(cell: tuple[Clip, int], name: str, is_warm_up: bool = False) -> Turn:
         clip, count = cell
@@ -40,7 +39,7 @@ def measure(
         clip, count = cell
         empty: dict[str, Any] = {"clip_seconds": clip.seconds, "callers": count, "arms": {}}
         layout = ARMS[name].layout(count)
-        kept = cells.setdefault(cell_name(clip.seconds, count), empty)["arms"]
+        kept = cells.setdefault(names[cell], empty)["arms"]
         arm = kept.setdefault(name, {"layout": layout, "rounds": [], "latencies": [], "texts": []})
         # Latency of one caller, the inverse of the throughput of several.
         taken = spread.median(turn.latencies) if count == 1 else turn.seconds_per_request()

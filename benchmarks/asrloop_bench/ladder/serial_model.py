@@ -62,7 +62,6 @@ class TritonPythonModel:
 
 
 def bls_graph(model_name: str) -> Graph:
-    """Return a graph that is called through Triton."""
 
     def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
         tensors = [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in inputs.items()]

@@ -20,8 +20,6 @@ _EDGE_FRAMES = 5
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A piece of speech."""
-
     name: str
     samples: Samples
     """f32 [N], 16 kHz mono, -1..1."""

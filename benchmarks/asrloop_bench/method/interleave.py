@@ -27,11 +27,7 @@ class Measured:
 
 
 def interleave(
-    arms: Mapping[str, Callable[[], Measured]],
-    *,
-    least_rounds: int,
-    most_rounds: int,
-    seconds: float,
+    arms: Mapping[str, Callable[[], Measured]], *, least_rounds: int, most_rounds: int, seconds: float
 ) -> dict[str, Measured]:
     """Run every arm once a round, starting with another one each time, until ``seconds`` are over or ``most_rounds`` made.
 

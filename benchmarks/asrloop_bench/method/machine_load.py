@@ -19,7 +19,6 @@ class Moment(NamedTuple):
 
 
 def now() -> Moment:
-    """Read /proc."""
     fields = [int(field) / _TICKS for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]]
     user, nice, system, _, _, irq, soft, stolen = fields
     return Moment(time.monotonic(), user + nice + system + irq + soft, _ours(), stolen)
@@ -38,7 +37,6 @@ def between(before: Moment, after: Moment) -> dict[str, float]:
 
 
 def sample(seconds: float = 1.0) -> dict[str, float]:
-    """Return the load of the machine over the next ``seconds``."""
     before = now()
     time.sleep(seconds)
     return between(before, now())

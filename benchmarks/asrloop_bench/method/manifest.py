@@ -12,8 +12,6 @@ LINE = '{"audio": PATH, "text": WORDS}'
 
 @dataclass(frozen=True)
 class Reference:
-    """One line of a manifest."""
-
     audio: Path
     text: str
 

@@ -22,11 +22,9 @@ def of_process(number: int) -> Memory:
 
 
 def of_decoder(server: Target) -> Memory:
-    """Return the memory of decoder_loop's process."""
     return of_process(model_processes(server.pid or 0)["decoder_loop"])
 
 
 def processor_seconds(server: Target) -> float:
-    """Return the processor time of the server and its models so far."""
     processes = (server.pid or 0, *model_processes(server.pid or 0).values())
     return sum(machine_load.stat(process)[1] for process in processes)

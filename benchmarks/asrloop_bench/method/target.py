@@ -35,10 +35,7 @@ def running(settings: Settings) -> Target:
 
 @contextmanager
 def started(
-    settings: Settings,
-    *,
-    more_repositories: Sequence[Path] = (),
-    environment: Mapping[str, str] | None = None,
+    settings: Settings, *, more_repositories: Sequence[Path] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Target]:
     """Start a server of the project's repository, and of others beside it, on free ports; stop it afterwards.
 

@@ -37,13 +37,11 @@ class Balancer:
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def table(self) -> list[Mapping[str, str]]:
-        """Return the statistics of each server."""
         lines = self.told("show stat").lstrip("# ").splitlines()
         rows = [row for row in csv.DictReader(lines) if row["pxname"] == "asrloop" and row["svname"].startswith("asr")]
         return sorted(rows, key=lambda row: row["svname"])
 
     def is_up(self, server: int) -> bool:
-        """Return True when it gets calls."""
         return self.table()[server]["status"] == "UP"
 
 

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -41,7 +42,6 @@ NUMBERS = {
     "processor": "avg(nv_cpu_utilization)",
     "restarts": "sum(asrloop_restarts_total)",
 }
-"""By name: the query."""
 
 
 def demo_ops(
@@ -87,33 +87,26 @@ def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
             outcomes[uploaded(gateway, file)] += 1
             over.wait(PAUSE_SECONDS)
 
-    callers = [threading.Thread(target=keep_uploading) for _ in range(UPLOADERS)]
-    for caller in callers:
-        caller.start()
     samples = from_file(file, 60)
     spoken = np.tile(samples, math.ceil(seconds * SAMPLE_RATE / samples.size))[: round(seconds * SAMPLE_RATE)]
-    try:
-        for played in play(grpc, [spoken] * STREAMS):
-            outcomes[f"stream {'well' if played.error is None else played.error}"] += 1
-    finally:
-        over.set()
-        for caller in callers:
-            caller.join(60)
+    with ThreadPoolExecutor(UPLOADERS) as pool:
+        for _ in range(UPLOADERS):
+            pool.submit(keep_uploading)
+        try:
+            for played in play(grpc, [spoken] * STREAMS):
+                outcomes[f"stream {'well' if played.error is None else played.error}"] += 1
+        finally:
+            over.set()
     return outcomes
 
 
 def report(prometheus: Prometheus, outcomes: Counter[str]) -> str:
-    """Return two tables: numbers, and alerts."""
     numbers = []
     for name, query in NUMBERS.items():
         values = prometheus.query(query)
         shown = f"`{query.replace('|', chr(92) + '|')}`"
         numbers.append([name, shown, f"{values[0]:.3g}" if values else "nothing"])
     alerts = [[rule["name"], rule["state"]] for rule in prometheus.rules() if rule["type"] == "alerting"]
-    return "\n\n".join(
-        [
-            f"Traffic: {', '.join(f'{how}: {count}' for how, count in sorted(outcomes.items()))}.",
-            markdown.table(["number", "asked for by", "now"], numbers, numbers_from=2),
-            markdown.table(["alert", "state"], alerts),
-        ]
-    )
+    traffic = f"Traffic: {', '.join(f'{how}: {count}' for how, count in sorted(outcomes.items()))}."
+    now = markdown.table(["number", "asked for by", "now"], numbers, numbers_from=2)
+    return f"{traffic}\n\n{now}\n\n{markdown.table(['alert', 'state'], alerts)}"

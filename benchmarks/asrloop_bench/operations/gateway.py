@@ -32,8 +32,6 @@ def gateway_for(grpc: str, **settings: str) -> Iterator[str]:
 
 
 class Refused(RuntimeError):
-    """The gateway answered with another status than 200."""
-
     def __init__(self, status: int, content: object) -> None:
         super().__init__(f"the gateway answered {status}: {content}")
         self.status = status

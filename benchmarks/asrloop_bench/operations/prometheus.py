@@ -34,15 +34,12 @@ class Prometheus:
             return json.load(response)["data"]
 
     def query(self, expression: str) -> list[float]:
-        """Return the values of an instant query."""
         return [float(each["value"][1]) for each in self.ask("query", query=expression)["result"]]
 
     def rules(self) -> list[Mapping[str, Any]]:
-        """Return all rules with their states."""
         return [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
 
     def targets_are_up(self) -> bool:
-        """Return True when all targets were scraped."""
         try:
             found = self.ask("targets")["activeTargets"]
         except OSError:

@@ -38,7 +38,7 @@ def sweep(
     """Measure latency and throughput under load with NVIDIA's perf_analyzer and write a report."""
     with one_line_errors(AsrError, perf_analyzer.PerfAnalyzerError):
         settings = config.load()
-        analyzer = perf_analyzer.find_or_fetch(paths.cache())
+        analyzer = perf_analyzer.fetched(paths.cache())
         console.print(f"perf_analyzer: {analyzer.version}")
         clip_sets = _clip_sets(settings.benchmark, audio, quick)
         console.print("Starting tritonserver ..." if not running else "Using the running server.")
@@ -75,7 +75,6 @@ def sweep(
 
 
 def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: bool) -> dict[str, list[speech.Clip]]:
-    """Return the clips of every length by name, and the mixed set of all of them."""
     files = speech.speech_files(audio)
     by_length = [speech.cut(files, seconds, benchmark.clips) for seconds in benchmark.clip_seconds]
     sets = {f"{seconds:g} s": clips for seconds, clips in zip(benchmark.clip_seconds, by_length, strict=True)}
@@ -96,15 +95,10 @@ def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> No
 
 
 def _show(rows: Sequence[Row]) -> None:
-    table = Table(
-        "clips", "protocol", "load", "requests", "requests/s", "audio s/s", "p50 ms", "p99 ms", "rows/step", "text"
-    )
+    table = Table("clips", "protocol", "load", "requests/s", "audio s/s", "p50 ms", "p99 ms", "text")
     for row in rows:
-        table.add_row(
-            row["clips"], row["protocol"],
-            f"{row['callers']} at a time" if row["rate"] is None else f"{row['rate']:.1f}/s Poisson",
-            f"{row['requests']}", f"{row['throughput']:.2f}", f"{row['audio_seconds_per_second']:.0f}",
-            f"{row['p50_ms']:.0f}", f"{row['p99_ms']:.0f}" if report.is_founded(row, "p99") else "-",
-            f"{row.get('mean_rows_per_step', 0):.1f}", row["text"],
-        )  # fmt: skip
+        load = f"{row['callers']} at a time" if row["rate"] is None else f"{row['rate']:.1f}/s Poisson"
+        numbers = [f"{row[name]:.1f}" for name in ("throughput", "audio_seconds_per_second", "p50_ms")]
+        tail = f"{row['p99_ms']:.0f}" if report.is_founded(row, "p99") else "-"
+        table.add_row(row["clips"], row["protocol"], load, *numbers, tail, row["text"])
     console.print(table)

@@ -17,7 +17,6 @@ OVER_CALLERS = {"audio_seconds_per_second": "s/s", "real_time_factor": "", "mean
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """Return the whole page as HTML."""
     rows, about = result["points"], result["about"]
     closed = by_clips(row for row in rows if row["protocol"] == "grpc" and row["callers"] is not None)
     poisson = by_clips(row for row in rows if row["rate_share"] is not None)
@@ -82,5 +81,4 @@ def shares(row: Row) -> dict[str, float]:
 
 
 def load(row: Row) -> float:
-    """Return the arrival rate or the number of callers."""
     return float(row["rate"] or row["callers"])

@@ -1,7 +1,9 @@
 """Runs the points of a sweep one after another, and gathers the results of perf_analyzer and the server's metrics."""
 
+import re
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +13,15 @@ from asrloop_client import AsrClient
 
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.target import Target
-from asrloop_bench.sweep import server_metrics
 from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, PerfAnalyzerError, TextDiffers, load_arguments, write_input
 from asrloop_bench.sweep.points import Point, request_count
 
 Row = dict[str, Any]
 WARM_UP_ROUNDS = 2
+# Longer than the server waits between two times of publishing what it noted.
+SETTLE_SECONDS = 0.3
+_MOST_LOOKS = 30
+_SAMPLE = re.compile(r"^(asrloop_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
 class Sweep:
@@ -69,9 +74,9 @@ class Sweep:
         count = request_count(rate or best, self._seconds, point.callers or 1, len(clips))
         # perf_analyzer connects, and this load meets the server, in a run that is not counted.
         self._run(point, clips, scratch, 2 * (point.callers or 4), rate)
-        before = server_metrics.settled(self._target.metrics_url)
+        before = settled_metrics(self._target.metrics_url)
         table, checked = self._run(point, clips, scratch, count, rate)
-        server = server_metrics.between(before, server_metrics.settled(self._target.metrics_url))
+        server = metrics_between(before, settled_metrics(self._target.metrics_url))
         throughput = table["Inferences/Second"]
         if rate is None:
             self._best[point.clips] = max(throughput, self._best.get(point.clips, 0.0))
@@ -111,3 +116,36 @@ class Sweep:
             return run(f"{point.clips}-checked.json", self.texts), "equal"
         except TextDiffers:  # a finding of its own; the load is measured all the same
             return run(f"{point.clips}.json", None), "differs"
+
+
+def settled_metrics(url: str) -> dict[str, float]:
+    """Return the samples once nothing changes any more: under load the server publishes what it noted a little later."""
+    last: dict[str, float] | None = None
+    for _ in range(_MOST_LOOKS):
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - an http address of our own server
+            before, last = last, parse_metrics(response.read().decode("utf-8"))
+        if before == last:
+            break
+        time.sleep(SETTLE_SECONDS)
+    return last or {}
+
+
+def parse_metrics(text: str) -> dict[str, float]:
+    """Return the asrloop_* samples of a Prometheus text page by ``name{labels}``."""
+    return {f"{name}{{{labels}}}" if labels else name: float(value) for name, labels, value in _SAMPLE.findall(text)}
+
+
+def metrics_between(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return what was counted in between: means of the histograms (seconds, rows), steps, and requests by outcome."""
+    grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    found = {
+        f"mean_{name}": grown[f"asrloop_{name}_sum"] / grown[f"asrloop_{name}_count"]
+        for name in ("queue_seconds", "encode_seconds", "decode_seconds", "rows_per_step")
+        if grown.get(f"asrloop_{name}_count")
+    }
+    found["steps"] = grown.get("asrloop_steps_total", 0.0)
+    for name, value in grown.items():
+        match = re.fullmatch(r'asrloop_requests_total\{outcome="(\w+)"\}', name)
+        if match and value:
+            found[f"requests_{match[1]}"] = value
+    return found

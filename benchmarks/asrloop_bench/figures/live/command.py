@@ -27,15 +27,11 @@ SPEECH = 0.5
 
 
 class Recording(NamedTuple):
-    """The speech of one stream, and its reference text."""
-
     joined: Joined
     text: str
 
 
 class Round(NamedTuple):
-    """So many streams at a time."""
-
     recordings: Sequence[Recording]
     played: Sequence[Played]
     judged: Sequence[Judged]
@@ -44,7 +40,6 @@ class Round(NamedTuple):
 
     @property
     def lag(self) -> float:
-        """The greatest of all streams."""
         return max(one.lag for one in self.judged)
 
 
@@ -93,7 +88,6 @@ def recording(
 
 
 def played_round(address: str, recordings: Sequence[Recording]) -> Round:
-    """Play them at a time and judge the events."""
     before = machine_load.now()
     played = play(address, [one.joined.samples for one in recordings])
     meanwhile = machine_load.between(before, machine_load.now())

@@ -16,8 +16,6 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Judged:
-    """One stream's figures."""
-
     first_texts: Sequence[float]
     """For each segment of a second or more: seconds from sending its first second to its first text."""
     finals: Sequence[float]
