@@ -1,7 +1,7 @@
-"""The engine and its families in this process, without Triton: only this module and figures/late_joiner.py know their insides."""
+"""The engine and its families in this process, without Triton: only this module and figures/engine.py know their insides."""
 
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,11 @@ class Asked:
     """A request of one or more clips f32 [N], 16 kHz, to an engine of this process."""
 
     def __init__(self, engine: Engine, clips: Sequence[Samples]) -> None:
-        self._ended = threading.Event()
-        self.request = Request(clips, on_done=lambda _: self._ended.set())
+        self._ended: Future[None] = Future()
+        self.request = Request(clips, on_done=lambda _: self._ended.set_result(None))
         engine.submit(self.request)
 
     def answer(self) -> Request:
         """Wait for the end of the request. Raises TimeoutError."""
-        if not self._ended.wait(LIMIT_SECONDS):
-            raise TimeoutError(f"not decoded after {LIMIT_SECONDS:g} s")
+        self._ended.result(LIMIT_SECONDS)
         return self.request

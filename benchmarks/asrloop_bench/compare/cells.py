@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
-from asrloop_bench.load.turn import Turn
+from asrloop_bench.load.generators import Turn
 from asrloop_bench.method import spread
 
 CALLERS = 16

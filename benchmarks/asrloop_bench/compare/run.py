@@ -9,8 +9,7 @@ from typing import Any
 from asrloop_bench.compare.cells import Cell
 from asrloop_bench.compare.tree import Tree, served
 from asrloop_bench.load import callers as callers_file
-from asrloop_bench.load.generators import Generators, write_clips
-from asrloop_bench.load.turn import Turn
+from asrloop_bench.load.generators import Generators, Turn, write_clips
 from asrloop_bench.method import clips as speech
 from asrloop_bench.method.interleave import in_rounds
 

@@ -3,15 +3,17 @@
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
+from unittest import mock
 
 import typer
 from asrloop_client import AsrClient, PoolConfig
 
 from asrloop.audio import Samples
 from asrloop.config import Settings
+from asrloop.engine.family import Family
 from asrloop_bench import in_process
-from asrloop_bench.figures import aims, late_joiner
+from asrloop_bench.figures import aims
 from asrloop_bench.figures.aims import Row, compared, faster
 from asrloop_bench.figures.figure import Run, speech
 from asrloop_bench.method import memory, spread
@@ -22,6 +24,8 @@ from asrloop_bench.vendor.loop import open_loop
 
 SLOTS = 16
 STEPS = 8
+NEAREST = 10
+"""Steps around the first one, whose median is a step's duration."""
 
 
 def engine(
@@ -95,7 +99,7 @@ class EngineFigures(NamedTuple):
         waits: list[float] = []
         until = time.monotonic() + self.seconds
         while len(waits) < 3 or time.monotonic() < until:
-            waits.append(late_joiner.steps_waited(family, self.settings, self.clips[10.0], self.clips[3.0]))
+            waits.append(steps_waited(family, self.settings, self.clips[10.0], self.clips[3.0]))
         what = "first step of a request that arrives while 15 others decode, after its own encode"
         detail = f"worst of {len(waits)}: {max(waits):.2f} steps"
         return aims.at_most(what, 2.0, spread.median(waits), "{:.2f} steps", detail)
@@ -148,3 +152,33 @@ class EngineFigures(NamedTuple):
         reached = after <= 600 and after - before < 0.05 * before
         detail = "resident; before: after 32 clips of 10 s"
         return Row(what, "<= 600 MB, flat", f"{after:.0f} MB, {after - before:+.0f}", reached, detail)
+
+
+def steps_waited(family: Family[Any], settings: Settings, long: Samples, short: Samples) -> float:
+    """Return the steps from the end of the late one's encode to the end of its first step.
+
+    ``short`` arrives when all slots but one decode ``long``; both are f32 [N], 16 kHz, of different lengths.
+    """
+    encode, encoded = family.encode, in_process.encode(family, long)
+    observer = mock.Mock()
+    steps: list[tuple[float, float]] = []  # end on the engine's clock, and duration
+    observer.stepped = lambda _, seconds: steps.append((time.monotonic(), seconds))
+
+    def encode_short(samples: Samples, *arguments: Any, **named: Any) -> Any:
+        return encoded if samples.size == long.size else encode(samples, *arguments, **named)
+
+    with (
+        mock.patch.object(family, "encode", encode_short),  # many of ``long`` can start to decode at once
+        in_process.engine(family, settings, observer=observer) as engine,
+    ):
+        others = in_process.Asked(engine, [long] * (settings.engine.slots - 1))
+        while any(one.first_step_at is None and not one.is_finished for one in others.request.utterances):
+            time.sleep(0.0005)
+        late = in_process.Asked(engine, [short]).answer()
+        others.answer()
+    (row,) = late.utterances
+    if row.first_step_at is None or row.encoded_at is None:
+        raise ValueError(f"the late request did not decode: {late.error}")
+    first = row.first_step_at
+    around = sorted(steps, key=lambda step: abs(step[0] - first))[:NEAREST]
+    return (first - row.encoded_at) / spread.median([seconds for _, seconds in around])

@@ -13,8 +13,7 @@ from asrloop_bench.ladder import client_loops
 from asrloop_bench.ladder.peers import service
 from asrloop_bench.ladder.rungs import APART, OWN, RUNGS, SHARED, TOGETHER, cores, repository
 from asrloop_bench.load import callers
-from asrloop_bench.load.generators import Generators, write_clips
-from asrloop_bench.load.turn import Turn
+from asrloop_bench.load.generators import Generators, Turn, write_clips
 from asrloop_bench.method import target
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.vendor import files

@@ -14,12 +14,12 @@ from asrloop_bench.ladder import plan, tables
 from asrloop_bench.ladder.peers.service import PeerError
 from asrloop_bench.ladder.rungs import ARMS, PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
-from asrloop_bench.method import clips, machine_load, markers, provenance, results
+from asrloop_bench.method import clips, machine_load, markdown, provenance, results
 from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
-DOCUMENTS = ((ROOT / "README.md", markers.RESULTS), (ROOT / "docs" / "performance.md", markers.ALL_RESULTS))
+DOCUMENTS = ((ROOT / "README.md", markdown.RESULTS), (ROOT / "docs" / "performance.md", markdown.ALL_RESULTS))
 
 
 def run(
@@ -87,7 +87,7 @@ def readme(
         written = (tables.short_section(saved, name), tables.full_section(saved, name))
         for (document, section), text in zip(DOCUMENTS, written, strict=True):
             before = document.read_text(encoding="utf-8")
-            after = markers.replaced(before, text, section)
+            after = markdown.replaced(before, text, section)
             if check and before != after:
                 raise ValueError(
                     f"{document.name}: the results are not those of {name}; run `python scripts/benchmark.py readme`"

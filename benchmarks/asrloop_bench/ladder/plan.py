@@ -5,7 +5,7 @@ from typing import Any
 
 from asrloop_bench.ladder.arms import Arms
 from asrloop_bench.ladder.rungs import ARMS
-from asrloop_bench.load.turn import Turn
+from asrloop_bench.load.generators import Turn
 from asrloop_bench.method import spread
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.interleave import in_rounds

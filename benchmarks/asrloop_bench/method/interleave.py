@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from asrloop_bench.load.turn import Turn
+from asrloop_bench.load.generators import Turn
 from asrloop_bench.method import machine_load
 
 Cell = TypeVar("Cell")

@@ -17,7 +17,7 @@ from asrloop.cli import one_line_errors
 from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
-from asrloop_bench.method import markdown, markers, provenance, target
+from asrloop_bench.method import markdown, provenance, target
 from asrloop_bench.operations import picture
 from asrloop_bench.operations.gateway import gateway_for, uploaded
 from asrloop_bench.operations.prometheus import Prometheus, scraping
@@ -71,7 +71,7 @@ def demo_ops(
         if write:
             machine = f"`make demo-ops`, {seconds:g} s: {provenance.in_words(about)}."
             PICTURE.write_text(picture.drawn(prometheus, began, seconds), encoding="utf-8")
-            markers.write(PAGE, f"![Six panels of that minute]({PICTURE.name})\n\n{text}\n\n{machine}", "demo")
+            markdown.write(PAGE, f"![Six panels of that minute]({PICTURE.name})\n\n{text}\n\n{machine}", "demo")
         while keep:
             console.print("Ctrl-C ends it.")
             time.sleep(3600)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from asrloop_bench.ladder import arms, plan, rungs, tables
 from asrloop_bench.ladder.rungs import RUNGS
-from asrloop_bench.load.turn import Request, Turn
+from asrloop_bench.load.generators import Request, Turn
 from asrloop_bench.method.clips import Clip
 from numpy.typing import NDArray
 
