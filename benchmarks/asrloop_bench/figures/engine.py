@@ -16,7 +16,7 @@ from asrloop_bench import in_process
 from asrloop_bench.figures import aims
 from asrloop_bench.figures.aims import Row, compared, faster
 from asrloop_bench.figures.figure import Run, speech
-from asrloop_bench.method import memory, spread
+from asrloop_bench.method import machine_load, spread
 from asrloop_bench.method.interleave import Measured, callers, timed
 from asrloop_bench.method.target import Target
 from asrloop_bench.vendor import files
@@ -145,9 +145,9 @@ class EngineFigures(NamedTuple):
         short = [self.clips[1.0], self.clips[3.0]]
         with AsrClient(server.grpc) as client:
             list(client.transcribe_many([self.clips[10.0]] * 2 * SLOTS, concurrency=SLOTS))
-            before = memory.of_decoder(server).resident
+            before = machine_load.of_decoder(server).resident
             list(client.transcribe_many((short[index % 2] for index in range(requests)), concurrency=SLOTS))
-            after = memory.of_decoder(server).resident
+            after = machine_load.of_decoder(server).resident
         what = f"memory of the decoder_loop process, {SLOTS} slots, over {requests} requests"
         reached = after <= 600 and after - before < 0.05 * before
         detail = "resident; before: after 32 clips of 10 s"

@@ -19,7 +19,7 @@ from asrloop_bench.figures import aims
 from asrloop_bench.figures.accuracy import word_errors
 from asrloop_bench.figures.aims import Row, at_least, at_most
 from asrloop_bench.figures.figure import Manifest, Run, speech
-from asrloop_bench.method import clips, memory, spread
+from asrloop_bench.method import clips, machine_load, spread
 from asrloop_bench.method import manifest as manifests
 from asrloop_bench.method.interleave import timed
 from asrloop_bench.method.manifest import Reference
@@ -126,11 +126,11 @@ class RecordingFigures:
             self._client.transcribe(content)
             for _ in range(self._rounds):
                 for count, found in rates.items():
-                    before, started = memory.processor_seconds(self._server), time.perf_counter()
+                    before, started = machine_load.processor_seconds(self._server), time.perf_counter()
                     list(pool.map(self._client.transcribe, [content] * count))
                     found.append(count * self._usual.seconds / (time.perf_counter() - started))
                     if count == 1:
-                        busy.append(memory.processor_seconds(self._server) - before)
+                        busy.append(machine_load.processor_seconds(self._server) - before)
         has_vnni = "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
         rows = []
         for (count, found), aim in zip(rates.items(), (100, 120) if has_vnni else (60, 70), strict=True):
@@ -179,6 +179,9 @@ class RecordingFigures:
             started = time.perf_counter()
             self._client.transcribe(clips.as_file(np.resize(self._usual.samples, hours * HOUR * SAMPLE_RATE)))
             detail = f"greatest so far; {time.perf_counter() - started:.0f} s"
-            what, peak = f"memory of the decoder_loop process, {hours} h FLAC", memory.of_decoder(self._server).peak
+            what, peak = (
+                f"memory of the decoder_loop process, {hours} h FLAC",
+                machine_load.of_decoder(self._server).peak,
+            )
             rows.append(at_most(what, 700, peak, "{:.0f} MB", detail))
         return rows

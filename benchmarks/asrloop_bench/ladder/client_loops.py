@@ -24,7 +24,6 @@ from asrloop_bench.vendor.loop import VendorLoop
 MOST_CHANNELS = 64
 """More than a process has callers: none waits for a channel, as in the other arms."""
 Connections = Callable[[], AbstractContextManager[grpc.InferenceServerClient]]
-"""Gives the connection that one call goes over."""
 
 
 def channel_per_call(endpoint: str) -> Callable[[], Ask]:

@@ -10,7 +10,7 @@ from asrloop import config
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
-from asrloop_bench.ladder import plan, tables
+from asrloop_bench.ladder import tables
 from asrloop_bench.ladder.peers.service import PeerError
 from asrloop_bench.ladder.rungs import ARMS, PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
@@ -52,7 +52,7 @@ def run(
         times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
         path = output or results.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
-        cells: plan.Cells = {}
+        cells: ladder_arms.Cells = {}
         loads: list[dict[str, float]] = []
         notes: list[str] = []
 
@@ -66,7 +66,7 @@ def run(
             progress_of(parts, save, notes) as progress,
         ):
             until = time.monotonic() + 60 * minutes
-            plan.measure(opened, speech, callers, times, until, progress, cells, loads)
+            ladder_arms.measure(opened, speech, callers, times, until, progress, cells, loads)
         for table in tables.for_terminal(cells):
             console.print(table)
         print_notes(notes)

@@ -10,7 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from asrloop import config
-from asrloop.audio import SAMPLE_RATE, Samples, checked_rate, from_pcm, resampled
+from asrloop.audio import SAMPLE_RATE, Samples, from_pcm
 from asrloop.cores import usable_cores
 from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.errors import InvalidAudio
@@ -22,7 +22,7 @@ from asrloop_bench.vendor.loop import VendorLoop, open_loop
 
 
 class TritonPythonModel:
-    """WAV and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at.
+    """WAV at 16 kHz and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at.
 
     The parameter ``graphs`` of config.pbtxt chooses: ``project`` and ``vendor`` are sessions of this process on the files in the
     model's own folder, ``vendor_bls`` are the vendor's graphs called through Triton.
@@ -52,11 +52,10 @@ class TritonPythonModel:
     def answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
-            rate = checked_rate(json.loads(request.parameters() or "{}").get("sample_rate", SAMPLE_RATE))
-            rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), rate, INFO.windows.longest)
+            rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), SAMPLE_RATE, INFO.windows.longest)
         except InvalidAudio as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
-        found = [self.tokens(resampled(row, rate)) for row in rows]
+        found = [self.tokens(row) for row in rows]
         outputs = tensors_of([Transcript(self.text(tokens), tokens, [], []) for tokens in found])
         return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])
 

@@ -1,10 +1,13 @@
-"""The load by other programs while something is measured."""
+"""What /proc says: the load by other programs while something is measured, memory and processor time of a server."""
 
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from asrloop.tritonserver.processes import model_processes
+from asrloop_bench.method.target import Target
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -74,3 +77,25 @@ def _ours() -> float:
         return number == os.getpid()
 
     return sum(used for number, used in seconds.items() if is_ours(number))
+
+
+class Memory(NamedTuple):
+    """Resident memory of a process in MB: now, and the most so far."""
+
+    resident: float
+    peak: float
+
+
+def of_process(number: int) -> Memory:
+    status = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return Memory(*(int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")))
+
+
+def of_decoder(server: Target) -> Memory:
+    return of_process(model_processes(server.pid or 0)["decoder_loop"])
+
+
+def processor_seconds(server: Target) -> float:
+    processes = (server.pid or 0, *model_processes(server.pid or 0).values())
+    return sum(stat(process)[1] for process in processes)

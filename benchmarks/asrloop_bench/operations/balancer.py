@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonError
@@ -21,18 +22,17 @@ PLACES = 3
 START_SECONDS = 30.0
 
 
-class Balancer:
+class Balancer(NamedTuple):
     """Its address, and its runtime interface. Servers are numbered from 0."""
 
-    def __init__(self, address: str, admin: Path) -> None:
-        self.address = address
-        self._admin = admin
+    address: str
+    admin: Path
 
     def told(self, command: str) -> str:
         """Send a command and return the answer. Raises OSError."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
-            connection.connect(str(self._admin))
+            connection.connect(str(self.admin))
             connection.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 

@@ -5,7 +5,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +24,22 @@ _MOST_LOOKS = 30
 _SAMPLE = re.compile(r"^(asrloop_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
+@dataclass
 class Sweep:
     """One run over clip sets by name, a number of seconds for each point. Holds nothing open."""
 
-    def __init__(
-        self, analyzer: PerfAnalyzer, target: Target, clip_sets: Mapping[str, Sequence[Clip]], point_seconds: float
-    ) -> None:
-        self._analyzer = analyzer
-        self._target = target
-        self._clip_sets = clip_sets
-        self._seconds = point_seconds
-        self._alone: dict[str, float] = {}
-        self._best: dict[str, float] = {}
-        self.texts: dict[str, str] = {}
+    analyzer: PerfAnalyzer
+    target: Target
+    clip_sets: Mapping[str, Sequence[Clip]]
+    point_seconds: float
+    texts: dict[str, str] = field(default_factory=dict)
+    _alone: dict[str, float] = field(default_factory=dict)
+    _best: dict[str, float] = field(default_factory=dict)
 
     def prepare(self, progress: Callable[[str], None]) -> None:
         """Transcribe every clip alone: the expected texts, the warm-up, and a first idea of how long a request takes."""
-        with AsrClient(self._target.grpc) as client:
-            for name, clips in self._clip_sets.items():
+        with AsrClient(self.target.grpc) as client:
+            for name, clips in self.clip_sets.items():
                 progress(f"texts and warm-up: {name}")
                 for _ in range(WARM_UP_ROUNDS):
                     started = time.perf_counter()
@@ -68,15 +66,15 @@ class Sweep:
                     notes.append(f"{point.name}: {error}")
 
     def _point(self, point: Point, scratch: Path) -> Row:
-        clips = self._clip_sets[point.clips]
+        clips = self.clip_sets[point.clips]
         best = self._best.get(point.clips, 1 / self._alone[point.clips])
         rate = None if point.rate_share is None else point.rate_share * best
-        count = request_count(rate or best, self._seconds, point.callers or 1, len(clips))
+        count = request_count(rate or best, self.point_seconds, point.callers or 1, len(clips))
         # perf_analyzer connects, and this load meets the server, in a run that is not counted.
         self._run(point, clips, scratch, 2 * (point.callers or 4), rate)
-        before = settled_metrics(self._target.metrics_url)
+        before = settled_metrics(self.target.metrics_url)
         table, checked = self._run(point, clips, scratch, count, rate)
-        server = metrics_between(before, settled_metrics(self._target.metrics_url))
+        server = metrics_between(before, settled_metrics(self.target.metrics_url))
         throughput = table["Inferences/Second"]
         if rate is None:
             self._best[point.clips] = max(throughput, self._best.get(point.clips, 0.0))
@@ -98,7 +96,7 @@ class Sweep:
         self, point: Point, clips: Sequence[Clip], scratch: Path, count: int, rate: float | None
     ) -> tuple[dict[str, float], str]:
         """Return perf_analyzer's table, and ``equal``, ``differs`` or ``not compared`` for the text."""
-        endpoint = self._target.http if point.protocol == "http" else self._target.grpc
+        endpoint = self.target.http if point.protocol == "http" else self.target.grpc
 
         def run(name: str, texts: Mapping[str, str] | None) -> dict[str, float]:
             file = scratch / name
@@ -108,7 +106,7 @@ class Sweep:
                 endpoint=endpoint, protocol=point.protocol, input_data=file, requests=count,
                 concurrency=point.callers, rate=rate,
             )  # fmt: skip
-            return self._analyzer.run(arguments, timeout=60 + 10 * self._seconds)
+            return self.analyzer.run(arguments, timeout=60 + 10 * self.point_seconds)
 
         if point.protocol != "grpc":
             return run(f"{point.clips}.json", None), "not compared"

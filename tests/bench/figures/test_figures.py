@@ -7,7 +7,7 @@ from asrloop_bench import in_process
 from asrloop_bench.checkout import IDLE_MODELS
 from asrloop_bench.figures import ways
 from asrloop_bench.figures.engine import steps_waited
-from asrloop_bench.method import memory, target
+from asrloop_bench.method import machine_load, target
 from numpy.typing import NDArray
 
 from asrloop import config
@@ -26,7 +26,7 @@ def test_a_late_joiner_waits_for_at_least_a_part_of_a_step(
 
 
 def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
-    assert memory.of_process(model_processes(server.pid)["decoder_loop"]).resident > 50
+    assert machine_load.of_process(model_processes(server.pid)["decoder_loop"]).resident > 50
 
 
 def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) -> None:
