@@ -10,8 +10,7 @@ import typer
 from asrloop_client import AsrClient
 
 from asrloop_bench.figures.figure import Manifest, Run
-from asrloop_bench.method import manifest as manifests
-from asrloop_bench.method import target
+from asrloop_bench.method import clips, target
 
 CALLERS = 16
 NORMALISATION = "lower case; hyphens and dashes to spaces; apostrophes and all other punctuation dropped; nothing else"
@@ -25,7 +24,7 @@ def wer(
     ] = False,
 ) -> str:
     """Measure the word error rate through the server."""
-    references = manifests.read(manifest)
+    references = clips.references(manifest)
     with (
         nullcontext(target.running(run.settings)) if running else run.server() as server,
         AsrClient(server.grpc) as client,

@@ -16,9 +16,8 @@ from asrloop.families.confidence import confidence as calibrated
 from asrloop_bench import in_process
 from asrloop_bench.figures.accuracy import normalised
 from asrloop_bench.figures.figure import Manifest, Run
-from asrloop_bench.method import manifest as manifests
-from asrloop_bench.method import markdown
-from asrloop_bench.method.manifest import Reference
+from asrloop_bench.method import clips, markdown
+from asrloop_bench.method.clips import Reference
 
 FOLDS = 10
 BINS = (0.0, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -26,7 +25,7 @@ BINS = (0.0, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 def confidence(run: Run, manifest: Manifest) -> str:
     """Fit CONFIDENCE and check it on clips that the fit has not seen."""
-    heard = hear(manifests.read(manifest), run.settings)
+    heard = hear(clips.references(manifest), run.settings)
     fitted = fit(heard)
     return "\n".join(
         [

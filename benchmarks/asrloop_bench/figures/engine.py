@@ -13,19 +13,17 @@ from asrloop.audio import Samples
 from asrloop.config import Settings
 from asrloop.engine.family import Family
 from asrloop_bench import in_process
+from asrloop_bench import vendor as vendors
 from asrloop_bench.figures import aims
 from asrloop_bench.figures.aims import Row, compared, faster
 from asrloop_bench.figures.figure import Run, speech
 from asrloop_bench.method import machine_load, spread
 from asrloop_bench.method.interleave import Measured, callers, timed
 from asrloop_bench.method.target import Target
-from asrloop_bench.vendor import files
-from asrloop_bench.vendor.loop import open_loop
+from asrloop_bench.vendor import open_loop
 
 SLOTS = 16
 STEPS = 8
-NEAREST = 10
-"""Steps around the first one, whose median is a step's duration."""
 
 
 def engine(
@@ -35,7 +33,7 @@ def engine(
     ] = False,
 ) -> str:
     """Measure the engine's figures beside their aims."""
-    baselines = files.prepare()
+    baselines = vendors.prepare()
     figures = EngineFigures(run.settings, speech(1.0, 3.0, 10.0), 5.0 if quick else 25.0)
     run.step("in this process")
     rows = [*figures.decoder_step(), *figures.whole_clip(), figures.late_joiner()]
@@ -59,7 +57,7 @@ class EngineFigures(NamedTuple):
         """Compare a step at 1 and at 16 rows with the vendor graph's step at 1 row; 10 s of audio, 1 thread."""
         samples = self.clips[10.0]
         family = in_process.open_family(self.settings, slots=SLOTS, threads=1)
-        vendor = open_loop(files.VENDOR_LOOP, 1)
+        vendor = open_loop(vendors.VENDOR_LOOP, 1)
         encoded, hidden = in_process.encode(family, samples), vendor.encode(samples)
 
         def ours(rows: int) -> Measured:
@@ -84,7 +82,7 @@ class EngineFigures(NamedTuple):
     def whole_clip(self) -> list[Row]:
         """Compare audio to tokens in one process with the vendor's graphs with plain runs, 1 thread."""
         family = in_process.open_family(self.settings, slots=1, threads=1)
-        vendor = open_loop(files.VENDOR_LOOP, 1)
+        vendor = open_loop(vendors.VENDOR_LOOP, 1)
         rows = []
         for seconds, aim in ((1.0, 1.7), (10.0, 1.6)):
             ours = timed(partial(in_process.decode, family, self.clips[seconds]))
@@ -180,5 +178,5 @@ def steps_waited(family: Family[Any], settings: Settings, long: Samples, short: 
     if row.first_step_at is None or row.encoded_at is None:
         raise ValueError(f"the late request did not decode: {late.error}")
     first = row.first_step_at
-    around = sorted(steps, key=lambda step: abs(step[0] - first))[:NEAREST]
+    around = sorted(steps, key=lambda step: abs(step[0] - first))[:10]
     return (first - row.encoded_at) / spread.median([seconds for _, seconds in around])

@@ -15,7 +15,7 @@ from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markdown, provenance, target
-from asrloop_bench.method.manifest import LINE
+from asrloop_bench.method.clips import LINE
 from asrloop_bench.terminal import console
 
 Manifest = Annotated[Path, typer.Option(help=f"JSON lines: {LINE}; paths are relative to the file.")]

@@ -20,9 +20,8 @@ from asrloop_bench.figures.accuracy import word_errors
 from asrloop_bench.figures.aims import Row, at_least, at_most
 from asrloop_bench.figures.figure import Manifest, Run, speech
 from asrloop_bench.method import clips, machine_load, spread
-from asrloop_bench.method import manifest as manifests
+from asrloop_bench.method.clips import Reference
 from asrloop_bench.method.interleave import timed
-from asrloop_bench.method.manifest import Reference
 from asrloop_bench.method.target import Target
 
 PAUSES = (0.3, 0.6, 1.2, 2.5)
@@ -41,7 +40,7 @@ def recordings(
 ) -> str:
     """Transcribe long recordings, joined of the manifest's clips: words, segments, speed, fairness, memory."""
     with run.server() as server, AsrClient(server.grpc, timeout=TIMEOUT) as client:
-        figures = RecordingFigures(run.settings, server, client, manifests.read(manifest), rounds)
+        figures = RecordingFigures(run.settings, server, client, clips.references(manifest), rounds)
         rows = []
         for measure in (figures.words, figures.speed, figures.fairness, figures.memory):
             run.step(measure.__name__)

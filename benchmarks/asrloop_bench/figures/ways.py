@@ -22,6 +22,7 @@ CALLERS = (1, 8, 32)
 MODELS = {"no work": "does_nothing", "transcribes": "asr_ensemble"}
 CHANNELS = ("the pool", "one shared channel", "a channel per call")
 UPLOADERS = 16
+ACQUIRED = 20_000
 A_ROUND = 4
 """Requests through HAProxy, and without it, in a round."""
 
@@ -43,21 +44,16 @@ def pool_table(server: str, clips: Mapping[float, Samples], seconds: float, coun
         [f"{name}, {length:g} s, {count} caller{'s' if count > 1 else ''}", *_channels(server, model, samples, count, seconds)]
         for name, model in MODELS.items() for length, samples in clips.items() for count in counts
     ]  # fmt: skip
-    acquiring = f"Acquiring a channel of the pool and releasing it: {acquire_and_release():.1f} µs (p50)."
+    own = Pool(PoolConfig(), object, lambda _: None)
+
+    def acquire_and_release() -> None:
+        if (member := own.take()) is not None:
+            own.release(member)
+
+    once = timed(acquire_and_release)
+    taken = 1e6 * spread.median([once().rounds[0] for _ in range(ACQUIRED)])
+    acquiring = f"Acquiring a channel of the pool and releasing it: {taken:.1f} µs (p50)."
     return f"{markdown.table(['server, clip, callers', *CHANNELS], rows, numbers_from=1)}\n\n{acquiring}"
-
-
-def acquire_and_release(times: int = 20_000) -> float:
-    """Return the median of one acquire and its release, in microseconds, on one thread with no server."""
-    pool = Pool(PoolConfig(), object, lambda _: None)
-
-    def call() -> None:
-        member = pool.take()
-        if member is not None:
-            pool.release(member)
-
-    once = timed(call)
-    return 1e6 * spread.median([once().rounds[0] for _ in range(times)])
 
 
 def _channels(server: str, model: str, samples: Samples, count: int, seconds: float) -> list[str]:

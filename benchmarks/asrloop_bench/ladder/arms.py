@@ -10,6 +10,7 @@ from typing import Any
 from asrloop import paths
 from asrloop.config import Settings
 from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
+from asrloop_bench import vendor as vendors
 from asrloop_bench.ladder import client_loops
 from asrloop_bench.ladder.peers import service
 from asrloop_bench.ladder.rungs import APART, ARMS, OWN, RUNGS, SHARED, TOGETHER, cores, repository
@@ -18,7 +19,6 @@ from asrloop_bench.load.generators import Generators, Turn, write_clips
 from asrloop_bench.method import spread, target
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.interleave import in_rounds
-from asrloop_bench.vendor import files
 
 PROCESSES = 4
 """Load generators of all arms but the vendor's runtime, whose own process is its load generator."""
@@ -33,7 +33,7 @@ Cells = dict[str, dict[str, Any]]
 def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most_callers: int) -> Iterator[Arms]:
     """Start the arms ``names``; all ends with the context. Raises TritonError, WheelError, PeerError."""
     made: Arms = {name: {} for name in names}
-    files.prepare()
+    vendors.prepare()
     # As many callers as wait must fit the inbox, whatever config.yaml says.
     inbox = {"ASRLOOP_ENGINE__INBOX": str(max(settings.engine.inbox, most_callers))}
     with ExitStack() as stack:

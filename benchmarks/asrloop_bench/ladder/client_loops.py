@@ -18,8 +18,7 @@ from asrloop.families.moonshine.decoding import VOCABULARY
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench.load.callers import LONG_MESSAGES, WAYS, Ask, serve
-from asrloop_bench.vendor.files import VENDOR_LOOP
-from asrloop_bench.vendor.loop import VendorLoop
+from asrloop_bench.vendor import VENDOR_LOOP, VendorLoop
 
 MOST_CHANNELS = 64
 """More than a process has callers: none waits for a channel, as in the other arms."""

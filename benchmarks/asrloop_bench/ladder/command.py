@@ -14,7 +14,7 @@ from asrloop_bench.ladder import tables
 from asrloop_bench.ladder.peers.service import PeerError
 from asrloop_bench.ladder.rungs import ARMS, PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
-from asrloop_bench.method import clips, machine_load, markdown, provenance, results
+from asrloop_bench.method import clips, machine_load, markdown, provenance
 from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
@@ -50,14 +50,14 @@ def run(
         files = clips.speech_files()
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
         times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
-        path = output or results.folder("ladder") / "ladder.json"
+        path = output or provenance.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
         cells: ladder_arms.Cells = {}
         loads: list[dict[str, float]] = []
         notes: list[str] = []
 
         def save() -> None:
-            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
+            provenance.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
 
         console.print("Starting the servers ...")
         parts = (times + 1) * len(speech) * len(callers)
@@ -83,7 +83,7 @@ def readme(
     """Write the results of a saved run into the README and, all of them, into docs/performance.md."""
     with one_line_errors():
         name = str(source.resolve().relative_to(ROOT) if source.resolve().is_relative_to(ROOT) else source.name)
-        saved = results.load(source)
+        saved = provenance.load(source)
         written = (tables.short_section(saved, name), tables.full_section(saved, name))
         for (document, section), text in zip(DOCUMENTS, written, strict=True):
             before = document.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from asrloop.families.moonshine.decoding import INFO, VOCABULARY
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench import in_process
-from asrloop_bench.vendor.loop import VendorLoop, open_loop
+from asrloop_bench.vendor import VendorLoop, open_loop
 
 
 class TritonPythonModel:

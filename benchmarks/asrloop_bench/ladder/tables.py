@@ -30,7 +30,6 @@ def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
     headings = ("arm", "layout", "ms/request", "spread", "p50 ms", "p99 ms", "x first", "x before", "text")
     for cell, result in cells.items():
         made = Table(*headings, title=cell, title_justify="left")
-        most = max(len(arm["latencies"]) for arm in result["arms"].values())
         first = before = next(iter(result["arms"].values()))
         for name, arm in result["arms"].items():
             values = (spread.median(arm["rounds"]), *(spread.percentile(arm["latencies"], share) for share in (50, 99)))
@@ -39,7 +38,7 @@ def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
             text, before = agreement(set(arm["texts"]), set(first["texts"])), arm
             around = f"±{spread.half_range(arm['rounds']):.0%}"
             made.add_row(NAMES.get(name, name), arm["layout"], taken, around, p50, p99, *gains, text)
-        made.caption = f"{len(first['rounds'])} rounds, {len(first['latencies'])} to {most} requests an arm"
+        made.caption = f"{len(first['rounds'])} rounds, {len(first['latencies'])} requests and more an arm"
         yield made
 
 

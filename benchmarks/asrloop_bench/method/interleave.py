@@ -11,9 +11,6 @@ from asrloop_bench.method import machine_load
 
 Cell = TypeVar("Cell")
 
-Transcribe = Callable[[], str]
-"""Makes one request of one caller; returns the text."""
-
 
 @dataclass
 class Measured:
@@ -95,10 +92,10 @@ def timed(call: Callable[[], object], repeat: int = 1) -> Callable[[], Measured]
     return once
 
 
-def callers(requests: Sequence[Transcribe], each: int = 1) -> Measured:
+def callers(requests: Sequence[Callable[[], str]], each: int = 1) -> Measured:
     """Make each of ``requests`` ``each`` times, one after another, on a thread of its own."""
 
-    def ask(request: Transcribe) -> list[tuple[str, float]]:
+    def ask(request: Callable[[], str]) -> list[tuple[str, float]]:
         made = []
         for _ in range(each):
             started = time.perf_counter()

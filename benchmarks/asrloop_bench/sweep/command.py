@@ -15,7 +15,7 @@ from rich.table import Table
 from asrloop import config, paths
 from asrloop.cli import one_line_errors
 from asrloop_bench.method import clips as speech
-from asrloop_bench.method import machine_load, provenance, results, target
+from asrloop_bench.method import machine_load, provenance, target
 from asrloop_bench.sweep import perf_analyzer, points, report
 from asrloop_bench.sweep.run import Row, Sweep
 from asrloop_bench.terminal import console, print_notes, progress_of
@@ -46,7 +46,7 @@ def sweep(
             settings, perf_analyzer=analyzer.version, quick=quick, load_before=machine_load.sample(),
             clips={name: [clip.name for clip in clips] for name, clips in clip_sets.items()},
         )  # fmt: skip
-        directory = output or results.folder("sweep")
+        directory = output or provenance.folder("sweep")
         rows: list[Row] = []
         notes: list[str] = []
         began = machine_load.now()
@@ -86,7 +86,7 @@ def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: b
 
 def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
     result = {"about": about, "points": rows}
-    results.save(directory / "sweep.json", result)
+    provenance.save(directory / "sweep.json", result)
     with (directory / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         table.writeheader()

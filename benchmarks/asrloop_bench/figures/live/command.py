@@ -13,12 +13,10 @@ from asrloop.speech.detector import FRAME, SpeechDetector, open_detector
 from asrloop_bench.checkout import PREPARED
 from asrloop_bench.figures.accuracy import word_errors
 from asrloop_bench.figures.figure import Manifest, Run
-from asrloop_bench.figures.live.judging import Judged, judged
-from asrloop_bench.figures.live.playing import Played, play
+from asrloop_bench.figures.live.playing import Judged, Played, judged, play
 from asrloop_bench.figures.long_recordings import PAUSES, Joined, joined
 from asrloop_bench.method import clips, machine_load, markdown, spread
-from asrloop_bench.method import manifest as manifests
-from asrloop_bench.method.manifest import Reference
+from asrloop_bench.method.clips import Reference
 from asrloop_bench.terminal import print_notes
 
 MOST_LAG = 2.0
@@ -53,7 +51,7 @@ def live(
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", streams):
         raise ValueError(f"--streams {streams}: give whole numbers of 1 or more with commas, such as 1,4,8,12")
     counts = [int(each) for each in streams.split(",")]
-    references = manifests.read(manifest)
+    references = clips.references(manifest)
     detector = open_detector(PREPARED)
     rounds = []
     with run.server() as server, AsrClient(server.grpc) as client:
