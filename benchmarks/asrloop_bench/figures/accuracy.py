@@ -62,7 +62,7 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErr
     """Align each pair after normalisation; references without a word are left out."""
     import jiwer  # slow to import, and only needed here
 
-    pairs = [(normalised(ours), normalised(heard)) for ours, heard in zip(references, hypotheses, strict=True)]
+    pairs = zip(map(normalised, references), map(normalised, hypotheses), strict=True)
     spoken = [pair for pair in pairs if pair[0]]
     if not spoken:
         raise ValueError("no reference has a word; nothing to compare")

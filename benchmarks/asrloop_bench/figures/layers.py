@@ -66,8 +66,8 @@ def measured(samples: Samples, server: str, settings: Settings, seconds: float) 
 def table(found: Mapping[str, list[float]]) -> str:
     parts = {name: spread.median(found[name]) for name in LAYERS}
     whole = sum(parts.values())
-    named = {**{text: parts[name] for name, text in LAYERS.items()}, "together": whole}
-    rows = [[text, f"{1000 * part:.2f}", f"{part / whole:.0%}"] for text, part in named.items()]
+    named = [*((text, parts[name]) for name, text in LAYERS.items()), ("together", whole)]
+    rows = [[text, f"{1000 * part:.2f}", f"{part / whole:.0%}"] for text, part in named]
     floor = 1000 * (parts["encoder"] + parts["decoder"])
     return (
         f"{markdown.table(['part', 'ms', 'share'], rows, numbers_from=1)}\n\n"

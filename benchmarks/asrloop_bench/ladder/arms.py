@@ -11,8 +11,7 @@ from asrloop import paths
 from asrloop.config import Settings
 from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
 from asrloop_bench import vendor as vendors
-from asrloop_bench.ladder import client_loops
-from asrloop_bench.ladder.peers import service
+from asrloop_bench.ladder import client_loops, peers
 from asrloop_bench.ladder.rungs import APART, ARMS, OWN, RUNGS, SHARED, TOGETHER, cores, repository
 from asrloop_bench.load import callers
 from asrloop_bench.load.generators import Generators, Turn, write_clips
@@ -55,10 +54,10 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
                     made[rung][OWN if rung == "continuous" else layout] = ask_by(*way)
         if "fastapi" in names:
             for layout, workers in {SHARED: 1, APART: cores()}.items():
-                port = stack.enter_context(service.started(settings, workers))
+                port = stack.enter_context(peers.started(settings, workers))
                 made["fastapi"][layout] = ask_by("http", str(port))
         if "vendor_runtime" in names:
-            python = str(service.python_of("vendor_runtime"))
+            python = str(peers.python_of("vendor_runtime"))
             assets = str(moonshine_assets(paths.cache()) / MOONSHINE_MODEL)
             own = stack.enter_context(Generators([python, callers.__file__, clip_file]))
             made["vendor_runtime"][TOGETHER] = ask_by("vendor", assets, processes=own)

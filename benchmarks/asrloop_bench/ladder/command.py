@@ -11,7 +11,7 @@ from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
 from asrloop_bench.ladder import tables
-from asrloop_bench.ladder.peers.service import PeerError
+from asrloop_bench.ladder.peers import PeerError
 from asrloop_bench.ladder.rungs import ARMS, PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markdown, provenance

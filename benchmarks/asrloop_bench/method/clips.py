@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -106,8 +107,7 @@ def _places(samples: Samples, length: int) -> list[tuple[float, int]]:
     return found
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     audio: Path
     text: str
 

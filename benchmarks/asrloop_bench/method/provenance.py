@@ -94,7 +94,7 @@ def save(path: Path, result: Mapping[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """Read a saved run of the ladder. Raises ValueError for any other file."""
-    result = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(result, dict) or "cells" not in result:
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if "cells" not in result:
         raise ValueError(f"{path}: no saved run; make one with `python scripts/benchmark.py run --output {path}`")
     return result

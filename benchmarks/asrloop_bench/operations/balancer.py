@@ -18,7 +18,6 @@ from asrloop_bench.checkout import ROOT
 FILE = ROOT / "deploy" / "haproxy.cfg"
 PLACES = 3
 """Servers that the file names."""
-
 START_SECONDS = 30.0
 
 

@@ -1,11 +1,10 @@
-"""The command of the sweep: run it with a bar, show the points, write sweep.json, sweep.csv and report.html."""
+"""The command of the sweep: run it with a bar, show the points, write sweep.json and report.html."""
 
-import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from asrloop_client import AsrError
@@ -20,8 +19,7 @@ from asrloop_bench.sweep import perf_analyzer, points, report
 from asrloop_bench.sweep.run import Row, Sweep
 from asrloop_bench.terminal import console, print_notes, progress_of
 
-QUICK_MINUTES = 2.0
-QUICK_POINT_SECONDS = 4.0
+QUICK_MINUTES, QUICK_POINT_SECONDS = 2.0, 4.0
 
 
 def sweep(
@@ -56,7 +54,9 @@ def sweep(
                 return
             during = machine_load.between(began, machine_load.now())
             load = machine_load.in_words(about["load_before"], [during])
-            _write(directory, rows, {**about, "load": load, "notes": notes})
+            result = {"about": {**about, "load": load, "notes": notes}, "points": rows}
+            provenance.save(directory / "sweep.json", result)
+            (directory / "report.html").write_text(report.page(result), encoding="utf-8")
 
         with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
             about["server"] = measured.origin
@@ -71,7 +71,7 @@ def sweep(
                 run.measure(plan, time.monotonic() + 60 * minutes, progress, rows, notes)
         _show(rows)
         print_notes(notes)
-        console.print(f"Written: {directory}/report.html, sweep.json, sweep.csv")
+        console.print(f"Written: {directory}/report.html, sweep.json")
 
 
 def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: bool) -> dict[str, list[speech.Clip]]:
@@ -82,16 +82,6 @@ def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: b
         first, longest_but_one = next(iter(sets)), list(sets)[max(0, len(sets) - 2)]
         sets = {name: sets[name] for name in dict.fromkeys((first, longest_but_one))}
     return {**sets, points.MIXED: speech.mixed(by_length, benchmark.mix)}
-
-
-def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
-    result = {"about": about, "points": rows}
-    provenance.save(directory / "sweep.json", result)
-    with (directory / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        table.writeheader()
-        table.writerows(rows)
-    (directory / "report.html").write_text(report.page(result), encoding="utf-8")
 
 
 def _show(rows: Sequence[Row]) -> None:

@@ -8,9 +8,8 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asrloop.wheels import TRITONSERVER, PinnedWheel
 from asrloop_bench.method.clips import Clip
@@ -36,8 +35,7 @@ class TextDiffers(PerfAnalyzerError):
     """The server answered with other text than the input file expects."""
 
 
-@dataclass(frozen=True)
-class PerfAnalyzer:
+class PerfAnalyzer(NamedTuple):
     binary: Path
     environment: Mapping[str, str]
     version: str

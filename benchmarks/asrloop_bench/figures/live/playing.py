@@ -15,8 +15,6 @@ STAGGER = 0.137
 LAST_WORDS = 60.0
 FIRST_SECONDS = 1.0
 """Seconds of a segment after which its first text is due; shorter segments are left out."""
-TOLERANCE = 0.1
-"""Seconds by which an event may name less audio than it is about: a chunk."""
 
 
 @dataclass
@@ -114,7 +112,7 @@ def _finals(played: Played, speech: Sequence[tuple[float, float]]) -> list[float
     for number, (_, end) in enumerate(speech):
         following = speech[number + 1][0] if number + 1 < len(speech) else float("inf")
         for came, event in finals:
-            if event.start < end <= event.heard + TOLERANCE:
+            if event.start < end <= event.heard + CHUNK / SAMPLE_RATE:
                 if event.heard < following + FIRST_SECONDS:
                     found.append(came - sent_at(end))
                 break
