@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import typer
+from asrloop_bench.cli import COMMANDS
 from asrloop_bench.compare.command import compare
-from asrloop_bench.figures.table import COMMANDS
 from asrloop_bench.ladder import command as ladder
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import capacity
 import typer
-from asrloop_bench.method import markers
-from asrloop_bench.operations import capacity
+from asrloop_bench.method import markdown
 from asrloop_gateway.metrics import Metrics as GatewayMetrics
 from asrloop_gateway.settings import Settings as GatewaySettings
 
@@ -88,12 +88,12 @@ def gateway() -> str:
     for name, field in GatewaySettings.model_fields.items():
         default = "" if field.default in (None, "", ()) else f"`{field.default}`"
         lines.append(f"| `{name}` | {default} | {field.description} |".replace("\n", " "))
-    return markers.replaced((DOCS / "gateway.md").read_text(encoding="utf-8"), "\n".join(lines), "limits")
+    return markdown.replaced((DOCS / "gateway.md").read_text(encoding="utf-8"), "\n".join(lines), "limits")
 
 
 def operations() -> str:
     """docs/operations.md, of which only the section on capacity is written here."""
-    return markers.replaced((DOCS / "operations.md").read_text(encoding="utf-8"), capacity.section(), "capacity")
+    return markdown.replaced((DOCS / "operations.md").read_text(encoding="utf-8"), capacity.section(), "capacity")
 
 
 def adding_a_family() -> str:
@@ -110,7 +110,7 @@ def adding_a_family() -> str:
             yield textwrap.fill(text, 150, subsequent_indent="  ", break_on_hyphens=False)
 
     page = (DOCS / "adding-a-family.md").read_text(encoding="utf-8")
-    return markers.replaced(page, "\n".join(lines()), "protocol")
+    return markdown.replaced(page, "\n".join(lines()), "protocol")
 
 
 def _prose(documented: object) -> str:

@@ -5,10 +5,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_REPOSITORY = ROOT / "model_repository"
 PREPARED = MODEL_REPOSITORY / "decoder_loop" / "1"
-"""Folder of the prepared model."""
 
 SAVED_LADDER = ROOT / "benchmarks" / "saved" / "ladder.json"
-"""The run that the documents show."""
 
 LADDER_MODELS = ROOT / "benchmarks" / "models"
 

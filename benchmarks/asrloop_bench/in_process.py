@@ -1,7 +1,7 @@
-"""The engine and its families in this process, without Triton: only this module and figures/late_joiner.py know their insides."""
+"""The engine and its families in this process, without Triton: only this module and figures/engine.py know their insides."""
 
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,23 +33,19 @@ def open_family(
 
 
 def encode(family: Family[Any], samples: Samples, *, alone: bool = False) -> Any:
-    """Return the encoder's output for f32 [N], 16 kHz."""
     return family.encode(samples, DEFAULTS, alone=alone)
 
 
 def admit(family: Family[Any], slot: int, encoded: Any) -> Emission:
-    """Give the slot to a new utterance."""
     return family.admit(slot, encoded, DEFAULTS)
 
 
 def decode(family: Family[Any], samples: Samples, *, alone: bool = False) -> offline.DecodedTokens:
-    """Decode one utterance f32 [N], 16 kHz, alone in slot 0."""
     (decoded,) = offline.decode(family, [encode(family, samples, alone=alone)])
     return decoded
 
 
 def cutter(settings: Settings) -> Cutter:
-    """Return the cutter of long recordings for the prepared model."""
     info = registry.info_in(PREPARED, settings)
     return assembly.cutting_for(info, settings, open_detector(PREPARED)).cutter()
 
@@ -80,12 +76,11 @@ class Asked:
     """A request of one or more clips f32 [N], 16 kHz, to an engine of this process."""
 
     def __init__(self, engine: Engine, clips: Sequence[Samples]) -> None:
-        self._ended = threading.Event()
-        self.request = Request(clips, on_done=lambda _: self._ended.set())
+        self._ended: Future[None] = Future()
+        self.request = Request(clips, on_done=lambda _: self._ended.set_result(None))
         engine.submit(self.request)
 
     def answer(self) -> Request:
         """Wait for the end of the request. Raises TimeoutError."""
-        if not self._ended.wait(LIMIT_SECONDS):
-            raise TimeoutError(f"not decoded after {LIMIT_SECONDS:g} s")
+        self._ended.result(LIMIT_SECONDS)
         return self.request

@@ -15,8 +15,8 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 import yaml
-from asrloop_bench.operations import picture, services
-from asrloop_bench.operations.demo import uploaded
+from asrloop_bench.operations import picture
+from asrloop_bench.operations.gateway import gateway_for, uploaded
 from asrloop_bench.operations.prometheus import CONFIGURATION, Prometheus, scraping
 from asrloop_client import AsrClient
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ def measured(
     try:
         serving.wait(speech)
         with (
-            services.gateway(serving.address) as gateway,
+            gateway_for(serving.address) as gateway,
             scraping({"asrloop": [f"127.0.0.1:{serving.metrics}"], "asrloop-gateway": [gateway]}) as prometheus,
         ):
             with (

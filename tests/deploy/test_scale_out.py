@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asrloop_bench.operations.balancer import balancing
+from asrloop_bench.operations.balancer import Balancer, balancing
 from asrloop_client import AsrClient
 from numpy.typing import NDArray
 
@@ -40,6 +40,21 @@ def servers(
         with ExitStack() as stack:
             for each in running:
                 stack.callback(each.stop)
+
+
+def set_state(balancer: Balancer, server: int, state: str) -> None:
+    """Set a server to ``drain``, which gets no new calls, or back to ``ready``."""
+    assert balancer.told(f"set server asrloop/asr{server + 1} state {state}").strip() == ""
+
+
+def calls_of(balancer: Balancer) -> list[int]:
+    """The number of calls that each server got so far."""
+    return [int(row["stot"]) for row in balancer.table()]
+
+
+def under_way(balancer: Balancer, server: int) -> int:
+    """The number of calls that a server works on now."""
+    return int(balancer.table()[server]["scur"])
 
 
 class Load:
@@ -116,20 +131,20 @@ def test_behind_haproxy_nothing_is_lost(servers: list[Serving], speech: Speech, 
     ):
 
         def drain(number: int, off: bool) -> None:
-            balancer.set_state(number, "drain" if off else "ready")
-            assert not off or eventually(lambda: balancer.under_way(number) == 0, 60)
+            set_state(balancer, number, "drain" if off else "ready")
+            assert not off or eventually(lambda: under_way(balancer, number) == 0, 60)
 
-        started = balancer.calls()
+        started = calls_of(balancer)
         with loaded(client, beckett) as load:
             began = time.monotonic()
             quiet = len(load.texts)
             hurt_in_turn(
-                servers, speech, lambda: balancer.calls()[:SERVERS], drain,
-                lambda what: print(f"\n{time.monotonic() - began:5.1f} s  {what}: calls {balancer.calls()[:SERVERS]}", end=""),
+                servers, speech, lambda: calls_of(balancer)[:SERVERS], drain,
+                lambda what: print(f"\n{time.monotonic() - began:5.1f} s  {what}: calls {calls_of(balancer)[:SERVERS]}", end=""),
             )  # fmt: skip
-            before = balancer.calls()
-            assert eventually(lambda: sum(balancer.calls()) - sum(before) >= 40 * SERVERS, 60)
-            gained = [after - earlier for after, earlier in zip(balancer.calls(), before, strict=True)][:SERVERS]
+            before = calls_of(balancer)
+            assert eventually(lambda: sum(calls_of(balancer)) - sum(before) >= 40 * SERVERS, 60)
+            gained = [after - earlier for after, earlier in zip(calls_of(balancer), before, strict=True)][:SERVERS]
         print(
             f"\n{len(load.texts) - quiet} calls of {CALLERS} callers, none failed; at the end {gained}; {sum(started)} before"
         )
@@ -168,9 +183,9 @@ def test_a_stream_stays_with_its_server_while_others_come_and_go(
         AsrClient(balancer.address, timeout=60) as client,
     ):
         with client.stream(spoken(beckett)) as events:
-            assert eventually(lambda: any(balancer.under_way(number) for number in range(SERVERS)), 10)
-            holds = next(number for number in range(SERVERS) if balancer.under_way(number))
-            balancer.set_state(holds, "drain")
+            assert eventually(lambda: any(under_way(balancer, number) for number in range(SERVERS)), 10)
+            holds = next(number for number in range(SERVERS) if under_way(balancer, number))
+            set_state(balancer, holds, "drain")
             assert words(client.transcribe(beckett, sample_rate=16_000).text) == BECKETT  # by another
             said = [event.text for event in events if event.final]
         assert words(" ".join(said)) == BECKETT

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asrloop_bench.operations import services
-from asrloop_bench.operations.demo import uploaded
+from asrloop_bench.operations.gateway import gateway_for, uploaded
 
 from tests.conftest import eventually
 from tests.faults.harness import Serving, Speech
@@ -70,7 +69,7 @@ def test_a_callers_trace_goes_through_gateway_and_every_model(
 
     try:
         serving.wait(speech)
-        with services.gateway(serving.address) as gateway:
+        with gateway_for(serving.address) as gateway:
             how = uploaded(gateway, speech.file, {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"})
         assert how == "upload well"
         assert eventually(told_by_all), f"{[*map(str, collector.spans)]}; {serving.said()}"

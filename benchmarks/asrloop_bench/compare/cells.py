@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
-from asrloop_bench.load.turn import Turn
+from asrloop_bench.load.generators import Turn
 from asrloop_bench.method import spread
 
 CALLERS = 16
@@ -22,8 +22,6 @@ class Measure:
 
 @dataclass(frozen=True)
 class Cell:
-    """One load."""
-
     name: str
     callers: int
     mix: dict[float, int]

@@ -15,7 +15,7 @@ from asrloop_bench.compare.cells import CALLERS, CELLS, chosen
 from asrloop_bench.compare.verdict import CONFIDENCE, findings, parse_share
 from asrloop_bench.figures.accuracy import normalised
 from asrloop_bench.load.generators import LoadError
-from asrloop_bench.method import machine_load, provenance, results, spread
+from asrloop_bench.method import machine_load, provenance, spread
 from asrloop_bench.terminal import console, print_notes, progress_of
 
 PROCESSES = 4
@@ -42,7 +42,7 @@ def compare(
     with one_line_errors(tree.TreeError, LoadError):
         wanted = chosen(cells)
         limit = parse_share(fail_above)
-        path = output or results.folder("compare") / "compare.json"
+        path = output or provenance.folder("compare") / "compare.json"
         about = provenance.describe(config.load(), fail_above=limit)
         new, notes = tree.here(), list[str]()
         console.print(f"Setting up {base} (the first time takes a minute or two) ...")
@@ -52,7 +52,7 @@ def compare(
         with run.started(old, new, wanted, processes) as comparison:
 
             def save() -> None:
-                results.save(path, {"about": about, "loads": comparison.loads, "cells": comparison.cells})
+                provenance.save(path, {"about": about, "loads": comparison.loads, "cells": comparison.cells})
 
             with progress_of((rounds + 1) * len(wanted), save, notes) as progress:
                 comparison.measure(wanted, rounds, time.monotonic() + 60 * minutes, progress)

@@ -9,10 +9,9 @@ from typing import Any
 from asrloop_bench.compare.cells import Cell
 from asrloop_bench.compare.tree import Tree, served
 from asrloop_bench.load import callers as callers_file
-from asrloop_bench.load.generators import Generators, write_clips
-from asrloop_bench.load.turn import Turn
+from asrloop_bench.load.generators import Generators, Turn, write_clips
 from asrloop_bench.method import clips as speech
-from asrloop_bench.method import rounds as in_rounds
+from asrloop_bench.method.interleave import in_rounds
 
 ARMS = ("base", "new")
 CLIPS = 4
@@ -30,19 +29,18 @@ class Comparison:
     ) -> None:
         self.cells: Cells = {}
         self.loads: list[dict[str, float]] = []
-        """The load of the machine, a round each."""
         self._generators = generators
         self._clips = clips
 
     def measure(self, cells: Sequence[Cell], rounds: int, until: float, progress: Callable[[str], None]) -> None:
-        """Measure every cell ``rounds`` times, each with both arms in turns; see ``method.rounds``. Raises LoadError."""
+        """Measure every cell ``rounds`` times, each with both arms in turns; see ``method.interleave``. Raises LoadError."""
         for cell in cells:
             progress(f"warm-up {cell.name}")
             for _ in range(WARM_UP_TURNS):
                 for arm in ARMS:
                     self._turn(cell, arm, seconds=min(cell.seconds, 2.0))
 
-        in_rounds.measure(
+        in_rounds(
             {cell.name: cell for cell in cells}, ARMS, lambda cell, arm: self._turn(cell, arm, cell.seconds), self._keep,
             rounds=rounds, until=until, progress=progress, loads=self.loads,
         )  # fmt: skip

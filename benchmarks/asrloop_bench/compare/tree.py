@@ -82,8 +82,8 @@ def served(tree: Tree) -> Iterator[str]:
 
 def environment() -> Mapping[str, str]:
     """Return the variables for commands that run in a tree: without this project's settings and without INHERITED."""
-    kept = {name for name in os.environ if name not in INHERITED and not name.startswith("ASRLOOP_")}
-    return {name: os.environ[name] for name in kept}
+    inherited = os.environ.items()
+    return {name: value for name, value in inherited if name not in INHERITED and not name.startswith("ASRLOOP_")}
 
 
 def _git(*arguments: str, folder: Path = ROOT) -> str:

@@ -4,16 +4,15 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from asrloop_client import AsrClient
 
 from asrloop_bench.figures.figure import Manifest, Run
-from asrloop_bench.method import manifest as manifests
-from asrloop_bench.method import target
+from asrloop_bench.method import clips, target
 
+CALLERS = 16
 NORMALISATION = "lower case; hyphens and dashes to spaces; apostrophes and all other punctuation dropped; nothing else"
 
 
@@ -23,17 +22,16 @@ def wer(
     running: Annotated[
         bool, typer.Option("--running", help="Ask the server on config.yaml's ports instead of starting one.")
     ] = False,
-    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1024)] = 16,
 ) -> str:
     """Measure the word error rate through the server."""
-    references = manifests.read(manifest)
+    references = clips.references(manifest)
     with (
         nullcontext(target.running(run.settings)) if running else run.server() as server,
         AsrClient(server.grpc) as client,
     ):
         started = time.monotonic()
         paths = [one.audio for one in references]
-        heard = [one.text for one in client.transcribe_many(paths, concurrency=concurrency)]
+        heard = [one.text for one in client.transcribe_many(paths, concurrency=CALLERS)]
         took = time.monotonic() - started
     errors = word_errors([one.text for one in references], heard)
     return (
@@ -43,10 +41,7 @@ def wer(
     )
 
 
-@dataclass(frozen=True)
-class WordErrors:
-    """Counts over all utterances."""
-
+class WordErrors(NamedTuple):
     words: int
     substitutions: int
     deletions: int
@@ -54,7 +49,6 @@ class WordErrors:
 
     @property
     def rate(self) -> float:
-        """Errors per word of the reference."""
         return (self.substitutions + self.deletions + self.insertions) / self.words
 
 
@@ -68,7 +62,7 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErr
     """Align each pair after normalisation; references without a word are left out."""
     import jiwer  # slow to import, and only needed here
 
-    pairs = [(normalised(ours), normalised(heard)) for ours, heard in zip(references, hypotheses, strict=True)]
+    pairs = zip(map(normalised, references), map(normalised, hypotheses), strict=True)
     spoken = [pair for pair in pairs if pair[0]]
     if not spoken:
         raise ValueError("no reference has a word; nothing to compare")

@@ -8,8 +8,6 @@ from asrloop_bench.method.interleave import Measured, interleave
 
 
 class Row(NamedTuple):
-    """One row of the table."""
-
     what: str
     aim: str
     measured: str
@@ -20,6 +18,15 @@ class Row(NamedTuple):
 def table(rows: Sequence[Row]) -> str:
     cells = [[one.what, one.aim, one.measured, "yes" if one.reached else "no", one.detail] for one in rows]
     return markdown.table(["what", "aim", "measured", "reached", "detail"], cells)
+
+
+def at_most(what: str, limit: float, measured: float, form: str, detail: str = "") -> Row:
+    """Return the row of a number and its limit, both shown by ``form`` such as ``{:.1f} ms``."""
+    return Row(what, f"<= {form.format(limit)}", form.format(measured), measured <= limit, detail)
+
+
+def at_least(what: str, limit: float, measured: float, form: str, detail: str = "") -> Row:
+    return Row(what, f">= {form.format(limit)}", form.format(measured), measured >= limit, detail)
 
 
 def compared(arms: Mapping[str, Callable[[], Measured]], seconds: float) -> dict[str, Measured]:
@@ -35,5 +42,4 @@ def faster(what: str, aim: float, base: Measured, ours: Measured) -> Row:
 
 
 def rounds(measured: Measured) -> str:
-    """Return spread and number of the rounds."""
     return f"±{spread.half_range(measured.rounds):.0%}, {len(measured.rounds)} rounds"

@@ -3,50 +3,38 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import typer
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_expit, logit
 
 from asrloop.config import Settings
 from asrloop.families.confidence import Calibration
 from asrloop.families.confidence import confidence as calibrated
 from asrloop_bench import in_process
-from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.accuracy import normalised
 from asrloop_bench.figures.figure import Manifest, Run
-from asrloop_bench.method import manifest as manifests
-from asrloop_bench.method import markdown, markers, provenance
-from asrloop_bench.method.manifest import Reference
+from asrloop_bench.method import clips, markdown
+from asrloop_bench.method.clips import Reference
 
-PAGE = ROOT / "docs" / "confidence.md"
 FOLDS = 10
 BINS = (0.0, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 
-def confidence(
-    run: Run,
-    manifest: Manifest,
-    file: Annotated[
-        Path, typer.Option(help="Page with the markers. Default: docs/confidence.md.", show_default=False)
-    ] = PAGE,
-) -> str:
-    """Fit CONFIDENCE, check it on clips that the fit has not seen, and write the page's table."""
-    heard = hear(manifests.read(manifest), run.settings)
+def confidence(run: Run, manifest: Manifest) -> str:
+    """Fit CONFIDENCE and check it on clips that the fit has not seen."""
+    heard = hear(clips.references(manifest), run.settings)
     fitted = fit(heard)
-    machine = provenance.in_words(run.about)
-    text = "\n".join(
+    return "\n".join(
         [
-            f"Written by `asrloop-bench confidence --manifest {manifest.name}`, {len(heard)} clips, {machine}.",
-            f"Fitted on all of them: offset {fitted.offset}, slope {fitted.slope}. In the table each clip's value comes from a fit",
-            f"that did not see its tenth of the clips ({FOLDS}-fold cross-validation):",
+            f"{len(heard)} clips. Fitted on all of them: offset {fitted.offset}, slope {fitted.slope}. In the table each clip's",
+            f"value comes from a fit that did not see its tenth of the clips ({FOLDS}-fold cross-validation):",
             "",
             *table(heard, unseen(heard)),
         ]
     )
-    markers.write(file, text)
-    return text
 
 
 class Heard(NamedTuple):
@@ -65,41 +53,34 @@ class Heard(NamedTuple):
 
 def hear(references: Sequence[Reference], settings: Settings) -> list[Heard]:
     """Decode all utterances with the engine in this process. Those without a word on either side are left out."""
+    import jiwer  # slow to import, and only needed here
+
     family = in_process.open_family(settings)
     with in_process.engine(family, settings, inbox=len(references)) as engine:
         asked = [in_process.Asked(engine, [one.samples]) for one in references]
         requests = [each.answer() for each in asked]
-    return [
-        _counted(request.utterances[0].log_probs, one.text, request.transcripts(family)[0].text)
-        for one, request in zip(references, requests, strict=True)
-        if request.utterances[0].tokens and normalised(one.text)
-    ]
-
-
-def _counted(log_probs: Sequence[float], reference: str, text: str) -> Heard:
-    import jiwer  # slow to import, and only needed here
-
-    counts = jiwer.process_words(normalised(reference), normalised(text))
-    return Heard(log_probs, counts.hits, counts.hits + counts.substitutions + counts.deletions + counts.insertions)
+    heard = []
+    for one, request in zip(references, requests, strict=True):
+        if request.utterances[0].tokens and normalised(one.text):
+            counts = jiwer.process_words(normalised(one.text), normalised(request.transcripts(family)[0].text))
+            words = counts.hits + counts.substitutions + counts.deletions + counts.insertions
+            heard.append(Heard(request.utterances[0].log_probs, counts.hits, words))
+    return heard
 
 
 def fit(heard: Sequence[Heard]) -> Calibration:
-    """Fit the share of right words by logistic regression on the log odds of the mean probability, by Newton's method.
+    """Fit the share of right words by logistic regression on the log odds of the mean probability.
 
     Source: J. Platt, "Probabilistic outputs for support vector machines" (1999); a word is an observation.
     """
-    means = np.array([one.mean for one in heard])
-    inputs = np.column_stack([np.ones(len(heard)), np.log(means / (1 - means))])
+    odds = logit([one.mean for one in heard])
     words, right = np.array([one.words for one in heard]), np.array([one.right for one in heard])
-    weights = np.zeros(2)
-    for _ in range(50):
-        expected = 1 / (1 + np.exp(-inputs @ weights))
-        curvature = inputs.T @ (inputs * (words * expected * (1 - expected))[:, None])
-        step = np.linalg.solve(curvature, inputs.T @ (right - words * expected))
-        weights += step
-        if np.abs(step).max() < 1e-9:
-            break
-    return Calibration(*(round(float(weight), 2) for weight in weights))
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        expected = weights[0] + weights[1] * odds
+        return -float(right @ log_expit(expected) + (words - right) @ log_expit(-expected))
+
+    return Calibration(*(round(float(weight), 2) for weight in minimize(loss, np.zeros(2)).x))
 
 
 def unseen(heard: Sequence[Heard]) -> list[float]:

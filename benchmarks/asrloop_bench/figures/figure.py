@@ -14,18 +14,17 @@ from asrloop.audio import Samples
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.load.generators import LoadError
-from asrloop_bench.method import clips, machine_load, markers, provenance, target
-from asrloop_bench.method.manifest import LINE
+from asrloop_bench.method import clips, machine_load, markdown, provenance, target
+from asrloop_bench.method.clips import LINE
 from asrloop_bench.terminal import console
 
 Manifest = Annotated[Path, typer.Option(help=f"JSON lines: {LINE}; paths are relative to the file.")]
 
 
 class Run:
-    """One run of a figure. ``section`` names the markers that the text is written between."""
+    """One run of a figure."""
 
-    def __init__(self, section: str) -> None:
-        self.section = section
+    def __init__(self) -> None:
         self.settings = config.load()
         self.about = provenance.describe(self.settings, load_before=machine_load.sample())
         self._began = machine_load.now()
@@ -35,7 +34,6 @@ class Run:
         return target.started(self.settings, more_repositories=more_repositories)
 
     def step(self, name: str) -> None:
-        """Print the name of what is measured next."""
         console.print(f"{name} ...", style="dim", markup=False)
 
     def provenance(self) -> str:
@@ -59,20 +57,19 @@ class Figure(NamedTuple):
     measure: Callable[..., str]
     page: str = ""
     """The page that ``--write`` writes, from the root of the checkout. Without one the text is only printed."""
-    section: str = markers.RESULTS
+    section: str = markdown.RESULTS
 
     def command(self) -> Callable[..., None]:
-        """Return the function that typer makes the command of."""
 
         def command(write: bool = False, **options: Any) -> None:
             with one_line_errors(AsrError, LoadError):
-                run = Run(self.section)
+                run = Run()
                 text = self.measure(run, **options)
                 if self.page:
                     text = f"{text}\n\n{run.provenance()}"
                 console.print(text, markup=False)
                 if write:
-                    markers.write(ROOT / self.page, text, run.section)
+                    markdown.write(ROOT / self.page, text, self.section)
                     console.print(f"Written: {self.page}")
 
         own = inspect.signature(self.measure, eval_str=True)

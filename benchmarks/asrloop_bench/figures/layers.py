@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
+import numpy as np
 import typer
 from asrloop_client import AsrClient
 
@@ -50,24 +51,23 @@ def measured(samples: Samples, server: str, settings: Settings, seconds: float) 
             "client": lambda: client.transcribe(samples),
         }
         arms = {name: _warm(call) for name, call in asked.items()}
-        found = {name: one.rounds for name, one in compared(arms, seconds).items()}
-    rounds = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
-    return {
-        "encoder": [one["encoder"] for one in rounds],
-        "decoder": [one["graphs"] - one["encoder"] for one in rounds],
-        "engine": [one["engine"] - one["graphs"] for one in rounds],
-        "nothing": [one["nothing"] for one in rounds],
-        "rest": [one["request"] - one["engine"] - one["nothing"] for one in rounds],
-        "client": [one["client"] - one["request"] for one in rounds],
+        found = {name: np.array(one.rounds) for name, one in compared(arms, seconds).items()}
+    parts = {
+        "encoder": found["encoder"],
+        "decoder": found["graphs"] - found["encoder"],
+        "engine": found["engine"] - found["graphs"],
+        "nothing": found["nothing"],
+        "rest": found["request"] - found["engine"] - found["nothing"],
+        "client": found["client"] - found["request"],
     }
+    return {name: rounds.tolist() for name, rounds in parts.items()}
 
 
 def table(found: Mapping[str, list[float]]) -> str:
-    """Return the parts as a table, with the floor and the whole."""
     parts = {name: spread.median(found[name]) for name in LAYERS}
     whole = sum(parts.values())
-    named = {**{text: parts[name] for name, text in LAYERS.items()}, "together": whole}
-    rows = [[text, f"{1000 * part:.2f}", f"{part / whole:.0%}"] for text, part in named.items()]
+    named = [*((text, parts[name]) for name, text in LAYERS.items()), ("together", whole)]
+    rows = [[text, f"{1000 * part:.2f}", f"{part / whole:.0%}"] for text, part in named]
     floor = 1000 * (parts["encoder"] + parts["decoder"])
     return (
         f"{markdown.table(['part', 'ms', 'share'], rows, numbers_from=1)}\n\n"
@@ -79,9 +79,4 @@ def table(found: Mapping[str, list[float]]) -> str:
 def _warm(call: Callable[[], object]) -> Callable[[], Measured]:
     """Time the second of two calls: the first finds the processor's caches full of another process's model."""
     once = timed(call)
-
-    def second() -> Measured:
-        call()
-        return once()
-
-    return second
+    return lambda: [once(), once()][1]

@@ -1,9 +1,8 @@
 """Ways to reach a server, compared in turns: the client's pool and other channels, the gateway, HAProxy."""
 
-import http.client
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,17 +13,16 @@ from asrloop.audio import Samples
 from asrloop_bench.checkout import IDLE_MODELS
 from asrloop_bench.figures.aims import compared
 from asrloop_bench.figures.figure import Run, speech
-from asrloop_bench.load import upload
 from asrloop_bench.method import clips, markdown, spread
 from asrloop_bench.method.interleave import Measured, callers, interleave, timed
-from asrloop_bench.operations import services
 from asrloop_bench.operations.balancer import balancing
+from asrloop_bench.operations.gateway import Upload, gateway_for
 
 CALLERS = (1, 8, 32)
 MODELS = {"no work": "does_nothing", "transcribes": "asr_ensemble"}
 CHANNELS = ("the pool", "one shared channel", "a channel per call")
 UPLOADERS = 16
-LIMIT_SECONDS = 60.0
+ACQUIRED = 20_000
 A_ROUND = 4
 """Requests through HAProxy, and without it, in a round."""
 
@@ -46,21 +44,16 @@ def pool_table(server: str, clips: Mapping[float, Samples], seconds: float, coun
         [f"{name}, {length:g} s, {count} caller{'s' if count > 1 else ''}", *_channels(server, model, samples, count, seconds)]
         for name, model in MODELS.items() for length, samples in clips.items() for count in counts
     ]  # fmt: skip
-    acquiring = f"Acquiring a channel of the pool and releasing it: {acquire_and_release():.1f} µs (p50)."
+    own = Pool(PoolConfig(), object, lambda _: None)
+
+    def acquire_and_release() -> None:
+        if (member := own.take()) is not None:
+            own.release(member)
+
+    once = timed(acquire_and_release)
+    taken = 1e6 * spread.median([once().rounds[0] for _ in range(ACQUIRED)])
+    acquiring = f"Acquiring a channel of the pool and releasing it: {taken:.1f} µs (p50)."
     return f"{markdown.table(['server, clip, callers', *CHANNELS], rows, numbers_from=1)}\n\n{acquiring}"
-
-
-def acquire_and_release(times: int = 20_000) -> float:
-    """Return the median of one acquire and its release, in microseconds, on one thread with no server."""
-    pool = Pool(PoolConfig(), object, lambda _: None)
-
-    def call() -> None:
-        member = pool.take()
-        if member is not None:
-            pool.release(member)
-
-    once = timed(call)
-    return 1e6 * spread.median([once().rounds[0] for _ in range(times)])
 
 
 def _channels(server: str, model: str, samples: Samples, count: int, seconds: float) -> list[str]:
@@ -72,10 +65,8 @@ def _channels(server: str, model: str, samples: Samples, count: int, seconds: fl
             {"pooling": False},
         )
         clients = [stack.enter_context(AsrClient(server, model=model, **settings)) for settings in pools]
-        arms = {
-            way: lambda client=client: callers([lambda: client.transcribe(samples).text] * count)
-            for way, client in zip(CHANNELS, clients, strict=True)
-        }
+        asking = [[partial(_text, client, samples)] * count for client in clients]
+        arms = {way: partial(callers, requests) for way, requests in zip(CHANNELS, asking, strict=True)}
         ours, *others = interleave(arms, least_rounds=6, most_rounds=60, seconds=seconds).values()
     ratios = [f"{_milliseconds(one, 1)}, times {spread.ratio(one.rounds, ours.rounds)}" for one in others]
     return [_milliseconds(ours, 1), *ratios]
@@ -87,42 +78,23 @@ def gateway(run: Run, seconds: Annotated[float, typer.Option(help="Time for each
     rows = []
     with (
         run.server() as server,
-        services.gateway(server.grpc, requests_per_minute="1000000") as address,
+        gateway_for(server.grpc, requests_per_minute="1000000") as address,
         AsrClient(server.grpc, pool=PoolConfig(max_channels=UPLOADERS)) as client,
     ):
         for length, count in [*((length, 1) for length in samples), (min(samples), UPLOADERS)]:
-            content = clips.as_file(samples[length], "WAV")
-
-            def ask(content: bytes = content) -> str:
-                return client.transcribe(content).text
-
-            uploads = [_Upload(address, content) for _ in range(count)]
-            found = compared({"direct": _arm([ask] * count), "gateway": _arm(uploads)}, seconds)
-            direct, through = found["direct"], found["gateway"]
+            file = clips.as_file(samples[length], "WAV")
+            each = 1 if count == 1 else 4
+            direct, through = compared(
+                {
+                    "direct": partial(callers, [partial(_text, client, file)] * count, each),
+                    "gateway": partial(callers, [Upload(address, file) for _ in range(count)], each),
+                },
+                seconds,
+            ).values()
             more = spread.median(_added(direct, through))
             ratio = f"{more:.2f} ms, {spread.ratio(through.rounds, direct.rounds)}x, {len(direct.rounds)} rounds"
             rows.append([f"{length:g} s, {count}", _milliseconds(direct, 2), _milliseconds(through, 2), ratio])
     return markdown.table(["file, callers", "asr_file", "through the gateway", "more"], rows, numbers_from=1)
-
-
-def _arm(asking: Sequence[Callable[[], str]]) -> Callable[[], Measured]:
-    return timed(asking[0]) if len(asking) == 1 else lambda: callers(asking, each=4)
-
-
-class _Upload:
-    """One connection that is kept; a call sends one file and returns its text."""
-
-    def __init__(self, address: str, content: bytes) -> None:
-        self._connection = http.client.HTTPConnection(address, timeout=LIMIT_SECONDS)
-        self._body, self._headers = upload.form(content)
-
-    def __call__(self) -> str:
-        self._connection.request("POST", upload.PATH, self._body, self._headers)
-        answer = self._connection.getresponse()
-        content = json.loads(answer.read())
-        if answer.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"the gateway answered {answer.status}: {content}")
-        return str(content["text"])
 
 
 def balancer(
@@ -134,12 +106,10 @@ def balancer(
         for name, model in MODELS.items():
             with AsrClient(server.grpc, model=model) as direct, AsrClient(proxy.address, model=model) as behind:
                 for seconds, samples in speech(1.0, 10.0).items():
-                    arms = {
-                        "without": timed(lambda clip=samples, client=direct: client.transcribe(clip), A_ROUND),  # type: ignore[misc]
-                        "with": timed(lambda clip=samples, client=behind: client.transcribe(clip), A_ROUND),  # type: ignore[misc]
-                    }
-                    found = interleave(arms, least_rounds=rounds, most_rounds=rounds, seconds=0)
-                    without, through = found["without"], found["with"]
+                    arms = [timed(partial(client.transcribe, samples), A_ROUND) for client in (direct, behind)]
+                    both = dict(zip(("without", "with"), arms, strict=True))
+                    found = interleave(both, least_rounds=rounds, most_rounds=rounds, seconds=0)
+                    without, through = found.values()
                     low, middle, high = (spread.percentile(_added(without, through), share) for share in (25, 50, 75))
                     adds = f"{middle:+.2f} ms ({low:+.2f} to {high:+.2f})"
                     ratio = spread.ratio(through.rounds, without.rounds)
@@ -148,8 +118,11 @@ def balancer(
     return f"{table}\n\n{rounds} rounds; in brackets the quartiles and the 95% interval."
 
 
+def _text(client: AsrClient, audio: Samples | bytes) -> str:
+    return client.transcribe(audio).text
+
+
 def _added(before: Measured, after: Measured) -> list[float]:
-    """Return the milliseconds added in each round."""
     return [1000 * (two - one) for one, two in zip(before.rounds, after.rounds, strict=True)]
 
 

@@ -1,23 +1,23 @@
-"""The arms of the ladder, running: servers, services and load generators, each arm in the layouts that suit it best."""
+"""The arms of the ladder, running and measured in turns: servers, services and load generators, each in its best layouts."""
 
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from asrloop import paths
 from asrloop.config import Settings
 from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
-from asrloop_bench.ladder import client_loops
-from asrloop_bench.ladder.peers import service
-from asrloop_bench.ladder.rungs import APART, OWN, RUNGS, SHARED, TOGETHER, cores, repository
+from asrloop_bench import vendor as vendors
+from asrloop_bench.ladder import client_loops, peers
+from asrloop_bench.ladder.rungs import APART, ARMS, OWN, RUNGS, SHARED, TOGETHER, cores, repository
 from asrloop_bench.load import callers
-from asrloop_bench.load.generators import Generators, write_clips
-from asrloop_bench.load.turn import Turn
-from asrloop_bench.method import target
+from asrloop_bench.load.generators import Generators, Turn, write_clips
+from asrloop_bench.method import spread, target
 from asrloop_bench.method.clips import Clip
-from asrloop_bench.vendor import files
+from asrloop_bench.method.interleave import in_rounds
 
 PROCESSES = 4
 """Load generators of all arms but the vendor's runtime, whose own process is its load generator."""
@@ -25,14 +25,14 @@ PROCESSES = 4
 Ask = Callable[[int, Sequence[str], float], Turn]
 """Makes a turn of so many callers over clips of these names for so many seconds."""
 Arms = dict[str, dict[str, Ask]]
-"""By arm and layout."""
+Cells = dict[str, dict[str, Any]]
 
 
 @contextmanager
 def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most_callers: int) -> Iterator[Arms]:
     """Start the arms ``names``; all ends with the context. Raises TritonError, WheelError, PeerError."""
     made: Arms = {name: {} for name in names}
-    files.prepare()
+    vendors.prepare()
     # As many callers as wait must fit the inbox, whatever config.yaml says.
     inbox = {"ASRLOOP_ENGINE__INBOX": str(max(settings.engine.inbox, most_callers))}
     with ExitStack() as stack:
@@ -54,11 +54,57 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
                     made[rung][OWN if rung == "continuous" else layout] = ask_by(*way)
         if "fastapi" in names:
             for layout, workers in {SHARED: 1, APART: cores()}.items():
-                port = stack.enter_context(service.started(settings, workers, threads=1))
+                port = stack.enter_context(peers.started(settings, workers))
                 made["fastapi"][layout] = ask_by("http", str(port))
         if "vendor_runtime" in names:
-            python = str(service.python_of("vendor_runtime"))
+            python = str(peers.python_of("vendor_runtime"))
             assets = str(moonshine_assets(paths.cache()) / MOONSHINE_MODEL)
             own = stack.enter_context(Generators([python, callers.__file__, clip_file]))
             made["vendor_runtime"][TOGETHER] = ask_by("vendor", assets, processes=own)
         yield made
+
+
+def measure(
+    arms: Arms,
+    clips: Sequence[Clip],
+    counts: Sequence[int],
+    rounds: int,
+    until: float,
+    progress: Callable[[str], None],
+    cells: Cells,
+    loads: list[dict[str, float]],
+) -> None:
+    """Measure every cell ``rounds`` times with every arm into ``cells``; see ``method.interleave``. Raises LoadError."""
+    planned = {
+        f"{clip.seconds:g} s, {count} caller{'s' if count > 1 else ''}": (clip, count)
+        for count in sorted(counts)
+        for clip in clips
+    }
+    names = {cell: name for name, cell in planned.items()}
+
+    def turn(cell: tuple[Clip, int], name: str, is_warm_up: bool = False) -> Turn:
+        clip, count = cell
+        return arms[name][ARMS[name].layout(count)](count, [clip.name], 0.0 if is_warm_up else _seconds(clip, count))
+
+    def keep(cell: tuple[Clip, int], name: str, turn: Turn) -> None:
+        clip, count = cell
+        empty: dict[str, Any] = {"clip_seconds": clip.seconds, "callers": count, "arms": {}}
+        layout = ARMS[name].layout(count)
+        kept = cells.setdefault(names[cell], empty)["arms"]
+        arm = kept.setdefault(name, {"layout": layout, "rounds": [], "latencies": [], "texts": []})
+        # Latency of one caller, the inverse of the throughput of several.
+        taken = spread.median(turn.latencies) if count == 1 else turn.seconds_per_request()
+        arm["rounds"].append(round(taken, 6))
+        arm["latencies"] += [round(seconds, 5) for seconds in turn.latencies]
+        arm["texts"] = sorted({*arm["texts"], *(text for texts in turn.texts.values() for text in texts)})
+
+    for name, cell in planned.items():
+        progress(f"warm-up, {name}")
+        for arm in arms:
+            turn(cell, arm, is_warm_up=True)
+    in_rounds(planned, list(arms), turn, keep, rounds=rounds, until=until, progress=progress, loads=loads)
+
+
+def _seconds(clip: Clip, count: int) -> float:
+    """Return the length of a turn: some requests of the faster arms. Every caller makes one at least."""
+    return max(0.5, 0.1 * clip.seconds) if count == 1 else max(1.0, 0.4 * clip.seconds)

@@ -12,21 +12,17 @@ import numpy as np
 import tritonclient.grpc as grpc
 from asrloop_client import PoolConfig
 from asrloop_client.pool import Pool
+from tritonclient.utils import np_to_triton_dtype
 
 from asrloop.families.moonshine.decoding import VOCABULARY
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench.load.callers import LONG_MESSAGES, WAYS, Ask, serve
-from asrloop_bench.vendor.files import VENDOR_LOOP
-from asrloop_bench.vendor.loop import VendorLoop
+from asrloop_bench.vendor import VENDOR_LOOP, VendorLoop
 
 MOST_CHANNELS = 64
 """More than a process has callers: none waits for a channel, as in the other arms."""
-TYPES = {"float32": "FP32", "int64": "INT64", "bool": "BOOL"}
-"""Triton's names of the vendor's types."""
-
 Connections = Callable[[], AbstractContextManager[grpc.InferenceServerClient]]
-"""Gives the connection that one call goes over."""
 
 
 def channel_per_call(endpoint: str) -> Callable[[], Ask]:
@@ -70,7 +66,7 @@ def _called(connections: Connections, model: str) -> Graph:
     def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
         sent = []
         for name, value in inputs.items():
-            sent.append(grpc.InferInput(name, value.shape, TYPES[value.dtype.name]))
+            sent.append(grpc.InferInput(name, value.shape, np_to_triton_dtype(value.dtype)))
             sent[-1].set_data_from_numpy(value)
         with connections() as client:
             response = client.infer(model, sent, outputs=[grpc.InferRequestedOutput(name) for name in outputs])

@@ -10,16 +10,16 @@ from asrloop import config
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
-from asrloop_bench.ladder import plan, tables
-from asrloop_bench.ladder.peers.service import PeerError
+from asrloop_bench.ladder import tables
+from asrloop_bench.ladder.peers import PeerError
 from asrloop_bench.ladder.rungs import ARMS, PEERS, RUNGS
 from asrloop_bench.load.generators import LoadError
-from asrloop_bench.method import clips, machine_load, markers, provenance, results
+from asrloop_bench.method import clips, machine_load, markdown, provenance
 from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+DOCUMENTS = ((ROOT / "README.md", markdown.RESULTS), (ROOT / "docs" / "performance.md", markdown.ALL_RESULTS))
 
 
 def run(
@@ -27,9 +27,6 @@ def run(
         bool, typer.Option(help="Two lengths, one and four callers, no peers, two rounds: some minutes.")
     ] = False,
     arms: Annotated[str, typer.Option(help=f"Only these, with commas: {', '.join(ARMS)}.")] = "",
-    audio: Annotated[
-        Path | None, typer.Option(help="Directory with WAV or FLAC files. Default: the model's wheel.")
-    ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(help=f"Times that every cell is measured. Default: {ROUNDS}.", min=1, show_default=False),
@@ -50,17 +47,17 @@ def run(
         if unknown:
             raise ValueError(f"--arms: {', '.join(unknown)} unknown; choose from {', '.join(ARMS)}")
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
-        files = clips.speech_files(audio)
+        files = clips.speech_files()
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
         times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
-        path = output or results.folder("ladder") / "ladder.json"
+        path = output or provenance.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
-        cells: plan.Cells = {}
+        cells: ladder_arms.Cells = {}
         loads: list[dict[str, float]] = []
         notes: list[str] = []
 
         def save() -> None:
-            results.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
+            provenance.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
 
         console.print("Starting the servers ...")
         parts = (times + 1) * len(speech) * len(callers)
@@ -69,7 +66,7 @@ def run(
             progress_of(parts, save, notes) as progress,
         ):
             until = time.monotonic() + 60 * minutes
-            plan.measure(opened, speech, callers, times, until, progress, cells, loads)
+            ladder_arms.measure(opened, speech, callers, times, until, progress, cells, loads)
         for table in tables.for_terminal(cells):
             console.print(table)
         print_notes(notes)
@@ -81,22 +78,16 @@ def readme(
     source: Annotated[
         Path, typer.Argument(help="Saved run of the ladder. Default: benchmarks/saved/ladder.json.", show_default=False)
     ] = SAVED_LADDER,
-    file: Annotated[
-        Path | None,
-        typer.Option(help="The one file to write. Default: README.md and docs/performance.md.", show_default=False),
-    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check that it is up to date.")] = False,
 ) -> None:
     """Write the results of a saved run into the README and, all of them, into docs/performance.md."""
     with one_line_errors():
         name = str(source.resolve().relative_to(ROOT) if source.resolve().is_relative_to(ROOT) else source.name)
-        saved = results.load(source)
-        for document in DOCUMENTS if file is None else (file,):
+        saved = provenance.load(source)
+        written = (tables.short_section(saved, name), tables.full_section(saved, name))
+        for (document, section), text in zip(DOCUMENTS, written, strict=True):
             before = document.read_text(encoding="utf-8")
-            if markers.has(before, markers.ALL_RESULTS):
-                after = markers.replaced(before, tables.full_section(saved, name), markers.ALL_RESULTS)
-            else:
-                after = markers.replaced(before, tables.short_section(saved, name))
+            after = markdown.replaced(before, text, section)
             if check and before != after:
                 raise ValueError(
                     f"{document.name}: the results are not those of {name}; run `python scripts/benchmark.py readme`"

@@ -49,7 +49,6 @@ PEERS: Mapping[str, Arm] = {
     "vendor_runtime": Arm("the vendor's C++ runtime (moonshine-voice), no server", TOGETHER, TOGETHER),
     "fastapi": Arm("FastAPI with a thread pool on the clean graphs", SHARED, APART),
 }
-"""Other ways to run the same model, each in an environment of its own."""
 ARMS = {**RUNGS, **PEERS}
 
 

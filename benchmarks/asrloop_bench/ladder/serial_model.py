@@ -3,14 +3,14 @@
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from asrloop import config
-from asrloop.audio import SAMPLE_RATE, Samples, checked_rate, from_pcm, resampled
+from asrloop.audio import SAMPLE_RATE, Samples, from_pcm
 from asrloop.cores import usable_cores
 from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.errors import InvalidAudio
@@ -18,25 +18,33 @@ from asrloop.families.moonshine.decoding import INFO, VOCABULARY
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors
 from asrloop_bench import in_process
-from asrloop_bench.vendor.loop import VendorLoop, open_loop
+from asrloop_bench.vendor import VendorLoop, open_loop
 
 
-class SerialModel:
-    """WAV and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at."""
+class TritonPythonModel:
+    """WAV at 16 kHz and WAV_LENS in, the outputs of decoder_loop out; a request is answered before the next is looked at.
+
+    The parameter ``graphs`` of config.pbtxt chooses: ``project`` and ``vendor`` are sessions of this process on the files in the
+    model's own folder, ``vendor_bls`` are the vendor's graphs called through Triton.
+    """
 
     def initialize(self, args: dict[str, str]) -> None:
-        self.settings = config.load()
         given = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in given.items()}
-        self.open(Path(args["model_repository"], args["model_version"]), parameters)
-
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
-        """Open the files in the model's own folder; ``parameters`` are those of config.pbtxt."""
-        raise NotImplementedError
-
-    def transcribe(self, samples: Samples) -> Transcript:
-        """Make a transcript of f32 [N], 16 kHz."""
-        raise NotImplementedError
+        directory = Path(args["model_repository"], args["model_version"])
+        # 0 means as many threads as the machine has cores.
+        threads = int(parameters.get("intra_op_thread_count", 0)) or usable_cores()
+        self.tokens: Callable[[Samples], list[int]]
+        if parameters["graphs"] == "project":
+            family = in_process.open_family(config.load(), slots=1, threads=threads, directory=directory)
+            self.text = family.text
+            self.tokens = lambda samples: in_process.decode(family, samples, alone=True).tokens
+            return
+        self.text = Vocabulary.read_binary(directory / VOCABULARY).text
+        if parameters["graphs"] == "vendor":
+            self.tokens = open_loop(directory, threads).tokens
+        else:
+            self.tokens = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder")).tokens
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         return [self.answer(request) for request in requests]
@@ -44,49 +52,15 @@ class SerialModel:
     def answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
-            rate = checked_rate(json.loads(request.parameters() or "{}").get("sample_rate", SAMPLE_RATE))
-            rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), rate, INFO.windows.longest)
+            rows = from_pcm(tensors["WAV"], tensors.get("WAV_LENS"), SAMPLE_RATE, INFO.windows.longest)
         except InvalidAudio as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
-        outputs = tensors_of([self.transcribe(resampled(row, rate)) for row in rows])
+        found = [self.tokens(row) for row in rows]
+        outputs = tensors_of([Transcript(self.text(tokens), tokens, [], []) for tokens in found])
         return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])
 
 
-class VendorModel(SerialModel):
-    """The vendor's graphs, as sessions of this process or called through Triton."""
-
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
-        self.vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
-        if parameters["execution_mode"] == "bls":
-            self.loop = VendorLoop(bls_graph("vendor_encoder"), bls_graph("vendor_decoder"))
-        else:
-            self.loop = open_loop(directory, threads_of(parameters))
-
-    def transcribe(self, samples: Samples) -> Transcript:
-        tokens = self.loop.tokens(samples)
-        return Transcript(self.vocabulary.text(tokens), tokens, [], [])
-
-
-class CleanModel(SerialModel):
-    """The project's graphs, one slot."""
-
-    def open(self, directory: Path, parameters: Mapping[str, str]) -> None:
-        threads = threads_of(parameters)
-        self.family = in_process.open_family(self.settings, slots=1, threads=threads, directory=directory)
-
-    def transcribe(self, samples: Samples) -> Transcript:
-        decoded = in_process.decode(self.family, samples, alone=True)
-        pieces = [self.family.piece(token) for token in decoded.tokens if decoded.times]
-        return Transcript(self.family.text(decoded.tokens), decoded.tokens, decoded.times, pieces)
-
-
-def threads_of(parameters: Mapping[str, str]) -> int:
-    """Return the threads of each session; 0 in config.pbtxt means as many as the machine has cores."""
-    return int(parameters["intra_op_thread_count"]) or usable_cores()
-
-
 def bls_graph(model_name: str) -> Graph:
-    """Return a graph that is called through Triton."""
 
     def run(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
         tensors = [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in inputs.items()]

@@ -30,23 +30,15 @@ def for_terminal(cells: Mapping[str, Any]) -> Iterator[Table]:
     headings = ("arm", "layout", "ms/request", "spread", "p50 ms", "p99 ms", "x first", "x before", "text")
     for cell, result in cells.items():
         made = Table(*headings, title=cell, title_justify="left")
-        most = max(len(arm["latencies"]) for arm in result["arms"].values())
         first = before = next(iter(result["arms"].values()))
         for name, arm in result["arms"].items():
-            gain = spread.ratio(first["rounds"], arm["rounds"])
-            made.add_row(
-                NAMES.get(name, name),
-                arm["layout"],
-                f"{1000 * spread.median(arm['rounds']):.1f}",
-                f"±{spread.half_range(arm['rounds']):.0%}",
-                f"{1000 * spread.median(arm['latencies']):.1f}",
-                f"{1000 * spread.percentile(arm['latencies'], 99):.1f}",
-                str(gain),
-                str(spread.ratio(before["rounds"], arm["rounds"])),
-                agreement(set(arm["texts"]), set(first["texts"])),
-            )
-            before = arm
-        made.caption = f"{len(first['rounds'])} rounds, {len(first['latencies'])} to {most} requests an arm"
+            values = (spread.median(arm["rounds"]), *(spread.percentile(arm["latencies"], share) for share in (50, 99)))
+            taken, p50, p99 = (f"{1000 * value:.1f}" for value in values)
+            gains = [str(spread.ratio(other["rounds"], arm["rounds"])) for other in (first, before)]
+            text, before = agreement(set(arm["texts"]), set(first["texts"])), arm
+            around = f"±{spread.half_range(arm['rounds']):.0%}"
+            made.add_row(NAMES.get(name, name), arm["layout"], taken, around, p50, p99, *gains, text)
+        made.caption = f"{len(first['rounds'])} rounds, {len(first['latencies'])} requests and more an arm"
         yield made
 
 
@@ -74,7 +66,6 @@ def short_section(run: Mapping[str, Any], source: str) -> str:
 
 
 def full_section(run: Mapping[str, Any], source: str) -> str:
-    """Return all cells of the run."""
     rounds = sorted({len(arm["rounds"]) for cell in run["cells"].values() for arm in cell["arms"].values()})
     return "\n".join(
         [

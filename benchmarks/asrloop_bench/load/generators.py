@@ -1,4 +1,4 @@
-"""Starts processes of callers, gives them their turns, and puts together the times that they measured."""
+"""Starts processes of callers, gives them their turns, and draws numbers from the times that they measured."""
 
 import json
 import select
@@ -6,13 +6,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from asrloop_bench.load.turn import Request, Turn
 from asrloop_bench.method.clips import Clip
 
 # Enough for the slowest process to be waiting when the turn begins.
@@ -25,25 +24,77 @@ class LoadError(RuntimeError):
     """A process of callers failed, or a request of it did; the message has the reason."""
 
 
+class Request(NamedTuple):
+    """One request of a caller: its clip, and its begin and end on the monotonic clock, in seconds."""
+
+    caller: int
+    clip: str
+    began: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Requests of ``callers`` closed loops that sent until ``until``, and the texts that each clip got."""
+
+    callers: int
+    until: float
+    requests: Sequence[Request]
+    texts: dict[str, set[str]]
+
+    @property
+    def latencies(self) -> list[float]:
+        """Seconds of requests that were sent while all callers were in their loops; of all where there are none."""
+        return [one.seconds for one in self._steady()]
+
+    def latencies_of(self, clips: Sequence[str]) -> list[float]:
+        """Return the same, of these clips only."""
+        return [one.seconds for one in self._steady() if one.clip in clips]
+
+    def seconds_per_request(self) -> float:
+        """Return the inverse of throughput while every caller has a request under way.
+
+        Counted from the moment when every caller has had its first answer. A request counts by the share of its time that lies
+        within, so that answers that come in bunches do not make it jump. Where that moment lies behind the turn: elapsed time over
+        requests.
+        """
+        begin = self._all_begun()
+        if begin >= self.until:  # the requests are longer than the turn
+            elapsed = max(one.ended for one in self.requests) - min(one.began for one in self.requests)
+            return elapsed / len(self.requests)
+        done = sum(max(0.0, min(one.ended, self.until) - max(one.began, begin)) / one.seconds for one in self.requests)
+        return (self.until - begin) / done
+
+    def _all_begun(self) -> float:
+        first: dict[int, float] = {}
+        for one in self.requests:
+            first[one.caller] = min(one.ended, first.get(one.caller, one.ended))
+        return max(first.values())
+
+    def _steady(self) -> list[Request]:
+        begin = self._all_begun()
+        return [one for one in self.requests if one.began >= begin] or list(self.requests)
+
+
 class Generators:
     """``count`` processes with the same ``command``; use as a context manager. The callers of a turn are spread over them."""
 
     def __init__(self, command: Sequence[str], count: int = 1) -> None:
-        self._command = list(command)
-        self._count = count
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._command, self._count = list(command), count
+        self._processes: list[Any] = []
         self._log: Any = None
 
     def __enter__(self) -> Self:
-        self._log = tempfile.TemporaryFile()
-        pipe = subprocess.PIPE
+        self._log, pipe = tempfile.TemporaryFile(), subprocess.PIPE
         for _ in range(self._count):
             self._processes.append(subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=self._log))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for process in self._processes:
             if kind is not None:
                 process.kill()
@@ -60,7 +111,7 @@ class Generators:
         busy = []
         first = 0
         for number, process in enumerate(self._processes):
-            mine = callers // self._count + (number < callers % self._count)
+            mine = callers // len(self._processes) + (number < callers % len(self._processes))
             if mine:
                 turn = {"way": list(way), "callers": mine, "first": first, "order": list(order), "start": start}
                 self._send(process, {**turn, "until": start + seconds})
@@ -75,16 +126,14 @@ class Generators:
                 texts.setdefault(name, set()).update(found)
         return Turn(callers, start + seconds, requests, texts)
 
-    def _send(self, process: "subprocess.Popen[bytes]", turn: dict[str, Any]) -> None:
-        assert process.stdin is not None  # noqa: S101 - started with pipes
+    def _send(self, process: Any, turn: dict[str, Any]) -> None:
         try:
             process.stdin.write(json.dumps(turn).encode("utf-8") + b"\n")
             process.stdin.flush()
         except OSError:
             raise LoadError(self._reason(process)) from None
 
-    def _answer(self, process: "subprocess.Popen[bytes]", seconds: float) -> dict[str, Any]:
-        assert process.stdout is not None  # noqa: S101 - started with pipes
+    def _answer(self, process: Any, seconds: float) -> dict[str, Any]:
         ready, _, _ = select.select([process.stdout], [], [], seconds)
         if not ready:
             raise LoadError(f"a load generator gave no answer within {seconds:.0f} s")
@@ -96,7 +145,7 @@ class Generators:
             raise LoadError(f"a request failed: {answer['error']}")
         return answer
 
-    def _reason(self, process: "subprocess.Popen[bytes]") -> str:
+    def _reason(self, process: Any) -> str:
         code = process.wait(STOP_SECONDS)
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").strip().splitlines()

@@ -1,9 +1,11 @@
-"""Clips of wanted lengths, cut from speech where it pauses."""
+"""Speech to measure with: clips of wanted lengths, cut where it pauses, and manifests of files with reference texts."""
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -16,12 +18,11 @@ from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 SPEECH = MOONSHINE_SPEECH[:2]
 _FRAME = SAMPLE_RATE // 50
 _EDGE_FRAMES = 5
+LINE = '{"audio": PATH, "text": WORDS}'
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A piece of speech."""
-
     name: str
     samples: Samples
     """f32 [N], 16 kHz mono, -1..1."""
@@ -103,4 +104,30 @@ def _places(samples: Samples, length: int) -> list[tuple[float, int]]:
         inside = frames[first : first + span]
         if inside.mean() >= 0.5 * frames.mean():
             found.append((float(max(inside[:spread].mean(), inside[-spread:].mean())), first * _FRAME))
+    return found
+
+
+class Reference(NamedTuple):
+    audio: Path
+    text: str
+
+    @property
+    def samples(self) -> Samples:
+        """The audio as f32 [N], 16 kHz."""
+        return read(self.audio)
+
+
+def references(path: Path) -> list[Reference]:
+    """Read JSON lines with ``audio`` (a path, relative to the manifest) and ``text``. Raises ValueError that names the line."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            found.append(Reference(path.parent / entry["audio"], str(entry["text"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: {error!r}; each line is {LINE}") from None
+    if not found:
+        raise ValueError(f"{path}: no lines; each line is {LINE}")
     return found

@@ -1,12 +1,15 @@
 """Runs arms one after another, round by round, so that whatever disturbs the machine disturbs all of them alike."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-Transcribe = Callable[[], str]
-"""Makes one request of one caller; returns the text."""
+from asrloop_bench.load.generators import Turn
+from asrloop_bench.method import machine_load
+
+Cell = TypeVar("Cell")
 
 
 @dataclass
@@ -21,11 +24,7 @@ class Measured:
 
 
 def interleave(
-    arms: Mapping[str, Callable[[], Measured]],
-    *,
-    least_rounds: int,
-    most_rounds: int,
-    seconds: float,
+    arms: Mapping[str, Callable[[], Measured]], *, least_rounds: int, most_rounds: int, seconds: float
 ) -> dict[str, Measured]:
     """Run every arm once a round, starting with another one each time, until ``seconds`` are over or ``most_rounds`` made.
 
@@ -47,6 +46,33 @@ def interleave(
     return found
 
 
+def in_rounds(
+    cells: Mapping[str, Cell],
+    arms: Sequence[str],
+    turn: Callable[[Cell, str], Turn],
+    keep: Callable[[Cell, str, Turn], None],
+    *,
+    rounds: int,
+    until: float,
+    progress: Callable[[str], None],
+    loads: list[dict[str, float]],
+) -> None:
+    """Give every arm a turn in every cell ``rounds`` times. Starts no round after ``until`` on the monotonic clock.
+
+    ``progress`` is given the name of what comes next; ``loads`` gets the load of the machine in each round.
+    """
+    for number in range(rounds):
+        if time.monotonic() > until:
+            return
+        before = machine_load.now()
+        for index, (name, cell) in enumerate(cells.items()):
+            progress(f"round {number + 1}, {name}")
+            turns = {arm: turn(cell, arm) for arm in rotated(arms, number + index)}
+            for arm in arms:
+                keep(cell, arm, turns[arm])
+        loads.append(machine_load.between(before, machine_load.now()))
+
+
 def rotated(names: Sequence[str], number: int) -> list[str]:
     """Return ``names`` with another one first in each round: what follows another load is a little different."""
     first = number % len(names) if names else 0
@@ -66,31 +92,21 @@ def timed(call: Callable[[], object], repeat: int = 1) -> Callable[[], Measured]
     return once
 
 
-def callers(requests: Sequence[Transcribe], each: int = 1) -> Measured:
+def callers(requests: Sequence[Callable[[], str]], each: int = 1) -> Measured:
     """Make each of ``requests`` ``each`` times, one after another, on a thread of its own."""
-    latencies: list[float] = []
-    texts: set[str] = set()
-    errors: list[BaseException] = []
 
-    def ask(request: Transcribe) -> None:
-        try:
-            for _ in range(each):
-                started = time.perf_counter()
-                texts.add(request())
-                latencies.append(time.perf_counter() - started)
-        except BaseException as error:  # it is raised again on the measuring thread
-            errors.append(error)
+    def ask(request: Callable[[], str]) -> list[tuple[str, float]]:
+        made = []
+        for _ in range(each):
+            started = time.perf_counter()
+            made.append((request(), time.perf_counter() - started))
+        return made
 
     started = time.perf_counter()
     if len(requests) == 1:
-        ask(requests[0])
+        made = ask(requests[0])
     else:
-        threads = [threading.Thread(target=ask, args=(request,)) for request in requests]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(requests)) as pool:
+            made = [one for several in pool.map(ask, requests) for one in several]
     elapsed = time.perf_counter() - started
-    if errors:
-        raise errors[0]
-    return Measured([elapsed / len(latencies)], latencies, texts)
+    return Measured([elapsed / len(made)], [seconds for _, seconds in made], {text for text, _ in made})

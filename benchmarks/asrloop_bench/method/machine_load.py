@@ -1,10 +1,13 @@
-"""The load by other programs while something is measured."""
+"""What /proc says: the load by other programs while something is measured, memory and processor time of a server."""
 
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from asrloop.tritonserver.processes import model_processes
+from asrloop_bench.method.target import Target
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -19,7 +22,6 @@ class Moment(NamedTuple):
 
 
 def now() -> Moment:
-    """Read /proc."""
     fields = [int(field) / _TICKS for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]]
     user, nice, system, _, _, irq, soft, stolen = fields
     return Moment(time.monotonic(), user + nice + system + irq + soft, _ours(), stolen)
@@ -38,7 +40,6 @@ def between(before: Moment, after: Moment) -> dict[str, float]:
 
 
 def sample(seconds: float = 1.0) -> dict[str, float]:
-    """Return the load of the machine over the next ``seconds``."""
     before = now()
     time.sleep(seconds)
     return between(before, now())
@@ -53,18 +54,22 @@ def in_words(before: Mapping[str, float], during: Sequence[Mapping[str, float]])
     return f"{words}; others used {sum(others) / len(others):.2f} cores while measured, {max(others):.2f} at most"
 
 
+def stat(number: int, *, with_ended: bool = False) -> tuple[int, float]:
+    """Return the parent of a process and the processor seconds that it used, also by children that have ended where wanted."""
+    fields = Path(f"/proc/{number}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    return int(fields[1]), sum(int(field) for field in fields[11 : 15 if with_ended else 13]) / _TICKS
+
+
 def _ours() -> float:
     """Return the processor seconds of this process and its descendants, those that have ended among them."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in Path("/proc").glob("[0-9]*"):
+        number = int(path.name)
         try:
-            fields = path.read_text("ascii", "replace").rpartition(")")[2].split()
+            parents[number], seconds[number] = stat(number, with_ended=True)
         except OSError:  # it ended meanwhile
             continue
-        number = int(path.parent.name)
-        parents[number] = int(fields[1])
-        seconds[number] = sum(int(field) for field in fields[11:15]) / _TICKS
 
     def is_ours(number: int) -> bool:
         while number > 1 and number != os.getpid():
@@ -72,3 +77,25 @@ def _ours() -> float:
         return number == os.getpid()
 
     return sum(used for number, used in seconds.items() if is_ours(number))
+
+
+class Memory(NamedTuple):
+    """Resident memory of a process in MB: now, and the most so far."""
+
+    resident: float
+    peak: float
+
+
+def of_process(number: int) -> Memory:
+    status = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return Memory(*(int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")))
+
+
+def of_decoder(server: Target) -> Memory:
+    return of_process(model_processes(server.pid or 0)["decoder_loop"])
+
+
+def processor_seconds(server: Target) -> float:
+    processes = (server.pid or 0, *model_processes(server.pid or 0).values())
+    return sum(stat(process)[1] for process in processes)

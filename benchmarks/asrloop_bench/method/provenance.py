@@ -1,4 +1,4 @@
-"""Provenance of a result, so that it can be repeated: versions, machine, settings, git commit, command line."""
+"""Results as JSON files, with their provenance: versions, machine, settings, git commit, command line."""
 
 import json
 import os
@@ -25,6 +25,7 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 
 def describe(settings: Settings, **more: Any) -> dict[str, Any]:
     """Return plain data for a JSON file, with ``more`` added unchanged."""
+    model = PREPARED / DESCRIPTION
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -38,18 +39,11 @@ def describe(settings: Settings, **more: Any) -> dict[str, Any]:
             "system": " ".join([platform.system(), platform.release(), *platform.libc_ver()]),
             "load_average": os.getloadavg()[0],
         },
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "model": _model(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "model": json.loads(model.read_text(encoding="utf-8")) if model.is_file() else {},
         "settings": settings.model_dump(mode="json"),
         **more,
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def in_words(about: Mapping[str, Any]) -> str:
@@ -73,15 +67,7 @@ def command(about: Mapping[str, Any]) -> str:
     return " ".join([f"scripts/{name}" if name.endswith(".py") else name, *shown])
 
 
-def _model() -> dict[str, Any]:
-    try:
-        return dict(json.loads((PREPARED / DESCRIPTION).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
 def _cpu(name: str) -> str:
-    """Return the value of ``name`` in /proc/cpuinfo for the first core, or an empty string."""
     found = re.search(rf"^{name}\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     return found[1] if found else ""
 
@@ -92,3 +78,23 @@ def _git(*arguments: str) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def folder(kind: str) -> Path:
+    """Return the default folder for the results of a run of this kind that starts now."""
+    return ROOT / "results" / time.strftime(f"%Y%m%d-%H%M%S-{kind}")
+
+
+def save(path: Path, result: Mapping[str, Any]) -> None:
+    """Write ``result`` as JSON, a line for each list of numbers, and make the folder where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(result, indent=1))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a saved run of the ladder. Raises ValueError for any other file."""
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if "cells" not in result:
+        raise ValueError(f"{path}: no saved run; make one with `python scripts/benchmark.py run --output {path}`")
+    return result

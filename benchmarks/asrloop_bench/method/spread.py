@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 RESAMPLES = 4000
@@ -55,7 +54,10 @@ def half_range(values: Sequence[float]) -> float:
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: float = 0.95, seed: int = 0) -> Ratio:
     """Return the median ratio of two arms measured in the same rounds; the bootstrap draws whole rounds."""
-    logs = _log_ratios(numerator, denominator)
+    if len(numerator) != len(denominator) or not numerator:
+        counts = f"{len(numerator)} and {len(denominator)} rounds"
+        raise ValueError(f"{counts}; arms of one run have equally many, at least one")
+    logs = np.log(np.asarray(numerator, np.float64) / np.asarray(denominator, np.float64))
     estimate, rounds = float(np.exp(np.median(logs))), len(logs)
     if rounds < FEWEST_FOR_INTERVAL:
         return Ratio(estimate, None, None, rounds)
@@ -65,10 +67,3 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float], confidence: 
     )  # fmt: skip
     low, high = np.exp(found.confidence_interval)
     return Ratio(estimate, float(low), float(high), rounds)
-
-
-def _log_ratios(numerator: Sequence[float], denominator: Sequence[float]) -> NDArray[np.float64]:
-    if len(numerator) != len(denominator) or not numerator:
-        counts = f"{len(numerator)} and {len(denominator)} rounds"
-        raise ValueError(f"{counts}; arms of one run have equally many, at least one")
-    return np.asarray(np.log(np.asarray(numerator, np.float64) / np.asarray(denominator, np.float64)))

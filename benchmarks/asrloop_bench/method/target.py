@@ -35,10 +35,7 @@ def running(settings: Settings) -> Target:
 
 @contextmanager
 def started(
-    settings: Settings,
-    *,
-    more_repositories: Sequence[Path] = (),
-    environment: Mapping[str, str] | None = None,
+    settings: Settings, *, more_repositories: Sequence[Path] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Target]:
     """Start a server of the project's repository, and of others beside it, on free ports; stop it afterwards.
 
@@ -48,7 +45,6 @@ def started(
     own = settings.server.model_copy(update={**ports, "host": "127.0.0.1", "log_level": "error"})
     installation = find_or_assemble(paths.cache())
     installation = replace(installation, environment={**installation.environment, **(environment or {})})
-    log: list[tuple[str, ...]] = []
     repositories = [f"--model-repository={path.resolve()}" for path in more_repositories]
-    with TritonServer(installation, MODEL_REPOSITORY, own, lambda *line: log.append(line), repositories) as server:
+    with TritonServer(installation, MODEL_REPOSITORY, own, lambda *_: None, repositories) as server:
         yield Target(server.http_endpoint, server.grpc_endpoint, server.metrics_url, installation.origin, server.pid)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from asrloop.tritonserver.checks import free_ports
 from asrloop.tritonserver.install import TritonError
@@ -17,48 +18,30 @@ from asrloop_bench.checkout import ROOT
 FILE = ROOT / "deploy" / "haproxy.cfg"
 PLACES = 3
 """Servers that the file names."""
-
 START_SECONDS = 30.0
 
 
-class Balancer:
+class Balancer(NamedTuple):
     """Its address, and its runtime interface. Servers are numbered from 0."""
 
-    def __init__(self, address: str, admin: Path) -> None:
-        self.address = address
-        self._admin = admin
+    address: str
+    admin: Path
 
     def told(self, command: str) -> str:
         """Send a command and return the answer. Raises OSError."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
-            connection.connect(str(self._admin))
+            connection.connect(str(self.admin))
             connection.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
-    def set_state(self, server: int, state: str) -> None:
-        """Set a server to ``drain``, which gets no new calls, or back to ``ready``."""
-        answer = self.told(f"set server asrloop/asr{server + 1} state {state}").strip()
-        if answer:
-            raise ValueError(answer)
-
     def table(self) -> list[Mapping[str, str]]:
-        """Return the statistics of each server."""
         lines = self.told("show stat").lstrip("# ").splitlines()
         rows = [row for row in csv.DictReader(lines) if row["pxname"] == "asrloop" and row["svname"].startswith("asr")]
         return sorted(rows, key=lambda row: row["svname"])
 
-    def calls(self) -> list[int]:
-        """Return the number of calls that each server got so far."""
-        return [int(row["stot"]) for row in self.table()]
-
     def is_up(self, server: int) -> bool:
-        """Return True when it gets calls."""
         return self.table()[server]["status"] == "UP"
-
-    def under_way(self, server: int) -> int:
-        """Return the number of calls that it works on now."""
-        return int(self.table()[server]["scur"])
 
 
 @contextmanager

@@ -1,13 +1,10 @@
 """A newcomer's first look: server, gateway and Prometheus, a minute of traffic, then the numbers and the state of each alert."""
 
-import json
 import math
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -20,9 +17,9 @@ from asrloop.cli import one_line_errors
 from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 from asrloop_bench.checkout import ROOT
 from asrloop_bench.figures.live.playing import play
-from asrloop_bench.load import upload
-from asrloop_bench.method import markdown, markers, provenance, target
-from asrloop_bench.operations import picture, services
+from asrloop_bench.method import markdown, provenance, target
+from asrloop_bench.operations import picture
+from asrloop_bench.operations.gateway import gateway_for, uploaded
 from asrloop_bench.operations.prometheus import Prometheus, scraping
 from asrloop_bench.terminal import console
 
@@ -45,7 +42,6 @@ NUMBERS = {
     "processor": "avg(nv_cpu_utilization)",
     "restarts": "sum(asrloop_restarts_total)",
 }
-"""By name: the query."""
 
 
 def demo_ops(
@@ -61,7 +57,7 @@ def demo_ops(
         with console.status("starting server, gateway and Prometheus"):
             server = stack.enter_context(target.started(config.load()))
             metrics = server.metrics_url.split("/")[2]
-            gateway = stack.enter_context(services.gateway(server.grpc))
+            gateway = stack.enter_context(gateway_for(server.grpc))
             targets = {"asrloop": [metrics], "asrloop-gateway": [gateway]}
             prometheus = stack.enter_context(scraping(targets, every="2s"))
         console.print(f"page        http://{gateway}/")
@@ -75,7 +71,7 @@ def demo_ops(
         if write:
             machine = f"`make demo-ops`, {seconds:g} s: {provenance.in_words(about)}."
             PICTURE.write_text(picture.drawn(prometheus, began, seconds), encoding="utf-8")
-            markers.write(PAGE, f"![Six panels of that minute]({PICTURE.name})\n\n{text}\n\n{machine}", "demo")
+            markdown.write(PAGE, f"![Six panels of that minute]({PICTURE.name})\n\n{text}\n\n{machine}", "demo")
         while keep:
             console.print("Ctrl-C ends it.")
             time.sleep(3600)
@@ -91,47 +87,26 @@ def traffic(gateway: str, grpc: str, seconds: float) -> Counter[str]:
             outcomes[uploaded(gateway, file)] += 1
             over.wait(PAUSE_SECONDS)
 
-    callers = [threading.Thread(target=keep_uploading) for _ in range(UPLOADERS)]
-    for caller in callers:
-        caller.start()
     samples = from_file(file, 60)
     spoken = np.tile(samples, math.ceil(seconds * SAMPLE_RATE / samples.size))[: round(seconds * SAMPLE_RATE)]
-    try:
-        for played in play(grpc, [spoken] * STREAMS):
-            outcomes[f"stream {'well' if played.error is None else played.error}"] += 1
-    finally:
-        over.set()
-        for caller in callers:
-            caller.join(60)
+    with ThreadPoolExecutor(UPLOADERS) as pool:
+        for _ in range(UPLOADERS):
+            pool.submit(keep_uploading)
+        try:
+            for played in play(grpc, [spoken] * STREAMS):
+                outcomes[f"stream {'well' if played.error is None else played.error}"] += 1
+        finally:
+            over.set()
     return outcomes
 
 
-def uploaded(gateway: str, file: bytes, headers: Mapping[str, str] | None = None) -> str:
-    """Upload a file to OpenAI's API and return the outcome."""
-    body, kind = upload.form(file)
-    request = urllib.request.Request(f"http://{gateway}{upload.PATH}", body, {**kind, **(headers or {})})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return "upload well" if json.load(answer)["text"] else "upload without text"
-    except urllib.error.HTTPError as error:
-        with error:
-            return f"upload {error.code}"
-    except OSError as error:
-        return f"upload {error}"
-
-
 def report(prometheus: Prometheus, outcomes: Counter[str]) -> str:
-    """Return two tables: numbers, and alerts."""
     numbers = []
     for name, query in NUMBERS.items():
         values = prometheus.query(query)
         shown = f"`{query.replace('|', chr(92) + '|')}`"
         numbers.append([name, shown, f"{values[0]:.3g}" if values else "nothing"])
     alerts = [[rule["name"], rule["state"]] for rule in prometheus.rules() if rule["type"] == "alerting"]
-    return "\n\n".join(
-        [
-            f"Traffic: {', '.join(f'{how}: {count}' for how, count in sorted(outcomes.items()))}.",
-            markdown.table(["number", "asked for by", "now"], numbers, numbers_from=2),
-            markdown.table(["alert", "state"], alerts),
-        ]
-    )
+    traffic = f"Traffic: {', '.join(f'{how}: {count}' for how, count in sorted(outcomes.items()))}."
+    now = markdown.table(["number", "asked for by", "now"], numbers, numbers_from=2)
+    return f"{traffic}\n\n{now}\n\n{markdown.table(['alert', 'state'], alerts)}"

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -21,11 +21,10 @@ CONFIGURATION = ROOT / "deploy" / "prometheus"
 START_SECONDS = 30.0
 
 
-class Prometheus:
+class Prometheus(NamedTuple):
     """Answers queries at ``address``, host:port."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    address: str
 
     def ask(self, path: str, **parameters: str) -> Any:
         """Ask its HTTP interface. Raises OSError, such as for a query that is wrong."""
@@ -34,15 +33,12 @@ class Prometheus:
             return json.load(response)["data"]
 
     def query(self, expression: str) -> list[float]:
-        """Return the values of an instant query."""
         return [float(each["value"][1]) for each in self.ask("query", query=expression)["result"]]
 
     def rules(self) -> list[Mapping[str, Any]]:
-        """Return all rules with their states."""
         return [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
 
     def targets_are_up(self) -> bool:
-        """Return True when all targets were scraped."""
         try:
             found = self.ask("targets")["activeTargets"]
         except OSError:

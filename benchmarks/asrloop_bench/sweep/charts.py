@@ -1,4 +1,4 @@
-"""Positions of the marks of small charts, which report.html draws: lines over named loads, and stacked bars."""
+"""Positions of the marks of small charts, which report.html draws: lines over named loads."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,6 @@ from typing import Any
 
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 58, 24, 12, 40
-BAR_LEFT, BAR = 92, 24
 
 Series = Mapping[str, Sequence[tuple[str, float]]]
 """By name: (label on the x axis, value), every series over the same labels or a part of them."""
@@ -31,20 +30,6 @@ def lines(series: Series, x_title: str, unit: str) -> dict[str, Any]:
             for name, points in series.items()
         },
     }
-
-
-def bars(rows: Mapping[str, Mapping[str, float]], unit: str) -> dict[str, Any]:
-    """Place one horizontal bar a row, its parts as shares of 100 %; all rows have the same parts."""
-    placed = []
-    for label, values in rows.items():
-        total, at, parts = sum(values.values()) or 1.0, float(BAR_LEFT), []
-        for name, value in values.items():
-            width = (WIDTH - BAR_LEFT - 4) * value / total
-            title = f"{label}, {name}: {number(value)} {unit} ({value / total:.0%})"
-            parts.append((round(at, 1), round(max(0.0, width - 1), 1), title))
-            at += width
-        placed.append((label, parts))
-    return {"rows": placed, "names": list(next(iter(rows.values()), {})), "height": BAR * len(rows) + 8}
 
 
 def nice_ticks(top: float) -> list[float]:

@@ -1,11 +1,10 @@
-"""The command of the sweep: run it with a bar, show the points, write sweep.json, sweep.csv and report.html."""
+"""The command of the sweep: run it with a bar, show the points, write sweep.json and report.html."""
 
-import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from asrloop_client import AsrError
@@ -15,13 +14,12 @@ from rich.table import Table
 from asrloop import config, paths
 from asrloop.cli import one_line_errors
 from asrloop_bench.method import clips as speech
-from asrloop_bench.method import machine_load, provenance, results, target
+from asrloop_bench.method import machine_load, provenance, target
 from asrloop_bench.sweep import perf_analyzer, points, report
 from asrloop_bench.sweep.run import Row, Sweep
 from asrloop_bench.terminal import console, print_notes, progress_of
 
-QUICK_MINUTES = 2.0
-QUICK_POINT_SECONDS = 4.0
+QUICK_MINUTES, QUICK_POINT_SECONDS = 2.0, 4.0
 
 
 def sweep(
@@ -38,7 +36,7 @@ def sweep(
     """Measure latency and throughput under load with NVIDIA's perf_analyzer and write a report."""
     with one_line_errors(AsrError, perf_analyzer.PerfAnalyzerError):
         settings = config.load()
-        analyzer = perf_analyzer.find_or_fetch(paths.cache())
+        analyzer = perf_analyzer.fetched(paths.cache())
         console.print(f"perf_analyzer: {analyzer.version}")
         clip_sets = _clip_sets(settings.benchmark, audio, quick)
         console.print("Starting tritonserver ..." if not running else "Using the running server.")
@@ -46,7 +44,7 @@ def sweep(
             settings, perf_analyzer=analyzer.version, quick=quick, load_before=machine_load.sample(),
             clips={name: [clip.name for clip in clips] for name, clips in clip_sets.items()},
         )  # fmt: skip
-        directory = output or results.folder("sweep")
+        directory = output or provenance.folder("sweep")
         rows: list[Row] = []
         notes: list[str] = []
         began = machine_load.now()
@@ -56,7 +54,9 @@ def sweep(
                 return
             during = machine_load.between(began, machine_load.now())
             load = machine_load.in_words(about["load_before"], [during])
-            _write(directory, rows, {**about, "load": load, "notes": notes})
+            result = {"about": {**about, "load": load, "notes": notes}, "points": rows}
+            provenance.save(directory / "sweep.json", result)
+            (directory / "report.html").write_text(report.page(result), encoding="utf-8")
 
         with nullcontext(target.running(settings)) if running else target.started(settings) as measured:
             about["server"] = measured.origin
@@ -71,11 +71,10 @@ def sweep(
                 run.measure(plan, time.monotonic() + 60 * minutes, progress, rows, notes)
         _show(rows)
         print_notes(notes)
-        console.print(f"Written: {directory}/report.html, sweep.json, sweep.csv")
+        console.print(f"Written: {directory}/report.html, sweep.json")
 
 
 def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: bool) -> dict[str, list[speech.Clip]]:
-    """Return the clips of every length by name, and the mixed set of all of them."""
     files = speech.speech_files(audio)
     by_length = [speech.cut(files, seconds, benchmark.clips) for seconds in benchmark.clip_seconds]
     sets = {f"{seconds:g} s": clips for seconds, clips in zip(benchmark.clip_seconds, by_length, strict=True)}
@@ -85,26 +84,11 @@ def _clip_sets(benchmark: config.BenchmarkSettings, audio: Path | None, quick: b
     return {**sets, points.MIXED: speech.mixed(by_length, benchmark.mix)}
 
 
-def _write(directory: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
-    result = {"about": about, "points": rows}
-    results.save(directory / "sweep.json", result)
-    with (directory / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        table.writeheader()
-        table.writerows(rows)
-    (directory / "report.html").write_text(report.page(result), encoding="utf-8")
-
-
 def _show(rows: Sequence[Row]) -> None:
-    table = Table(
-        "clips", "protocol", "load", "requests", "requests/s", "audio s/s", "p50 ms", "p99 ms", "rows/step", "text"
-    )
+    table = Table("clips", "protocol", "load", "requests/s", "audio s/s", "p50 ms", "p99 ms", "text")
     for row in rows:
-        table.add_row(
-            row["clips"], row["protocol"],
-            f"{row['callers']} at a time" if row["rate"] is None else f"{row['rate']:.1f}/s Poisson",
-            f"{row['requests']}", f"{row['throughput']:.2f}", f"{row['audio_seconds_per_second']:.0f}",
-            f"{row['p50_ms']:.0f}", f"{row['p99_ms']:.0f}" if report.is_founded(row, "p99") else "-",
-            f"{row.get('mean_rows_per_step', 0):.1f}", row["text"],
-        )  # fmt: skip
+        load = f"{row['callers']} at a time" if row["rate"] is None else f"{row['rate']:.1f}/s Poisson"
+        numbers = [f"{row[name]:.1f}" for name in ("throughput", "audio_seconds_per_second", "p50_ms")]
+        tail = f"{row['p99_ms']:.0f}" if report.is_founded(row, "p99") else "-"
+        table.add_row(row["clips"], row["protocol"], load, *numbers, tail, row["text"])
     console.print(table)

@@ -1,17 +1,18 @@
-"""NVIDIA's perf_analyzer: found or fetched, run for one point of load, its CSV read. Generates no load by itself."""
+"""NVIDIA's perf_analyzer: fetched, given clips as requests, run for one point of load, its CSV read."""
 
+import base64
 import csv
+import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from asrloop.wheels import TRITONSERVER, PinnedWheel
+from asrloop_bench.method.clips import Clip
 
 # The perf-analyzer wheel needs glibc 2.38; the binary in this one runs from 2.17 on.
 TRITONCLIENT = PinnedWheel(
@@ -34,10 +35,7 @@ class TextDiffers(PerfAnalyzerError):
     """The server answered with other text than the input file expects."""
 
 
-@dataclass(frozen=True)
-class PerfAnalyzer:
-    """A perf_analyzer that runs on this machine."""
-
+class PerfAnalyzer(NamedTuple):
     binary: Path
     environment: Mapping[str, str]
     version: str
@@ -61,19 +59,16 @@ class PerfAnalyzer:
             return read_table(table.read_text(encoding="utf-8"))
 
 
-def find_or_fetch(cache: Path) -> PerfAnalyzer:
-    """Return the perf_analyzer on PATH or of this environment where it runs, or else the pinned wheel's."""
-    candidates = [shutil.which("perf_analyzer"), str(Path(sys.prefix, "bin", "perf_analyzer"))]
-    for candidate in dict.fromkeys(filter(None, candidates)):
-        version = _version(Path(candidate), {})
-        if version is not None:
-            return PerfAnalyzer(Path(candidate), {}, f"{version} ({candidate})")
+def fetched(cache: Path) -> PerfAnalyzer:
+    """Return the pinned wheel's binary, fetched where it is missing."""
     binary = TRITONCLIENT.fetch(cache) / "tritonclient-2.50.0.data" / "data" / "bin" / "perf_analyzer"
-    links = _library_links(cache, TRITONSERVER.fetch(cache) / "nvidia_pytriton.libs")
-    environment = {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(links), os.environ.get("LD_LIBRARY_PATH")]))}
-    if _version(binary, environment) is None:
-        raise PerfAnalyzerError(f"{binary} does not run here; run `pip install perf-analyzer` (needs glibc 2.38)")
-    return PerfAnalyzer(binary, environment, f"of the wheel {TRITONCLIENT.name} {TRITONCLIENT.version}")
+    libraries, folder = TRITONSERVER.fetch(cache) / "nvidia_pytriton.libs", cache / "perf-analyzer-libraries"
+    folder.mkdir(exist_ok=True)
+    for name, pattern in _LIBRARIES.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(next(libraries.glob(pattern)))
+    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
+    return PerfAnalyzer(binary, {"LD_LIBRARY_PATH": paths}, f"of the wheel {TRITONCLIENT.name} {TRITONCLIENT.version}")
 
 
 def load_arguments(
@@ -93,6 +88,27 @@ def load_arguments(
     return [*arguments, "--max-threads", "64"]
 
 
+def write_input(path: Path, clips: Sequence[Clip], texts: Mapping[str, str] | None) -> None:
+    """Write ``path`` with one request a clip, in order. ``texts`` has the expected text by clip name.
+
+    perf_analyzer compares texts over plain gRPC only: over HTTP it insists on every output, which it cannot take when
+    an output is of variable size, and in shared memory it compares the whole region. Leave ``texts`` out for those.
+    """
+    document: dict[str, Any] = {"data": [_request(clip) for clip in clips]}
+    if texts is not None:
+        document["validation_data"] = [{"TRANSCRIPTS": {"content": [texts[clip.name]], "shape": [1]}} for clip in clips]
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def _request(clip: Clip) -> dict[str, Any]:
+    # Shared memory wants the optional input as well.
+    encoded = base64.b64encode(clip.samples.tobytes()).decode("ascii")
+    return {
+        "WAV": {"content": {"b64": encoded}, "shape": [len(clip.samples)]},
+        "WAV_LENS": {"content": [len(clip.samples)], "shape": [1]},
+    }
+
+
 def read_table(text: str) -> dict[str, float]:
     """Return the one row of perf_analyzer's CSV as numbers; columns without one are left out."""
     rows = list(csv.DictReader(text.splitlines()))
@@ -105,25 +121,3 @@ def read_table(text: str) -> dict[str, float]:
 def _reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return "; ".join([line for line in lines if re.search(r"error|fail", line, re.IGNORECASE)][:3] or lines[-3:])
-
-
-def _version(binary: Path, environment: Mapping[str, str]) -> str | None:
-    command, variables = [str(binary), "--version"], {**os.environ, **environment}
-    try:
-        result = subprocess.run(command, env=variables, check=False, timeout=30, capture_output=True, text=True)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    said = f"{result.stdout} {result.stderr}".strip()
-    return " ".join(said.split()) if "Perf Analyzer Version" in said else None
-
-
-def _library_links(cache: Path, libraries: Path) -> Path:
-    folder = cache / "perf-analyzer-libraries"
-    folder.mkdir(exist_ok=True)
-    for name, pattern in _LIBRARIES.items():
-        found = next(iter(sorted(libraries.glob(pattern))), None)
-        if found is None:
-            raise PerfAnalyzerError(f"{libraries}: no {pattern}; install perf-analyzer yourself")
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(found)
-    return folder

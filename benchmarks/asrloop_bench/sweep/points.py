@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MIXED = "mixed"
-_FEWEST_REQUESTS = 10
-_MOST_REQUESTS = 3000
+_FEWEST_REQUESTS, _MOST_REQUESTS = 10, 3000
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from asrloop_bench.method import provenance
-from asrloop_bench.sweep.charts import Series, bars, lines, number
+from asrloop_bench.sweep.charts import Series, lines, number
 
 Row = Mapping[str, Any]
 PERCENTILES = ("p50", "p90", "p95", "p99")
@@ -17,14 +17,10 @@ OVER_CALLERS = {"audio_seconds_per_second": "s/s", "real_time_factor": "", "mean
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """Return the whole page as HTML."""
     rows, about = result["points"], result["about"]
     closed = by_clips(row for row in rows if row["protocol"] == "grpc" and row["callers"] is not None)
     poisson = by_clips(row for row in rows if row["rate_share"] is not None)
     other_ways = {(row["clips"], row["callers"]) for row in rows if row["protocol"] != "grpc"}
-    transports = [row for row in rows if (row["clips"], row["callers"]) in other_ways]
-    groups = {group: about.get(group, {}) for group in ("machine", "versions", "model", "settings")}
-    facts = [f"{group}.{name}: {value}" for group, values in groups.items() for name, value in values.items()]
     template = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -33,7 +29,6 @@ def page(result: Mapping[str, Any]) -> str:
         about=about,
         machine=provenance.in_words(about),
         arguments=re.sub(r" ?--output[ =]\S+", "", " ".join(about["command"][1:])).strip(),
-        facts=[*facts, *(f"{name}: {value}" for name, value in about.items() if isinstance(value, str))],
         rows=rows,
         tiles=[(clips, min(own, key=load), max(own, key=lambda row: float(row["throughput"]))) for clips, own in closed.items()],
         percentiles=PERCENTILES,
@@ -44,10 +39,10 @@ def page(result: Mapping[str, Any]) -> str:
             for column, unit in OVER_CALLERS.items()
         },
         shares={
-            clips: bars({str(row["callers"]): shares(row) for row in sorted(own, key=load)}, "ms")
+            clips: {row["callers"]: shares(row) for row in sorted(own, key=load)}
             for clips, own in closed.items()
         },
-        transports=sorted(transports, key=lambda row: (row["clips"], row["callers"], row["protocol"])),
+        transports=[row for row in rows if (row["clips"], row["callers"]) in other_ways],
         shares_of=shares,
         is_founded=is_founded,
     )  # fmt: skip
@@ -82,5 +77,4 @@ def shares(row: Row) -> dict[str, float]:
 
 
 def load(row: Row) -> float:
-    """Return the arrival rate or the number of callers."""
     return float(row["rate"] or row["callers"])

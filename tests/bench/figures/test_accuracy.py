@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from asrloop_bench.figures import accuracy
-from asrloop_bench.method import manifest
+from asrloop_bench.method import clips
 
 
 def test_word_errors_after_normalisation() -> None:
@@ -19,4 +19,4 @@ def test_a_bad_manifest_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     path.write_text('{"audio": "a.wav", "text": "a"}\n{"audio": "b.wav"}\n')
     with pytest.raises(ValueError, match="line 2"):
-        manifest.read(path)
+        clips.references(path)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from asrloop_bench import in_process
 from asrloop_bench.checkout import IDLE_MODELS
-from asrloop_bench.figures import late_joiner, ways
-from asrloop_bench.method import memory, target
+from asrloop_bench.figures import ways
+from asrloop_bench.figures.engine import steps_waited
+from asrloop_bench.method import machine_load, target
 from numpy.typing import NDArray
 
 from asrloop import config
@@ -21,11 +22,11 @@ def test_a_late_joiner_waits_for_at_least_a_part_of_a_step(
     settings = config.load()
     family = in_process.open_family(settings, directory=model_repository / "decoder_loop" / "1")
     assert words(family.text(in_process.decode(family, beckett).tokens)) == BECKETT
-    assert late_joiner.steps_waited(family, settings, beckett[:64_000], beckett[:16_000]) > 0
+    assert steps_waited(family, settings, beckett[:64_000], beckett[:16_000]) > 0
 
 
 def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
-    assert memory.of_process(model_processes(server.pid)["decoder_loop"]).resident > 50
+    assert machine_load.of_process(model_processes(server.pid)["decoder_loop"]).resident > 50
 
 
 def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) -> None:

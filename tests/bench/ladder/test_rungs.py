@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asrloop_bench.ladder import arms, plan, rungs, tables
+from asrloop_bench.ladder import arms, rungs, tables
 from asrloop_bench.ladder.rungs import RUNGS
-from asrloop_bench.load.turn import Request, Turn
+from asrloop_bench.load.generators import Request, Turn
 from asrloop_bench.method.clips import Clip
 from numpy.typing import NDArray
 
@@ -21,7 +21,7 @@ HEARD = "ever tried ever failed"
 @pytest.mark.slow
 def test_all_rungs_transcribe_in_every_layout(beckett: NDArray[np.float32]) -> None:
     clip = Clip("start", beckett[:48_000])
-    cells: plan.Cells = {}
+    cells: arms.Cells = {}
     loads: list[dict[str, float]] = []
     with arms.opened(config.load(), list(RUNGS), [clip], 2) as opened:
         assert {name: list(found) for name, found in opened.items()} == {
@@ -35,7 +35,7 @@ def test_all_rungs_transcribe_in_every_layout(beckett: NDArray[np.float32]) -> N
             for text in ask(2, ["start"], 0.0).texts["start"]
         }
         assert heard == {(name, layout, HEARD) for name, found in opened.items() for layout in found}
-        plan.measure(opened, [clip], [1], 2, time.monotonic() + 60, lambda name: None, cells, loads)
+        arms.measure(opened, [clip], [1], 2, time.monotonic() + 60, lambda name: None, cells, loads)
     saved = json.loads(json.dumps(cells))
     assert list(saved) == ["3 s, 1 caller"]
     assert list(saved["3 s, 1 caller"]["arms"]) == list(RUNGS)
@@ -65,8 +65,8 @@ def slow_and_fast(asked: list[tuple[str, int]]) -> arms.Arms:
 def test_each_arm_is_measured_in_its_fastest_layout_with_so_many_callers() -> None:
     asked: list[tuple[str, int]] = []
     clip = Clip("a", np.zeros(16_000, np.float32))
-    opened, cells = slow_and_fast(asked), plan.Cells()
-    plan.measure(opened, [clip], [1, 4], 1, time.monotonic() + 60, lambda name: None, cells, [])
+    opened, cells = slow_and_fast(asked), arms.Cells()
+    arms.measure(opened, [clip], [1, 4], 1, time.monotonic() + 60, lambda name: None, cells, [])
     chosen = {name: cell["arms"]["channel_per_call"]["layout"] for name, cell in cells.items()}
     assert chosen == {"1 s, 1 caller": "together", "1 s, 4 callers": "apart"}
     assert {("together", 1), ("apart", 4)} <= set(asked)
@@ -76,16 +76,16 @@ def test_each_arm_is_measured_in_its_fastest_layout_with_so_many_callers() -> No
 def test_an_interrupted_run_keeps_what_it_has_and_no_round_starts_after_the_time_is_over() -> None:
     clip = Clip("a", np.zeros(16_000, np.float32))
     opened = slow_and_fast([])
-    cells = plan.Cells()
+    cells = arms.Cells()
 
     def progress(told: str) -> None:
         if told.startswith("round 2"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        plan.measure(opened, [clip], [1], 5, time.monotonic() + 60, progress, cells, [])
+        arms.measure(opened, [clip], [1], 5, time.monotonic() + 60, progress, cells, [])
     assert [len(arm["rounds"]) for arm in cells["1 s, 1 caller"]["arms"].values()] == [1, 1]
-    plan.measure(opened, [clip], [1], 5, time.monotonic() - 1, progress, cells, [])
+    arms.measure(opened, [clip], [1], 5, time.monotonic() - 1, progress, cells, [])
     assert [len(arm["rounds"]) for arm in cells["1 s, 1 caller"]["arms"].values()] == [1, 1]
 
 

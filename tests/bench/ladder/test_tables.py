@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from asrloop_bench.cli import app
+from asrloop_bench.ladder import command as ladder
 from asrloop_bench.ladder import tables
-from asrloop_bench.method import markers
+from asrloop_bench.method import markdown
 from typer.testing import CliRunner
 
 ABOUT = {
@@ -49,12 +50,12 @@ def test_a_comma_is_told_from_a_word(texts: set[str], verdict: str) -> None:
 
 def test_a_section_replaces_only_what_is_between_its_markers() -> None:
     text = "before\n<!-- results -->\nold\n<!-- /results -->\nafter\n"
-    written = markers.replaced(text, "new")
+    written = markdown.replaced(text, "new")
     assert written == "before\n<!-- results -->\nnew\n<!-- /results -->\nafter\n"
-    assert markers.replaced(written, "new") == written
+    assert markdown.replaced(written, "new") == written
     for broken in ("no markers", text + text, "<!-- /results --><!-- results -->"):
         with pytest.raises(ValueError, match="the file needs one"):
-            markers.replaced(broken, "new")
+            markdown.replaced(broken, "new")
 
 
 def test_the_documents_hold_the_results_of_the_saved_run() -> None:
@@ -62,10 +63,14 @@ def test_the_documents_hold_the_results_of_the_saved_run() -> None:
     assert (result.exit_code, result.output.count("is up to date")) == (0, 2)
 
 
-def test_a_document_that_is_out_of_date_fails_the_check_and_is_written_without_it(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
+def test_a_document_that_is_out_of_date_fails_the_check_and_is_written_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
     page.write_text("<!-- results -->\n<!-- /results -->\n")
-    command = ["ladder", "readme", "--file", str(page)]
+    other.write_text("<!-- all results -->\n<!-- /all results -->\n")
+    monkeypatch.setattr(ladder, "DOCUMENTS", ((page, markdown.RESULTS), (other, markdown.ALL_RESULTS)))
+    command = ["ladder", "readme"]
     assert CliRunner().invoke(app, [*command, "--check"]).exit_code == 1
     assert CliRunner().invoke(app, command).exit_code == 0
     assert CliRunner().invoke(app, [*command, "--check"]).exit_code == 0

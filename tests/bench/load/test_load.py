@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from asrloop_bench.load import callers
-from asrloop_bench.load.generators import Generators, LoadError, write_clips
-from asrloop_bench.load.turn import Request, Turn
+from asrloop_bench.load.generators import Generators, LoadError, Request, Turn, write_clips
 from asrloop_bench.method.clips import Clip
 from numpy.typing import NDArray
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.target import Target
-from asrloop_bench.sweep import input_data, perf_analyzer, server_metrics
-from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, TextDiffers, load_arguments
+from asrloop_bench.sweep import perf_analyzer
+from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, TextDiffers, load_arguments, write_input
 from asrloop_bench.sweep.points import Point
-from asrloop_bench.sweep.run import Row, Sweep
+from asrloop_bench.sweep.run import Row, Sweep, metrics_between, parse_metrics
 from numpy.typing import NDArray
 
 from asrloop import paths
@@ -18,7 +18,7 @@ from asrloop.tritonserver.process import TritonServer
 
 @pytest.fixture(scope="module")
 def analyzer() -> PerfAnalyzer:
-    return perf_analyzer.find_or_fetch(paths.cache())
+    return perf_analyzer.fetched(paths.cache())
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_points_over_every_transport(analyzer: PerfAnalyzer, target: Target, cli
 
 def test_a_text_that_differs_is_seen(analyzer: PerfAnalyzer, target: Target, clips: list[Clip], tmp_path: Path) -> None:
     path = tmp_path / "input.json"
-    input_data.write(path, clips, {"a": "planted", "b": "planted"})
+    write_input(path, clips, {"a": "planted", "b": "planted"})
     arguments = load_arguments(
         endpoint=target.grpc, protocol="grpc", input_data=path, requests=4, concurrency=1, rate=None
     )
@@ -84,9 +84,9 @@ def test_no_point_starts_after_the_time_is_over(analyzer: PerfAnalyzer, target: 
 
 
 def test_the_metrics_between_two_moments() -> None:
-    before = server_metrics.parse("asrloop_steps_total 5\nasrloop_rows_per_step_sum 5\nasrloop_rows_per_step_count 5\n")
-    after = server_metrics.parse(
+    before = parse_metrics("asrloop_steps_total 5\nasrloop_rows_per_step_sum 5\nasrloop_rows_per_step_count 5\n")
+    after = parse_metrics(
         "# HELP asrloop_steps_total Steps\nasrloop_steps_total 9\nasrloop_rows_per_step_sum 17\n"
         'asrloop_rows_per_step_count 9\nasrloop_requests_total{outcome="ok"} 3\nnv_other 1\n'
     )
-    assert server_metrics.between(before, after) == {"mean_rows_per_step": 3.0, "steps": 4.0, "requests_ok": 3.0}
+    assert metrics_between(before, after) == {"mean_rows_per_step": 3.0, "steps": 4.0, "requests_ok": 3.0}

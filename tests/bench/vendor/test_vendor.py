@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asrloop_bench.vendor import files
-from asrloop_bench.vendor.loop import open_loop
+from asrloop_bench import vendor as vendors
+from asrloop_bench.vendor import open_loop
 from numpy.typing import NDArray
 
 from asrloop.families.moonshine.decoding import VOCABULARY
@@ -41,17 +41,17 @@ def contents(folder: Path) -> dict[str, str]:
 def test_a_folder_mirrors_the_prepared_model_and_keeps_its_code(folders: tuple[Path, Path]) -> None:
     prepared, folder = folders
     mine = {"model.py": "the baseline's code"}
-    files.mirror(prepared, folder)
-    files.mirror(prepared, folder)
+    vendors.mirror(prepared, folder)
+    vendors.mirror(prepared, folder)
     assert contents(folder) == {"family.json": "first", "decoder.onnx": "graph", **mine}
     (prepared / "new").write_text("second and longer")
     (prepared / "new").replace(prepared / "family.json")
     (prepared / "decoder.onnx").unlink()
-    files.mirror(prepared, folder)
+    vendors.mirror(prepared, folder)
     assert contents(folder) == {"family.json": "second and longer", **mine}
 
 
 def test_the_vendors_loop_hears_beckett(beckett: NDArray[np.float32]) -> None:
-    files.prepare()
-    tokens = open_loop(files.VENDOR_LOOP, threads=1).tokens(beckett)
-    assert words(Vocabulary.read_binary(files.VENDOR_LOOP / VOCABULARY).text(tokens)) == BECKETT
+    vendors.prepare()
+    tokens = open_loop(vendors.VENDOR_LOOP, threads=1).tokens(beckett)
+    assert words(Vocabulary.read_binary(vendors.VENDOR_LOOP / VOCABULARY).text(tokens)) == BECKETT

@@ -1,5 +1,6 @@
 """The command that measures live audio: more and more streams at a time, each with clips of its own."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
@@ -12,12 +13,10 @@ from asrloop.speech.detector import FRAME, SpeechDetector, open_detector
 from asrloop_bench.checkout import PREPARED
 from asrloop_bench.figures.accuracy import word_errors
 from asrloop_bench.figures.figure import Manifest, Run
-from asrloop_bench.figures.live.judging import Judged, judged
-from asrloop_bench.figures.live.playing import Played, play
+from asrloop_bench.figures.live.playing import Judged, Played, judged, play
 from asrloop_bench.figures.long_recordings import PAUSES, Joined, joined
 from asrloop_bench.method import clips, machine_load, markdown, spread
-from asrloop_bench.method import manifest as manifests
-from asrloop_bench.method.manifest import Reference
+from asrloop_bench.method.clips import Reference
 from asrloop_bench.terminal import print_notes
 
 MOST_LAG = 2.0
@@ -26,15 +25,11 @@ SPEECH = 0.5
 
 
 class Recording(NamedTuple):
-    """The speech of one stream, and its reference text."""
-
     joined: Joined
     text: str
 
 
 class Round(NamedTuple):
-    """So many streams at a time."""
-
     recordings: Sequence[Recording]
     played: Sequence[Played]
     judged: Sequence[Judged]
@@ -43,7 +38,6 @@ class Round(NamedTuple):
 
     @property
     def lag(self) -> float:
-        """The greatest of all streams."""
         return max(one.lag for one in self.judged)
 
 
@@ -54,8 +48,10 @@ def live(
     seconds: Annotated[float, typer.Option(help="Least seconds of speech a stream.", min=5)] = 60.0,
 ) -> str:
     """Play live audio at the speed of speech: words while they are spoken, finals, lag, accuracy."""
-    counts = _counts(streams)
-    references = manifests.read(manifest)
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", streams):
+        raise ValueError(f"--streams {streams}: give whole numbers of 1 or more with commas, such as 1,4,8,12")
+    counts = [int(each) for each in streams.split(",")]
+    references = clips.references(manifest)
     detector = open_detector(PREPARED)
     rounds = []
     with run.server() as server, AsrClient(server.grpc) as client:
@@ -90,7 +86,6 @@ def recording(
 
 
 def played_round(address: str, recordings: Sequence[Recording]) -> Round:
-    """Play them at a time and judge the events."""
     before = machine_load.now()
     played = play(address, [one.joined.samples for one in recordings])
     meanwhile = machine_load.between(before, machine_load.now())
@@ -115,18 +110,14 @@ def report(rounds: Sequence[Round], whole: Sequence[str]) -> str:
         spoken = word_errors(references, [each.text for each in one.judged])
         points = 100 * (spoken.rate - word_errors(references, files).rate)
         late = spread.percentile([each for stream in one.played for each in stream.late], 99)
-        rows.append(
-            [
-                count,
-                _times([each for stream in one.judged for each in stream.first_texts]),
-                _times([each for stream in one.judged for each in stream.finals]),
-                f"{one.lag:.1f} s",
-                f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words)",
-                sum(each.taken_back for each in one.judged),
-                sum(each.error is not None for each in one.played),
-                f"{1000 * late:.0f} ms",
-            ]
-        )
+        rows.append([
+            count,
+            _times([each for stream in one.judged for each in stream.first_texts]),
+            _times([each for stream in one.judged for each in stream.finals]),
+            f"{one.lag:.1f} s", f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words)",
+            sum(each.taken_back for each in one.judged), sum(each.error is not None for each in one.played),
+            f"{1000 * late:.0f} ms",
+        ])  # fmt: skip
     kept_up = [
         len(each.recordings) for each in rounds if each.lag <= MOST_LAG and not any(p.error for p in each.played)
     ]
@@ -143,13 +134,3 @@ def _times(values: Sequence[float]) -> str:
         return "none"
     p50, p95 = (1000 * spread.percentile(values, percent) for percent in (50, 95))
     return f"{p50:.0f} / {p95:.0f} ms ({len(values)})"
-
-
-def _counts(streams: str) -> list[int]:
-    try:
-        counts = [int(each) for each in streams.split(",")]
-    except ValueError:
-        counts = []
-    if not counts or min(counts) < 1:
-        raise ValueError(f"--streams {streams}: give whole numbers of 1 or more with commas, such as 1,4,8,12")
-    return counts

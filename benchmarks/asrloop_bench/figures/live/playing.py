@@ -1,4 +1,4 @@
-"""Plays recordings to `asr_stream` at the speed of speech, several at a time, and keeps the time of each event."""
+"""Plays recordings to `asr_stream` at the speed of speech, several at a time, keeps the time of each event, and judges them."""
 
 import asyncio
 import time
@@ -13,6 +13,8 @@ CHUNK = SAMPLE_RATE // 10
 STAGGER = 0.137
 """Seconds between the starts of streams, so that their chunks do not come at the same moments."""
 LAST_WORDS = 60.0
+FIRST_SECONDS = 1.0
+"""Seconds of a segment after which its first text is due; shorter segments are left out."""
 
 
 @dataclass
@@ -66,3 +68,65 @@ async def _play(client: AsyncAsrClient, samples: Samples, began: float) -> Playe
         played.error = str(error)
     played.ended = time.monotonic() - began
     return played
+
+
+@dataclass(frozen=True)
+class Judged:
+    first_texts: Sequence[float]
+    """For each segment of a second or more: seconds from sending its first second to its first text."""
+    finals: Sequence[float]
+    """For each clip at the end of a segment: seconds from sending its last speech to the final."""
+    lag: float
+    """The greatest of all events, and of the end: audio sent before it, less the audio that it names as heard."""
+    taken_back: int
+    """Events whose stable text does not continue the segment's stable text, or that follow its final."""
+    text: str
+    """The finals, joined."""
+
+
+def judged(played: Played, seconds: float, speech: Sequence[tuple[float, float]]) -> Judged:
+    """Judge one stream; ``seconds`` is the length of the recording, ``speech`` the begin and end of speech in each clip."""
+    lags = [min(came, seconds) - event.heard for came, event in played.events]
+    return Judged(
+        first_texts=_first_texts(played),
+        finals=_finals(played, speech),
+        lag=max([*lags, played.ended - seconds], default=0.0),
+        taken_back=_taken_back(played),
+        text=" ".join(event.stable.strip() for _, event in played.events if event.final and event.stable.strip()),
+    )
+
+
+def _first_texts(played: Played) -> list[float]:
+    lengths = {event.segment: event.heard - event.start for _, event in played.events if event.final}
+    firsts: dict[int, float] = {}
+    for came, event in played.events:
+        if event.text and lengths.get(event.segment, 0.0) >= FIRST_SECONDS:
+            firsts.setdefault(event.segment, came - sent_at(event.start + FIRST_SECONDS))
+    return list(firsts.values())
+
+
+def _finals(played: Played, speech: Sequence[tuple[float, float]]) -> list[float]:
+    """Count a clip when its segment is final before more than the beginning of the next one was heard."""
+    finals = [(came, event) for came, event in played.events if event.final and event.stable]
+    found = []
+    for number, (_, end) in enumerate(speech):
+        following = speech[number + 1][0] if number + 1 < len(speech) else float("inf")
+        for came, event in finals:
+            if event.start < end <= event.heard + CHUNK / SAMPLE_RATE:
+                if event.heard < following + FIRST_SECONDS:
+                    found.append(came - sent_at(end))
+                break
+    return found
+
+
+def _taken_back(played: Played) -> int:
+    count = 0
+    stable: dict[int, str] = {}
+    done: set[int] = set()
+    for _, event in played.events:
+        if event.segment in done or not event.stable.startswith(stable.get(event.segment, "")):
+            count += 1
+        stable[event.segment] = event.stable
+        if event.final:
+            done.add(event.segment)
+    return count

@@ -1,8 +1,7 @@
 """The figures of live audio say what their descriptions say, on invented events."""
 
 import pytest
-from asrloop_bench.figures.live.judging import judged
-from asrloop_bench.figures.live.playing import Played, sent_at
+from asrloop_bench.figures.live.playing import Played, judged, sent_at
 from asrloop_client import StreamEvent
 
 SPEECH = [(0.3, 2.05), (3.0, 4.0)]

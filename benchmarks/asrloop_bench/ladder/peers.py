@@ -44,10 +44,10 @@ def python_of(name: str) -> Path:
 
 
 @contextmanager
-def started(settings: Settings, workers: int, threads: int) -> Iterator[int]:
-    """Give the port of a service of so many processes, whose sessions have so many threads. Raises PeerError."""
+def started(settings: Settings, workers: int) -> Iterator[int]:
+    """Give the port of a service of so many processes, whose sessions have one thread. Raises PeerError."""
     (port,) = free_ports(1)
-    numbers = map(str, (port, workers, threads, settings.audio.max_seconds))
+    numbers = map(str, (port, workers, 1, settings.audio.max_seconds))
     url = f"http://127.0.0.1:{port}/openapi.json"
     with processes.running(
         "the FastAPI service", [str(python_of("fastapi")), str(SERVICE), str(PREPARED), *numbers],

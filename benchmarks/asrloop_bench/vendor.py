@@ -1,5 +1,6 @@
-"""Greedy decoding with the vendor's two graphs, one utterance at a time, wherever the graphs run: the start of the ladder."""
+"""The vendor's model: greedy decoding with its two graphs wherever they run, and the files of the baselines."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,16 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from asrloop import paths
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.families.moonshine.decoding import DECODER, ENCODER, TOKENS_PER_SECOND
+from asrloop.families.moonshine.decoding import DECODER, ENCODER, TOKENS_PER_SECOND, VOCABULARY
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
+from asrloop.paths import link_or_copy
+from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
+from asrloop_bench.checkout import LADDER_MODELS, PREPARED
+
+VENDOR_LOOP = LADDER_MODELS / "vendor_loop" / "1"
+"""Folder with both graphs of the vendor and its vocabulary."""
 
 BOS, EOS = 1, 2
 LAYERS, HEADS, HEAD_SIZE = 6, 8, 36
@@ -88,3 +96,53 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def prepare() -> Path:
+    """Make the vendor's graphs where they are missing, and put each model's files into its folder. Returns the repository.
+
+    Raises WheelError, and OSError where the project's own model was not made.
+    """
+    import onnx  # not in a model's process
+
+    from asrloop.onnx_files.ort_format import to_onnx
+
+    vendor = moonshine_assets(paths.cache()) / MOONSHINE_MODEL
+    for name, source in ((ENCODER, "encoder_model.ort"), (DECODER, "decoder_model_merged.ort")):
+        graph = LADDER_MODELS / f"vendor_{Path(name).stem}" / "1" / "model.onnx"
+        if not graph.is_file():
+            partial = graph.with_suffix(".part")
+            onnx.save(to_onnx(vendor / source), partial)
+            partial.replace(graph)
+        put(graph, VENDOR_LOOP / name)
+    for model in ("vendor_loop", "vendor_loop_bls"):
+        put(vendor / VOCABULARY, LADDER_MODELS / model / "1" / VOCABULARY)
+    mirror(PREPARED, LADDER_MODELS / "clean_loop" / "1")
+    return LADDER_MODELS
+
+
+def mirror(prepared: Path, folder: Path) -> None:
+    """Make ``folder`` hold the files of the prepared model and no other; its ``model.py`` stays its own."""
+    wanted = {path.name: path for path in _files(prepared)}
+    for old in _files(folder):
+        if old.name not in wanted:
+            old.unlink()
+    for name, path in wanted.items():
+        put(path, folder / name)
+
+
+def put(source: Path, target: Path) -> None:
+    """Make ``target`` a hard link to ``source``, or a copy of it where links fail. Does nothing where it is one already."""
+    if target.exists():
+        there, here = target.stat(), source.stat()
+        if os.path.samestat(there, here) or (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns):
+            return
+    partial = target.with_name(f".{target.name}.part")
+    partial.unlink(missing_ok=True)
+    link_or_copy(source, partial)
+    partial.replace(target)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a prepared model: all but the code and hidden files."""
+    return [path for path in folder.iterdir() if path.is_file() and path.suffix != ".py" and path.name[0] != "."]

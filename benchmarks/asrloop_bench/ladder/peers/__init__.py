@@ -1,1 +1,0 @@
-"""Other ways to run the same model, each in an environment of its own."""
