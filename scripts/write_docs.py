@@ -16,7 +16,7 @@ from asrloop_gateway.settings import Settings as GatewaySettings
 
 from asrloop.engine.family import Family
 from asrloop.engine.metrics import ENGINE_METRICS
-from asrloop.engine.options import PARAMETERS, Door
+from asrloop.engine.parameters import PARAMETERS, Door
 from asrloop.errors import ERRORS
 from asrloop.live.metrics import LIVE_METRICS
 
@@ -70,7 +70,7 @@ def options() -> str:
 
     def lines() -> Iterator[str]:
         yield "# Request parameters\n"
-        yield "Written by `make docs` from `asrloop/engine/options.py`. An unknown parameter, and a value that the served"
+        yield "Written by `make docs` from `asrloop/engine/parameters.py`. An unknown parameter, and a value that the served"
         yield "model cannot honour, are refused with `[invalid_option]`. Parameters that Triton reserves, and headers that it"
         yield "forwards, pass.\n"
         yield "| parameter | type | files, PCM | stream: START | stream: chunk | meaning |\n| --- | --- | --- | --- | --- | --- |"

@@ -12,7 +12,8 @@ from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.engine.family import Family
-from asrloop.engine.options import NO_DRAFT, Door, Draft, parsed
+from asrloop.engine.options import NO_DRAFT, Draft, parsed
+from asrloop.engine.parameters import Door
 from asrloop.engine.request import Request
 from asrloop.errors import InvalidAudio, InvalidOption
 

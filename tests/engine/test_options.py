@@ -6,7 +6,8 @@ import pytest
 
 from asrloop.config import Lengths
 from asrloop.engine.family import FamilyInfo
-from asrloop.engine.options import DEFAULTS, PARAMETERS, Door, Options, parameters_of, parsed
+from asrloop.engine.options import DEFAULTS, Options, parameters_of, parsed
+from asrloop.engine.parameters import PARAMETERS, Door
 from asrloop.errors import InvalidOption
 
 

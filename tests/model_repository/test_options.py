@@ -14,7 +14,7 @@ import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from asrloop.engine.options import PARAMETERS, Door
+from asrloop.engine.parameters import PARAMETERS, Door
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import StartServer
 from tests.model_repository.test_live import Caller

@@ -11,7 +11,8 @@ from asrloop import config
 from asrloop.assembly import live_streams_for
 from asrloop.audio import checked_rate
 from asrloop.engine.metrics import Publisher
-from asrloop.engine.options import Door, parsed
+from asrloop.engine.options import parsed
+from asrloop.engine.parameters import Door
 from asrloop.errors import RequestError
 from asrloop.live.metrics import LIVE_METRICS, LiveMetrics
 from asrloop.tritonmodel.calls import parameters_of, tensors_of
