@@ -41,7 +41,7 @@ def test_signal_under_load(
 
 BROKEN_REPLY = """
 
-send = Reply.send
+send = Reply.end
 
 
 def send_or_fail(reply, result):
@@ -53,7 +53,7 @@ def send_or_fail(reply, result):
     send(reply, result)
 
 
-Reply.send = send_or_fail
+Reply.end = send_or_fail
 """
 
 
