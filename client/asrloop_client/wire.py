@@ -27,18 +27,18 @@ _RAW_INPUT_TAG = bytes([service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_N
 
 
 class Request:
-    """The ModelInferRequest of one transcription; only the server's timeout differs from attempt to attempt."""
+    """The ModelInferRequest of one transcription; only the server's timeout and the cancel key differ from attempt to attempt."""
 
     def __init__(
         self, audio: Pcm | EncodedFile, model: str, parameters: Mapping[str, Parameter], request_id: str
     ) -> None:
         """Take WAV FP32 [1, N] from samples, which are contiguous, or AUDIO STRING [1, 1] from a file. Raises InvalidAudio."""
         self.request_id, self.duration = request_id, audio.duration
-        self.cancel_key = uuid.uuid4().hex
-        """Known to the server only: anybody with this key can end the request."""
+        self.cancel_key = ""
+        """Of the latest attempt, known to the server only: anybody with this key can end it. A server that was told to end an attempt
+        refuses its key for a while, and must not refuse the next attempt for that."""
         rate = {"sample_rate": audio.sample_rate} if isinstance(audio, Pcm) else {}
         self._head = new_request(model, request_id, {**rate, **parameters})
-        self._head.parameters["cancel_key"].string_param = self.cancel_key
         self._raw: tuple[bytes | memoryview, ...]
         if isinstance(audio, EncodedFile):
             self._head.inputs.add(name="AUDIO", datatype="BYTES", shape=[1, 1])
@@ -55,6 +55,8 @@ class Request:
         Fields may come in any order, so a message may be continued by appending further fields ("Message Structure" in the
         protobuf encoding specification).
         """
+        self.cancel_key = uuid.uuid4().hex
+        self._head.parameters["cancel_key"].string_param = self.cancel_key
         self._head.parameters["timeout"].int64_param = max(1, int(timeout * 1e6))
         return b"".join((self._head.SerializeToString(), _RAW_INPUT_TAG, _varint(self.size), *self._raw))
 

@@ -55,6 +55,17 @@ def test_a_parameter_of_another_type_is_refused() -> None:
         samples_request(np.zeros(1, np.float32), x=[])
 
 
+def test_each_attempt_has_a_cancel_key_of_its_own() -> None:
+    request = wire.Request(Pcm(np.zeros(4, np.float32), 16_000), "asr_ensemble", {}, "one")
+    keys = []
+    for _ in range(2):
+        message = service_pb2.ModelInferRequest.FromString(request.serialised(1.0))
+        assert message.parameters["cancel_key"].string_param == request.cancel_key
+        keys.append(request.cancel_key)
+    assert keys[0] != keys[1], "a server that was told to end the first attempt would refuse the second"
+    assert min(map(len, keys)) >= 16
+
+
 def test_a_file_goes_as_one_string() -> None:
     request = parse(wire.Request(EncodedFile(b"RIFF..."), "asr_file", {}, "id").serialised(1))
     assert [(each.name, each.datatype, list(each.shape)) for each in request.inputs] == [("AUDIO", "BYTES", [1, 1])]
