@@ -35,8 +35,8 @@ class Request:
         """Take WAV FP32 [1, N] from samples, which are contiguous, or AUDIO STRING [1, 1] from a file. Raises InvalidAudio."""
         self.request_id, self.duration = request_id, audio.duration
         self.cancel_key = ""
-        """Key of the latest attempt, known to the server only: anybody with it can end the attempt. A server refuses the key of an ended
-        attempt for a while, so each attempt has its own."""
+        """Key of the latest attempt, known to the server only: anybody with it can end the attempt. A server refuses the key of
+        an ended attempt for a while, so each attempt has its own."""
         rate = {"sample_rate": audio.sample_rate} if isinstance(audio, Pcm) else {}
         self._head = new_request(model, request_id, {**rate, **parameters})
         self._raw: tuple[bytes | memoryview, ...]
