@@ -3,10 +3,12 @@
 import fcntl
 import importlib
 import json
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -153,10 +155,9 @@ def build(
         source = entry.wheel_source(paths.cache())
     directory.mkdir(parents=True, exist_ok=True)
     with (
-        (directory / ".making.lock").open("w") as lock,
+        _locked(directory),
         tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch,
     ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
         if unless_there and holds(directory, name):
             return
         importlib.import_module(entry.build_module).build(source, Path(scratch), recipe, progress)
@@ -171,6 +172,17 @@ def build(
                 old.unlink()
         for new in sorted(Path(scratch).iterdir(), key=lambda path: path.name == DESCRIPTION):
             shutil.move(new, directory / new.name)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other builds out of a directory."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _entry_in(directory: Path) -> FamilyEntry:
