@@ -32,9 +32,7 @@ def test_many_files_keep_their_order_and_their_errors(
     assert rounded == sorted(rounded)
 
 
-def test_a_model_is_loaded_in_four_lines_and_made_where_there_is_none(
-    tmp_path: Path, beckett_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_loaded_in_four_lines(beckett_path: Path) -> None:
     with asrloop.load_model() as model:
         heard = model.transcribe(beckett_path, language="en-US")
         with pytest.raises(InvalidOption, match="the served model has en"):
@@ -46,6 +44,11 @@ def test_a_model_is_loaded_in_four_lines_and_made_where_there_is_none(
     assert "".join(word.text for word in heard.words) == heard.text
     assert heard.language == "en"
 
+
+@pytest.mark.slow
+def test_a_model_is_made_where_there_is_none(
+    tmp_path: Path, beckett_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for cached in (ROOT / ".cache").iterdir():
         (tmp_path / cached.name).symlink_to(cached)
     monkeypatch.setattr("asrloop.paths.beside_us", lambda _: None)

@@ -46,6 +46,7 @@ def test_a_crowd_at_once(crowd: int, serving: Serving, speech: Speech, report: R
     assert "restarting" not in serving.said().splitlines()[-1], "a busy server was taken for a hung one"
 
 
+@pytest.mark.slow
 @short_and_long("requests", 6_000, 60_000)
 def test_callers_that_want_one_output(requests: int, serving: Serving, report: Report) -> None:
     """What nobody asks for is freed while it is sent. 5,000 such requests used to end the model process."""

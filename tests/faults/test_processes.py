@@ -17,7 +17,9 @@ LIMIT_SECONDS = {signal.SIGKILL: 30.0, signal.SIGSTOP: 60.0}
 """Until right again. A hang is noticed by the canary: one interval, its time limit, and twice asking what was done meanwhile."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)], ids=["SIGKILL", "SIGSTOP"]
+)
 @pytest.mark.parametrize("model", MODELS)
 def test_signal_under_load(
     model: str, number: signal.Signals, serving: Serving, speech: Speech, report: Report

@@ -71,6 +71,7 @@ def test_full_shared_memory(seconds: int, tmp_path: Path, speech: Speech, report
         serving.stop()
 
 
+@pytest.mark.slow
 @short_and_long("count", 40, 200)
 def test_no_room_for_the_log(count: int, tmp_path: Path, speech: Speech, report: Report) -> None:
     serving = Serving(tmp_path / "unused", stderr="/dev/full", ASRLOOP_SERVER__LOG_LEVEL="verbose")

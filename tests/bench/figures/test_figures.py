@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from asrloop_bench import in_process
 from asrloop_bench.checkout import IDLE_MODELS
 from asrloop_bench.figures import ways
@@ -29,6 +30,7 @@ def test_the_memory_of_a_models_process_is_read(server: TritonServer) -> None:
     assert machine_load.of_process(model_processes(server.pid)["decoder_loop"]).resident > 50
 
 
+@pytest.mark.slow
 def test_the_clients_ways_to_connect_make_a_table(beckett: NDArray[np.float32]) -> None:
     with target.started(config.load(), more_repositories=[IDLE_MODELS]) as server:
         table = ways.pool_table(server.grpc, {1.0: beckett[:16_000]}, seconds=0, counts=[1, 2])

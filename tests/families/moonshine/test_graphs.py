@@ -116,6 +116,7 @@ def test_hugging_face_checkpoint_gives_the_same_text(
     assert decoded.tokens == reference.greedy(reference.encode(samples), limit=14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision", ["int8", pytest.param(VNNI, marks=pytest.mark.skipif(not has_vnni(), reason="the CPU has no VNNI"))]
 )
