@@ -24,10 +24,10 @@ serve: .venv/ready models ## Serve in the foreground until Ctrl-C. ARGS: --http-
 models: .venv/ready ## Make the models where they are missing. ARGS when asked for by name: --family, --from, --precision, ...
 	@.venv/bin/asrloop models $(if $(filter models,$(MAKECMDGOALS)),$(ARGS))
 
-# Two tests at a time: most of them wait. --dist loadfile: a file's fixtures are made once.
+# Three tests at a time: most of them wait. --dist loadfile: a file's fixtures are made once.
 PYTEST := .venv/bin/python -m pytest
-BOTH := --numprocesses 2 --dist loadfile
-test: .venv/ready-dev models ## Run the tests but the slow ones, two at a time. ARGS go to pytest
+BOTH := --numprocesses 3 --dist loadfile
+test: .venv/ready-dev models ## Run the tests but the slow ones, three at a time. ARGS go to pytest
 	@$(PYTEST) $(BOTH) $(ARGS)
 
 test-all: .venv/ready-release models ## Run all tests, the slow ones too. ARGS go to pytest
