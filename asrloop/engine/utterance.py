@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.engine.options import DEFAULTS, Options
-from asrloop.errors import RequestError
 
 
 class State(Enum):
@@ -91,7 +90,6 @@ class Utterance:
     log_probs: list[float] = field(default_factory=list)
     language: str = ""
     ending: Ending = Ending.END_OF_TEXT
-    error: RequestError | None = None
 
     # Moments on the engine's clock, in seconds.
     arrived_at: float = 0.0

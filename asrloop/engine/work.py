@@ -135,7 +135,6 @@ class Work:
     def fail(self, request: Request, error: RequestError) -> None:
         """End a request with its first error; rows that are finished already stay so. Later calls do nothing."""
         for utterance in self.ledger.fail(request, error):
-            utterance.error = error
             self._end(utterance)
         if self.long is not None:
             self.long.leave(request)
