@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -34,6 +35,10 @@ SLOW_SECONDS = 1800
 
 # gRPC's own handlers of fork() abort one child in twenty that is forked while channels connect, before it starts its program.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# A shell that starts the tests in the background has them, and every server they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine makes no example wrong.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
