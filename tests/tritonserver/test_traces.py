@@ -54,26 +54,31 @@ def test_a_callers_trace_goes_through_gateway_and_every_model(
     collector: Collector, tmp_path: Path, model_repository: Path, speech: Speech
 ) -> None:
     settings = {
-        # Triton loses all spans of about one in fifty requests that run beside another: no canary may come meanwhile.
+        # Triton loses all spans of about one in fifty requests that run beside another: no canary comes meanwhile.
         "ASRLOOP_SUPERVISOR__CANARY_INTERVAL_SECONDS": "3600",
         "ASRLOOP_SERVER__TRACE_URL": collector.url,
         "ASRLOOP_SERVER__TRACE_RATE": "1000000",
         "OTEL_BSP_SCHEDULE_DELAY": "200",  # ms that a span waits for others; usually 5,000
     }
     serving = Serving(tmp_path / "serve.log", **settings)
-    trace = secrets.token_hex(16)
+    asked: list[str] = []
 
     def told_by_all() -> bool:
-        told = json.dumps([span for span in list(collector.spans) if span["traceId"].lower() == trace])
+        told = json.dumps([span for span in list(collector.spans) if span["traceId"].lower() == asked[-1]])
         return all(model in told for model in ("asr_file", "audio_frontend", "decoder_loop"))
+
+    def is_told(gateway: str) -> bool:
+        asked.append(secrets.token_hex(16))
+        how = uploaded(gateway, speech.file, {"traceparent": f"00-{asked[-1]}-{secrets.token_hex(8)}-01"})
+        assert how == "upload well"
+        return eventually(told_by_all, 10)
 
     try:
         serving.wait(speech)
         with gateway_for(serving.address) as gateway:
-            how = uploaded(gateway, speech.file, {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"})
-        assert how == "upload well"
-        assert eventually(told_by_all), f"{[*map(str, collector.spans)]}; {serving.said()}"
+            # Triton may lose the spans of a request, on a busy machine those of one that ran alone, too.
+            assert any(is_told(gateway) for _ in range(4)), f"{[*map(str, collector.spans)]}; {serving.said()}"
     finally:
         serving.stop()
     # Of the requests of nobody's trace one in a million is told of: the first.
-    assert len({span["traceId"] for span in collector.spans}) <= 2
+    assert len({span["traceId"].lower() for span in collector.spans} - set(asked)) <= 1
