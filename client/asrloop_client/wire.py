@@ -77,7 +77,10 @@ def new_request(model: str, request_id: str, parameters: Mapping[str, Parameter]
 
 
 def read_reply(response: Any, address: str, duration: float | None = None) -> Transcript:
-    """Return the transcript of audio of `duration` s; outputs that are not known here are ignored. Raises ServerFailure."""
+    """Return the transcript of audio of `duration` s where the server does not say it; unknown outputs are ignored.
+
+    Raises ServerFailure.
+    """
     outputs = outputs_of(response)
     missing = {"TRANSCRIPTS", "TOKENS"} - outputs.keys()
     if missing:
@@ -88,6 +91,8 @@ def read_reply(response: Any, address: str, duration: float | None = None) -> Tr
     try:
         (text, *_), tokens = strings(outputs["TRANSCRIPTS"]), numbers("i", outputs["TOKENS"])
         tokens = tokens[: tokens.index(_PADDING)] if _PADDING in tokens else tokens
+        decoded = numbers("f", outputs.get("DURATION", b""))
+        duration = round(decoded[0], 3) if decoded else duration
         words = _timed(Word, outputs, "WORDS", "WORD_TIMES")
         segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES")
         if text and not segments:
