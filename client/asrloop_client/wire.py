@@ -33,7 +33,7 @@ class Request:
         self, audio: Pcm | EncodedFile, model: str, parameters: Mapping[str, Parameter], request_id: str
     ) -> None:
         """Take WAV FP32 [1, N] from samples, which are contiguous, or AUDIO STRING [1, 1] from a file. Raises InvalidAudio."""
-        self.request_id, self.duration = request_id, audio.duration
+        self.request_id, self._audio = request_id, audio
         self.cancel_key = ""
         """Key of the latest attempt, known to the server only: anybody with it can end the attempt. A server refuses the key of
         an ended attempt for a while, so each attempt has its own."""
@@ -48,6 +48,11 @@ class Request:
             self._raw = (audio.samples.data.cast("B"),)
         self.size = sum(map(len, self._raw))
         """Bytes of audio."""
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds of audio as far as the client knows."""
+        return self._audio.duration
 
     def serialised(self, timeout: float) -> bytes:
         """Return the message of an attempt that the server may work on for `timeout` s.
