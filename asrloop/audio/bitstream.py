@@ -16,6 +16,9 @@ Check = Callable[[], None]
 CHECK_EVERY = 4096
 """Frames or pages between two calls of a Check."""
 
+MOST_CHUNKS = 10_000
+"""Chunks of a file that are looked at: honest ones have some ten, hostile ones could have a hundred million."""
+
 
 class Bitstream(NamedTuple):
     """Bytes that one decoder reads from start to end."""

@@ -5,7 +5,7 @@ Source: Apple, Core Audio Format Specification 1.0.
 
 import struct
 
-from asrloop.audio.bitstream import UNKNOWN_FROM, Bitstream, claims_of, cut_short
+from asrloop.audio.bitstream import MOST_CHUNKS, UNKNOWN_FROM, Bitstream, claims_of, cut_short
 from asrloop.audio.containers import not_decoded
 
 MAGIC = b"caff"
@@ -18,7 +18,9 @@ def bitstreams(content: memoryview) -> list[Bitstream]:
     if len(content) >= _HEAD and bytes(content[28:32]) not in (b"lpcm", b"alaw", b"ulaw"):
         raise not_decoded(f"CAF with {bytes(content[28:32])!r}", "caf")
     position = _HEAD
-    while position + 12 <= len(content):
+    for _ in range(MOST_CHUNKS):
+        if position + 12 > len(content):
+            break
         name, size = struct.unpack_from(">4sq", content, position)
         position += 12
         if name == b"data":

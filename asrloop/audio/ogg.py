@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from asrloop.audio import flac
 from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check
+from asrloop.errors import InvalidAudio
 
 MAGIC = b"OggS"
 _HEADER = 27
@@ -30,7 +31,11 @@ def bitstreams(content: memoryview, source: bytes, check: Check) -> list[Bitstre
     for start, until in zip(starts, [*starts[1:], len(content)], strict=True):
         if bytes(content[start + _HEADER + 1 :][: len(_FLAC)]) == _FLAC:
             native = _native_flac(content[start:until], source[start:until], check)
-            streams += flac.bitstreams(memoryview(native), native, 0, check)
+            try:
+                streams += flac.bitstreams(memoryview(native), native, 0, check)
+            except InvalidAudio:  # the last of a chain may be cut in its header
+                if not streams:
+                    raise
         else:
             streams.append(Bitstream([content[start : min(until, end)]]))
     return streams

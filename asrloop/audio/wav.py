@@ -6,10 +6,11 @@ The decoder gets a plain header that is made here: unknown sizes and chunks othe
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from asrloop.audio import mp3
-from asrloop.audio.bitstream import UNKNOWN_FROM, Bitstream, Check, claims_of, cut_short
+from asrloop.audio.bitstream import MOST_CHUNKS, UNKNOWN_FROM, Bitstream, Check, claims_of, cut_short
 from asrloop.errors import InvalidAudio
 
 MP3_IN_WAV = 0x0055
@@ -35,7 +36,7 @@ def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
     wave64 = bytes(content[:4]) == b"riff"
     wide: int | None = None  # size of the data chunk in RF64
     form = data = None
-    for chunk in _wave64_chunks(content) if wave64 else _riff_chunks(content):
+    for chunk in islice(_wave64_chunks(content) if wave64 else _riff_chunks(content), MOST_CHUNKS):
         if chunk.name == b"ds64" and len(content) >= chunk.start + 16:
             (wide,) = struct.unpack_from("<Q", content, chunk.start + 8)
         elif chunk.name == b"fmt " and form is None:

@@ -140,3 +140,11 @@ def test_a_flac_that_says_too_few_samples_is_no_longer_than_it_says(beckett: Sam
     content = bytearray(zoo.ZOO["FLAC"](beckett))
     struct.pack_into(">I", content, 22, 16_000)
     assert decoded(bytes(content))[0].size == 16_000
+
+
+def test_a_chain_of_flac_that_is_cut_in_its_second_header_keeps_the_first(beckett: Samples) -> None:
+    first, second = (zoo.ogg_flac(half) for half in zoo.halves(beckett))
+    samples, missing = decoded(first + second)
+    assert (samples.size, missing) == (beckett.size, 0)
+    samples, missing = decoded(first + second[:50])
+    assert (samples.size, missing) == (zoo.halves(beckett)[0].size, 0)
