@@ -97,7 +97,7 @@ def read_reply(response: Any, address: str, duration: float | None = None) -> Tr
         (text, *_), tokens = strings(outputs["TRANSCRIPTS"]), numbers("i", outputs["TOKENS"])
         tokens = tokens[: tokens.index(_PADDING)] if _PADDING in tokens else tokens
         decoded = numbers("f", outputs.get("DURATION", b""))
-        duration = round(decoded[0], 3) if decoded else duration
+        duration = round(decoded[0], 6) if decoded else duration
         words = _timed(Word, outputs, "WORDS", "WORD_TIMES")
         segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES")
         if text and not segments:
