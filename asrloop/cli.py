@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
-import soundfile
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -231,6 +230,10 @@ def transcribe(
         took = time.perf_counter() - started
     for each in heard:
         typer.echo(f"{each.path}: {each.error if each.transcript is None else each.transcript.text}")
+        if each.transcript and not each.transcript.complete:
+            console.print(
+                f"{each.path}: words may be missing: it is cut short, or a limit ended it", style="yellow", markup=False
+            )
     seconds = sum(each.seconds for each in heard)
     if seconds:
         console.print(f"{seconds:.1f} s of audio in {took:.2f} s, real-time factor {took / seconds:.3f}")
@@ -267,11 +270,13 @@ def run(
                 for path in speech:
                     client.transcribe(path)  # the first request of a server is slower than usual
                     transcript = client.transcribe(path)
-                    seconds = soundfile.info(path).duration
+                    seconds = transcript.duration or 0.0
                     took = transcript.timings.total
                     out.print(f"\n[bold]{path.name}[/bold] ({seconds:.1f} s of audio)")
                     out.print(transcript.text, markup=False)
-                    out.print(f"{took * 1000:.0f} ms from file to text, real-time factor {took / seconds:.3f}\n")
+                    out.print(
+                        f"{took * 1000:.0f} ms from file to text, real-time factor {took / max(seconds, 1e-9):.3f}\n"
+                    )
         out.print("Stopped.")
 
 

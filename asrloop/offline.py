@@ -87,9 +87,9 @@ class Model:
             if len(running) == FILES_AT_ONCE:
                 wait()
             try:
-                sound = audio.opened(path.read_bytes(), self._settings.audio.max_seconds)
+                sound, length = audio.opened(path.read_bytes(), self._settings.audio.max_seconds)
                 done = partial(lambda number, _: answered.put(number), number)
-                request = Request([sound], on_done=done, options=options)
+                request = Request([sound], on_done=done, options=options, missing_seconds=[length.missing])
                 running[number] = path, request
                 self._engine.submit(request)
             except (RequestError, OSError) as error:

@@ -29,7 +29,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # turns off Ray's telemetry
 import ray
 
-AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
+from asrloop.audio.containers import SUFFIXES
+
 A_TURN = 16
 """Recordings that a worker decodes side by side."""
 
@@ -124,7 +125,7 @@ class Output:
 def recordings(source: Path) -> Iterator[str]:
     """Yield the files of a folder, at any depth, or those in a manifest."""
     if source.is_dir():
-        yield from sorted(str(path.resolve()) for path in source.rglob("*") if path.suffix.lower() in AUDIO)
+        yield from sorted(str(path.resolve()) for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     else:
         for line in filter(str.strip, source.read_text(encoding="utf-8").splitlines()):
             yield str((source.parent / json.loads(line)["audio"]).resolve())

@@ -16,6 +16,9 @@ Check = Callable[[], None]
 CHECK_EVERY = 4096
 """Frames or pages between two calls of a Check."""
 
+MOST_CHUNKS = 10_000
+"""Chunks of a file that are looked at: honest ones have some ten, hostile ones could have a hundred million."""
+
 
 class Bitstream(NamedTuple):
     """Bytes that one decoder reads from start to end."""
@@ -27,7 +30,10 @@ class Bitstream(NamedTuple):
     """Samples per channel by the container's header or by count; None to take the decoder's number."""
 
     slack: int = 0
-    """Frames that may be missing: an MP3 decoder drops some at the start."""
+    """Frames that may be missing without a word: one that is torn at the end, and those that an MP3 decoder drops at the start."""
+
+    claims: float = 1.0
+    """Length that the header claims, as a multiple of what is there."""
 
     @property
     def size(self) -> int:
@@ -73,6 +79,16 @@ class Pieces(io.RawIOBase):
         return filled
 
 
+UNKNOWN_FROM = 0x7F00_0000
+"""Sizes from here on stand for unknown, as in files written to a pipe (0x7ffff000, 0x80000000, 0xffffffff, ...). No request can
+hold so many bytes, because a gRPC message is limited to 2 GiB."""
+
+
+def claims_of(size: int, available: int, unknown_from: int = UNKNOWN_FROM) -> float:
+    """Return :attr:`Bitstream.claims` where the header says ``size`` bytes of sound and ``available`` follow."""
+    return size / available if 0 < available < size < unknown_from else 1.0
+
+
 def cut_short(said: str, found: str) -> InvalidAudio:
-    """Make the error for a file that ends before its header says."""
+    """Make the error for a file that ends before its sound begins."""
     return InvalidAudio(f"AUDIO is cut short: {said}, {found}; send the whole file")

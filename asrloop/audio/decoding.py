@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from asrloop.audio.files import blocks, head_and_rest
+from asrloop.audio.files import Length, blocks, head_and_rest
 from asrloop.audio.pcm import SAMPLE_RATE, Samples
 from asrloop.audio.relay import STALL_SECONDS, Outlet
 from asrloop.config import AudioSettings
@@ -32,6 +32,9 @@ class FileHead(NamedTuple):
 
     seconds: float = 0.0
     """Length of the whole file by its header; 0 where there is no rest."""
+
+    missing: float = 0.0
+    """Seconds that the header claims and that are not there; those of a rest come behind it."""
 
 
 OnDone = Callable[[list[FileHead] | RequestError], None]
@@ -64,26 +67,34 @@ class FileDecoder:
         self._closing = False
         self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asrloop-decode")
 
-    def submit(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
+    def submit(
+        self,
+        files: Sequence[bytes],
+        deadline: float | None,
+        on_done: OnDone,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Decode all files of a request; return at once. ``deadline`` is a moment on ``clock``, in seconds.
 
-        ``on_done`` is called exactly once, on a thread of the decoder. Raises Overloaded, without calling it, when
-        ``audio.decode_inbox`` requests are there already.
+        ``warn`` is told of a file that is cut short. ``on_done`` is called exactly once, on a thread of the decoder. Raises
+        Overloaded, without calling it, when ``audio.decode_inbox`` requests are there already.
         """
         with self._lock:
             if self._taken >= self._settings.decode_inbox:
                 raise Overloaded(f"{self._taken} files are being decoded or wait (audio.decode_inbox); retry later")
             self._taken += 1
-        self._threads.submit(self._work, files, deadline, on_done)
+        self._threads.submit(self._work, files, deadline, on_done, warn)
 
     def close(self) -> None:
         """Answer all unfinished requests with EngineClosed and end the threads."""
         self._closing = True
         self._threads.shutdown(wait=True)
 
-    def _work(self, files: Sequence[bytes], deadline: float | None, on_done: OnDone) -> None:
+    def _work(
+        self, files: Sequence[bytes], deadline: float | None, on_done: OnDone, warn: Callable[[str], None]
+    ) -> None:
         try:
-            on_done(self._heads(files, deadline))
+            on_done(self._heads(files, deadline, warn))
         except Exception:
             traceback.print_exc()
             self._on_bug()
@@ -91,30 +102,39 @@ class FileDecoder:
             with self._lock:
                 self._taken -= 1
 
-    def _heads(self, files: Sequence[bytes], deadline: float | None) -> list[FileHead] | RequestError:
+    def _heads(
+        self, files: Sequence[bytes], deadline: float | None, warn: Callable[[str], None]
+    ) -> list[FileHead] | RequestError:
         rests = _Rests(self._take_rests, self._give_rests_back)
         try:
-            return [self._head(file, deadline, rests) for file in files]
+            return [self._head(file, deadline, rests, warn) for file in files]
         except RequestError as error:
             return error
         except Exception as error:  # our own bug fails this request alone
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
 
-    def _head(self, content: bytes, deadline: float | None, rests: "_Rests") -> FileHead:
+    def _head(self, content: bytes, deadline: float | None, rests: "_Rests", warn: Callable[[str], None]) -> FileHead:
         """Decode a short file whole, of a long one the beginning, and start a thread that sends the rest."""
         work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
         head, rest = head_and_rest(iter(work))
         if rest is None:
-            return FileHead(head)
+            if work.length.missing:
+                warn(work.length.warning())
+            return FileHead(head, missing=work.length.missing)
         rests.add()
         outlet = Outlet(self._stall_seconds)
-        threading.Thread(target=self._send, args=(outlet, rest, rests), name="asrloop-relay", daemon=True).start()
-        return FileHead(head, outlet.handle, work.announced)
+        sending = (outlet, rest, work.length, rests, warn)
+        threading.Thread(target=self._send, args=sending, name="asrloop-relay", daemon=True).start()
+        return FileHead(head, outlet.handle, work.length.seconds)
 
-    def _send(self, outlet: Outlet, rest: Iterator[Samples], rests: "_Rests") -> None:
+    def _send(
+        self, outlet: Outlet, rest: Iterator[Samples], length: Length, rests: "_Rests", warn: Callable[[str], None]
+    ) -> None:
         try:
-            outlet.send(rest)
+            outlet.send(rest, lambda: length.missing)
+            if length.missing:
+                warn(length.warning())
         except Exception:  # our own bug fails this file alone: its reader sees the connection end
             traceback.print_exc()
         finally:
@@ -169,15 +189,14 @@ class _Work:
     ) -> None:
         self.seconds = 0.0
         """Length of the audio so far."""
-        self.announced = 0.0
-        """Length of the whole file by its header."""
+        self.length = Length()
         self._limit = settings.decode_seconds
         self._clock = clock
         self._deadline = deadline
         self._is_closing = is_closing
         self._spent = 0.0
         self._resumed_at = clock()
-        self._blocks = blocks(content, settings.max_seconds, self._check, self._announce)
+        self._blocks = blocks(content, settings.max_seconds, self._check, self.length)
 
     def __iter__(self) -> Iterator[Samples]:
         while True:
@@ -189,9 +208,6 @@ class _Work:
                 return
             self.seconds += block.size / SAMPLE_RATE
             yield block
-
-    def _announce(self, seconds: float) -> None:
-        self.announced = seconds
 
     def _check(self) -> None:
         """Raise the RequestError that ends the work, if one does."""

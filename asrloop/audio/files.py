@@ -1,16 +1,18 @@
 """Decodes untrusted audio files to mono 16 kHz, block by block: memory is bounded by the block, whatever the header says.
 
-WAV, FLAC, OGG and MP3 are recognised by their first bytes. Each container's module finds its bitstreams; libsndfile decodes them.
+Containers are recognised by their first bytes. Each one's module finds its bitstreams; libsndfile decodes them. A file that is cut
+is decoded as far as it goes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
 import soundfile
 
-from asrloop.audio import flac, mp3, ogg, wav
-from asrloop.audio.bitstream import Bitstream, Check, cut_short
+from asrloop.audio import aiff, au, caf, containers, flac, mp3, ogg, wav
+from asrloop.audio.bitstream import Bitstream, Check
+from asrloop.audio.mixing import Mixer
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
 from asrloop.errors import InvalidAudio
 
@@ -22,7 +24,40 @@ DECODE_FRAMES, DECODE_SECONDS = 65_536, 4
 HEAD_SECONDS = 30
 """Longest file that is handed over whole, which is the fastest way for short ones."""
 
+TORN_SECONDS = 0.1
+"""Sound that may be missing without a word where a container has no frames: recorders count their headers as sound."""
+
 _DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, ValueError, OSError)
+
+
+class Length:
+    """Length of a file, in seconds, as far as it is read."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """By its headers."""
+        self.missing = 0.0
+        """What its headers claim and that is not there."""
+
+    def miss(self, seconds: float, torn: float) -> None:
+        """Note that ``seconds`` are missing. Up to ``torn`` it is a last frame that is cut, which takes no words with it."""
+        if seconds > torn:
+            self.missing += seconds
+
+    def warning(self) -> str:
+        """Return what to tell where sound is missing."""
+        return f"the file is cut short: {self.missing:.1f} s are missing by its header"
+
+
+class _NoSound(Exception):
+    """Nothing of a bitstream can be decoded; the text is that of the InvalidAudio it becomes where no other has sound."""
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
+    """A file that is read from start to end: soundfile would seek after each block, which fails in FLAC that is cut."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 def from_file(content: bytes, max_seconds: float, check: Check = lambda: None) -> Samples:
@@ -31,29 +66,35 @@ def from_file(content: bytes, max_seconds: float, check: Check = lambda: None) -
 
 
 def blocks(
-    content: bytes,
-    max_seconds: float,
-    check: Check = lambda: None,
-    announce: Callable[[float], None] = lambda _: None,
+    content: bytes, max_seconds: float, check: Check = lambda: None, length: Length | None = None
 ) -> Iterator[Samples]:
-    """Decode a WAV, FLAC, OGG or MP3 file to blocks of mono 16 kHz, f32 [N], at least one sample in all.
+    """Decode a file to blocks of mono 16 kHz, f32 [N], at least one sample in all. ``containers.ACCEPTED`` names the kinds.
 
-    ``check`` is called between blocks and may raise to end the work. ``announce`` is called with the length so far, in seconds,
-    as each header says it. Raises InvalidAudio, and TooLong at the first block beyond ``max_seconds``: drop the blocks before it.
+    ``check`` is called between blocks and may raise to end the work. ``length`` is kept up to date. Raises InvalidAudio where there
+    is no sound, and TooLong at the first block beyond ``max_seconds``: drop the blocks before it.
     """
     if not content:
-        raise InvalidAudio("AUDIO has 0 bytes: send the bytes of a WAV, FLAC, OGG or MP3 file")
-    before = seconds = 0.0
-    yielded = 0
+        raise InvalidAudio(f"AUDIO has 0 bytes: send the bytes of a file: {containers.ACCEPTED}")
+    length = length or Length()
+    seconds, reached, yielded, read, unread = 0.0, 0.0, 0, 0, 0
+    why_unread = ""
     for stream in _bitstreams(content, check):
-        for block, until in _decoded(stream, before, max_seconds, check, announce):
-            seconds = until
-            if block.size:
-                yielded += block.size
-                yield block
-        before = seconds
-    if not before:
-        raise InvalidAudio("AUDIO has 0 samples: send at least 1")
+        check()
+        try:
+            for block, until in _decoded(stream, seconds, max_seconds, check, length):
+                reached = until
+                if block.size:
+                    yielded += block.size
+                    yield block
+            seconds = reached
+            read += stream.size
+        except _NoSound as error:
+            unread += stream.size
+            why_unread = why_unread or str(error)
+    if not seconds:
+        raise InvalidAudio(why_unread or "AUDIO has 0 samples: send at least 1")
+    # A stream of a chain that cannot be read is about as long as its bytes say.
+    length.miss(seconds * unread / read, TORN_SECONDS)
     if not yielded:
         yield np.zeros(1, np.float32)
 
@@ -69,20 +110,29 @@ def head_and_rest(blocks: Iterator[Samples]) -> tuple[Samples, Iterator[Samples]
     return np.concatenate(head), None
 
 
-def opened(content: bytes, max_seconds: float) -> Samples | LongAudio:
+def opened(content: bytes, max_seconds: float) -> tuple[Samples | LongAudio, Length]:
     """Decode a file up to HEAD_SECONDS at once, a longer one block by block; see :func:`blocks`."""
-    announced = [0.0]
-    head, rest = head_and_rest(blocks(content, max_seconds, announce=announced.append))
-    return head if rest is None else LongAudio(chain([head], rest), announced[-1])
+    length = Length()
+    head, rest = head_and_rest(blocks(content, max_seconds, length=length))
+    if rest is None:
+        return head, length
+    return LongAudio(chain([head], rest), length.seconds, missing=lambda: length.missing), length
 
 
 def _bitstreams(content: bytes, check: Check) -> list[Bitstream]:
     """Find the bitstreams by the first bytes. Other formats that libsndfile reads are not accepted."""
     view = memoryview(content)
+    magic = bytes(view[:4])
     if wav.is_wav(view):
         return wav.bitstreams(view, check)
-    if bytes(view[:4]) == ogg.MAGIC:
+    if magic == ogg.MAGIC:
         return ogg.bitstreams(view, content, check)
+    if aiff.is_aiff(view):
+        return aiff.bitstreams(view)
+    if magic == au.MAGIC:
+        return au.bitstreams(view)
+    if magic == caf.MAGIC:
+        return caf.bitstreams(view)
     start = _behind_id3(view)
     if bytes(view[start : start + 4]) == flac.MAGIC:
         return flac.bitstreams(view[start:], content, start, check)
@@ -90,7 +140,11 @@ def _bitstreams(content: bytes, check: Check) -> list[Bitstream]:
         start += 1
     if mp3.starts_like_mp3(view[start:]):
         return mp3.bitstreams(view[start:], check)
-    raise _unreadable(len(content), "its first bytes are those of no such file")
+    if refused := containers.refused(view[start:]):
+        raise refused
+    if mp3.is_part(view[start:]):
+        return mp3.bitstreams(view[start:], check)
+    raise InvalidAudio(str(_unreadable(len(content), "its first bytes are those of no such file")))
 
 
 def _behind_id3(view: memoryview) -> int:
@@ -103,48 +157,46 @@ def _behind_id3(view: memoryview) -> int:
 
 
 def _decoded(
-    stream: Bitstream, before: float, max_seconds: float, check: Check, announce: Callable[[float], None]
+    stream: Bitstream, before: float, max_seconds: float, check: Check, length: Length
 ) -> Iterator[tuple[Samples, float]]:
-    """Yield blocks at 16 kHz, each with the seconds of audio so far, counted from ``before``."""
-    with _opened(stream) as file:
+    """Yield blocks at 16 kHz, each with the seconds of audio so far, counted from ``before``. Raises _NoSound."""
+    try:
+        file = _Forward(stream.open())
+    except _DECODER_ERRORS as reason:
+        raise _unreadable(stream.size, reason) from None
+    with file:
         rate, channels = int(file.samplerate), int(file.channels)
         _check_format(rate, channels)
         announced = int(file.frames) if stream.frames is None else stream.frames
         check_duration(before + announced / rate, max_seconds)
-        announce(before + announced / rate)
-        resample = Resampler(rate)
+        length.seconds = before + announced / rate
+        resample, mixed = Resampler(rate), Mixer(rate)
         got, size = 0, min(DECODE_FRAMES, DECODE_SECONDS * rate)
         while True:
             check()
-            block = _read(file, stream, size, announced, got)
+            block, error = _read(file, size, channels)
             check_finite(block, "AUDIO", got * channels)
             got += len(block)
+            if error and not got:
+                raise _unreadable(stream.size, error)
             check_duration(before + got / rate, max_seconds)
-            mono = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
-            is_last = len(block) == 0
-            mono = resample(mono, last=is_last)
-            yield mono, before + got / rate
+            is_last = len(block) == 0 or error is not None
+            yield resample(mixed(block), last=is_last), before + got / rate
             if is_last:
                 break
-        if got < announced - stream.slack:
-            raise _missing(announced, got)
+        missing = max(announced, round(got * stream.claims)) - got
+        length.miss(missing / rate, max(TORN_SECONDS, stream.slack / rate))
 
 
-def _opened(stream: Bitstream) -> soundfile.SoundFile:
+def _read(file: soundfile.SoundFile, size: int, channels: int) -> tuple[Samples, Exception | None]:
+    """Return the next block, empty at the end, and the error that ended it, behind which nothing can be read."""
+    block = np.full((size, channels), np.nan, np.float32)
     try:
-        return soundfile.SoundFile(stream.open())
+        return file.read(out=block), None
     except _DECODER_ERRORS as error:
-        raise _unreadable(stream.size, getattr(error, "error_string", str(error))) from None
-
-
-def _read(file: soundfile.SoundFile, stream: Bitstream, size: int, announced: int, got: int) -> Samples:
-    try:
-        block: Samples = file.read(size, dtype="float32", always_2d=True)
-    except _DECODER_ERRORS as error:
-        if got < announced:
-            raise _missing(announced, got) from None
-        raise _unreadable(stream.size, getattr(error, "error_string", str(error))) from None
-    return block
+        # The decoder says how far it came by nothing else.
+        untouched = np.isnan(block).all(axis=1)
+        return block[: int(untouched.argmax()) if untouched.any() else size], error
 
 
 def _check_format(rate: int, channels: int) -> None:
@@ -154,10 +206,7 @@ def _check_format(rate: int, channels: int) -> None:
         raise InvalidAudio(f"AUDIO says a sample rate of {rate} Hz: it must be between 1 and {MAX_RATE}")
 
 
-def _missing(announced: int, got: int) -> InvalidAudio:
-    return cut_short(f"its header says {announced} samples", f"{got} could be read")
-
-
-def _unreadable(size: int, reason: str) -> InvalidAudio:
-    why = f" ({reason})" if reason else ""
-    return InvalidAudio(f"AUDIO: {size} bytes that are no readable audio file{why}: send WAV, FLAC, OGG or MP3")
+def _unreadable(size: int, reason: object) -> _NoSound:
+    text = str(getattr(reason, "error_string", reason))
+    why = f" ({text})" if text else ""
+    return _NoSound(f"AUDIO: {size} bytes that are no readable audio file{why}: send {containers.ACCEPTED}")

@@ -1,4 +1,4 @@
-"""FLAC: finds the number of samples where the header lacks it, as in files written to a pipe. Decodes nothing.
+"""FLAC: finds how long it is where the header does not say, as in files written to a pipe. Decodes nothing.
 
 Source: RFC 9639. The last frame's header says which samples it holds, and so how long the file is.
 """
@@ -14,16 +14,15 @@ _FIRST_FRAME = 42
 
 
 def bitstreams(content: memoryview, source: bytes, start: int, check: Check) -> list[Bitstream]:
-    """Return the bitstream with its length in the header; ``content`` is a view of ``source`` from ``start`` on."""
+    """Return the bitstream; ``content`` is a view of ``source`` from ``start`` on. Raises InvalidAudio where the header is cut."""
     if len(content) < _FIRST_FRAME or content[4] & 0x7F != 0:
         raise cut_short(f"a FLAC of {len(content)} bytes", f"its header has {_FIRST_FRAME}")
     (longest_block,) = struct.unpack_from(">H", content, 10)
     (packed,) = struct.unpack_from(">Q", content, 18)
     if packed & _TOTAL:
-        return [Bitstream([content])]
+        return [Bitstream([content], slack=longest_block)]
     total = _samples_until_the_end(content, source, start, longest_block, check)
-    head = bytes(content[:18]) + struct.pack(">Q", packed | total)
-    return [Bitstream([memoryview(head), content[26:]], total)]
+    return [Bitstream([content], total, longest_block)]
 
 
 def _samples_until_the_end(content: memoryview, source: bytes, start: int, longest_block: int, check: Check) -> int:

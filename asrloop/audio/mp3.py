@@ -1,21 +1,26 @@
-"""MP3: counts the frames, because a decoder trusts the Xing header, or guesses the length from the first frames.
+"""MP3 and MP2: counts the frames, because a decoder trusts the Xing header, or guesses the length from the first frames.
 
-Where that header is missing, or counts only the first of several joined files, the decoder gets one that is made here. Tags and
-other bytes between frames are left out. Sources: ISO 11172-3, ISO 13818-3, the Xing and LAME header as mpg123 reads it.
+Where that header is missing, or counts other frames than are there, the decoder gets one that is made here. Tags and other bytes
+between frames are left out, and a last frame that is cut.
+
+Sources: ISO 11172-3, ISO 13818-3, the Xing and LAME header as mpg123 reads it.
 """
 
 import re
 import struct
 from typing import NamedTuple
 
-from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, claims_of
 from asrloop.errors import InvalidAudio
 
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_KBPS_LAYER_2 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-_SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xeb]", re.DOTALL)
+_SYNC = re.compile(rb"\xff[\xe2\xe3\xf2-\xf5\xfa-\xfd][\x10-\xeb]", re.DOTALL)
 _FREE_FORMAT = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x00-\x0b]", re.DOTALL)
+_SEARCHED, _ENOUGH = 8192, 3
+"""A file that begins within a frame has this many frames in a row within its first bytes: fewer may be chance."""
 
 
 class _Kind(NamedTuple):
@@ -24,11 +29,13 @@ class _Kind(NamedTuple):
     version: int
     rate: int
     is_mono: bool
+    layer_2_kbps: int = 0
+    """Bit rate of layer 2, which has no Xing header: where it changes, the decoder's guess of the length is wrong. 0 for MP3."""
 
     @property
     def samples(self) -> int:
         """Samples per channel of one frame."""
-        return 1152 if self.version == 3 else 576
+        return 1152 if self.version == 3 or self.layer_2_kbps else 576
 
     @property
     def tag(self) -> int:
@@ -37,7 +44,7 @@ class _Kind(NamedTuple):
 
 
 class _Run:
-    """Successive frames of one kind, which make one bitstream."""
+    """Successive frames of one kind and one file, which make one bitstream."""
 
     def __init__(self, kind: _Kind) -> None:
         self.kind = kind
@@ -59,8 +66,24 @@ def starts_like_mp3(content: memoryview) -> bool:
     return _is_frame(content, 0)
 
 
+def is_part(content: memoryview) -> bool:
+    """Return True when ``content`` is a later part of an MP3, which begins anywhere within a frame."""
+    return any(_frames_from(content, found.start()) == _ENOUGH for found in _SYNC.finditer(content[:_SEARCHED]))
+
+
+def _frames_from(content: memoryview, position: int) -> int:
+    """Count successive frames of one kind from ``position`` on, up to _ENOUGH."""
+    kind = None
+    for count in range(_ENOUGH):
+        parsed = _parse(content, position)
+        if parsed is None or parsed[0] != (kind or parsed[0]):
+            return count
+        kind, position = parsed[0], position + parsed[1]
+    return _ENOUGH
+
+
 def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
-    """Return a bitstream for each run of frames of one kind. Raises InvalidAudio when frames are cut or missing."""
+    """Return a bitstream for each run of frames of one kind."""
     runs: list[_Run] = []
     position = walked = 0
     while (parsed := _parse(content, position)) or (position := _resync(content, position, check)) >= 0:
@@ -68,8 +91,9 @@ def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
             continue
         kind, size = parsed
         if position + size > len(content):
-            raise cut_short(f"its last MP3 frame says {size} bytes", f"{len(content) - position} follow")
-        if not runs or runs[-1].kind != kind:
+            break
+        # Each of joined files has its own Xing header, with the silence that its encoder added.
+        if not runs or runs[-1].kind != kind or _xing_frames(content[position : position + size], kind) is not None:
             runs.append(_Run(kind))
         runs[-1].add(position, size)
         position += size
@@ -84,9 +108,9 @@ def _parse(content: memoryview, position: int) -> tuple[_Kind, int] | None:
     header = content[position : position + 4]
     if len(header) < 4 or not _SYNC.match(header) or header[2] & 0x0C == 0x0C:
         return None
-    version = header[1] >> 3 & 3
-    kind = _Kind(version, _RATES[version][header[2] >> 2 & 3], header[3] >> 6 == 3)
-    kbps = (_KBPS_1 if version == 3 else _KBPS_2)[header[2] >> 4]
+    version, is_layer_2 = header[1] >> 3 & 3, header[1] >> 1 & 3 == 2
+    kbps = (_KBPS_2 if version != 3 else _KBPS_LAYER_2 if is_layer_2 else _KBPS_1)[header[2] >> 4]
+    kind = _Kind(version, _RATES[version][header[2] >> 2 & 3], header[3] >> 6 == 3, kbps if is_layer_2 else 0)
     return kind, kind.samples * kbps * 125 // kind.rate + (header[2] >> 1 & 1)
 
 
@@ -96,7 +120,7 @@ def _is_frame(content: memoryview, position: int) -> bool:
     if parsed is None:
         return False
     behind = position + parsed[1]
-    return behind == len(content) or _parse(content, behind) is not None
+    return len(content) - 4 < behind <= len(content) or _parse(content, behind) is not None
 
 
 def _resync(content: memoryview, position: int, check: Check) -> int:
@@ -115,18 +139,25 @@ def _stream(content: memoryview, run: _Run) -> Bitstream:
     slack = 3 * kind.samples
     pieces = [content[start:end] for start, end in run.ranges]
     frames = run.frames
+    if kind.layer_2_kbps:
+        silent = _unpadded_frame(content[first[0] : first[0] + 4], kind)
+        return Bitstream([silent, *pieces], (1 + frames) * kind.samples, slack)
     if counted is not None:
         frames -= 1  # the header's own frame holds no sound
-        if frames < counted - 1:
-            raise cut_short(f"its header says {counted * kind.samples} samples", f"{frames * kind.samples} are there")
-        if frames <= counted + 1:
+        if counted - 1 <= frames <= counted + 1:
             # Its header is right, and knows the silence that the encoder put before and behind the sound.
             return Bitstream(pieces, slack=slack)
         parsed = _parse(content, first[0])
         pieces[0] = pieces[0][parsed[1] if parsed else 0 :]
-    return Bitstream(
-        [_xing_frame(content[first[0] : first[0] + 4], kind, frames), *pieces], frames * kind.samples, slack
-    )
+    header = _xing_frame(content[first[0] : first[0] + 4], kind, frames)
+    return Bitstream([header, *pieces], frames * kind.samples, slack, claims_of(counted or 0, frames))
+
+
+def _unpadded_frame(like: memoryview, kind: _Kind) -> memoryview:
+    """Make a silent frame without padding of the kind of ``like``: by the first one's size the decoder guesses the length, and
+    behind a padded one it would stop too early."""
+    head = bytes([0xFF, like[1] | 1, like[2] & 0xFD, like[3]])
+    return memoryview(head.ljust(kind.samples * kind.layer_2_kbps * 125 // kind.rate, b"\0"))
 
 
 def _xing_frames(frame: memoryview, kind: _Kind) -> int | None:

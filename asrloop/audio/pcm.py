@@ -34,6 +34,9 @@ class LongAudio(NamedTuple):
     close: Callable[[], None] = lambda: None
     """Stop the source, because no more will be read. May be called at any time, on any thread."""
 
+    missing: Callable[[], float] = lambda: 0.0
+    """Return the seconds that the source claims and does not have. Known when all blocks are read."""
+
 
 def from_pcm(
     wav: NDArray[np.float32],

@@ -1,15 +1,15 @@
 """Sends the rest of a long file from the process that parses files to the one that recognises speech, block by block.
 
 It goes through a local socket with a name that nobody can guess. The reader sets the pace, so neither process holds more than a
-few blocks. Each message is samples, an error with its code, or the end. A connection that ends without one of the last two means
-that the sending process ended.
+few blocks. Each message is samples, an error with its code, or the end with the seconds that are missing in the file. A connection
+that ends without one of the last two means that the sending process ended.
 """
 
 import os
 import secrets
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -39,8 +39,9 @@ class Outlet:
         self._listener.bind(_address(self.handle))
         self._listener.listen(1)
 
-    def send(self, blocks: Iterable[Samples]) -> None:
-        """Send all ``blocks``, and the RequestError that ends them, if one does. Return early when the reader is gone."""
+    def send(self, blocks: Iterable[Samples], missing: Callable[[], float] = lambda: 0.0) -> None:
+        """Send all ``blocks``, then what ``missing`` returns, or the RequestError that ends them. Return early when the reader is
+        gone."""
         try:
             with self._listener:
                 self._listener.settimeout(ACCEPT_SECONDS)
@@ -53,7 +54,7 @@ class Outlet:
                     for block in blocks:
                         for start in range(0, block.size, _BLOCK):
                             connection.sendall(_SAMPLES + block[start : start + _BLOCK].tobytes())
-                    connection.sendall(_END)
+                    connection.sendall(_END + struct.pack("<d", missing()))
                 except RequestError as error:
                     connection.sendall(_ERROR + str(error).encode())
         except OSError:  # the reader is gone; the remaining blocks are not decoded
@@ -82,10 +83,11 @@ def incoming(handle: str, head: Samples, seconds: float) -> LongAudio:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
-    return LongAudio(_received(connection, head), seconds, close)
+    missing = [0.0]
+    return LongAudio(_received(connection, head, missing.append), seconds, close, lambda: missing[-1])
 
 
-def _received(connection: socket.socket, head: Samples) -> Iterator[Samples]:
+def _received(connection: socket.socket, head: Samples, miss: Callable[[float], None]) -> Iterator[Samples]:
     for start in range(0, head.size, _BLOCK):
         yield head[start : start + _BLOCK]
     with connection:
@@ -100,6 +102,7 @@ def _received(connection: socket.socket, head: Samples) -> Iterator[Samples]:
             elif kind == _ERROR:
                 raise error_of(content.decode())
             elif kind == _END:
+                miss(*struct.unpack("<d", content))
                 return
             else:
                 raise DecodeFailed("the process that parses files ended; send it again")

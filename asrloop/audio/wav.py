@@ -6,15 +6,12 @@ The decoder gets a plain header that is made here: unknown sizes and chunks othe
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from asrloop.audio import mp3
-from asrloop.audio.bitstream import Bitstream, Check, cut_short
+from asrloop.audio.bitstream import MOST_CHUNKS, UNKNOWN_FROM, Bitstream, Check, claims_of, cut_short
 from asrloop.errors import InvalidAudio
-
-UNKNOWN_FROM = 0x7F00_0000
-"""Sizes from here on stand for unknown, as in files written to a pipe (0x7ffff000, 0x80000000, 0xffffffff, ...). No request can
-hold so many bytes, because a gRPC message is limited to 2 GiB."""
 
 MP3_IN_WAV = 0x0055
 _KNOWN_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"cue ", b"smpl", b"PEAK", b"id3 ", b"JUNK")
@@ -35,11 +32,11 @@ def is_wav(content: memoryview) -> bool:
 
 
 def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
-    """Return the samples behind a plain header. Raises InvalidAudio when bytes are missing."""
+    """Return the samples that are there behind a plain header. Raises InvalidAudio where the header is cut."""
     wave64 = bytes(content[:4]) == b"riff"
     wide: int | None = None  # size of the data chunk in RF64
     form = data = None
-    for chunk in _wave64_chunks(content) if wave64 else _riff_chunks(content):
+    for chunk in islice(_wave64_chunks(content) if wave64 else _riff_chunks(content), MOST_CHUNKS):
         if chunk.name == b"ds64" and len(content) >= chunk.start + 16:
             (wide,) = struct.unpack_from("<Q", content, chunk.start + 8)
         elif chunk.name == b"fmt " and form is None:
@@ -54,7 +51,10 @@ def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
         raise cut_short(f"a WAV of {len(content)} bytes", "without a data chunk")
     if form is None or len(form) < 16:
         raise InvalidAudio("AUDIO is a WAV without a fmt chunk, which holds its rate: write it again")
-    samples = content[data.start : data.start + _true_size(content, data, wide is not None or wave64)]
+    available, is_wide = len(content) - data.start, wide is not None or wave64
+    is_piped = data.size == 0 and not _only_chunks_follow(content, data.start)
+    samples = content[data.start :] if is_piped else content[data.start : data.start + data.size]
+    unknown_from = 1 << 62 if is_wide and data.size != 0xFFFFFFFF else UNKNOWN_FROM
     if struct.unpack_from("<H", form)[0] == MP3_IN_WAV:
         return mp3.bitstreams(samples, check)
     if len(samples) >= 0xFFFF_0000:
@@ -62,19 +62,7 @@ def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
     pad = len(form) % 2
     head = struct.pack("<4sI4s4sI", b"RIFF", 28 + len(form) + pad + len(samples), b"WAVE", b"fmt ", len(form))
     head += bytes(form) + bytes(pad) + struct.pack("<4sI", b"data", len(samples))
-    return [Bitstream([memoryview(head), samples])]
-
-
-def _true_size(content: memoryview, data: _Chunk, is_wide: bool) -> int:
-    available = len(content) - data.start
-    unknown_from = 1 << 62 if is_wide else UNKNOWN_FROM
-    if data.size == 0 and available and not _only_chunks_follow(content, data.start):
-        return available
-    if data.size > available:
-        if data.size < unknown_from and not (is_wide and data.size == 0xFFFFFFFF):
-            raise cut_short(f"its WAV header says {data.size} bytes of samples", f"{available} follow")
-        return available
-    return data.size
+    return [Bitstream([memoryview(head), samples], claims=claims_of(data.size, available, unknown_from))]
 
 
 def _only_chunks_follow(content: memoryview, position: int) -> bool:

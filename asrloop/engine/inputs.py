@@ -49,6 +49,7 @@ def request_of(
         is_cancelled=is_cancelled,
         key=cancel_key_of(parameters),
         outputs=outputs,
+        missing_seconds=_column(tensors, "MISSING_SECONDS", len(rows)),
     )
 
 

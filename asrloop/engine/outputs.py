@@ -58,7 +58,7 @@ class Transcript(NamedTuple):
     """Confidence in the whole transcript, 0..1; 0 when it is empty."""
 
     complete: bool = True
-    """False when decoding was ended by a limit or by endless repetition, so that words may be missing."""
+    """False when decoding was ended by a limit or by endless repetition, or the file is cut short: words may be missing."""
 
     segments: Sequence[Segment] = ()
     """In order. Their texts, joined by a space, are ``text``."""
@@ -68,6 +68,9 @@ class Transcript(NamedTuple):
 
     language: str = ""
     """ISO 639 code; "" where neither the caller nor the model says it."""
+
+    duration: float = 0.0
+    """Seconds of audio that were decoded."""
 
 
 class Output(NamedTuple):
@@ -131,6 +134,7 @@ OUTPUTS = (
     ),
     Output("CONFIDENCE", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.confidence]),
     Output("COMPLETE", np.bool_, "TYPE_BOOL", (1,), True, lambda heard: [heard.complete]),
+    Output("DURATION", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.duration]),
 )
 
 LIVE_OUTPUTS = (

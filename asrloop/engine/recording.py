@@ -33,9 +33,18 @@ class Progress(NamedTuple):
 class Recording:
     """Owns its utterances. The engine's lock guards it until its request is answered."""
 
-    def __init__(self, audio: Samples | LongAudio, sample_rate: int, options: Options, whole_seconds: float) -> None:
+    def __init__(
+        self,
+        audio: Samples | LongAudio,
+        sample_rate: int,
+        options: Options,
+        whole_seconds: float,
+        missing_seconds: float = 0.0,
+    ) -> None:
         """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption."""
         self.options = options
+        self._missing_seconds = missing_seconds
+        """Seconds that the file claims and does not have, apart from those of ``long``."""
         self.utterances: list[Utterance] = []
         self.audio_seconds = 0.0
         """Seconds of audio received so far."""
@@ -61,6 +70,11 @@ class Recording:
     def expected_seconds(self) -> float:
         """Length of all its audio as far as that is known."""
         return max(self.audio_seconds, self.long.seconds if self.long else 0.0)
+
+    @property
+    def is_whole(self) -> bool:
+        """False when its file claims more audio than there is. Known when all is received."""
+        return not self._missing_seconds and not (self.long and self.long.missing())
 
     def add(self, window: Window) -> Utterance:
         """Make the next window an utterance. It is known to hold speech."""
@@ -100,7 +114,7 @@ class Recording:
             times,
             [family.piece(token) for token in tokens] if times else [],
             family.confidence([value for part in parts for value in part.log_probs]),
-            all(one.ending.is_complete for one in self.utterances),
+            self.is_whole and all(one.ending.is_complete for one in self.utterances),
             segments,
             [word for part in parts for word in part.words(family)]
             if words > (Words.NONE if times else Words.TIMED)
@@ -109,6 +123,7 @@ class Recording:
                 filter(None, (one.language for one in self.utterances)),
                 self.options.language or _only(family.info.languages),
             ),
+            self.audio_seconds,
         )
 
     def _join(self, family: Family[Any]) -> None:

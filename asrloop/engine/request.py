@@ -43,6 +43,7 @@ class Request:
         is_cancelled: Callable[[], bool] | None = None,
         key: str = "",
         outputs: Collection[str] | None = None,
+        missing_seconds: Sequence[float] = (),
     ) -> None:
         """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
         engine's clock, in seconds.
@@ -50,6 +51,7 @@ class Request:
         ``is_cancelled`` is asked now and then on a thread of the engine's own; it may be slow.
         ``key`` is the name by which the caller cancels it; "" cannot be named.
         ``outputs`` names the tensors that the answer needs; None for all.
+        ``missing_seconds`` says of each row how much its file claims and does not have; () where all is there.
         """
         self.options = options
         self.on_done = on_done
@@ -64,10 +66,14 @@ class Request:
         self._rows = list(rows)
         self._sample_rate = sample_rate
         self._outputs = outputs
+        self._missing_seconds = missing_seconds or [0.0] * len(self._rows)
 
     def divide(self, whole_seconds: float) -> None:
         """Decide which rows are cut, before any work is made: those of more than ``whole_seconds``. Raises InvalidOption."""
-        self.recordings = [Recording(row, self._sample_rate, self.options, whole_seconds) for row in self._rows]
+        self.recordings = [
+            Recording(row, self._sample_rate, self.options, whole_seconds, missing)
+            for row, missing in zip(self._rows, self._missing_seconds, strict=True)
+        ]
         self._rows = []
 
     @property

@@ -26,6 +26,12 @@ Samples = npt.NDArray[np.float32]
 Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[Any] | Sequence[float]
 """A path (`-` is standard input), the bytes of an audio file, a binary file object, or mono samples [N] (floats or int16)."""
 
+SUFFIXES = (
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".mpga", ".oga", ".ogg", ".opus", ".snd", ".w64", ".wav",
+    ".wave",
+)  # fmt: skip
+"""Endings of files that the server decodes."""
+
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 """Sample rates that the server takes, in Hz."""
 _WORKS = "give a path, the bytes of a file, a binary file object, or mono samples as floats in -1..1 or as int16"
@@ -57,7 +63,7 @@ class EncodedFile:
 
     @property
     def duration(self) -> float | None:
-        """Seconds, from the header; None when the client cannot read it."""
+        """Seconds, from the header; None when that does not say it, or the client cannot read it."""
         from asrloop_client.duration import seconds_of
 
         return seconds_of(self.content)

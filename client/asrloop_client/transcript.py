@@ -47,11 +47,11 @@ class Transcript:
     words: tuple[Word, ...]
     """Empty when the server sends no times of words."""
     duration: float | None
-    """Seconds of audio; None for a file whose header the client cannot read (it can with soundfile installed)."""
+    """Seconds of audio that the server decoded. Of servers that do not say it, what the file's header says; None for neither."""
     confidence: float | None
     """Confidence in the text, 0..1; None when the server sends none."""
     complete: bool
-    """False when the server stopped at a limit, so that words may be missing."""
+    """False when the server stopped at a limit, or the file is cut short, so that words may be missing."""
     tokens: tuple[int, ...]
     token_times: tuple[float, ...]
     """Seconds from the start of the audio, one per token; empty when the model gives no times."""

@@ -33,7 +33,7 @@ class Request:
         self, audio: Pcm | EncodedFile, model: str, parameters: Mapping[str, Parameter], request_id: str
     ) -> None:
         """Take WAV FP32 [1, N] from samples, which are contiguous, or AUDIO STRING [1, 1] from a file. Raises InvalidAudio."""
-        self.request_id, self.duration = request_id, audio.duration
+        self.request_id, self._audio = request_id, audio
         self.cancel_key = ""
         """Key of the latest attempt, known to the server only: anybody with it can end the attempt. A server refuses the key of
         an ended attempt for a while, so each attempt has its own."""
@@ -48,6 +48,11 @@ class Request:
             self._raw = (audio.samples.data.cast("B"),)
         self.size = sum(map(len, self._raw))
         """Bytes of audio."""
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds of audio as far as the client knows."""
+        return self._audio.duration
 
     def serialised(self, timeout: float) -> bytes:
         """Return the message of an attempt that the server may work on for `timeout` s.
@@ -77,7 +82,10 @@ def new_request(model: str, request_id: str, parameters: Mapping[str, Parameter]
 
 
 def read_reply(response: Any, address: str, duration: float | None = None) -> Transcript:
-    """Return the transcript of audio of `duration` s; outputs that are not known here are ignored. Raises ServerFailure."""
+    """Return the transcript of audio of `duration` s where the server does not say it; unknown outputs are ignored.
+
+    Raises ServerFailure.
+    """
     outputs = outputs_of(response)
     missing = {"TRANSCRIPTS", "TOKENS"} - outputs.keys()
     if missing:
@@ -88,6 +96,8 @@ def read_reply(response: Any, address: str, duration: float | None = None) -> Tr
     try:
         (text, *_), tokens = strings(outputs["TRANSCRIPTS"]), numbers("i", outputs["TOKENS"])
         tokens = tokens[: tokens.index(_PADDING)] if _PADDING in tokens else tokens
+        decoded = numbers("f", outputs.get("DURATION", b""))
+        duration = round(decoded[0], 6) if decoded else duration
         words = _timed(Word, outputs, "WORDS", "WORD_TIMES")
         segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES")
         if text and not segments:

@@ -26,7 +26,7 @@ class ResponseOptions:
 
 
 def seconds_of(transcript: Transcript) -> float:
-    """Return the length of the audio; where the header does not say it, the end of the last segment."""
+    """Return the length of the audio that was decoded; where the server does not say it, the end of the last segment."""
     if transcript.duration is not None:
         return transcript.duration
     return max((segment.end for segment in transcript.segments), default=0.0)
@@ -39,7 +39,7 @@ def rounded(seconds: float) -> float:
 
 def usage(transcript: Transcript) -> dict[str, Any]:
     """Return `usage` as OpenAI bills it: whole seconds of audio."""
-    return {"type": "duration", "seconds": math.ceil(seconds_of(transcript))}
+    return {"type": "duration", "seconds": math.ceil(rounded(seconds_of(transcript)))}
 
 
 def _json(transcript: Transcript, options: ResponseOptions) -> Response:

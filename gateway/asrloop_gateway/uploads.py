@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import soundfile
+from asrloop_client.duration import seconds_of
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -40,11 +40,9 @@ class Form:
 
     @property
     def seconds(self) -> float | None:
-        """Length of the audio from its header; None where libsndfile cannot read it."""
+        """Length of the audio from its header; None where that does not say it, or libsndfile cannot read it."""
         try:
-            return float(soundfile.info(self.file.file).duration)
-        except soundfile.LibsndfileError:
-            return None
+            return seconds_of(self.file.file)
         finally:
             self.file.file.seek(0)
 

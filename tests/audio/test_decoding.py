@@ -25,7 +25,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opened = threading.Event()
 
     def blocks(
-        content: bytes, max_seconds: float, check: decoding.Callable[[], None], announce: object
+        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: object
     ) -> Iterator[Samples]:
         while not opened.wait(0.01):
             check()

@@ -161,6 +161,22 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path: Path, cont
     assert took < 15
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 4_000_000,
+        b"FORM\0\0\0\0AIFF" + b"junk\0\0\0\0" * 4_000_000,
+        GOOD["CAF"][:52] + b"junk\0\0\0\0\0\0\0\0" * 4_000_000,
+    ],
+    ids=["WAV", "AIFF", "CAF"],
+)
+def test_millions_of_chunks_are_not_looked_at(content: bytes) -> None:
+    started = time.thread_time()
+    with pytest.raises(InvalidAudio):
+        audio.from_file(content, max_seconds=30)
+    assert time.thread_time() - started < 1
+
+
 def test_a_chain_ends_at_the_first_stream_beyond_the_limit() -> None:
     given: list[int] = []
     with pytest.raises(TooLong):

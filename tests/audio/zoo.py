@@ -79,6 +79,37 @@ def mp3_in_wav(samples: Samples) -> bytes:
     return riff(form, chunk(b"fact", struct.pack("<I", len(samples))), chunk(b"data", without_xing(mp3(samples))))
 
 
+def silent_mp2(samples: Samples) -> bytes:
+    """Layer 2 at 44.1 kHz, 128 kbit/s, as long as ``samples``: libsndfile writes none. A frame of zeros is silence."""
+    padded = (b"\xff\xfd\x82\xc4".ljust(418, b"\0"), b"\xff\xfd\x80\xc4".ljust(417, b"\0"))
+    return b"".join(padded[number % 25 == 24] for number in range(round(len(samples) / 16_000 * 44_100 / 1152)))
+
+
+def ogg_flac(samples: Samples) -> bytes:
+    """FLAC in pages of up to 4 kB; who reads them does not need the limits of packets."""
+    native = encoded(samples, 16_000, "FLAC", "PCM_16")
+    bodies = [b"\x7fFLAC\x01\x00\x00\x01" + native[:42]]
+    bodies += [native[start : start + 4_080] for start in range(42, len(native), 4_080)]
+    pages = []
+    for number, body in enumerate(bodies):
+        lacing = bytes([255] * (len(body) // 255) + [len(body) % 255])
+        flags = 2 if number == 0 else 0
+        pages.append(struct.pack("<4sBBqIIIB", b"OggS", 0, flags, 0, 7, number, 0, len(lacing)) + lacing + body)
+    return b"".join(pages)
+
+
+def caf_of_a_pipe(samples: Samples) -> bytes:
+    """The size of the chunk `data` is -1, as Apple's recorders write it, and another chunk comes before it."""
+    content = encoded(samples, 16_000, "CAF", "PCM_16")
+    at = content.index(b"data")
+    note = b"info" + struct.pack(">q", 5) + b"\0\0\0\0\0"
+    return content[:52] + note + b"data" + struct.pack(">q", -1) + content[at + 12 :]
+
+
+def patched(content: bytes, at: int, value: bytes) -> bytes:
+    return content[:at] + value + content[at + len(value) :]
+
+
 ZOO: dict[str, Callable[[Samples], bytes]] = {
     "MP3, VBR, no Xing frame": lambda s: without_xing(mp3(s)),
     "MP3, VBR, no Xing frame, 16 kHz": lambda s: without_xing(mp3(s, 16_000)),
@@ -90,6 +121,8 @@ ZOO: dict[str, Callable[[Samples], bytes]] = {
     "MP3s joined": lambda s: b"".join(mp3(half) for half in halves(s)),
     "MP3s joined, tags between": lambda s: b"".join(id3(3000) + mp3(half) for half in halves(s)),
     "MP3s of two rates joined": lambda s: mp3(halves(s)[0], 44_100) + without_xing(mp3(halves(s)[1], 24_000)),
+    "MP2": silent_mp2,
+    "FLAC": lambda s: encoded(s, 16_000, "FLAC", "PCM_16"),
     "FLAC of unknown length": flac_without_total,
     "FLAC of unknown length, 48 kHz": lambda s: flac_without_total(s, 48_000),
     "FLAC behind an ID3 tag": lambda s: id3() + flac_without_total(s),
@@ -106,6 +139,16 @@ ZOO: dict[str, Callable[[Samples], bytes]] = {
     "Wave64": lambda s: encoded(s, 16_000, "W64", "PCM_16"),
     "OGG Vorbis": lambda s: encoded(s, 44_100, "OGG", "VORBIS"),
     "OGG Opus": lambda s: encoded(s, 48_000, "OGG", "OPUS"),
+    "OGG FLAC": ogg_flac,
     "OGG Vorbis, a chain of two": lambda s: b"".join(encoded(half, 16_000, "OGG", "VORBIS") for half in halves(s)),
     "OGG Opus, a chain of two": lambda s: b"".join(encoded(half, 48_000, "OGG", "OPUS") for half in halves(s)),
+    "AIFF": lambda s: encoded(s, 44_100, "AIFF", "PCM_24"),
+    "AIFF of a pipe": lambda s: patched(encoded(s, 16_000, "AIFF", "PCM_16"), 42, bytes(4)),
+    "AIFF-C, little-endian": lambda s: encoded(s, 16_000, "AIFF", "PCM_16", endian="LITTLE"),
+    "AIFF-C, float, 2 channels": lambda s: encoded(np.column_stack([s, s]), 16_000, "AIFF", "FLOAT"),
+    "AU": lambda s: encoded(s, 16_000, "AU", "PCM_16"),
+    "AU of a pipe": lambda s: patched(encoded(s, 8_000, "AU", "ULAW"), 8, b"\xff" * 4),
+    "CAF": lambda s: encoded(s, 16_000, "CAF", "PCM_16"),
+    "CAF, little-endian float": lambda s: encoded(s, 44_100, "CAF", "FLOAT", endian="LITTLE"),
+    "CAF of a pipe": caf_of_a_pipe,
 }  # fmt: skip

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 from asrloop_client import audio
+from asrloop_client.duration import seconds_of
 from asrloop_client.errors import InvalidAudio
+
+from tests.audio import zoo
 
 TONE = (0.5 * np.sin(np.arange(1600) / 10)).astype(np.float32)
 
@@ -55,6 +58,13 @@ def test_the_length_of_a_wav_file_needs_no_soundfile(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "soundfile", None)
     loaded = audio.load(write(tmp_path / "a.wav", TONE, 16000, subtype="FLOAT"), 16000)
     assert loaded.duration == 0.1
+
+
+def test_an_unknown_length_is_none_and_no_number() -> None:
+    content = zoo.flac_without_total(np.tile(TONE, 20))
+    assert audio.EncodedFile(content).duration is None
+    assert seconds_of(io.BytesIO(content)) is None
+    assert seconds_of(io.BytesIO(zoo.encoded(TONE, 16000, "WAV", "PCM_16"))) == 0.1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from asrloop_client.audio import SUFFIXES
 
 from tests.client.stand_in import StandIn
 from tests.conftest import eventually
@@ -69,6 +70,7 @@ def test_directories_and_patterns_are_written_once_and_skipped_when_there(stand_
     first = run(*command, cwd=here)
     assert first.returncode == 0, first.stderr
     assert "3 transcribed, 0 failed, 0 skipped" in first.stderr
+    assert "1 passed over, by their endings: notes.txt." in first.stderr
     written = {str(each.relative_to(here / "out")) for each in (here / "out").rglob("*.*")}
     assert written == {"speech.srt", "deep/speech.wav.srt", "deep/speech.flac.srt"}
     assert (here / "out" / "speech.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,100\n")
@@ -80,6 +82,23 @@ def test_directories_and_patterns_are_written_once_and_skipped_when_there(stand_
     assert (here / "out" / speech.relative_to("/").with_suffix(".txt")).exists()
     pattern = run("transcribe", speech.parent / "*.wav", "--format", "vtt", "-s", stand_in.address)
     assert pattern.stdout.startswith("WEBVTT")
+
+
+def test_every_known_ending_is_taken_from_a_directory_and_the_others_are_named(
+    stand_in: StandIn, speech: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "many"
+    there.mkdir()
+    for number, suffix in enumerate(SUFFIXES):
+        (there / f"{number}{suffix.upper() if number % 2 else suffix}").write_bytes(speech.read_bytes())
+    for name in ("a.webm", "b.txt", "c.mp4", "d", "e.json", "f.srt", "g.srt"):
+        (there / name).write_text("other")
+    done = run("transcribe", there, "-s", stand_in.address)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(SUFFIXES)} transcribed, 0 failed" in done.stderr
+    assert "7 passed over, by their endings: " in done.stderr
+    assert "a.webm" in done.stderr
+    assert "e.json and 2 more. Taken from directories: .aif" in done.stderr
 
 
 def test_what_is_done_is_written_though_an_earlier_file_is_not_and_stays(stand_in: StandIn, speech: Path) -> None:

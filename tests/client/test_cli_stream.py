@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.audio import zoo
 from tests.client.stand_in import StandIn
 from tests.client.test_stream import RATE, TEN_WORDS, WORD, audio
 from tests.conftest import eventually
@@ -42,6 +43,18 @@ def test_a_file_gives_a_line_for_each_segment(stand_in: StandIn, recording: Path
     result = run(recording, "-s", stand_in.address, "--speed", 10)
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout.decode().splitlines() == TEN_WORDS
+
+
+def test_flac_of_unknown_length_and_flac_that_is_cut_are_played(stand_in: StandIn, tmp_path: Path) -> None:
+    assert RATE == 16_000
+    whole = zoo.flac_without_total(audio(10))
+    for name, content in (("endless.flac", whole), ("cut.flac", whole[:-20])):
+        (tmp_path / name).write_bytes(content)
+        result = run(tmp_path / name, "-s", stand_in.address, "--speed", 10)
+        assert result.returncode == 0, result.stderr
+        assert b"Traceback" not in result.stderr
+        assert result.stdout.decode().splitlines()[0] == TEN_WORDS[0]
+    assert b"cut short" in result.stderr
 
 
 def test_without_soundfile_a_wav_file_is_played(stand_in: StandIn, recording: Path, tmp_path: Path) -> None:

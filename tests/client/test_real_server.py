@@ -22,6 +22,7 @@ from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, De
 from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
+from tests.audio import zoo
 from tests.conftest import BECKETT, eventually
 
 Connect = Callable[..., Any]
@@ -54,6 +55,25 @@ def test_a_file_its_bytes_and_its_samples_give_the_text(
     assert client.transcribe(beckett, sample_rate=16_000).tokens == from_path.tokens
     assert from_path.duration == pytest.approx(beckett.size / 16_000)
     assert from_path.confidence is not None
+
+
+def test_the_length_is_that_of_what_was_decoded(
+    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    client = connect(server.grpc_endpoint)
+    twice = zoo.encoded(beckett, 16_000, "OGG", "VORBIS") * 2
+    heard = client.transcribe(twice)
+    assert " ".join(words(heard.text)).count("ever tried ever failed no matter try again") == 2
+    assert heard.duration == pytest.approx(2 * beckett.size / 16_000, abs=0.001)
+    assert heard.complete
+    endless = client.transcribe(zoo.flac_without_total(beckett))
+    assert (words(endless.text), endless.duration) == (words(BECKETT), pytest.approx(beckett.size / 16_000))
+    torn = client.transcribe(zoo.piped_wav(beckett, 2 * beckett.size + 192_000))
+    assert (words(torn.text), torn.complete) == (words(BECKETT), False)
+    assert torn.duration == pytest.approx(beckett.size / 16_000)
+    assert client.transcribe(zoo.piped_wav(beckett, 2 * beckett.size + 44)).complete
+    phase = zoo.encoded(np.column_stack([beckett, -beckett]), 16_000, "WAV", "PCM_16")
+    assert words(client.transcribe(phase).text) == words(BECKETT)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,13 @@ def test_an_empty_tensor_of_times_is_no_times() -> None:
     assert wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, TOKEN_TIMES=b""), "host:1").token_times == ()
 
 
+def test_the_length_is_the_servers_and_else_the_headers() -> None:
+    said = {"TRANSCRIPTS": TEXT, "TOKENS": TOKENS}
+    assert wire.read_reply(response(**said, DURATION=struct.pack("<f", 8.8)), "host:1", 4.4).duration == 8.8
+    assert wire.read_reply(response(**said), "host:1", 4.4).duration == 4.4
+    assert wire.read_reply(response(**said), "host:1").duration is None
+
+
 def test_a_reply_of_another_model_is_a_clear_error() -> None:
     with pytest.raises(ServerFailure, match=r"model m sent \['LOGITS'\] without \['TOKENS', 'TRANSCRIPTS'\]"):
         wire.read_reply(response(LOGITS=b""), "host:1")

@@ -65,6 +65,7 @@ def test_rows_are_padded_to_the_longest() -> None:
         False,
         [Segment("a", 0, 1), Segment("b", 2, 3)],
         [TranscriptWord("a", 0.9, (0.5, 0.75)), TranscriptWord(" b", 0.25, (1.0, 1.0))],
+        duration=3.5,
     )
     found = tensors_of([heard, Transcript("", [], [], [])])
     assert found["TRANSCRIPTS"].tolist() == [[b"a b"], [b""]]
@@ -75,6 +76,7 @@ def test_rows_are_padded_to_the_longest() -> None:
     assert found["SEGMENT_TIMES"].tolist() == [[[0, 1], [2, 3]], [[-1, -1], [-1, -1]]]
     assert found["CONFIDENCE"].tolist() == [[0.5], [0.0]]
     assert found["COMPLETE"].tolist() == [[False], [True]]
+    assert found["DURATION"].tolist() == [[3.5], [0.0]]
     assert found["WORD_PROBABILITIES"].tolist() == [[np.float32(0.9), 0.25], [-1.0, -1.0]]
     assert found["WORD_TEXTS"].tolist() == [[b"a", b" b"], [b"", b""]]
     assert found["WORDS"].tolist() == [[b"a", b"b"], [b"", b""]]

@@ -83,7 +83,21 @@ def test_windows_are_joined_in_order_with_their_times(engine: Engine, family: Co
     assert heard.segments == [
         Segment("16000 16001 16002", 0.0, 1.0), Segment("32000", 2.5, 4.5), Segment("20000 20001", 5.0, 6.25)
     ]  # fmt: skip
-    assert heard.complete
+    assert (heard.complete, heard.duration) == (True, 4.75)
+
+
+def test_audio_that_its_file_claims_and_does_not_have_makes_it_incomplete(
+    engine: Engine, family: CountingFamily
+) -> None:
+    caller = Caller(engine)
+    missing = [0.0]
+    long = LongAudio(blocks((16_000, 1), (32_000, 1)), missing=lambda: missing[-1])
+    short = np.full(16_000, 1, np.float32)
+    request = Request([long, short, short], on_done=caller._done, missing_seconds=[0.0, 0.0, 2.0])
+    engine.submit(request)
+    missing.append(6.0)  # a file says it at its end
+    caller.wait(1)
+    assert [(one.complete, one.duration) for one in request.transcripts(family)] == [(False, 3), (True, 1), (False, 1)]
 
 
 def test_long_pcm_is_cut_and_short_pcm_is_not(engine: Engine, family: CountingFamily) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from openai import AsyncOpenAI, OpenAI
 from websockets.exceptions import ConnectionClosed
 
+from tests.audio import zoo
 from tests.conftest import BECKETT, words
 from tests.gateway.conftest import RunningGateway, StartGateway, pcm
 
@@ -55,6 +56,21 @@ def test_a_file_becomes_text_in_every_format(client: OpenAI, beckett_file: bytes
     assert -1 < segment.avg_logprob < 0
     assert 1 < segment.compression_ratio < 2.4
     assert verbose.model == "whisper-1"
+
+
+def test_lengths_are_those_of_what_was_decoded(client: OpenAI, beckett: NDArray[np.float32]) -> None:
+    def ask(content: bytes) -> Any:
+        return client.audio.transcriptions.create(
+            file=("b", content), model="any", response_format="verbose_json", timestamp_granularities=["segment"]
+        )
+
+    endless = ask(zoo.flac_without_total(beckett))
+    assert (words(endless.text), endless.duration, endless.usage.seconds) == (BECKETT, 9.963, 10)
+    twice = ask(zoo.encoded(beckett, 16_000, "OGG", "VORBIS") * 2)
+    assert words(twice.text).count("ever tried ever failed no matter try again") == 2
+    assert (twice.duration, twice.usage.seconds) == (19.927, 20)
+    torn = ask(zoo.piped_wav(beckett, 2 * beckett.size + 192_000))
+    assert (words(torn.text), torn.duration, torn.to_dict()["complete"]) == (BECKETT, 9.963, False)
 
 
 def test_models_are_those_that_are_served(client: OpenAI) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from asrloop_client.cli.connection import Connect, exit_of
+from asrloop_client.cli.connection import CONSOLE, Connect, exit_of
 from asrloop_client.errors import AsrError
 from asrloop_client.live.sources import played, recorded
 
@@ -58,7 +58,7 @@ def stream(
 
     try:
         source: Any
-        rate, source = (rate, recorded(rate, stop)) if audio == "-" else played(audio, speed, stop)
+        rate, source = (rate, recorded(rate, stop)) if audio == "-" else played(audio, speed, stop, _warn)
         with connection(timeout=timeout) as client, view or contextlib.nullcontext():
             before = signal.signal(signal.SIGINT, end_audio)
             try:
@@ -76,3 +76,7 @@ def stream(
                 signal.signal(signal.SIGINT, before)
     except AsrError as error:
         raise exit_of(error) from None
+
+
+def _warn(text: str) -> None:
+    CONSOLE.print(text, style="yellow", markup=False)

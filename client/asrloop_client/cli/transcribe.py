@@ -15,12 +15,14 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
+from asrloop_client.audio import SUFFIXES
 from asrloop_client.cli.connection import CONSOLE, FAILED, UNREACHABLE, Connect
 from asrloop_client.errors import AsrError, ServerGone
 from asrloop_client.settings import PoolConfig
 from asrloop_client.transcript import Transcript
 
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3"}
+_NAMED = 5
+"""Files that are named in the summary, of those that were passed over."""
 
 
 class Form(enum.StrEnum):
@@ -55,7 +57,7 @@ def transcribe(
 ) -> None:
     """Print or write the text of each file; errors and a summary go to standard error."""
     form = Form.JSON if as_json else form
-    files = _expand(paths)
+    files, passed_over = _expand(paths)
     if form in (Form.SRT, Form.VTT) and len(files) > 1 and output_dir is None:
         raise typer.BadParameter(f"{len(files)} files as {form.value} in one output: give --output-dir")
     targets = _targets(files, output_dir, form) if output_dir is not None else {}
@@ -90,6 +92,12 @@ def transcribe(
                 if isinstance(result, Transcript):
                     heard(result.request_id, 1)
                     audio_seconds += result.duration or 0.0
+                    if not result.complete:
+                        CONSOLE.print(
+                            f"{file}: words may be missing: it is cut short, or a limit ended it",
+                            style="yellow",
+                            markup=False,
+                        )
                     _write(file, result, form, targets.get(file), alone=len(files) == 1)
                 else:
                     heard(file, 1)
@@ -104,27 +112,43 @@ def transcribe(
         f"{audio_seconds:.1f} s of audio in {took:.1f} s{factor}",
         style="dim",
     )
+    passed_over = [each for each in passed_over if not _is_below(each, output_dir)]
+    if passed_over:
+        more = f" and {len(passed_over) - _NAMED} more" if len(passed_over) > _NAMED else ""
+        CONSOLE.print(
+            f"{len(passed_over)} passed over, by their endings: {', '.join(passed_over[:_NAMED])}{more}. "
+            f"Taken from directories: {' '.join(SUFFIXES)}; to send others, name them.",
+            style="yellow",
+            markup=False,
+        )
     if failures:
         raise typer.Exit(UNREACHABLE if all(isinstance(each, ServerGone) for each in failures) else FAILED)
 
 
-def _expand(paths: list[str]) -> list[str]:
-    """Return every file once, in order: those with known endings in directories, and those that match patterns."""
+def _expand(paths: list[str]) -> tuple[list[str], list[str]]:
+    """Return every file once, in order: those with known endings in directories, and those that match patterns.
+
+    The second list has the other files of those directories.
+    """
     found: list[str] = []
+    others: list[str] = []
     for path in paths:
         if Path(path).is_dir():
-            inside = (each for each in Path(path).rglob("*") if each.suffix.lower() in SUFFIXES)
-            matches = sorted(str(each) for each in inside if each.is_file())
+            inside = sorted(str(each) for each in Path(path).rglob("*") if each.is_file())
+            matches = [each for each in inside if Path(each).suffix.lower() in SUFFIXES]
+            others += [each for each in inside if Path(each).suffix.lower() not in SUFFIXES]
         elif path != "-" and not Path(path).exists() and glob.has_magic(path):
             matches = sorted(filter(os.path.isfile, glob.iglob(path, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute one
         else:
             matches = [path]
         if not matches:
-            raise typer.BadParameter(
-                f"{path}: no audio file there; give files that end in {', '.join(sorted(SUFFIXES))}"
-            )
+            raise typer.BadParameter(f"{path}: no audio file there; give files that end in {', '.join(SUFFIXES)}")
         found += matches
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), [each for each in dict.fromkeys(others) if each not in found]
+
+
+def _is_below(file: str, directory: Path | None) -> bool:
+    return directory is not None and Path(file).resolve().is_relative_to(directory.resolve())
 
 
 def _targets(files: list[str], directory: Path, form: Form) -> dict[str, Path]:

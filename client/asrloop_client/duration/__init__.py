@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import IO
 
 _STREAMED = (0, 0x7FFFF000)
 """A data chunk of no size or of at least this many bytes was written by a recorder that did not know its length."""
 
 
-def seconds_of(content: bytes) -> float | None:
-    """Return seconds, read by soundfile where that is installed, else for plain WAV files only. None if unknown."""
+_UNKNOWN_FRAMES = 2**63 - 1
+"""What libsndfile says of a FLAC file that was written to a pipe, or by Android."""
+
+
+def seconds_of(file: bytes | IO[bytes]) -> float | None:
+    """Return seconds, read by soundfile where that is installed, else for plain WAV files only. None if unknown.
+
+    A file object is read from where it is.
+    """
     try:
         import soundfile
     except ImportError:
-        return _wav_seconds(content)
+        return _wav_seconds(file if isinstance(file, bytes) else file.read())
     try:
-        return float(soundfile.info(io.BytesIO(content)).duration)
+        info = soundfile.info(io.BytesIO(file) if isinstance(file, bytes) else file)
     except (soundfile.LibsndfileError, OverflowError):
         return None
+    return float(info.duration) if info.frames < _UNKNOWN_FRAMES else None
 
 
 def _wav_seconds(content: bytes) -> float | None:

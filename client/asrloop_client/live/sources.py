@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,28 @@ import numpy.typing as npt
 
 from asrloop_client.audio import from_int16
 from asrloop_client.errors import InvalidAudio, UnreadableFile
+from asrloop_client.live.mixing import Mixer
 
 _SECONDS = 0.1
 """Length of a chunk, which is sent when its last sample is due."""
 
 
-def played(path: str, speed: float, stop: threading.Event) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
-    """Return the rate of a file and its chunks float32 [N], mono, `speed` times as fast. Raises UnreadableFile, InvalidAudio."""
-    rate, blocks = _opened(path)
+def played(
+    path: str, speed: float, stop: threading.Event, warn: Callable[[str], None] = lambda _: None
+) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
+    """Return the rate of a file and its chunks float32 [N], mono, `speed` times as fast. Raises UnreadableFile, InvalidAudio.
+
+    `warn` is told of a file that ends before its time.
+    """
+    rate, blocks = _opened(path, warn)
 
     def chunks() -> Iterator[npt.NDArray[np.float32]]:
-        began, sent = time.monotonic(), 0
+        began, sent, mixed = time.monotonic(), 0, Mixer(rate)
         for block in blocks:
             sent += len(block)
             if stop.wait(max(0.0, began + sent / rate / speed - time.monotonic())):
                 return
-            yield block.mean(axis=1, dtype=np.float32)
+            yield mixed(block)
 
     return rate, chunks()
 
@@ -54,17 +60,33 @@ def recorded(rate: int, stop: threading.Event) -> Iterator[bytes]:
             left = left[whole:]
 
 
-def _opened(path: str) -> tuple[int, Iterator[Any]]:
+def _opened(path: str, warn: Callable[[str], None]) -> tuple[int, Iterator[Any]]:
     """Return the rate of a file and its blocks [N, channels], floats in -1..1."""
     try:
         import soundfile
     except ImportError:
         return _opened_wav(path)
+
+    class Forward(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
+        """Is read from start to end: soundfile would seek, which fails in FLAC of unknown length and in FLAC that is cut."""
+
+        def seekable(self) -> bool:
+            return False
+
     try:
-        file = soundfile.SoundFile(path)
+        file = Forward(path)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise UnreadableFile(f"{path} cannot be played: {error}. Give a WAV, FLAC, OGG or MP3 file.") from None
-    return file.samplerate, file.blocks(max(1, int(file.samplerate * _SECONDS)), dtype="float32", always_2d=True)
+        raise UnreadableFile(f"{path} cannot be played: {error}. Give a WAV, FLAC, OGG, MP3 or AIFF file.") from None
+    size = max(1, int(file.samplerate * _SECONDS))
+
+    def blocks() -> Iterator[Any]:
+        try:
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                yield block
+        except soundfile.LibsndfileError as error:
+            warn(f"{path} is cut short or damaged, and was played up to there: {error}")
+
+    return file.samplerate, blocks()
 
 
 def _opened_wav(path: str) -> tuple[int, Iterator[Any]]:

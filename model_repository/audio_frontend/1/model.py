@@ -48,13 +48,17 @@ class TritonPythonModel:
             parameters_of(request)
         )  # refuses unknown parameters before any work; the loop knows what its model can honour
         (files,) = (tensor.reshape(-1).tolist() for tensor in tensors_of(request).values())
+        name = request.request_id()
         timeout = request.timeout()  # microseconds; 0 when the caller set none
         deadline = self.decoder.clock() + timeout / 1e6 if timeout else None
 
         def answer(result: list[FileHead] | RequestError) -> None:
             reply.end(result if isinstance(result, RequestError) else tensors(result, deadline))
 
-        self.decoder.submit(files, deadline, answer)
+        def warn(text: str) -> None:
+            pb_utils.Logger.log_warn(f"request {name!r:.80}: {text}; its COMPLETE is false")
+
+        self.decoder.submit(files, deadline, answer, warn)
 
     def finalize(self) -> None:
         self.decoder.close()
@@ -64,7 +68,7 @@ def tensors(result: Sequence[FileHead], deadline: float | None) -> dict[str, NDA
     """Return SAMPLES f32 [B, N], zero-padded, SAMPLE_LENS i32 [B, 1] and DEADLINE i64 [B, 1].
 
     Of a long file SAMPLES has the beginning; REST string [B, 1] names the relay of the rest, REST_SECONDS f32 [B, 1] is the length
-    of all of it in seconds.
+    of all of it in seconds. MISSING_SECONDS f32 [B, 1] is what a short file's header claims beyond what is there.
     """
     lengths = np.array([[row.samples.size] for row in result], np.int32)
     samples = np.zeros((len(result), lengths.max()), np.float32)
@@ -76,4 +80,5 @@ def tensors(result: Sequence[FileHead], deadline: float | None) -> dict[str, NDA
         "DEADLINE": np.full((len(result), 1), -1 if deadline is None else round(deadline * 1e6), np.int64),
         "REST": np.array([[row.rest.encode()] for row in result], np.object_),
         "REST_SECONDS": np.array([[row.seconds] for row in result], np.float32),
+        "MISSING_SECONDS": np.array([[row.missing] for row in result], np.float32),
     }
