@@ -1,6 +1,7 @@
 """One row of a request: audio of any length, as utterances in the order in which they are heard, and the transcript they make.
 
-Audio that fits one window is one utterance. What is longer is cut while it comes in, and its utterances are joined again here.
+Audio that fits one window is one utterance, or one for each of its parts where long pauses part it. What is longer is cut while
+it comes in. Its utterances are joined again here.
 """
 
 import math
@@ -33,8 +34,17 @@ class Progress(NamedTuple):
 class Recording:
     """Owns its utterances. The engine's lock guards it until its request is answered."""
 
-    def __init__(self, audio: Samples | LongAudio, sample_rate: int, options: Options, whole_seconds: float) -> None:
-        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption."""
+    def __init__(
+        self,
+        audio: Samples | LongAudio,
+        sample_rate: int,
+        options: Options,
+        whole_seconds: float,
+        *,
+        may_be_parted: bool = False,
+    ) -> None:
+        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut; shorter audio may be parted where
+        ``may_be_parted``. Raises InvalidOption."""
         self.options = options
         self.utterances: list[Utterance] = []
         self.audio_seconds = 0.0
@@ -55,21 +65,29 @@ class Recording:
             self.long = audio if isinstance(audio, LongAudio) else long_audio(audio, sample_rate)
         else:
             self.audio_seconds = audio.size / sample_rate
-            self.utterances.append(Utterance(audio, sample_rate, options))
+            self.utterances.append(Utterance(audio, sample_rate, options, may_be_parted=may_be_parted))
 
     @property
     def expected_seconds(self) -> float:
         """Length of all its audio as far as that is known."""
         return max(self.audio_seconds, self.long.seconds if self.long else 0.0)
 
-    def add(self, window: Window) -> Utterance:
+    def part(self, utterance: Utterance, parts: Sequence[Window]) -> list[Utterance]:
+        """Make its only utterance, whose samples were taken, the first part. Returns one for each other part."""
+        first, *others = parts
+        utterance.start = first.start / SAMPLE_RATE
+        utterance.spoken = utterance.start, utterance.start + first.samples.size / SAMPLE_RATE
+        utterance.is_speech = True
+        return [self.add(part, is_window=False) for part in others]
+
+    def add(self, window: Window, *, is_window: bool = True) -> Utterance:
         """Make the next window an utterance. It is known to hold speech."""
         utterance = Utterance(
             window.samples,
             SAMPLE_RATE,
             self.options,
             start=window.start / SAMPLE_RATE,
-            is_window=True,
+            is_window=is_window,
             overlap_seconds=window.overlap / SAMPLE_RATE,
             is_speech=True,
         )
@@ -117,9 +135,14 @@ class Recording:
             if not utterance.is_finished:
                 return
             self._joined += 1
-            start, end = utterance.start, utterance.start + utterance.audio_seconds
+            start = utterance.start
             times = [start + time for time in utterance.times]
-            part = _Part(start, end, utterance.tokens, times, utterance.log_probs)
+            part = _Part(
+                *(utterance.spoken or (start, start + utterance.audio_seconds)),
+                utterance.tokens,
+                times,
+                utterance.log_probs,
+            )
             if utterance.options.draft.before:
                 part = part.between(utterance.options.draft.before, len(part.tokens))
             if utterance.overlap_seconds and self._parts:

@@ -5,7 +5,7 @@ The engine's threads share one of these. All methods are called under its ``lock
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from asrloop.engine.cutting import Cutting, LongRecordings, Queue
@@ -65,6 +65,14 @@ class Work:
                 self.long.add(request, recording, now + self._turn_cost * recording.expected_seconds)
         if self.long is not None:
             self.long.start()
+
+    def part(self, utterance: Utterance, parts: Sequence[Window]) -> None:
+        """Let an utterance that is being encoded be the first of these parts, and the others wait."""
+        if utterance.is_finished:
+            return
+        request, recording = self.ledger.owner(utterance), self.ledger.recording(utterance)
+        for other in recording.part(utterance, parts):
+            self._queue(request, recording, other)
 
     def encoded(self, utterance: Utterance, encoded: object) -> None:
         """Let an utterance be admitted."""
