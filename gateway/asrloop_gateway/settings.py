@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     transcription_seconds: float = Field(600, gt=0)
     """Longest time from the end of an upload to its transcript."""
     server_seconds: float = Field(15, gt=0)
-    """Longest wait for a server when none is ready."""
+    """Longest wait for a server when none is ready, before a request is sent and while it is under way."""
     transcriptions: int = Field(256, ge=1)
     """Most uploads at once, from the first byte to the transcript; more are refused."""
     memory_megabytes: float = Field(1024, gt=0)
