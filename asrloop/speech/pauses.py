@@ -16,10 +16,10 @@ from asrloop.speech.windows import LONG_PAUSE, PAD, Cutter, Window
 CLICK = 3
 """Frames that may be louder than the speech, such as those of a click."""
 
-QUIET = 10 ** (-15 / 20)
-"""A pause has no frame with more than this share of the loudest level. The detector decides among those."""
+QUIET = 10 ** (-15 / 10)
+"""A pause has no frame with more than this share of the loudest energy. The detector decides among those."""
 
-FAINT = 10 ** (-25 / 20)
+FAINT = 10 ** (-25 / 10)
 """Quieter frames before and behind all others do not count as speech."""
 
 
@@ -39,14 +39,14 @@ def spoken(samples: Samples, cutter: Callable[[], Cutter]) -> Spoken:
     whole, seconds = samples.size // FRAME, samples.size / SAMPLE_RATE
     if whole <= CLICK:
         return Spoken(0.0, seconds, [])
-    frames = samples[: whole * FRAME].reshape(whole, FRAME)
-    levels = np.sqrt(np.einsum("ij,ij->i", frames, frames))
-    loudest = np.partition(levels, -1 - CLICK)[-1 - CLICK]
-    if _longest_run(levels < loudest * QUIET) >= LONG_PAUSE:
+    frames = (samples[: whole * FRAME] - samples.mean()).reshape(whole, FRAME)
+    energies = np.einsum("ij,ij->i", frames, frames)
+    loudest = np.partition(energies, -1 - CLICK)[-1 - CLICK]
+    if whole > LONG_PAUSE and _longest_run(energies < loudest * QUIET) >= LONG_PAUSE:
         parts = _parts(samples, cutter())
         if parts:
             return Spoken(parts[0].start / SAMPLE_RATE, _end(parts[-1]) / SAMPLE_RATE, parts)
-    heard = np.flatnonzero(levels >= loudest * FAINT)
+    heard = np.flatnonzero(energies >= loudest * FAINT)
     start, end = max(0, int(heard[0]) - PAD), int(heard[-1]) + 1 + PAD
     return Spoken(start * FRAME / SAMPLE_RATE, min(seconds, end * FRAME / SAMPLE_RATE), [])
 

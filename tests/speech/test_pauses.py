@@ -66,6 +66,12 @@ def test_a_click_does_not_hide_a_pause(detector: CountingDetector) -> None:
     assert len(find(samples, detector).parts) == 2
 
 
+def test_a_constant_offset_does_not_hide_a_pause(detector: CountingDetector) -> None:
+    samples = recording(("speech", 2), ("pause", 3), ("speech", 2)) * np.float32(0.3) + np.float32(0.05)
+    find(samples, detector)
+    assert detector.heard
+
+
 @pytest.mark.parametrize("size", [1, 511, 512, 2048, 40_000])
 def test_silence_of_any_length_stays_whole(size: int, detector: CountingDetector) -> None:
     assert find(np.zeros(size, np.float32), detector) == Spoken(0.0, size / SAMPLE_RATE, [])
