@@ -64,7 +64,7 @@ class EncodeLoop:
         if not found.parts:
             return samples
         with self._work.lock:
-            self._work.part(utterance, found.parts)
+            self._work.part(utterance, found)
         return found.parts[0].samples
 
     def _ask_gate(self, utterance: Utterance, samples: Samples) -> None:

@@ -15,6 +15,7 @@ from asrloop.engine.outputs import Segment, Transcript, TranscriptWord, Words
 from asrloop.engine.utterance import Ending, Utterance
 from asrloop.errors import InvalidOption
 from asrloop.speech.joining import seam
+from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
 
 
@@ -72,16 +73,18 @@ class Recording:
         """Length of all its audio as far as that is known."""
         return max(self.audio_seconds, self.long.seconds if self.long else 0.0)
 
-    def part(self, utterance: Utterance, parts: Sequence[Window]) -> list[Utterance]:
+    def part(self, utterance: Utterance, found: Spoken) -> list[Utterance]:
         """Make its only utterance, whose samples were taken, the first part. Returns one for each other part."""
-        first, *others = parts
+        first, *others = found.parts
         utterance.start = first.start / SAMPLE_RATE
-        utterance.spoken = utterance.start, utterance.start + first.samples.size / SAMPLE_RATE
-        utterance.is_speech = True
-        return [self.add(part, is_window=False) for part in others]
+        added = [self.add(part, is_window=False) for part in others]
+        utterance.spoken = found.start, utterance.start + first.samples.size / SAMPLE_RATE
+        last = added[-1] if added else utterance
+        last.spoken = last.spoken[0] if last.spoken else last.start, found.end
+        return added
 
     def add(self, window: Window, *, is_window: bool = True) -> Utterance:
-        """Make the next window an utterance. It is known to hold speech."""
+        """Make the next window, which is known to hold speech, or the next part an utterance."""
         utterance = Utterance(
             window.samples,
             SAMPLE_RATE,
@@ -89,7 +92,7 @@ class Recording:
             start=window.start / SAMPLE_RATE,
             is_window=is_window,
             overlap_seconds=window.overlap / SAMPLE_RATE,
-            is_speech=True,
+            is_speech=is_window,
         )
         self.utterances.append(utterance)
         return utterance

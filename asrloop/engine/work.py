@@ -5,7 +5,7 @@ The engine's threads share one of these. All methods are called under its ``lock
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 
 from asrloop.engine.cutting import Cutting, LongRecordings, Queue
@@ -17,6 +17,7 @@ from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Ending, State, Utterance
 from asrloop.errors import DeadlineExceeded, DecodeFailed, Overloaded, RequestError
 from asrloop.speech import repetition
+from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
 
 
@@ -66,12 +67,12 @@ class Work:
         if self.long is not None:
             self.long.start()
 
-    def part(self, utterance: Utterance, parts: Sequence[Window]) -> None:
-        """Let an utterance that is being encoded be the first of these parts, and the others wait."""
+    def part(self, utterance: Utterance, found: Spoken) -> None:
+        """Let an utterance that is being encoded be the first of the parts, and the others wait."""
         if utterance.is_finished:
             return
         request, recording = self.ledger.owner(utterance), self.ledger.recording(utterance)
-        for other in recording.part(utterance, parts):
+        for other in recording.part(utterance, found):
             self._queue(request, recording, other)
 
     def encoded(self, utterance: Utterance, encoded: object) -> None:

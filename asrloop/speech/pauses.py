@@ -1,17 +1,18 @@
 """Finds the speech in audio that fits one window: where it begins and ends, and the parts of it where a long pause lies between.
 
-The level of the audio finds what may be a long pause, at next to no cost. Only then the detector listens, and cuts as it cuts
-longer recordings. Audio without a long pause stays whole.
+The level of the audio finds what may be a long pause, at next to no cost. Only there the detector listens, as it does in longer
+recordings. Audio without a long pause stays whole.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.speech.detector import FRAME
-from asrloop.speech.windows import LONG_PAUSE, PAD, Cutter, Window
+from asrloop.speech.windows import AROUND, LONG_PAUSE, PAD, Cutter, Window
 
 CLICK = 3
 """Frames that may be louder than the speech, such as those of a click."""
@@ -42,30 +43,44 @@ def spoken(samples: Samples, cutter: Callable[[], Cutter]) -> Spoken:
     frames = (samples[: whole * FRAME] - samples.mean()).reshape(whole, FRAME)
     energies = np.einsum("ij,ij->i", frames, frames)
     loudest = np.partition(energies, -1 - CLICK)[-1 - CLICK]
-    if whole > LONG_PAUSE and _longest_run(energies < loudest * QUIET) >= LONG_PAUSE:
-        parts = _parts(samples, cutter())
-        if parts:
-            return Spoken(parts[0].start / SAMPLE_RATE, _end(parts[-1]) / SAMPLE_RATE, parts)
     heard = np.flatnonzero(energies >= loudest * FAINT)
-    start, end = max(0, int(heard[0]) - PAD), int(heard[-1]) + 1 + PAD
-    return Spoken(start * FRAME / SAMPLE_RATE, min(seconds, end * FRAME / SAMPLE_RATE), [])
+    start, end = max(0, int(heard[0]) - PAD) * FRAME, min(samples.size, (int(heard[-1]) + 1 + PAD) * FRAME)
+    quiet = _long_runs(energies < loudest * QUIET)
+    pauses = sorted(pause for run in quiet for pause in _pauses(samples, run, cutter()))
+    parts, begin = [], 0
+    for left, right in [*pauses, (samples.size, samples.size)] if pauses else []:
+        if left > begin:
+            parts.append(Window(begin, samples[begin:left].copy()))
+        begin = max(begin, right)
+    if parts:
+        start, end = max(start, parts[0].start), min(end, _end(parts[-1]))
+    return Spoken(start / SAMPLE_RATE, end / SAMPLE_RATE, parts)
 
 
-def _parts(samples: Samples, cutter: Cutter) -> list[Window]:
-    """Return the windows of speech; none where no long pause lies before, between or behind them."""
-    windows = [*cutter.push(samples), *cutter.finish()]
-    edges = [0, *(edge for window in windows for edge in (window.start, _end(window))), samples.size]
-    pauses = [begin - end for end, begin in zip(edges[::2], edges[1::2], strict=True)]
+def _pauses(samples: Samples, run: tuple[int, int], cutter: Cutter) -> list[tuple[int, int]]:
+    """Return what may be left out of a run of quiet frames, from a sample to another: the detector hears no speech there for long.
+
+    It listens to the run and half a second around it only, so that audio with one pause costs little more than without.
+    """
+    first = max(0, run[0] - AROUND) * FRAME
+    near = samples[first : (run[1] + AROUND) * FRAME]
+    windows = [*cutter.push(near), *cutter.finish()]
+    if not windows:  # what is around it is no speech either: it is kept
+        return [((run[0] + PAD) * FRAME if run[0] else 0, (run[1] - PAD) * FRAME)]
+    edges = [0, *(edge for window in windows for edge in (window.start, _end(window))), near.size]
     # A window keeps PAD of the pause on each of its sides.
     kept = [PAD, *[2 * PAD] * (len(windows) - 1), PAD]
-    is_long = [pause + pad * FRAME >= LONG_PAUSE * FRAME for pause, pad in zip(pauses, kept, strict=False)]
-    return windows if windows and any(is_long) else []
+    gaps = zip(edges[::2], edges[1::2], kept, strict=True)
+    return [(first + begin, first + end) for begin, end, pad in gaps if end - begin + pad * FRAME >= LONG_PAUSE * FRAME]
 
 
 def _end(window: Window) -> int:
     return window.start + window.samples.size
 
 
-def _longest_run(holds: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], holds, [False]]).astype(np.int8)))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+def _long_runs(quiet: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return runs of at least LONG_PAUSE frames: the first frame of each, and the first behind it."""
+    if quiet.size <= LONG_PAUSE:
+        return []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(np.int8))).reshape(-1, 2)
+    return [(begin, end) for begin, end in edges.tolist() if end - begin >= LONG_PAUSE]
