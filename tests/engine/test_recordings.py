@@ -427,3 +427,21 @@ def test_a_parted_request_is_cancelled_as_a_whole(parting: Engine, family: Count
     family.gate.set()
     assert isinstance(request.error, Cancelled)
     assert eventually(lambda: parting.scheduler.is_idle)
+
+
+def test_a_part_without_speech_is_no_segment(family: CountingFamily) -> None:
+    cutting = Cutting(lambda: Cutter(scripted, 10.0, 15.0), whole_seconds=15.0)
+    engine = Engine(
+        family,
+        Scheduler(SLOTS, inbox=8, queue_timeout=WAIT),
+        cutting=cutting,
+        has_speech=lambda samples: samples.size > 2 * SECOND,
+    )
+    caller = Caller(engine)
+    request = start(caller, TWICE)
+    caller.wait(1)
+    engine.close()
+    (heard,) = request.transcripts(family)
+    (segment,) = heard.segments
+    assert segment.start > 5, "the second part, which is longer"
+    assert heard.complete
