@@ -1,4 +1,4 @@
-"""The loop of an encode thread: resample, encode, let the utterance be admitted, then ask the speech gate."""
+"""The loop of an encode thread: resample, part at long pauses, encode, let the utterance be admitted, then ask the speech gate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,20 +8,26 @@ from asrloop.engine.family import Family
 from asrloop.engine.utterance import Utterance
 from asrloop.engine.work import Work
 from asrloop.errors import DecodeFailed
+from asrloop.speech.pauses import Spoken
 
 # A thread with nothing to do looks again after this time, whether it was woken or not.
 IDLE_SECONDS = 1.0
 
 HasSpeech = Callable[[Samples], bool]
+FindSpoken = Callable[[Samples], Spoken]
 
 
 class EncodeLoop:
     """Several threads may run it."""
 
-    def __init__(self, work: Work, family: Family[Any], has_speech: HasSpeech | None) -> None:
+    def __init__(
+        self, work: Work, family: Family[Any], has_speech: HasSpeech | None, find_spoken: FindSpoken | None
+    ) -> None:
+        """Without ``find_spoken`` nothing is parted."""
         self._work = work
         self._family = family
         self._has_speech = has_speech
+        self._find_spoken = find_spoken
 
     def run(self, is_closed: Callable[[], bool]) -> None:
         """Encode until ``is_closed``."""
@@ -38,7 +44,7 @@ class EncodeLoop:
 
     def _encode(self, utterance: Utterance, alone: bool) -> None:
         try:
-            samples = resampled(utterance.take_samples(), utterance.sample_rate)
+            samples = self._first_part(utterance, resampled(utterance.take_samples(), utterance.sample_rate))
             encoded = self._family.encode(samples, utterance.options, alone=alone)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._work.lock:
@@ -48,6 +54,18 @@ class EncodeLoop:
             self._work.encoded(utterance, encoded)
         if not utterance.is_speech:
             self._ask_gate(utterance, samples)
+
+    def _first_part(self, utterance: Utterance, samples: Samples) -> Samples:
+        """Return what is to be encoded now: all, or what comes before the first long pause. The rest waits like other audio."""
+        if not utterance.may_be_parted or self._find_spoken is None:
+            return samples
+        found = self._find_spoken(samples)
+        utterance.spoken = found.start, found.end
+        if not found.parts:
+            return samples
+        with self._work.lock:
+            self._work.part(utterance, found)
+        return found.parts[0].samples
 
     def _ask_gate(self, utterance: Utterance, samples: Samples) -> None:
         """Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""

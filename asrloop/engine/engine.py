@@ -1,6 +1,6 @@
 """The engine: continuous batching of utterances over one model family. It starts the threads and knows no Triton.
 
-    submit -> waiting -> [encode thread: resample, encode, then ask the speech gate] -> encoded
+    submit -> waiting -> [encode thread: resample, part at long pauses, encode, then ask the speech gate] -> encoded
            -> [step thread: admit, step, step ... finish] -> [gated] -> [reply thread]
 
 A recording that is longer than a window waits in line for a thread of its own that cuts it: its windows wait with everybody else's
@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from asrloop.engine.cancelled_keys import CancelledKeys
@@ -25,6 +26,7 @@ from asrloop.engine.stepping import StepLoop
 from asrloop.engine.utterance import Finished
 from asrloop.engine.work import Work
 from asrloop.errors import Cancelled, EngineClosed, RequestError
+from asrloop.speech.pauses import spoken
 
 # How often deadlines are looked at; rows leave at the step after.
 WATCH_SECONDS = 0.02
@@ -89,7 +91,7 @@ class Engine:
         self._cancelled = CancelledKeys()
         self._closed = threading.Event()
         self._why_closed = ""
-        encode = EncodeLoop(self._work, family, has_speech)
+        encode = EncodeLoop(self._work, family, has_speech, cutting and partial(spoken, cutter=cutting.cutter))
         step = StepLoop(self._work, family, self._observer.stepped)
         self._threads = [
             threading.Thread(target=self._guarded, args=(target,), name=f"asrloop-{name}", daemon=True)

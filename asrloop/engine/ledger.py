@@ -54,6 +54,10 @@ class Ledger:
         """Return the request of an unfinished utterance."""
         return self._owners[utterance]
 
+    def recording(self, utterance: Utterance) -> Recording:
+        """Return the recording of an unfinished utterance."""
+        return self._accounts[self._owners[utterance]].utterances[utterance]
+
     def under_way(self, request: Request, recording: Recording) -> int:
         """Return how many utterances of a recording are unfinished."""
         account = self._accounts.get(request)

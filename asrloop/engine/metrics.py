@@ -49,7 +49,7 @@ ANSWER = MetricSpec(
     _SECONDS,
 )
 UTTERANCES = MetricSpec(
-    "asrloop_utterances_total", "counter", "Utterances decoded: a short recording is one, a long one a window each"
+    "asrloop_utterances_total", "counter", "Utterances decoded: one a recording, or one for each part or window of it"
 )
 NO_SPEECH = MetricSpec("asrloop_no_speech_total", "counter", "Recordings without speech, which got an empty transcript")
 LIMIT = MetricSpec("asrloop_token_limit_total", "counter", "Transcripts that were cut at their token limit")

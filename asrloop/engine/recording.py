@@ -1,6 +1,7 @@
 """One row of a request: audio of any length, as utterances in the order in which they are heard, and the transcript they make.
 
-Audio that fits one window is one utterance. What is longer is cut while it comes in, and its utterances are joined again here.
+Audio that fits one window is one utterance, or one for each of its parts where long pauses part it. What is longer is cut while
+it comes in. Its utterances are joined again here.
 """
 
 import math
@@ -14,6 +15,7 @@ from asrloop.engine.outputs import Segment, Transcript, TranscriptWord, Words
 from asrloop.engine.utterance import Ending, Utterance
 from asrloop.errors import InvalidOption
 from asrloop.speech.joining import seam
+from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
 
 
@@ -40,8 +42,11 @@ class Recording:
         options: Options,
         whole_seconds: float,
         missing_seconds: float = 0.0,
+        *,
+        may_be_parted: bool = False,
     ) -> None:
-        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption."""
+        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut; shorter audio may be parted where
+        ``may_be_parted``. Raises InvalidOption."""
         self.options = options
         self._missing_seconds = missing_seconds
         """Seconds that the file claims and does not have, apart from those of ``long``."""
@@ -64,7 +69,7 @@ class Recording:
             self.long = audio if isinstance(audio, LongAudio) else long_audio(audio, sample_rate)
         else:
             self.audio_seconds = audio.size / sample_rate
-            self.utterances.append(Utterance(audio, sample_rate, options))
+            self.utterances.append(Utterance(audio, sample_rate, options, may_be_parted=may_be_parted))
 
     @property
     def expected_seconds(self) -> float:
@@ -76,16 +81,26 @@ class Recording:
         """False when its file claims more audio than there is. Known when all is received."""
         return not self._missing_seconds and not (self.long and self.long.missing())
 
-    def add(self, window: Window) -> Utterance:
-        """Make the next window an utterance. It is known to hold speech."""
+    def part(self, utterance: Utterance, found: Spoken) -> list[Utterance]:
+        """Make its only utterance, whose samples were taken, the first part. Returns one for each other part."""
+        first, *others = found.parts
+        utterance.start = first.start / SAMPLE_RATE
+        added = [self.add(part, is_window=False) for part in others]
+        utterance.spoken = found.start, utterance.start + first.samples.size / SAMPLE_RATE
+        last = added[-1] if added else utterance
+        last.spoken = last.spoken[0] if last.spoken else last.start, found.end
+        return added
+
+    def add(self, window: Window, *, is_window: bool = True) -> Utterance:
+        """Make the next window, which is known to hold speech, or the next part an utterance."""
         utterance = Utterance(
             window.samples,
             SAMPLE_RATE,
             self.options,
             start=window.start / SAMPLE_RATE,
-            is_window=True,
+            is_window=is_window,
             overlap_seconds=window.overlap / SAMPLE_RATE,
-            is_speech=True,
+            is_speech=is_window,
         )
         self.utterances.append(utterance)
         return utterance
@@ -132,9 +147,14 @@ class Recording:
             if not utterance.is_finished:
                 return
             self._joined += 1
-            start, end = utterance.start, utterance.start + utterance.audio_seconds
+            start = utterance.start
             times = [start + time for time in utterance.times]
-            part = _Part(start, end, utterance.tokens, times, utterance.log_probs)
+            part = _Part(
+                *(utterance.spoken or (start, start + utterance.audio_seconds)),
+                utterance.tokens,
+                times,
+                utterance.log_probs,
+            )
             if utterance.options.draft.before:
                 part = part.between(utterance.options.draft.before, len(part.tokens))
             if utterance.overlap_seconds and self._parts:

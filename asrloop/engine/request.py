@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.engine.family import Family
-from asrloop.engine.options import DEFAULTS, Options
-from asrloop.engine.outputs import Transcript, Words, tensors_of, words_for
+from asrloop.engine.options import DEFAULTS, NO_DRAFT, Options
+from asrloop.engine.outputs import LIVE_NAMES, Transcript, Words, tensors_of, words_for
 from asrloop.engine.recording import Progress, Recording
 from asrloop.engine.utterance import Utterance
 from asrloop.errors import DecodeFailed, RequestError
@@ -71,10 +71,15 @@ class Request:
     def divide(self, whole_seconds: float) -> None:
         """Decide which rows are cut, before any work is made: those of more than ``whole_seconds``. Raises InvalidOption."""
         self.recordings = [
-            Recording(row, self._sample_rate, self.options, whole_seconds, missing)
+            Recording(row, self._sample_rate, self.options, whole_seconds, missing, may_be_parted=not self._is_live)
             for row, missing in zip(self._rows, self._missing_seconds, strict=True)
         ]
         self._rows = []
+
+    @property
+    def _is_live(self) -> bool:
+        """True for live audio, whose segments are decided elsewhere."""
+        return self.options.draft is not NO_DRAFT or bool(LIVE_NAMES & set(self._outputs or ()))
 
     @property
     def utterances(self) -> list[Utterance]:

@@ -27,7 +27,8 @@ _Turn = tuple[float, int, Utterance]
 class Scheduler:
     """Slots and the queue before them.
 
-    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` whole recordings wait; at most
+    Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` whole recordings are taken on while
+    they wait, and parts of theirs may come later; at most
     ``encoders`` utterances are encoded side by side; at most ``slots`` run or end, each in a slot of its own; at most
     ``slots + ENCODED_AHEAD`` are between the start of their encoding and their end.
     """

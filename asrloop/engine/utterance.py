@@ -56,7 +56,8 @@ class Finished(NamedTuple):
 
 @dataclass(eq=False)
 class Utterance:
-    """A row of a request, or a window of one. Compared by identity. The engine's lock guards it until its request is answered."""
+    """A row of a request, or a window or part of one. Compared by identity. The engine's lock guards it until its request is
+    answered."""
 
     samples: NDArray[np.float32]
     """f32 [N], mono, -1..1; empty from the start of its encoding on."""
@@ -73,6 +74,12 @@ class Utterance:
 
     overlap_seconds: float = 0.0
     """Length of its beginning that the window before holds as well."""
+
+    may_be_parted: bool = False
+    """True where the answer may have more than one segment of it: then long pauses part it before it is encoded."""
+
+    spoken: tuple[float, float] | None = None
+    """Start and end of its speech in its recording, in seconds; None for all of it."""
 
     is_speech: bool = False
     """True when it is known to hold speech: found when it was cut, or by the gate."""

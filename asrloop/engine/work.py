@@ -17,6 +17,7 @@ from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.utterance import Ending, State, Utterance
 from asrloop.errors import DeadlineExceeded, DecodeFailed, Overloaded, RequestError
 from asrloop.speech import repetition
+from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
 
 
@@ -65,6 +66,14 @@ class Work:
                 self.long.add(request, recording, now + self._turn_cost * recording.expected_seconds)
         if self.long is not None:
             self.long.start()
+
+    def part(self, utterance: Utterance, found: Spoken) -> None:
+        """Let an utterance that is being encoded be the first of the parts, and the others wait."""
+        if utterance.is_finished:
+            return
+        request, recording = self.ledger.owner(utterance), self.ledger.recording(utterance)
+        for other in recording.part(utterance, found):
+            self._queue(request, recording, other)
 
     def encoded(self, utterance: Utterance, encoded: object) -> None:
         """Let an utterance be admitted."""

@@ -18,6 +18,7 @@ from asrloop.config import ServerSettings
 from asrloop.tritonserver import canary, checks
 from asrloop.tritonserver.install import TritonError, TritonInstallation
 from asrloop.tritonserver.log import LEVELS, failed_models, parse
+from asrloop.tritonserver.transport import connection_options
 
 READY_MODEL = "asr_ensemble"
 LARGEST_STACK = 64 << 30
@@ -146,6 +147,7 @@ class TritonServer:
             f"--exit-timeout-secs={round(settings.stop_timeout_seconds) or 1}",
             f"--log-info={str(settings.log_level in ('info', 'verbose')).lower()}",
             f"--log-verbose={int(settings.log_level == 'verbose')}",
+            *connection_options(self._installation),
             *self._restrictions(),
             *self._tracing(),
             *self._extra_arguments,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -68,12 +70,23 @@ class Servers:
             del task
 
     async def next_server(self, search: Search) -> Endpoint:
-        """Return the server to ask now, as soon as there is one; with `fail_fast` raises AsrError if there is none."""
+        """Return the server to ask now, as soon as there is one.
+
+        Raises AsrError if there is none: with `fail_fast` at once, otherwise after `server_timeout`.
+        """
+        limit, alone = self.settings.server_timeout or math.inf, None
         while True:
             endpoint = self._choose(search)
             if endpoint is not None:
                 search.tried.add(endpoint.address)
                 return endpoint
+            if any(each.serves(search.model) for each in self.endpoints):
+                alone = None
+            else:
+                now = time.monotonic()
+                alone = now if alone is None else alone
+                if now - alone >= limit:
+                    raise self.none_serves(search.model)
             if search.tried:
                 # The pause is for the servers that failed this very call; others wait for theirs.
                 search.pauses += 1

@@ -87,6 +87,8 @@ class Settings:
     """Cancels by key."""
     timeout: float = 60.0
     """Time limit of one transcription, everything included."""
+    server_timeout: float | None = None
+    """Raise ServerGone, or ModelNotReady, when no server could take a call for so long; None waits until its deadline."""
     fail_fast: bool = False
     """Raise a failure at once when no other server can take the call, instead of waiting until the deadline."""
     prewarm: bool = True
@@ -112,9 +114,12 @@ class Settings:
         if self.token is None:
             self.token = os.environ.get(TOKEN_VARIABLE)
         require(bool(self.addresses), "no server was given: give one address `host:port` or a list of them")
-        for name in ("timeout", "probe_interval", "probe_timeout"):
+        for name in ("timeout", "server_timeout", "probe_interval", "probe_timeout"):
             value = getattr(self, name)
-            require(0 < value <= LONGEST, f"{name} is {value} s: give more than 0 and at most {LONGEST:.0f}")
+            require(
+                value is None or 0 < value <= LONGEST,
+                f"{name} is {value} s: give more than 0 and at most {LONGEST:.0f}",
+            )
 
     @property
     def addresses(self) -> list[str]:

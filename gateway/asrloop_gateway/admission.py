@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import SplitResult, urlsplit
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import HTTPConnection
 
 from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.rate import RateLimit
 from asrloop_gateway.settings import LOOPBACK, Settings
 
 _KEY_PROTOCOL = "openai-insecure-api-key."
@@ -28,15 +26,15 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = [_digest(key.encode()) for key in settings.all_keys()]
-        self._rate = RateLimitItemPerMinute(settings.requests_per_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        most = settings.most_requests_per_minute
+        self._rate = None if most is None else RateLimit(most)
         self._sockets: Counter[str] = Counter()
 
     def admit(self, connection: HTTPConnection) -> str:
         """Return the caller's address, or an identifier of the API key where keys are set. Raises ApiError 400, 401, 403 or 429."""
         self._check_page(connection)
         address = connection.client.host if connection.client else "unknown"
-        self._count("address", address)
+        self._count(f"address {address}")
         if not self._keys:
             return address
         given = _key_of(connection)
@@ -47,7 +45,7 @@ class Admission:
         if not sum(hmac.compare_digest(digest, key) for key in self._keys):
             raise ApiError(401, "invalid_api_key", "Unknown API key. Ask the operator.")
         name = digest.hex()[:16]
-        self._count("key", name)
+        self._count(f"key {name}")
         return name
 
     @contextmanager
@@ -82,10 +80,9 @@ class Admission:
             message = f"Pages of {origin} may not call this service. The operator can allow it (allowed_origins)."
             raise ApiError(403, "wrong_origin", message)
 
-    def _count(self, kind: str, name: str) -> None:
-        if not self._limiter.hit(self._rate, kind, name):
-            wait = self._limiter.get_window_stats(self._rate, kind, name).reset_time - time.time()
-            message = f"More than {self._settings.requests_per_minute} requests a minute. Wait {max(1, wait):.0f} s."
+    def _count(self, name: str) -> None:
+        if self._rate is not None and (wait := self._rate.wait(name)):
+            message = f"More than {self._rate.most} requests a minute. Wait {math.ceil(wait)} s."
             raise ApiError(429, "rate_limit_exceeded", message, retry_after=wait)
 
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -51,12 +52,25 @@ def make_app(gateway: Gateway) -> Starlette:
         gateway.admission.admit(request)
         return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    def served() -> dict[str, dict[str, Any]]:
+        names = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
+        return {
+            name: {"id": name, "object": "model", "created": gateway.started, "owned_by": "asrloop"} for name in names
+        }
+
     async def models(request: Request) -> Response:
         """List the servers' models that the gateway uses. Requests may give any other name as well."""
         gateway.admission.admit(request)
-        names = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
-        served = [{"id": name, "object": "model", "created": gateway.started, "owned_by": "asrloop"} for name in names]
-        return JSONResponse({"object": "list", "data": served})
+        return JSONResponse({"object": "list", "data": [*served().values()]})
+
+    async def model(request: Request) -> Response:
+        """Describe one of these models."""
+        gateway.admission.admit(request)
+        name, known = request.path_params["name"], served()
+        if name not in known:
+            message = f"The model {name!r:.80} does not exist. There are {', '.join(known) or 'none now'}."
+            raise ApiError(404, "model_not_found", message, param="model")
+        return JSONResponse(known[name])
 
     async def translations(request: Request) -> Response:
         gateway.admission.admit(request)
@@ -79,6 +93,7 @@ def make_app(gateway: Gateway) -> Starlette:
             Route("/health", health.get),
             Route("/metrics", metrics),
             Route("/v1/models", models),
+            Route("/v1/models/{name:path}", model),
             Route("/v1/audio/transcriptions", transcriptions.post, methods=["POST"]),
             Route("/v1/audio/translations", translations, methods=["POST"]),
             WebSocketRoute("/v1/stream", live.serve),
@@ -87,7 +102,16 @@ def make_app(gateway: Gateway) -> Starlette:
         middleware=[
             Middleware(_Common),
             *(
-                [Middleware(CORSMiddleware, allow_origins=allowed, allow_methods=["*"], allow_headers=["*"])]
+                [
+                    Middleware(
+                        CORSMiddleware,
+                        allow_origins=allowed,
+                        allow_methods=["*"],
+                        allow_headers=["*"],
+                        expose_headers=["Retry-After", "X-Request-ID"],
+                        allow_private_network=True,
+                    )
+                ]
                 if allowed
                 else []
             ),
@@ -139,4 +163,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     message = f"{request.method} {request.url.path}: {error.detail}. See docs/gateway.md for the routes."
-    return ApiError(error.status_code, "not_found", message).response()
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    response = ApiError(error.status_code, code, message).response()
+    response.headers.update(error.headers or ({"Allow": "GET, HEAD"} if error.status_code == 405 else {}))
+    return response

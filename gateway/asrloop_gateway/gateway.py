@@ -50,6 +50,7 @@ class Gateway:
             settings.server.replace(",", " "),
             prewarm=False,
             timeout=settings.transcription_seconds,
+            server_timeout=settings.server_seconds,
             pool=PoolConfig(min_channels=min(4, channels), max_channels=channels, calls_per_channel=_CALLS_PER_CHANNEL),
             probe_interval=10.0,
         )

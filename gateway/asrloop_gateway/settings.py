@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHORTEST_KEY = 16
+_REQUESTS_PER_MINUTE = 600
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -50,7 +51,7 @@ class Settings(BaseSettings):
     transcription_seconds: float = Field(600, gt=0)
     """Longest time from the end of an upload to its transcript."""
     server_seconds: float = Field(15, gt=0)
-    """Longest wait for a server when none is ready."""
+    """Longest wait for a server when none is ready, before a request is sent and while it is under way."""
     transcriptions: int = Field(256, ge=1)
     """Most uploads at once, from the first byte to the transcript; more are refused."""
     memory_megabytes: float = Field(1024, gt=0)
@@ -63,8 +64,9 @@ class Settings(BaseSettings):
     """Most open WebSockets of one API key, or of one address where no keys are set."""
     connections: int = Field(1024, ge=1)
     """Most open TCP connections; more are answered with 503."""
-    requests_per_minute: int = Field(600, ge=1)
-    """Most requests a minute from one API key, and from one address."""
+    requests_per_minute: int | None = Field(None, ge=1)
+    """Most requests a minute from one API key, and from one address. By default 600, but no limit on the loopback
+    without API keys."""
     drain_seconds: float = Field(30, ge=0)
     """Longest wait for running requests and sockets when the gateway stops."""
 
@@ -84,6 +86,13 @@ class Settings(BaseSettings):
     def is_local(self) -> bool:
         """True when only this machine can reach the gateway."""
         return self.host in LOOPBACK or self.host.startswith("127.")
+
+    @property
+    def most_requests_per_minute(self) -> int | None:
+        """Most requests a minute of one caller; None for any number."""
+        if self.requests_per_minute is None and (not self.is_local or self.all_keys()):
+            return _REQUESTS_PER_MINUTE
+        return self.requests_per_minute
 
     @property
     def upload_bytes(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from asrloop_client.duration import seconds_of
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -54,9 +57,31 @@ class Form:
         return value.strip() or default
 
     def texts(self, name: str) -> list[str]:
-        """Return all values of a repeatable field, with or without [] after its name."""
+        """Return all values of a repeatable field, with or without [] after its name.
+
+        One value may hold several, as JSON or with commas.
+        """
         values = self.fields.getlist(f"{name}[]") + self.fields.getlist(name)
-        return [value.strip() for value in values if isinstance(value, str)]
+        return [each for value in values if isinstance(value, str) for each in _listed(value.strip())]
+
+
+def _listed(value: str) -> list[str]:
+    """Return the words in `["word", "segment"]`, in `word,segment`, or in `word`."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(given := json.loads(value), list):
+            return [str(each) for each in given]
+    return [each.strip() for each in value.split(",")]
+
+
+class _Parser(MultiPartParser):
+    """Takes the part `file` for a file also where its head has no file name, or has it as `filename*` only (RFC 5987)."""
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        _, options = parse_options_header(part.content_disposition)
+        if options.get(b"name") == b"file" and b"filename" not in options:
+            part.content_disposition = b'form-data; name="file"; filename="file"'
+        super().on_headers_finished()
 
 
 @asynccontextmanager
@@ -74,7 +99,7 @@ async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> As
         raise ApiError(415, "invalid_form", "Content-Encoding is not supported. Send the body without it.")
     fields = FormData()
     try:
-        parser = MultiPartParser(
+        parser = _Parser(
             # Forms are UTF-8 (RFC 7578, 5.1.2); some other character sets have text that cannot be sent back.
             Headers({"Content-Type": _CHARSET.sub("", kind)}),
             _body(request, settings, on_bytes),
@@ -85,7 +110,7 @@ async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> As
         fields = await parser.parse()
         file = fields.get("file")
         if not isinstance(file, UploadFile):
-            raise bad_request("missing_file", "The field `file` has no file. Send one, with a file name.", "file")
+            raise bad_request("missing_file", "The field `file` is missing. Send the audio in it.", "file")
         yield Form(fields, file)
     except MultiPartException as error:
         raise bad_request("invalid_form", f"The form cannot be read: {error.message}") from error

@@ -78,6 +78,26 @@ def test_a_server_that_is_down_for_a_moment_costs_no_call(connect: Connect, make
     assert client.stats()[0].live
 
 
+@pytest.mark.parametrize("stays", [None, "hung", "dead"])
+def test_a_call_ends_when_no_server_is_in_for_the_server_timeout(
+    connect: Connect, make_stub: MakeStub, stays: str | None
+) -> None:
+    stub = make_stub()
+    client = connect(stub.address, server_timeout=1.0, probe_timeout=0.2)
+    client.transcribe(ONES)
+    stub.stop()
+    call, began = client.submit(ONES, timeout=20), time.monotonic()
+    if stays != "hung":
+        stub.kill()
+    if stays is None:
+        stub.start()
+        assert call.result().text
+        return
+    with pytest.raises(ServerGone):
+        call.result()
+    assert 1.0 <= time.monotonic() - began < 12
+
+
 def test_a_call_leaves_a_hung_server_for_one_that_answers(connect: Connect, make_stub: MakeStub) -> None:
     hung, good = make_stub(), make_stub()
     client = connect([hung.address, good.address], probe_timeout=0.5)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,19 @@ from asrloop.audio import LongAudio, Samples
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
 from asrloop.engine.metrics import EngineMetrics
-from asrloop.engine.options import Options
+from asrloop.engine.options import Draft, Options
 from asrloop.engine.outputs import Segment
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import WINDOWS_EVERY, Scheduler
 from asrloop.engine.utterance import Utterance
-from asrloop.errors import DecodeFailed, InvalidAudio, Overloaded, TooLong
-from asrloop.speech.windows import Window
+from asrloop.errors import Cancelled, DecodeFailed, InvalidAudio, Overloaded, TooLong
+from asrloop.speech.pauses import spoken
+from asrloop.speech.windows import Cutter, Window
 from tests.conftest import eventually
 from tests.engine.test_engine import WAIT, Caller, CountingFamily, counted
 from tests.engine.test_scheduler import TURN_COST, utterance
+from tests.speech.test_windows import recording, scripted
 
 SECOND = 16_000
 SLOTS = 8
@@ -370,3 +373,89 @@ def test_short_audio_finds_an_encoder_while_a_window_is_encoded_and_rows_are_ste
     short = utterance()
     scheduler.add(short, 0.0)
     assert scheduler.next_to_encode() is short
+
+
+@pytest.fixture
+def parting(family: CountingFamily) -> Iterator[Engine]:
+    """An engine whose detector is scripted."""
+    cutting = Cutting(lambda: Cutter(scripted, 10.0, 15.0), whole_seconds=15.0)
+    engine = Engine(family, Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=2), cutting=cutting)
+    yield engine
+    family.gate.set()
+    engine.close()
+    assert not any(family.taken.values()), "the family hears of the end of every row"
+
+
+TWICE = recording(("pause", 2), ("speech", 1), ("pause", 3), ("speech", 2))
+
+
+def test_a_long_pause_parts_the_segments_of_short_audio(parting: Engine, family: CountingFamily) -> None:
+    caller = Caller(parting)
+    request = start(caller, TWICE, recording(("speech", 2)))
+    caller.wait(1)
+    parted, whole = request.transcripts(family)
+    first, second = parted.segments
+    assert 1.6 < first.start <= 2 < 3 <= first.end < 3.4
+    assert 5.6 < second.start <= 6 < 8 <= second.end <= 8.1
+    assert parted.text == f"{first.text} {second.text}"
+    assert [(one.start, one.end) for one in whole.segments] == [(0, 2)]
+    assert request.numbers(0)[0].audio_seconds == 8
+
+
+def test_live_audio_is_not_parted(parting: Engine, family: CountingFamily) -> None:
+    caller = Caller(parting)
+    for request in (
+        Request([TWICE], caller._done, outputs={"TOKENS", "WORD_TEXTS"}),
+        Request([TWICE], caller._done, options=Options(draft=Draft([1, 2]))),
+    ):
+        parting.submit(request)
+    for request in caller.wait(2):
+        assert len(request.utterances) == 1
+
+
+def test_a_part_that_fails_fails_its_request_and_no_other(
+    parting: Engine, family: CountingFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = Caller(parting)
+    second, encode = spoken(TWICE, lambda: Cutter(scripted, 10.0, 15.0)).parts[1], family.encode
+
+    def failing(samples: Samples, *arguments: Any, **options: Any) -> tuple[int, int]:
+        if samples.size == second.samples.size:
+            raise ValueError("poisoned audio")
+        return encode(samples, *arguments, **options)
+
+    monkeypatch.setattr(family, "encode", failing)
+    request, other = start(caller, TWICE), start(caller, recording(("speech", 2)))
+    caller.wait(2)
+    assert isinstance(request.error, DecodeFailed)
+    assert other.error is None
+
+
+def test_a_parted_request_is_cancelled_as_a_whole(parting: Engine, family: CountingFamily) -> None:
+    caller = Caller(parting)
+    family.gate.clear()
+    request = start(caller, TWICE, key="a key of this caller")
+    assert eventually(lambda: len(request.utterances) == 2)
+    assert parting.cancel("a key of this caller") == 1
+    caller.wait(1)
+    family.gate.set()
+    assert isinstance(request.error, Cancelled)
+    assert eventually(lambda: parting.scheduler.is_idle)
+
+
+def test_a_part_without_speech_is_no_segment(family: CountingFamily) -> None:
+    cutting = Cutting(lambda: Cutter(scripted, 10.0, 15.0), whole_seconds=15.0)
+    engine = Engine(
+        family,
+        Scheduler(SLOTS, inbox=8, queue_timeout=WAIT),
+        cutting=cutting,
+        has_speech=lambda samples: samples.size > 2 * SECOND,
+    )
+    caller = Caller(engine)
+    request = start(caller, TWICE)
+    caller.wait(1)
+    engine.close()
+    (heard,) = request.transcripts(family)
+    (segment,) = heard.segments
+    assert segment.start > 5, "the second part, which is longer"
+    assert heard.complete

@@ -20,12 +20,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
+from tests.client.stub import Stub
 from tests.conftest import BECKETT, eventually, words
 from tests.faults.harness import Serving, Speech
 from tests.gateway.conftest import RunningGateway, StartGateway, wait_for
 from tests.gateway.test_limits import KIND, PATH, Answer, form, post
 from tests.gateway.test_streams import opened, rest, send, text
 from tests.model_repository.test_contract import metric
+from tests.ports import free_ports
 
 
 def test_stopping_lets_uploads_have_their_answer_and_streams_their_finals(
@@ -89,6 +91,25 @@ def test_who_leaves_ends_the_servers_work(gateway: RunningGateway, server: Trito
         assert eventually(lambda: metric(server, "asrloop_slots_in_use") == 0, 5), "the server goes on for nobody"
     wait_for(lambda: gateway.metric('asrloop_gateway_running{route="transcriptions"}') == 0)
     assert gateway.metric('asrloop_gateway_requests_total{route="transcriptions",status="499"}') >= 2
+
+
+def test_a_request_under_way_ends_soon_after_the_last_server_died(
+    start_gateway: StartGateway, tmp_path: Path, beckett_file: bytes
+) -> None:
+    stub = Stub(free_ports(1)[0], tmp_path / "log").start()
+    try:
+        with start_gateway(stub.address, server_seconds="1", transcription_seconds="30") as gateway:
+            assert post(gateway, form(beckett_file)).status == 200
+            stub.stop()
+            with ThreadPoolExecutor(1) as pool:
+                running = pool.submit(post, gateway, form(beckett_file))
+                wait_for(lambda: gateway.metric('asrloop_gateway_running{route="transcriptions"}') == 1)
+                stub.kill()
+                answer = running.result()
+    finally:
+        stub.kill()
+    assert (answer.status, answer.code) == (503, "unavailable")
+    assert "retry-after" in answer.headers
 
 
 def test_a_killed_server_costs_retries_and_no_words(

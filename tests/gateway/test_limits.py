@@ -145,6 +145,8 @@ def test_a_head_that_is_slow_or_endless_is_cut(small: RunningGateway) -> None:
         (form(b"x"), {"Content-Encoding": "gzip"}, 415, "invalid_form"),
         (form(b"x", **{f"field{number}": "x" for number in range(100)}), {}, 400, "invalid_form"),
         (form(b"x", prompt="x" * 100_000), {}, 400, "invalid_form"),
+        (part("file", b"x") + form(b"x"), {}, 400, "invalid_form"),
+        (form(b"x", timestamp_granularities='["word", "phrase"]'), {}, 400, "invalid_form"),
         (part("file", b"x", "a") + form(b"x"), {}, 400, "invalid_form"),
         (part("model", b"x", "a") + f"--{BOUNDARY}--\r\n".encode(), {}, 400, "missing_file"),
     ],
@@ -181,6 +183,23 @@ def test_a_wrong_length_ends_its_own_connection_only(small: RunningGateway, beck
 )
 def test_file_names_mean_nothing(small: RunningGateway, beckett_file: bytes, name: str) -> None:
     assert post(small, form(beckett_file, name)).text == BECKETT
+
+
+@pytest.mark.parametrize("names", ["", "; filename*=UTF-8''gr%C3%BC%C3%9Fe.wav"])
+def test_a_file_needs_no_file_name(small: RunningGateway, beckett_file: bytes, names: str) -> None:
+    assert len(beckett_file) > 64 << 10
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"{names}\r\n\r\n'
+    answer = post(small, head.encode() + beckett_file + f"\r\n--{BOUNDARY}--\r\n".encode())
+    assert (answer.status, answer.text) == (200, BECKETT), answer.content
+
+
+@pytest.mark.parametrize("given", ['["word", "segment"]', "word,segment", "word, segment"])
+@pytest.mark.parametrize("name", ["timestamp_granularities", "timestamp_granularities[]"])
+def test_granularities_come_as_a_list(small: RunningGateway, beckett_file: bytes, name: str, given: str) -> None:
+    answer = post(small, form(beckett_file, response_format="verbose_json", **{name: given}))
+    body = json.loads(answer.content)
+    assert answer.status == 200, body
+    assert {"words", "segments"} <= set(body)
 
 
 def test_audio_that_is_too_long_is_refused(small: RunningGateway, long_file: bytes) -> None:
@@ -222,6 +241,54 @@ def test_sixty_four_uploads_at_once_are_all_answered(gateway: RunningGateway, be
     assert {answer.status for answer in answers} == {200}
     assert {answer.text for answer in answers} == {BECKETT}
     assert len({answer.headers["x-request-id"] for answer in answers}) == 64
+
+
+def ask(gateway: RunningGateway, method: str, path: str, **headers: str) -> Answer:
+    connection = http.client.HTTPConnection(gateway.address, timeout=60)
+    try:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", PATH, {"POST"}),
+        ("DELETE", "/v1/models", {"GET", "HEAD"}),
+        ("POST", "/page/main.js", {"GET", "HEAD"}),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(
+    gateway: RunningGateway, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = ask(gateway, method, path)
+    assert (answer.status, answer.code) == (405, "method_not_allowed")
+    assert set(answer.headers["allow"].split(", ")) == allowed
+    assert ask(gateway, method, "/v1/nothing").code == "not_found"
+
+
+def test_a_model_is_described_by_its_name(gateway: RunningGateway) -> None:
+    found = json.loads(ask(gateway, "GET", "/v1/models/asr_file").content)
+    assert (found["id"], found["object"]) == ("asr_file", "model")
+    unknown = ask(gateway, "GET", "/v1/models/openai/whisper-9")
+    assert (unknown.status, unknown.code) == (404, "model_not_found")
+    assert "asr_file" in json.loads(unknown.content)["error"]["message"]
+
+
+def test_an_allowed_page_may_call_from_another_network_and_reads_our_headers(
+    start_gateway: StartGateway, server: TritonServer
+) -> None:
+    with start_gateway(server.grpc_endpoint, allowed_origins='["https://example.org"]') as mine:
+        asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Private_Network": "true"}
+        allowed = ask(mine, "OPTIONS", PATH, Origin="https://example.org", **asked)
+        assert (allowed.status, allowed.headers["access-control-allow-private-network"]) == (200, "true")
+        other = ask(mine, "OPTIONS", PATH, Origin="https://example.com", **asked)
+        assert "access-control-allow-origin" not in other.headers
+        answer = ask(mine, "GET", "/v1/models", Origin="https://example.org")
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        assert {"Retry-After", "X-Request-ID"} <= set(answer.headers["access-control-expose-headers"].split(", "))
 
 
 def test_answers_tell_browsers_to_be_careful(gateway: RunningGateway) -> None:

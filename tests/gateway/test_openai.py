@@ -7,6 +7,7 @@ import base64
 import contextlib
 import io
 import itertools
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,7 +41,8 @@ def test_a_file_becomes_text_in_every_format(client: OpenAI, beckett_file: bytes
     assert words(ask().text) == BECKETT
     assert ask().usage.seconds == 10
     assert words(ask(response_format="text")) == BECKETT
-    assert "00:00:00,000 --> 00:00:09,963\nEver" in ask(response_format="srt")
+    # The cue ends with the speech, before the file does.
+    assert re.match(r"1\n00:00:00,000 --> 00:00:09,[0-4]\d\d\nEver", ask(response_format="srt"))
     assert ask(response_format="vtt").startswith("WEBVTT\n\n00:00:00.000 --> ")
     verbose = ask(
         response_format="verbose_json",
@@ -52,7 +54,8 @@ def test_a_file_becomes_text_in_every_format(client: OpenAI, beckett_file: bytes
     assert (verbose.language, verbose.duration) == ("english", 9.963)
     assert verbose.words == []  # this model has no times of words
     (segment,) = verbose.segments
-    assert (segment.id, segment.start, segment.end, segment.text) == (0, 0.0, 9.963, verbose.text)
+    assert (segment.id, segment.start, segment.text) == (0, 0.0, verbose.text)
+    assert 9 < segment.end < 9.5
     assert -1 < segment.avg_logprob < 0
     assert 1 < segment.compression_ratio < 2.4
     assert verbose.model == "whisper-1"

@@ -137,10 +137,31 @@ def test_other_rates_are_heard_as_well(grpc: triton_grpc.InferenceServerClient, 
     assert says(heard.text, 3)
 
 
+@pytest.mark.parametrize("seconds", [1.5, 5.0, 8.0])
+def test_segments_begin_and_end_with_speech_and_a_long_pause_parts_them(
+    seconds: float, grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
+    said, lead, pause = (
+        beckett[: int(3.4 * 16_000)],
+        np.zeros(32_000, np.float32),
+        np.zeros(int(seconds * 16_000), np.float32),
+    )
+    heard = send(grpc, np.concatenate([lead, said, pause, said]))
+    assert [words(text) for text in heard.segments] == ["ever tried ever failed"] * 2
+    (first, end), (second, _) = heard.times
+    assert 1.6 < first < 2.1
+    assert 4.5 < end <= 5.5
+    assert second == pytest.approx(first + 3.4 + seconds, abs=0.1)
+    again = send(grpc, flac(np.concatenate([lead, said, pause, said])))
+    assert again.segments == heard.segments
+
+
 def test_short_audio_is_one_segment(grpc: triton_grpc.InferenceServerClient, beckett: Samples) -> None:
     heard = send(grpc, beckett)
     assert heard.segments == [heard.text]
-    assert heard.times == [pytest.approx([0, beckett.size / 16_000])]
+    (times,) = heard.times
+    assert times[0] == 0
+    assert 9 < times[1] < beckett.size / 16_000, "it ends with the speech"
     assert send(grpc, np.zeros(16_000, np.float32)) == Heard("", [], [], True)
 
 

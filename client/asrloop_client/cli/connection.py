@@ -37,6 +37,10 @@ def connect(
     certificate_chain: Annotated[
         Path | None, typer.Option(help="PEM file with the client's certificate, for mutual TLS.")
     ] = None,
+    server_timeout: Annotated[
+        float | None,
+        typer.Option(help="Give up when no server could take a call for so many seconds; without it wait.", min=0.001),
+    ] = None,
     **settings: Any,
 ) -> AsrClient:
     """Return a client; the parameters are the connection options, `settings` are a command's own."""
@@ -45,7 +49,9 @@ def connect(
             root_certificates=root_certificates, private_key=private_key, certificate_chain=certificate_chain
         )
         wanted = files if tls or files != TlsConfig() else None
-        return AsrClient(servers, tls=wanted, token=token, token_header=token_header, **settings)
+        return AsrClient(
+            servers, tls=wanted, token=token, token_header=token_header, server_timeout=server_timeout, **settings
+        )
     except AsrError as error:
         raise exit_of(error) from None
 
