@@ -31,6 +31,8 @@ _HEAD_BYTES = 64 << 10
 """Limit for a request head, and for everything else that is not body: trailers, heads of chunks."""
 _READ_BYTES = 32 << 10
 """WebSocket bytes read at once: many tiny frames in a larger read would delay other connections noticeably."""
+_KERNEL_BYTES = 128 << 10
+"""WebSocket bytes that the kernel holds unread: a client's ping waits behind them, and clients do not wait long."""
 _FRAGMENTS = 1024
 """Most fragments of a message before they are joined: a tiny one costs 30 times its bytes."""
 
@@ -158,11 +160,28 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSocket whose memory does not depend on how its messages are fragmented."""
+    """WebSocket whose memory does not depend on how its messages are fragmented, and whose client may send faster than is heard."""
+
+    _received_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         transport.max_size = _READ_BYTES  # type: ignore[attr-defined]  # asyncio's transports: bytes read at once
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self._received_at = self.loop.time()
+        super().data_received(data)
+
+    def keepalive_timeout(self) -> None:
+        # The pong lies behind audio that waits to be read.
+        if self.read_paused or self._received_at > self.ping_sent_at:
+            self.pong_timer = self.pending_ping_payload = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
 
     def handle_ping(self) -> None:
         pong = self.conn.data_to_send()
