@@ -35,6 +35,7 @@ from asrloop_client.live.call import StreamCall
 from asrloop_client.live.chunks import as_chunk, chunk_request, pieces_of
 from asrloop_client.live.events import StreamEvent, read_event
 from asrloop_client.live.kept import KeptAudio
+from asrloop_client.live.raw import check_raw
 from asrloop_client.servers import Search, Servers
 from asrloop_client.settings import Parameter
 
@@ -99,6 +100,8 @@ class Session:
         """Start of this attempt's audio."""
         self._events: deque[StreamEvent] = deque()
         """Events not read yet: finals, and after them at most one partial."""
+        self._begun = False
+        """True when audio was given."""
         self._finished = self._heard = self._over = False
         """True when all audio was given, when an event came, when the stream has ended."""
         self._answered = self._all_sent = False
@@ -120,7 +123,10 @@ class Session:
 
         Raises InvalidAudio, DeadlineExceeded, and the error that ended the stream.
         """
+        if isinstance(given, bytes | bytearray | memoryview) and not self._begun:
+            check_raw(bytes(given[:64]), self._rate)
         chunk = as_chunk(given)
+        self._begun = self._begun or chunk.size > 0
         while self._waiting_seconds > _WAITING_SECONDS and not self._over:
             before = self._waiting_seconds
             seconds = self._answer_seconds if self._answered else self._timeout
