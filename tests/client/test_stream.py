@@ -1,6 +1,7 @@
 """Live streams of both clients against a real server with a stand-in model: events, every way of leaving, faults, resuming."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -374,6 +375,24 @@ def test_a_cancelled_task_ends_its_stream_at_the_server(stand_in: StandIn) -> No
         assert client.stats()[0].pool.in_use == 0
 
     run_async(stand_in, use)
+
+
+def test_a_reader_that_leaves_is_no_error_in_the_log(stand_in: StandIn) -> None:
+    async def use(client: AsyncAsrClient) -> list[Any]:
+        said: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        async with client.stream() as stream:
+            reading = asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+            await asyncio.sleep(0.2)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        del stream, reading
+        await asyncio.sleep(0.1)
+        gc.collect()
+        await asyncio.sleep(0)
+        return said
+
+    assert run_async(stand_in, use) == []
 
 
 def test_who_stops_waiting_for_an_event_gets_it_the_next_time(stand_in: StandIn) -> None:
