@@ -46,3 +46,39 @@ def test_a_late_pong_closes_a_socket_only_where_nothing_else_comes(reads: bool, 
         return not transport.closed
 
     assert asyncio.run(run()) == stays
+
+
+def test_messages_are_read_ahead_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asrloop_gateway.protocols._UNHEARD_BYTES", 10_000)
+
+    class Reading(Transport):
+        paused = False
+
+        def pause_reading(self) -> None:
+            self.paused = True
+
+        def resume_reading(self) -> None:
+            self.paused = False
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        config = uvicorn.Config(make_nothing, log_config=None)
+        protocol, transport = WebSocketProtocol(config, ServerState(), {}, loop), Reading()
+        protocol.connection_made(transport)
+        paused = []
+        for _ in range(4):
+            protocol.frames = [bytes(3000)]
+            protocol.curr_msg_data_type = "bytes"
+            protocol.send_receive_event_to_app()
+            paused.append(transport.paused)
+        assert paused == [False, False, True, True]
+        await protocol.receive()
+        assert transport.paused
+        await protocol.receive()
+        assert not transport.paused
+        done = loop.create_task(asyncio.sleep(0))
+        await done
+        protocol.on_task_complete(done)
+        assert WebSocketProtocol._all_unheard == 0
+
+    asyncio.run(run())
