@@ -78,7 +78,7 @@ class LiveSettings(_Section):
     interval_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.4
     segment: Lengths = Lengths(10.0, 15.0)
     idle_seconds: Seconds = 30.0
-    backlog_seconds: Seconds = 300.0
+    backlog_seconds: Seconds = 1200.0
 
 
 class ServerSettings(_Section):

@@ -176,6 +176,11 @@ class Segmenter:
         return (self._known * FRAME + self._rest.size) / SAMPLE_RATE
 
     @property
+    def recognised_seconds(self) -> float:
+        """Seconds of audio that were decided on. What lies beyond waits for the decoding of a segment that is over."""
+        return self._at * FRAME / SAMPLE_RATE
+
+    @property
     def is_finished(self) -> bool:
         """True when it ended and everything was told but for ``events``."""
         return self._ended and self._segment is None and self._at == self._known

@@ -1,5 +1,6 @@
 """The open streams of a server: a worker thread takes each one's audio in, has it decoded and tells its events. Knows no Triton."""
 
+import math
 import threading
 import time
 import traceback
@@ -24,6 +25,12 @@ Decode = Callable[[Decoding, Options], Hypothesis]
 WATCH_SECONDS = 0.25
 TRIES, PAUSE_SECONDS = 5, 0.2
 """The last decoding of a segment is tried again when the engine is too full for it."""
+
+AHEAD_SECONDS = 2.0
+"""Audio further ahead of recognition than this is answered later, so that a caller who sends faster can wait for the answers."""
+
+TAKEN_SECONDS = 30.0
+"""Most audio that a segmenter takes at once; none while it has more than ``AHEAD_SECONDS`` left."""
 
 SHARE = 4.0
 """Least time between partials, as a multiple of the time that one took: partials become rarer before finals become late."""
@@ -79,22 +86,34 @@ class Streams:
                 raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
             self._open[key] = _Open(self._make(), listener, sample_rate, options, self._clock())
 
-    def hear(self, key: object, samples: Samples) -> None:
-        """Take the next samples of a stream, f32 [N], also none. Raises BadSequence, Overloaded."""
+    def hear(self, key: object, samples: Samples, answer: Callable[[], None] | None = None) -> None:
+        """Take the next samples of a stream, f32 [N], also none. Raises BadSequence, Overloaded.
+
+        ``answer`` is called once, if this raises nothing: at once, or, where the stream is more than ``AHEAD_SECONDS`` ahead of its
+        recognition, when it no longer is, or is over.
+        """
         one = self._of(key)
         with one.lock:
-            if one.is_ended:
+            if one.is_ended or one.is_over:
                 raise BadSequence(f"sequence {key!r} was ended: start a new one")
-            one.last_heard = self._clock()
-            one.inbox.append(samples)
-            one.waiting_seconds += samples.size / one.sample_rate
-            behind = one.waiting_seconds
-        if behind > self._settings.backlog_seconds:
+            one.last_heard = one.idle_since = self._clock()
+            ahead = one.sent_seconds + samples.size / one.sample_rate - one.recognised_seconds
+            is_too_far = ahead > self._settings.backlog_seconds
+            if not is_too_far:
+                one.inbox.append(samples)
+                one.sent_seconds += samples.size / one.sample_rate
+                if answer is not None and ahead > AHEAD_SECONDS:
+                    one.unanswered.append((one.sent_seconds, answer))
+                    answer = None
+        if is_too_far:
             error = Overloaded(
-                f"the stream is {behind:.0f} s ahead of its recognition (live.backlog_seconds): send slower"
+                f"the stream is {ahead:.0f} s ahead of its recognition (live.backlog_seconds: "
+                f"{self._settings.backlog_seconds:g}): send slower, or wait for the answers to its chunks"
             )
             self._over(key, one, error)
             raise error
+        if answer is not None:
+            answer()
         self._wake(key, one)
 
     def end(self, key: object) -> None:
@@ -146,6 +165,7 @@ class Streams:
             one.listener.tell(event)
             is_first, one.last_told = event.segment != one.last_told, event.segment
             self._metrics.told(event, self._clock(), one.arrived_at, first=is_first)
+        one.answer_chunks(self._clock())
         if one.segmenter.is_finished:
             self._over(key, one, None)
             return False
@@ -173,6 +193,7 @@ class Streams:
             if self._open.get(key) is one:
                 del self._open[key]
         self._metrics.ended(error)
+        one.answer_chunks(self._clock(), all_of_them=True)
         one.listener.end(error)
 
     def _watch_loop(self) -> None:
@@ -181,7 +202,7 @@ class Streams:
             for key, one in list(self._open.items()):
                 if one.listener.has_left():
                     self._over(key, one, Cancelled("the caller of the stream left"))
-                elif not one.is_ended and self._clock() - one.last_heard > limit:
+                elif not (one.is_ended or one.unanswered) and self._clock() - one.idle_since > limit:
                     why = f"sequence {key!r} sent nothing for {limit:g} s (live.idle_seconds): send silence, or end it"
                     self._over(key, one, BadSequence(why))
 
@@ -198,9 +219,14 @@ class _Open:
         self.sample_rate = sample_rate
         self.lock = threading.Lock()
         self.inbox: deque[Samples] = deque()
-        self.waiting_seconds = 0.0
+        self.sent_seconds = self.recognised_seconds = 0.0
+        """Ends of the audio that came, and of that whose events were told."""
+        self.unanswered: deque[tuple[float, Callable[[], None]]] = deque()
+        """Ends of chunks that are far ahead of recognition, and what answers them."""
         self.is_ended = self.is_busy = self.is_over = False
         self.last_heard = now
+        self.idle_since = now
+        """Since when the caller need not wait for an answer before the next chunk."""
         self.tries = 0
         self.last_told = -1
         """The segment of the last event."""
@@ -210,12 +236,16 @@ class _Open:
         """Seconds of the stream, and when they came."""
 
     def take_on(self, now: float) -> bool:
-        """Give the segmenter the audio that came; False when none did."""
+        """Give the segmenter the audio that came; False when none did, or when it has enough."""
+        if self.segmenter.heard_seconds - self.segmenter.recognised_seconds > AHEAD_SECONDS:
+            return False
+        samples: list[Samples] = []
         with self.lock:
-            samples, ended = list(self.inbox), self.is_ended
-            self.inbox.clear()
-            self.waiting_seconds = 0.0
-            arrived = self.last_heard
+            room = TAKEN_SECONDS * self.sample_rate
+            while self.inbox and room > 0:
+                samples.append(self.inbox.popleft())
+                room -= samples[-1].size
+            ended, arrived = self.is_ended and not self.inbox, self.last_heard
         if samples:
             self.segmenter.hear(self._resample(np.concatenate(samples), last=False))
             self._arrivals.append((self.segmenter.heard_seconds, arrived))
@@ -225,6 +255,18 @@ class _Open:
             self.segmenter.end()
             return True
         return bool(samples)
+
+    def answer_chunks(self, now: float, *, all_of_them: bool = False) -> None:
+        """Answer the chunks that recognition has come near to. Their events were told before."""
+        self.recognised_seconds = self.segmenter.recognised_seconds
+        answers = []
+        with self.lock:
+            limit = math.inf if all_of_them else self.recognised_seconds + AHEAD_SECONDS
+            while self.unanswered and self.unanswered[0][0] <= limit:
+                answers.append(self.unanswered.popleft()[1])
+                self.idle_since = now
+        for answer in answers:
+            answer()
 
     def rest(self) -> bool:
         """Return True when there is nothing to do; then the next audio must wake a thread."""

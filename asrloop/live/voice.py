@@ -21,9 +21,11 @@ class Voice:
     def __call__(self, frames: Samples) -> Samples:
         """Return the probability of speech in each of ``frames`` (f32 [F, 512]), f32 [F]."""
         peaks = np.concatenate([self._peaks, np.abs(frames).max(axis=1)])
-        self._loudest = max(self._loudest, float(peaks.max()))
+        # Each frame sees the loudest so far, not the loudest of its chunk: chunks of any length give the same.
+        loudest = np.maximum(np.maximum.accumulate(peaks)[AROUND:], self._loudest)
+        self._loudest = float(loudest[-1])
         around = np.lib.stride_tricks.sliding_window_view(peaks, AROUND + 1).max(axis=1)
-        gains = (PEAK / np.maximum(around, self._loudest * RANGE)).astype(np.float32)
+        gains = (PEAK / np.maximum(around, loudest * RANGE)).astype(np.float32)
         probabilities, self._heard = self._detector((frames * gains[:, None]).reshape(-1), self._heard)
         self._peaks = peaks[-AROUND:]
         return probabilities

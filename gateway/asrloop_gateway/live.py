@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded
 from asrloop_gateway.gateway import Gateway
-from asrloop_gateway.sockets import Message, Socket, serve, side_by_side
+from asrloop_gateway.sockets import Message, Socket, check_first, serve, side_by_side
 
 ROUTE = "stream"
 
@@ -36,7 +36,11 @@ class LiveStreams:
             await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream))
 
     async def _feed(self, socket: Socket, stream: AsyncStream, message: Message | None, rate: int) -> None:
+        begun = False
         while isinstance(message, bytes):
+            if not begun:
+                check_first(message, rate)
+            begun = begun or bool(message)
             if len(message) % 2:
                 raise bad_request(
                     "invalid_audio", f"A message has {len(message)} bytes. Send 16-bit PCM, 2 bytes a sample."

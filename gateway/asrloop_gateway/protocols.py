@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from typing import Any, cast
 
 import httptools
 from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
@@ -31,6 +33,13 @@ _HEAD_BYTES = 64 << 10
 """Limit for a request head, and for everything else that is not body: trailers, heads of chunks."""
 _READ_BYTES = 32 << 10
 """WebSocket bytes read at once: many tiny frames in a larger read would delay other connections noticeably."""
+_KERNEL_BYTES = 128 << 10
+"""WebSocket bytes that the kernel holds unread: a client's ping waits behind them, and clients do not wait long."""
+_UNHEARD_BYTES, _ALL_UNHEARD_BYTES = 32 << 20, 256 << 20
+"""WebSocket bytes that are read before the application takes them, of one connection and of all: clients that send a file at once
+and ping meanwhile want an answer soon."""
+_MESSAGE_BYTES = 1 << 10
+"""A message takes so much memory besides its own bytes."""
 _FRAGMENTS = 1024
 """Most fragments of a message before they are joined: a tiny one costs 30 times its bytes."""
 
@@ -158,11 +167,70 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSocket whose memory does not depend on how its messages are fragmented."""
+    """WebSocket whose memory does not depend on how its messages are fragmented, and whose client may send faster than is heard."""
+
+    _received_at = 0.0
+    _is_served = True
+    """False when the application has ended."""
+    _all_unheard = 0
+    """Bytes of all connections, kept by the class."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._unheard: deque[int] = deque()
+        """Sizes of the messages in the queue."""
+        self._unheard_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         transport.max_size = _READ_BYTES  # type: ignore[attr-defined]  # asyncio's transports: bytes read at once
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self._received_at = self.loop.time()
+        super().data_received(data)
+
+    def keepalive_timeout(self) -> None:
+        # The pong lies behind audio that waits to be read.
+        if self.read_paused or self._received_at > self.ping_sent_at:
+            self.pong_timer = self.pending_ping_payload = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
+    def send_receive_event_to_app(self) -> None:
+        size, before = sum(map(len, self.frames)) + _MESSAGE_BYTES, self.queue.qsize()
+        super().send_receive_event_to_app()
+        if self.queue.qsize() > before and self._is_served:
+            self._unheard.append(size)
+            self._count(size)
+            self._read_on()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await super().receive()
+        if message["type"] == "websocket.receive":
+            self._count(-self._unheard.popleft())
+            self._read_on()
+        return message
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self._is_served = False
+        self._count(-sum(self._unheard))
+        self._unheard.clear()
+
+    def _count(self, size: int) -> None:
+        self._unheard_bytes += size
+        WebSocketProtocol._all_unheard += size
+
+    def _read_on(self) -> None:
+        """Go on reading while messages wait, within the limits."""
+        room = self._unheard_bytes < _UNHEARD_BYTES and WebSocketProtocol._all_unheard < _ALL_UNHEARD_BYTES
+        if self.read_paused and room:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def handle_ping(self) -> None:
         pong = self.conn.data_to_send()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import time
 from typing import Any
 
 from asrloop_client import AsyncStream
@@ -16,11 +17,14 @@ from starlette.websockets import WebSocket
 from asrloop_gateway.errors import ApiError, bad_request
 from asrloop_gateway.gateway import Gateway, language_parameter
 from asrloop_gateway.sessions import Session, Transcription, new_id
-from asrloop_gateway.sockets import Message, Socket, serve
+from asrloop_gateway.sockets import Message, Socket, check_first, serve
 
 ROUTE = "realtime"
 _LEAST_MILLISECONDS = 100
 """Shortest audio of a commit."""
+_PAUSE_SECONDS = 10.0
+"""With turn detection, end the stream when no audio comes for this long: the server would end it as idle. The next audio begins
+another."""
 
 
 class Realtime:
@@ -67,10 +71,15 @@ class Conversation:
 
     def __init__(self, socket: Socket, gateway: Gateway, session: Session) -> None:
         self._socket, self._gateway, self._session, self._id = socket, gateway, session, new_id("sess")
+        self._of_stream = session
+        """Settings that the stream was opened with."""
+        self._refused: ApiError | None = None
+        """Why the buffer takes no audio until it is cleared."""
         self._stream: AsyncStream | None = None
         self._telling: asyncio.Task[None] | None = None
         self._began = self._heard = 0.0
         """Start and end of the stream's audio, in seconds of the session."""
+        self._appended_at = 0.0
         self._item: _Item | None = None
         self._before: str | None = None
         """Id of the previous item."""
@@ -80,19 +89,36 @@ class Conversation:
         await self._tell("session.created", session=self._described())
         try:
             while (message := await self._next()) is not None:
-                await self._answer(message)
+                if isinstance(message, ApiError):
+                    await self._tell_error(message, None)
+                else:
+                    await self._answer(message)
             await self._finish()
         finally:
             await self._drop()
 
-    async def _next(self) -> Message | None:
-        """Return the next message. An error of the stream is raised at once, without waiting for a message."""
-        receiving = asyncio.ensure_future(self._socket.receive())
+    async def _next(self) -> Message | ApiError | None:
+        """Return the next message, or what is wrong with it. An error of the stream is raised at once, without waiting for one."""
+        settings = self._gateway.settings
+        listens = self._stream is not None and self._of_stream.turn_detection is not None
+        holds = self._stream is not None and not listens
+        receiving = asyncio.ensure_future(
+            self._socket.receive(settings.idle_seconds if holds else settings.session_seconds)
+        )
         try:
-            await asyncio.wait({receiving, *filter(None, [self._telling])}, return_when=asyncio.FIRST_COMPLETED)
+            waiting = {receiving, *filter(None, [self._telling])}
+            left = max(0.0, self._appended_at + _PAUSE_SECONDS - time.monotonic()) if listens else None
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done() and self._telling is not None:
-                self._telling.result()
+                if self._telling.done():
+                    self._telling.result()
+                else:
+                    await self._finish()
             return await receiving
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            return error
         finally:
             receiving.cancel()
 
@@ -113,15 +139,18 @@ class Conversation:
         except ApiError as error:
             if error.status != 400:
                 raise
-            await self._tell("error", error={**error.body["error"], "event_id": fields.get("event_id")})
+            await self._tell_error(error, fields.get("event_id"))
 
     async def _update(self, fields: dict[str, Any]) -> None:
+        """Take settings, which hold from the next item on."""
         new = self._session.updated(fields)
-        if self._stream is not None and _of_stream(new) != _of_stream(self._session):
-            raise bad_request(
-                "invalid_session",
-                "format, turn_detection and language cannot change while there is audio. Commit or clear it first.",
-            )
+        if self._stream is not None and self._of_stream.turn_detection is None:
+            if new.format != self._of_stream.format:
+                raise bad_request(
+                    "invalid_session", "format cannot change while the buffer has audio. Commit or clear it first."
+                )
+            if new.turn_detection is not None:  # no commit will come
+                await self._end_item()
         self._session = new
         beta = str(fields["type"]).startswith("transcription_session")
         await self._tell(f"{'transcription_' if beta else ''}session.updated", session=self._described(beta))
@@ -131,18 +160,31 @@ class Conversation:
             content = base64.b64decode(fields.get("audio", ""), validate=True)
         except (binascii.Error, TypeError, ValueError) as error:
             raise bad_request("invalid_audio", f"audio is not base64: {error}.", "audio") from None
-        samples = self._session.samples(content)
+        if self._refused is not None:
+            raise self._refused
+        if self._stream is not None and self._is_superseded():
+            await self._finish()
+        settings = self._session if self._stream is None else self._of_stream
+        if self._stream is None:
+            try:
+                check_first(content, settings.rate)
+            except ApiError as error:
+                self._refused = error
+                raise
+        samples = settings.samples(content)
         if self._stream is None:
             await self._gateway.server_there()
+            self._of_stream = self._session
             self._stream = self._gateway.stream(self._session.rate, language_parameter(self._session.language))
             self._began = self._heard
             await self._stream.__aenter__()
             events = self._tell_turns if self._session.turn_detection else self._tell_item
             self._telling = asyncio.ensure_future(events(self._stream))
-        seconds = samples.size / self._session.rate
+        seconds = samples.size / self._of_stream.rate
         self._heard += seconds
         self._gateway.metrics.heard(ROUTE, len(content), seconds)
         await self._stream.send(samples)
+        self._appended_at = time.monotonic()
 
     async def _commit(self, fields: dict[str, Any]) -> None:
         appended = 1000 * (self._heard - self._began) if self._stream is not None else 0.0
@@ -151,8 +193,12 @@ class Conversation:
                 "input_audio_buffer_commit_empty",
                 f"The buffer has {appended:.0f} ms of audio. Append at least {_LEAST_MILLISECONDS} ms before a commit.",
             )
+        await self._end_item()
+
+    async def _end_item(self) -> None:
+        """End the buffer's audio, and send its text."""
         before = self._before
-        if self._session.turn_detection is None and self._item is not None:
+        if self._of_stream.turn_detection is None and self._item is not None:
             await self._tell_committed(self._item)
         await self._finish()
         if self._before == before:  # silence is an item without text
@@ -162,6 +208,7 @@ class Conversation:
 
     async def _clear(self, fields: dict[str, Any]) -> None:
         await self._drop()
+        self._refused = None
         await self._tell("input_audio_buffer.cleared")
 
     async def _tell_turns(self, stream: AsyncStream) -> None:
@@ -216,13 +263,20 @@ class Conversation:
     def _described(self, beta: bool = False) -> dict[str, Any]:
         return {"id": self._id, **self._session.described(beta)}
 
+    def _is_superseded(self) -> bool:
+        """True when the next audio belongs to a stream with newer settings: behind the open item, at once in another format."""
+        new, old = self._session, self._of_stream
+        if old.turn_detection is None:  # its commit ends it
+            return False
+        if new.format != old.format:
+            return True
+        return self._item is None and (new.turn_detection, new.language) != (old.turn_detection, old.language)
+
+    async def _tell_error(self, error: ApiError, event_id: object) -> None:
+        await self._tell("error", error={**error.body["error"], "event_id": event_id})
+
     async def _tell(self, kind: str, **fields: Any) -> None:
         await self._socket.send({"type": kind, **_event_id(), **fields})
-
-
-def _of_stream(session: Session) -> tuple[object, ...]:
-    """Return the settings that cannot change while a stream is open."""
-    return session.format, session.turn_detection, session.language
 
 
 def _event_id() -> dict[str, str]:

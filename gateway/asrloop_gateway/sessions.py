@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asrloop_gateway.errors import bad_request
 
@@ -25,10 +25,14 @@ class _Model(BaseModel):
 
 
 class Format(_Model):
-    """Audio format: 16-bit PCM at `rate`, or G.711, which always has 8000 samples a second."""
+    """Audio format: 16-bit PCM at `rate`, or G.711, which always has 8000 samples a second, whatever `rate` was given."""
 
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
     rate: Annotated[int, Field(ge=LOWEST_RATE, le=HIGHEST_RATE)] = 24_000
+
+    @model_validator(mode="after")
+    def _of_g711(self) -> Format:
+        return self if self.type == "audio/pcm" else self.model_copy(update={"rate": _G711_RATE})
 
 
 class Transcription(_Model):
@@ -55,7 +59,7 @@ class Session(_Model):
     @property
     def rate(self) -> int:
         """Samples a second."""
-        return self.format.rate if self.format.type == "audio/pcm" else _G711_RATE
+        return self.format.rate
 
     @property
     def language(self) -> str:

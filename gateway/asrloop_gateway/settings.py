@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """Longest time that an upload may take."""
     idle_seconds: float = Field(30, gt=0)
     """Disconnect uploads and sockets that send nothing for this long."""
+    session_seconds: float = Field(600, gt=0)
+    """Disconnect realtime sessions that have no audio in their buffer and send nothing for this long."""
     audio_seconds: float = Field(14400, gt=0)
     """Longest audio of an upload, and longest time a socket may be open."""
     transcription_seconds: float = Field(600, gt=0)

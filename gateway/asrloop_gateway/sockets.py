@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from asrloop_client import AsrError
+from asrloop_client import AsrError, InvalidAudio
+from asrloop_client.live.raw import check_raw
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asrloop_gateway.admission import subprotocol_of
@@ -30,29 +31,29 @@ class Socket:
         self.ended: ApiError | None = None
         """Error to close with after `receive` returned None; None when the gateway is stopping."""
 
-    async def receive(self) -> Message | None:
+    async def receive(self, idle_seconds: float | None = None) -> Message | None:
         """Return the next message: JSON as a dictionary, or bytes; None when the gateway stops or the time limit is reached.
 
-        Raises ApiError 400 for text that is not a JSON object, 408 when no message comes in time, WebSocketDisconnect.
+        Raises ApiError 400 for text that is not a JSON object, 408 when no message comes in `idle_seconds` (default: the
+        setting), WebSocketDisconnect.
         """
         settings = self._gateway.settings
+        idle_seconds = idle_seconds or settings.idle_seconds
         left = max(0.0, self._until - time.monotonic())
         message = asyncio.ensure_future(self._websocket.receive())
         closing = asyncio.ensure_future(self._gateway.closing.wait())
         try:
-            await asyncio.wait(
-                {message, closing}, timeout=min(left, settings.idle_seconds), return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({message, closing}, timeout=min(left, idle_seconds), return_when=asyncio.FIRST_COMPLETED)
             if message.done():
                 return _read(message.result())
             if closing.done():
                 return None
-            if left <= settings.idle_seconds:
+            if left <= idle_seconds:
                 self.ended = bad_request(
                     "too_long", f"The socket was open for {settings.audio_seconds:g} s, which is the limit."
                 )
                 return None
-            text = f"No message came for {settings.idle_seconds:g} s. Send silence, or end the stream."
+            text = f"No message came for {idle_seconds:g} s. Send silence, or end the stream."
             raise ApiError(408, "too_slow", text)
         finally:
             message.cancel()
@@ -99,6 +100,14 @@ async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callab
             await websocket.close(error.close_code, error.code)
         else:
             await websocket.close(_GOING_AWAY if gateway.closing.is_set() else _NORMAL)
+
+
+def check_first(content: bytes, rate: int) -> None:
+    """Check the first bytes of live audio of `rate` Hz. Raises ApiError 400 for a file that is no raw PCM."""
+    try:
+        check_raw(content, rate)
+    except InvalidAudio as error:
+        raise bad_request("invalid_audio", f"{error}.", "audio") from None
 
 
 async def side_by_side(feeding: Coroutine[Any, Any, None], telling: Coroutine[Any, Any, None]) -> None:

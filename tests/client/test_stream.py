@@ -1,6 +1,7 @@
 """Live streams of both clients against a real server with a stand-in model: events, every way of leaving, faults, resuming."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -376,6 +377,24 @@ def test_a_cancelled_task_ends_its_stream_at_the_server(stand_in: StandIn) -> No
     run_async(stand_in, use)
 
 
+def test_a_reader_that_leaves_is_no_error_in_the_log(stand_in: StandIn) -> None:
+    async def use(client: AsyncAsrClient) -> list[Any]:
+        said: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        async with client.stream() as stream:
+            reading = asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+            await asyncio.sleep(0.2)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        del stream, reading
+        await asyncio.sleep(0.1)
+        gc.collect()
+        await asyncio.sleep(0)
+        return said
+
+    assert run_async(stand_in, use) == []
+
+
 def test_who_stops_waiting_for_an_event_gets_it_the_next_time(stand_in: StandIn) -> None:
     async def use(client: AsyncAsrClient) -> list[StreamEvent]:
         events: list[StreamEvent] = []
@@ -392,12 +411,42 @@ def test_who_stops_waiting_for_an_event_gets_it_the_next_time(stand_in: StandIn)
         assert finals(run_async(stand_in, use)) == TEN_WORDS
 
 
+@pytest.mark.parametrize(("size", "resume"), [(1600, False), (10 * RATE, False), (60 * RATE, True), (200 * RATE, True)])
+def test_audio_is_sent_as_fast_as_it_is_recognised_whatever_the_chunks(
+    client: AsrClient, size: int, resume: bool
+) -> None:
+    count = 4 * (20 if size == 1600 else 200)
+    with client.stream(chunks(count, size), parameters={"pace": 200, "backlog": 12}, resume=resume) as stream:
+        assert " ".join(finals(list(stream))) == said(range(count))
+
+
+def test_a_stream_that_is_too_far_ahead_is_not_resumed(client: AsrClient) -> None:
+    """A server that answers at once, whatever it has to do."""
+    with (
+        pytest.raises(Overloaded, match=r"cannot be resumed: \d+ s of audio without final text are no longer kept"),
+        client.stream(chunks(4 * 300, 10 * RATE), parameters={"backlog": 100, "mute_after": 1}, resume=True) as stream,
+    ):
+        list(stream)
+
+
+def test_silence_before_a_server_is_lost_is_no_lost_audio(make_stand_in: Callable[..., StandIn]) -> None:
+    server = make_stand_in()
+    with AsrClient(server.address) as client, client.stream(resume=True, parameters={"mute_after": 1}) as stream:
+        stream.send(audio(4))
+        while not next(stream).final:
+            pass
+        stream.send(np.zeros(60 * RATE, np.float32))
+        server.kill()
+        server.start()
+        stream.finish()
+        list(stream)
+
+
 def test_sending_to_a_server_that_does_not_read_has_a_limit(client: AsrClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_write", lambda *_: asyncio.sleep(60))
     with client.stream(timeout=0.5) as stream:
-        for _ in range(256):
-            stream.send(audio(1))
-        with pytest.raises(DeadlineExceeded, match="256 chunks wait"):
+        stream.send(audio(4 * 31))
+        with pytest.raises(DeadlineExceeded, match="31 s of audio wait"):
             stream.send(audio(1))
 
 

@@ -341,10 +341,10 @@ def test_realtime_ends_a_session_whose_language_the_model_does_not_speak(
     assert "en" in words(error.message).split()
 
 
-def test_realtime_takes_a_language_that_is_spoken_and_keeps_it_while_there_is_audio(
+def test_realtime_takes_a_language_that_is_spoken_and_keeps_it_for_the_open_item(
     gateway: RunningGateway, beckett: NDArray[np.float32]
 ) -> None:
-    async def talk() -> tuple[Any, Any]:
+    async def talk() -> tuple[Any, Any, Any]:
         format_ = {"type": "audio/pcm", "rate": 16_000}
         async with realtime(
             gateway, format=format_, turn_detection=None, transcription={"language": "en", "prompt": "Beckett"}
@@ -352,12 +352,16 @@ def test_realtime_takes_a_language_that_is_spoken_and_keeps_it_while_there_is_au
             await append(connection, pcm(beckett))
             other = {"type": "transcription", "audio": {"input": {"transcription": {"language": "fr"}}}}
             await connection.send({"type": "session.update", "session": other})
-            kept = (await until(connection, "error"))[-1].error
+            updated = (await until(connection, "session.updated"))[-1].session
             await connection.input_audio_buffer.commit()
-            return kept, (await until(connection, COMPLETED))[-1]
+            completed = (await until(connection, COMPLETED))[-1]
+            await append(connection, pcm(beckett[:16_000]))
+            return updated, completed, (await until(connection, "error"))[-1].error
 
-    kept, completed = asyncio.run(talk())
-    assert (kept.code, words(completed.transcript)) == ("invalid_session", BECKETT)
+    updated, completed, error = asyncio.run(talk())
+    assert updated.audio.input.transcription.language == "fr"
+    assert words(completed.transcript) == BECKETT
+    assert (error.code, error.param) == ("invalid_option", "language")
 
 
 def test_realtime_knows_the_messages_of_the_beta(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:

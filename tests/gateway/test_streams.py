@@ -167,6 +167,31 @@ def test_sockets_of_one_caller_are_counted(start_gateway: StartGateway, server: 
 
 
 @pytest.mark.slow
+def test_a_recording_that_is_sent_at_once_takes_its_time_and_comes_out_whole(
+    gateway: RunningGateway, beckett: NDArray[np.float32]
+) -> None:
+    content = pcm(np.tile(np.pad(beckett, (0, 24_000)), 40))
+
+    async def push(socket: ClientConnection, seconds: float) -> None:
+        size = 2 * round(16_000 * seconds)
+        for at in range(0, len(content), size):
+            await socket.send(content[at : at + size])
+        await socket.send('{"type": "end"}')
+
+    async def talk(seconds: float) -> str:
+        async with opened(gateway, ping_timeout=None) as socket:
+            pushing = asyncio.create_task(push(socket, seconds))
+            events = await rest(socket, 300)
+            await pushing
+            assert socket.close_code == 1000
+            return text(events)
+
+    said = {seconds: asyncio.run(talk(seconds)) for seconds in (0.1, 10, 100)}
+    assert len(said[0.1].split()) > 0.95 * 12 * 40
+    assert said == dict.fromkeys(said, said[0.1])
+
+
+@pytest.mark.slow
 def test_two_hundred_sockets_are_open_at_once(
     start_server: StartServer, start_gateway: StartGateway, model_repository: Any, beckett: NDArray[np.float32]
 ) -> None:

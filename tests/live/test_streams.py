@@ -133,7 +133,7 @@ def test_a_stream_that_is_far_ahead_is_ended(opened: Open) -> None:
     streams.start("a", ear, 16_000)
     streams.hear("a", audio(40, 20))
     time.sleep(0.2)  # so that the decoding is begun
-    with pytest.raises(Overloaded, match=r"6 s ahead of its recognition \(live.backlog_seconds\)"):
+    with pytest.raises(Overloaded, match=r"6 s ahead of its recognition \(live.backlog_seconds: 5\)"):
         streams.hear("a", np.zeros(6 * 16_000, np.float32))
     gate.set()
     assert "[overloaded]" in str(ear.ends[0])
@@ -212,3 +212,87 @@ def test_every_decoding_of_a_stream_carries_what_it_was_started_with() -> None:
     streams.close()
     assert {each.language for each in asked} == {"de", ""}
     assert all(each in (Options(language="de"), DEFAULTS) for each in asked)
+
+
+def test_a_chunk_far_ahead_is_answered_when_recognition_comes_near(opened: Open) -> None:
+    gate = threading.Event()
+
+    def slow(decoding: Decoding) -> Hypothesis:
+        gate.wait(10)
+        return counting(decoding)
+
+    streams = opened(slow)
+    ear, answered = Ear(), list[int]()
+    streams.start("a", ear, 16_000)
+    for number in range(40):  # one that talks at its own speed is answered at once
+        streams.hear("a", np.zeros(1600, np.float32), lambda number=number: answered.append(number))
+        assert answered[-1] == number
+        assert eventually(lambda number=number: streams._open["a"].recognised_seconds > number / 10 - 1)
+    speech, count = audio(40, 20, 40, 20, 40, 20, 40, 20), len(answered)
+    for start in range(0, speech.size, 1600):
+        number = 40 + start // 1600
+        streams.hear("a", speech[start : start + 1600], lambda number=number: answered.append(number))
+    sent = 40 + -(-speech.size // 1600)
+    assert count < len(answered) < sent - 30, "the last seconds wait"
+    gate.set()
+    assert eventually(lambda: len(answered) >= sent - 25)
+    streams.end("a")
+    assert eventually(lambda: ear.ends)
+    assert answered == list(range(sent))
+    assert ear.text.split()[-1] == "w16"
+
+
+@pytest.mark.parametrize("way", ["backlog", "closed", "left"])
+def test_chunks_of_a_stream_that_is_over_are_answered(opened: Open, way: str) -> None:
+    gate, answered, ear = threading.Event(), list[int](), Ear()
+
+    def slow(decoding: Decoding) -> Hypothesis:
+        gate.wait(10)
+        return counting(decoding)
+
+    streams = opened(slow, SETTINGS.model_copy(update={"backlog_seconds": 5.0}))
+    streams.start("a", ear, 16_000)
+    streams.hear("a", audio(40, 20, 60), lambda: answered.append(0))
+    time.sleep(0.1)
+    streams.hear("a", audio(20), lambda: answered.append(1))
+    assert not answered
+    if way == "backlog":
+        with pytest.raises(Overloaded):
+            streams.hear("a", audio(200), lambda: answered.append(2))
+    elif way == "left":
+        ear.left = True
+    else:
+        threading.Timer(0.3, gate.set).start()
+        streams.close()
+    assert eventually(lambda: ear.ends)
+    assert answered == [0, 1]
+    gate.set()
+    with pytest.raises(BadSequence):
+        streams.hear("a", SPEECH, lambda: answered.append(3))
+    assert answered == [0, 1]
+
+
+def test_a_caller_that_waits_for_its_answers_is_not_idle(opened: Open) -> None:
+    gate, ear = threading.Event(), Ear()
+
+    def slow(decoding: Decoding) -> Hypothesis:
+        gate.wait(10)
+        return counting(decoding)
+
+    streams = opened(slow, SETTINGS.model_copy(update={"idle_seconds": 0.5}))
+    streams.start("a", ear, 16_000)
+    streams.hear("a", audio(40, 20, 60, 100), lambda: None)
+    time.sleep(1)
+    assert not ear.ends
+    gate.set()
+    assert eventually(lambda: ear.ends)
+    assert "sent nothing for 0.5 s" in str(ear.ends[0])
+
+
+@pytest.mark.parametrize("chunk", [1600, 160_000, 10_000_000])
+def test_a_recording_that_is_pushed_comes_out_whole(opened: Open, chunk: int) -> None:
+    streams = opened(settings=SETTINGS.model_copy(update={"backlog_seconds": 1200.0}))
+    ear = play(streams, "a", np.tile(audio(40, 20), 200), chunk)
+    assert eventually(lambda: ear.ends)
+    assert ear.ends == [None]
+    assert ear.text == " ".join(["w1 w2 w3 w4"] * 200)

@@ -127,7 +127,7 @@ def test_words_come_in_order_and_stable_ones_stay(caller: Caller, beckett: Sampl
     assert all(not event.tail for event in events if event.final)
 
 
-CHUNKS = (0.01, 0.037, 0.1, 1.0, 3.0)
+CHUNKS = (0.01, 0.037, 0.1, 1.0, 3.0, 60.0)
 """Seconds."""
 
 

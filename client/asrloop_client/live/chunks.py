@@ -34,16 +34,27 @@ def as_chunk(given: Any) -> npt.NDArray[Any]:
     return samples
 
 
+def pieces_of(chunk: npt.NDArray[Any], most: int) -> list[npt.NDArray[Any]]:
+    """Cut a chunk [N] into pieces of at most `most` samples, without copying; one that is empty is a piece."""
+    return [chunk[at : at + most] for at in range(0, max(1, chunk.size), most)]
+
+
 def chunk_request(
-    model: str, sequence: str, samples: Any, *, start: Mapping[str, Parameter] | None = None, end: bool = False
+    model: str,
+    sequence: str,
+    samples: Any,
+    *,
+    start: Mapping[str, Parameter] | None = None,
+    end: bool = False,
+    name: str = "",
 ) -> Any:
     """Return the ModelInferRequest of a chunk float32 or int16 [N]: START with parameters of its own, END, or between.
 
-    START's id is that of the sequence. Raises InvalidAudio.
+    START's id is that of the sequence, another's is `name`. Raises InvalidAudio.
     """
     own: dict[str, Parameter] = {"sequence_id": sequence, "sequence_start": start is not None, "sequence_end": end}
     parameters = {**(start or {}), **own, "triton_enable_empty_final_response": True}
-    request = new_request(model, "" if start is None else sequence, parameters)
+    request = new_request(model, name if start is None else sequence, parameters)
     name, datatype = ("PCM", "INT16") if samples.dtype == np.int16 else ("WAV", "FP32")
     request.inputs.add(name=name, datatype=datatype, shape=[samples.size])
     request.raw_input_contents.append(samples.tobytes())

@@ -1,4 +1,4 @@
-"""Audio that was sent last, kept for a new stream when the server is lost."""
+"""Audio that may lack its final text, kept for a new stream when the server is lost."""
 
 from __future__ import annotations
 
@@ -7,35 +7,33 @@ from typing import Any
 
 import numpy.typing as npt
 
-from asrloop_client.control.channel import LOG
-
 _SECONDS = 30.0
-"""Audio kept at least, in whole chunks."""
+"""Audio kept before what the server has recognised, in whole chunks: longer than an open segment."""
 
 
 class KeptAudio:
-    """The last chunks [N] of a stream. Positions are samples from its start."""
+    """The last chunks [N] of a stream."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._chunks: deque[npt.NDArray[Any]] = deque()
-        self._end = 0
         self.start = 0
-        """Position of the first sample that is still kept."""
+        """The first sample that is still kept, counted from the start of the stream."""
 
     def append(self, chunk: npt.NDArray[Any]) -> None:
-        """Keep a chunk, and drop those that are too old."""
+        """Keep a chunk."""
         self._chunks.append(chunk)
-        self._end += chunk.size
-        while self._chunks and self._end - self.start - self._chunks[0].size >= _SECONDS * self._rate:
+
+    def forget(self, recognised: float) -> None:
+        """Drop chunks that end long before second `recognised` of the stream."""
+        limit = (recognised - _SECONDS) * self._rate
+        while self._chunks and self.start + self._chunks[0].size <= limit:
             self.start += self._chunks.popleft().size
 
     def since(self, seconds: float) -> tuple[float, list[npt.NDArray[Any]]]:
-        """Return the kept audio from `seconds` on, and the second at which it begins; logs a warning if some is lost."""
-        wanted, at = round(seconds * self._rate), self.start
-        begin = max(wanted, at)
-        if begin > wanted:
-            LOG.warning("%.1f s of live audio were lost with their server", (begin - wanted) / self._rate)
+        """Return the kept audio from `seconds` on, and the second at which it begins."""
+        at = self.start
+        begin = max(round(seconds * self._rate), at)
         chunks = []
         for chunk in self._chunks:
             chunks.append(chunk[max(0, begin - at) :])

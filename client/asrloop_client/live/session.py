@@ -32,14 +32,21 @@ from asrloop_client.errors import (
     ServerGone,
 )
 from asrloop_client.live.call import StreamCall
-from asrloop_client.live.chunks import as_chunk, chunk_request
+from asrloop_client.live.chunks import as_chunk, chunk_request, pieces_of
 from asrloop_client.live.events import StreamEvent, read_event
 from asrloop_client.live.kept import KeptAudio
+from asrloop_client.live.raw import check_raw
 from asrloop_client.servers import Search, Servers
 from asrloop_client.settings import Parameter
 
-_MOST_WAITING = 256
-"""Unsent chunks; `send` waits while there are more."""
+_PIECE_SECONDS = 1.0
+"""Longest audio of a request, so that the server's answers tell its progress."""
+_AHEAD_SECONDS = 8.0
+"""Most audio that the server has not answered. It answers what it has nearly recognised."""
+_WAITING_SECONDS, _LEAST_SECONDS = 30.0, 0.01
+"""`send` waits while more audio than this is unsent, where a chunk counts for no less than the second number."""
+_ANSWER_SECONDS = 60.0
+"""Least time that a server, which answers its probe, may take for its next response while it has audio to recognise."""
 _PATIENCE = 2.0
 """Seconds without a response of the server, which answers every chunk, before its probe is asked."""
 _CLOSE_SECONDS = 5.0
@@ -75,24 +82,32 @@ class Session:
         fail_fast: bool | None = None,
     ) -> None:
         self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
+        self._answer_seconds = max(self._timeout, _ANSWER_SECONDS)
         self._resume, self._parameters, self._headers = resume, parameters or {}, servers.settings.all_headers(headers)
         fast = servers.settings.fail_fast if fail_fast is None else fail_fast
         self._search = Search(model=servers.settings.stream_model, fail_fast=fast)
         self._waiting: deque[npt.NDArray[Any]] = deque()
-        """Chunks that are not sent yet."""
+        """Pieces that are not sent yet."""
+        self._waiting_seconds = 0.0
         self._kept = KeptAudio(self._rate)
         self._open_from = 0.0
-        """Start of the open segment."""
+        """Where another server begins."""
+        self._needed_from, self._is_open = 0.0, False
+        """End of the last segment and False, or start of the open one and True."""
         self._first = self._open = 0
         """Numbers of this attempt's first segment, and of the open one."""
         self._offset = 0.0
         """Start of this attempt's audio."""
         self._events: deque[StreamEvent] = deque()
         """Events not read yet: finals, and after them at most one partial."""
+        self._begun = False
+        """True when audio was given."""
         self._finished = self._heard = self._over = False
         """True when all audio was given, when an event came, when the stream has ended."""
         self._answered = self._all_sent = False
         """True when this attempt's server responded, and when END was sent to it."""
+        self._written = self._answered_to = 0
+        """Samples that were sent to this attempt's server, and those of them that it answered."""
         self._owed_since = math.inf
         """Since when this attempt's server owes a response."""
         self._error: Exception | None = None
@@ -104,19 +119,30 @@ class Session:
         self._task = self._task or asyncio.create_task(self._run())
 
     async def send(self, given: Any) -> None:
-        """Take a chunk; waits while many are unsent. Raises InvalidAudio, DeadlineExceeded, and the error that ended the stream."""
+        """Take a chunk of any length; waits while the server has much to do, as long as it goes on.
+
+        Raises InvalidAudio, DeadlineExceeded, and the error that ended the stream.
+        """
+        if isinstance(given, bytes | bytearray | memoryview) and not self._begun:
+            check_raw(bytes(given[:64]), self._rate)
         chunk = as_chunk(given)
-        try:
-            async with asyncio.timeout(self._timeout):
-                while len(self._waiting) >= _MOST_WAITING and not self._over:
-                    await self._changed.wait()
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"{_MOST_WAITING} chunks wait to be sent, and none was in {self._timeout:.3g} s. Look at the server's load."
-            ) from None
+        self._begun = self._begun or chunk.size > 0
+        while self._waiting_seconds > _WAITING_SECONDS and not self._over:
+            before = self._waiting_seconds
+            seconds = self._answer_seconds if self._answered else self._timeout
+            try:
+                async with asyncio.timeout(seconds):
+                    while self._waiting_seconds == before and not self._over:
+                        await self._changed.wait()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{before:.0f} s of audio wait to be sent, and none was in {seconds:.3g} s. Look at the server's load."
+                ) from None
         if self._over or self._finished:
             raise self._error or InvalidConfig("the stream has ended: open a new one for more audio")
-        self._waiting.append(chunk)
+        for piece in pieces_of(chunk, round(_PIECE_SECONDS * self._rate)):
+            self._waiting.append(piece)
+            self._waiting_seconds += self._seconds_of(piece)
         self._tell()
 
     async def finish(self) -> None:
@@ -143,6 +169,9 @@ class Session:
             self._error = self._error or error
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+
+    def _seconds_of(self, piece: npt.NDArray[Any]) -> float:
+        return max(piece.size / self._rate, _LEAST_SECONDS)
 
     def _tell(self) -> None:
         self._changed.set()
@@ -174,6 +203,7 @@ class Session:
                 nothing_lost = not self._heard and not self._kept.start
                 if not (self._resume or nothing_lost):
                     raise
+                self._check_kept(error)
                 if not await self._servers.may_go_on(error, endpoint, self._search):
                     raise
                 if self._answered:
@@ -181,9 +211,21 @@ class Session:
                 self._search.last = str(error)
                 LOG.info("a live stream is opened again: %s", error)
 
+    def _check_kept(self, error: AsrError) -> None:
+        """Raise `error` where another server would not get all audio that this one left without its final text."""
+        # A server that answers at once may end a stream that is too far ahead of it: its answers tell no progress.
+        is_behind = isinstance(error, Overloaded) and self._answered
+        lost = self._kept.start / self._rate - self._needed_from
+        if lost > 0 and (self._is_open or is_behind):
+            text = f"{error} The stream cannot be resumed: {lost:.0f} s of audio without final text are no longer kept."
+            failure = type(error)(text)
+            failure.code, failure.detail = error.code, error.detail
+            raise failure from None
+
     async def _attempt(self, endpoint: Endpoint) -> None:
         began, broken = time.monotonic(), False
         self._answered, self._all_sent, self._owed_since = False, False, math.inf
+        self._written = self._answered_to = 0
         member: Any = None
         call: StreamCall | None = None
         writer: asyncio.Task[None] | None = None
@@ -223,20 +265,28 @@ class Session:
         begin, again = self._kept.since(self._open_from)
         self._first, self._offset = self._open, begin
         going = await call.write(request(_NOTHING, start={**self._parameters, "sample_rate": self._rate}))
-        while again and going:
-            going = await call.write(request(again.pop(0)))
         while going:
-            while not self._waiting and not self._finished:
+            while not (again or self._waiting or self._finished) or self._is_ahead():
                 await self._changed.wait()
-            if not self._waiting:
+            if again:
+                piece = again.pop(0)
+            elif self._waiting:
+                piece = self._waiting.popleft()
+                self._waiting_seconds = self._waiting_seconds - self._seconds_of(piece) if self._waiting else 0.0
+                self._kept.append(piece)
+                self._tell()
+            else:
                 self._owed_since, self._all_sent = time.monotonic(), True
                 await call.write(request(_NOTHING, end=True))
                 return await call.finish()
-            self._kept.append(chunk := self._waiting.popleft())
-            self._tell()
+            self._written += piece.size
             self._owed_since = min(self._owed_since, time.monotonic())
-            going = await call.write(request(chunk))
+            going = await call.write(request(piece, name=str(self._written)))
         return None
+
+    def _is_ahead(self) -> bool:
+        """True while the server has enough to do."""
+        return self._written - self._answered_to >= _AHEAD_SECONDS * self._rate
 
     async def _read(self, call: StreamCall, sequence: str, endpoint: Endpoint, writer: asyncio.Task[None]) -> None:
         """Take events until the last response to START."""
@@ -251,13 +301,20 @@ class Session:
                 response = reading.result()
                 if response is None:
                     raise ServerGone(f"{endpoint.address}: it ended the stream before the end of the audio.")
-                self._answered, self._owed_since = True, time.monotonic() if self._all_sent else math.inf
-                if response.id == sequence and self._take(*read_event(response, endpoint.address)):
-                    return
+                self._answered = True
+                if response.id == sequence:
+                    if self._take(*read_event(response, endpoint.address)):
+                        return
+                elif response.id:
+                    self._answered_to = max(self._answered_to, int(response.id))
+                    self._kept.forget(self._offset + self._answered_to / self._rate)
+                    self._tell()
+                owes = self._all_sent or self._answered_to < self._written
+                self._owed_since = time.monotonic() if owes else math.inf
                 reading = asyncio.ensure_future(call.read())
-            elif not done and time.monotonic() - self._owed_since > self._timeout:
-                if not self._all_sent:
-                    raise ServerGone(f"{endpoint.address}: it answered no chunk for {self._timeout:.3g} s.")
+            elif not done and not self._all_sent and time.monotonic() - self._owed_since > self._answer_seconds:
+                raise ServerGone(f"{endpoint.address}: it answered no chunk for {self._answer_seconds:.3g} s.")
+            elif not done and self._all_sent and time.monotonic() - self._owed_since > self._timeout:
                 raise DeadlineExceeded(
                     f"{endpoint.address}: no event within {self._timeout:.3g} s after the audio's end. Raise `timeout`."
                 )
@@ -272,6 +329,7 @@ class Session:
             self._heard = True
             self._open = event.segment + event.final
             self._open_from = heard if event.final else min(start, self._open_from)
+            self._needed_from, self._is_open = heard if event.final else start, not event.final
             # A reader that is slow gets only the latest partial.
             if self._events and not self._events[-1].final:
                 self._events.pop()

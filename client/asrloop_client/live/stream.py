@@ -23,6 +23,12 @@ from asrloop_client.servers import Servers
 Submit = Callable[[Callable[[], Coroutine[Any, Any, Any]]], concurrent.futures.Future[Any]]
 
 
+def _look(future: asyncio.Future[Any]) -> None:
+    """Take note of a future's error: asyncio logs one that nobody looked at, also where nobody waits any more."""
+    if not future.cancelled():
+        future.exception()
+
+
 class _Face:
     """The session in the client's loop, and the thread that reads the source."""
 
@@ -116,7 +122,9 @@ class AsyncStream(_Face):
     async def __anext__(self) -> StreamEvent:
         # Shielded and asked for once: a reader that stops waiting, for instance by wait_for, gets the event the next time.
         self._asked = self._asked or self._submit(self._session.next)
-        event = await asyncio.shield(asyncio.wrap_future(self._asked))
+        asked = asyncio.wrap_future(self._asked)
+        asked.add_done_callback(_look)
+        event = await asyncio.shield(asked)
         self._asked = None
         if event is None:
             raise StopAsyncIteration

@@ -3,6 +3,7 @@
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
@@ -44,15 +45,12 @@ class TritonPythonModel:
         for request in requests:
             reply = Reply(pb_utils, request)
             try:
-                is_start = self.take_on(request, reply)
+                self.take_on(request, reply)
             except RequestError as error:
                 reply.end(error)
-            else:
-                if not is_start:
-                    reply.end(None)
 
-    def take_on(self, request: pb_utils.InferenceRequest, reply: Reply) -> bool:
-        """Return True for a request that starts a stream, whose events ``reply`` then tells. Raises RequestError."""
+    def take_on(self, request: pb_utils.InferenceRequest, reply: Reply) -> None:
+        """Hand a chunk to its stream, which answers it; a start's ``reply`` tells the events. Raises RequestError."""
         key, flags, parameters = request.correlation_id(), request.flags(), parameters_of(request)
         is_start = bool(flags & START)
         options = parsed(parameters, Door.START if is_start else Door.CHUNK, self.info)
@@ -60,10 +58,9 @@ class TritonPythonModel:
         if is_start:
             rate = checked_rate(parameters.get("sample_rate", 16_000))
             self.streams.start(key, ReplyListener(reply), rate, options)
-        self.streams.hear(key, samples)
+        self.streams.hear(key, samples, None if is_start else partial(reply.end, None))
         if flags & END:
             self.streams.end(key)
-        return is_start
 
     def finalize(self) -> None:
         """Answer what is left and end the threads."""

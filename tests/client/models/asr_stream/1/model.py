@@ -1,12 +1,15 @@
 """A word for each quarter of a second of audio, a segment for each second; the parameters of START choose its faults.
 
-A word is the mean of its samples, so that audio which is lost, doubled or out of order shows.
+A word is the mean of its samples, so that audio which is lost, doubled or out of order shows. `pace`: chunks are answered when
+so many times real time has reached them; `backlog`: a stream that is further ahead of that is ended; `mute_after`: audio
+behind that second has no words.
 """
 
 import json
 import os
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -23,11 +26,20 @@ class Stream:
         self.rate = parameters["sample_rate"]
         self.samples = np.empty(0, np.float32)
         self.said = 0
+        self.recognised = 0.0
+        self.unanswered = deque()
+
+    def answered(self, seconds):
+        """Recognise `seconds` more, and answer the chunks that are reached."""
+        self.recognised = min(self.recognised + seconds, len(self.samples) / self.rate)
+        while self.unanswered and self.unanswered[0][0] <= self.recognised:
+            self.unanswered.popleft()[1].send(flags=FINAL)
 
     def events(self, is_last):
         size = self.rate // WORDS
         count = len(self.samples) // size
         words = [f"{self.samples[i * size : (i + 1) * size].mean():.2f}" for i in range(count)]
+        count = min(count, round(WORDS * self.parameters.get("mute_after", 1e9)))
         while self.said < count:
             self.said += 1
             yield self.event(words, self.said % WORDS == 0)
@@ -77,6 +89,14 @@ class TritonPythonModel:
         (chunk,) = [each.as_numpy() for each in given if each is not None]
         chunk = chunk / np.float32(32768) if chunk.dtype == np.int16 else chunk
         stream.samples = np.concatenate([stream.samples, chunk.astype(np.float32)])
+        if not flags & (START | END) and "pace" in stream.parameters:
+            stream.unanswered.append((len(stream.samples) / stream.rate, sender))
+            sender = None
+        if len(stream.samples) / stream.rate - stream.recognised > stream.parameters.get("backlog", 1e9):
+            stream.answered(1e9)
+            self.answer(stream.sender, error="[overloaded] the stream is far ahead of its recognition")
+            del self.streams[identity]
+            return
         for segment, stable, tail, final, heard in stream.events(bool(flags & END)):
             stream.sender.send(
                 pb_utils.InferenceResponse(
@@ -97,10 +117,11 @@ class TritonPythonModel:
             del self.streams[identity]
         elif flags & END:
             self.ended.increment(1)
+            stream.answered(1e9)
             if "silent_end" not in stream.parameters:
                 stream.sender.send(flags=FINAL)
                 del self.streams[identity]
-        if not flags & START:
+        if not flags & START and sender is not None:
             sender.send(flags=FINAL)
         self.open.set(len(self.streams))
 
@@ -113,6 +134,7 @@ class TritonPythonModel:
             time.sleep(0.05)
             with self.lock:
                 for identity, stream in list(self.streams.items()):
+                    stream.answered(0.05 * stream.parameters.get("pace", 0))
                     if stream.sender.is_cancelled():
                         stream.sender.send(flags=FINAL)
                         del self.streams[identity]
