@@ -17,7 +17,7 @@ def test_many_files_keep_their_order_and_their_errors(
     model_repository: Path, beckett_path: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.wav"
-    broken.write_bytes(beckett_path.read_bytes()[:3000])
+    broken.write_bytes(beckett_path.read_bytes()[:40])
     paths = [beckett_path, broken, tmp_path / "missing.wav", *[beckett_path] * (FILES_AT_ONCE + 2), broken]
     told: list[tuple[float, float]] = []
     with Model(model_repository / "decoder_loop" / "1", config.Settings()) as engine:
