@@ -83,7 +83,7 @@ def test_a_call_ends_when_no_server_is_in_for_the_server_timeout(
     connect: Connect, make_stub: MakeStub, stays: str | None
 ) -> None:
     stub = make_stub()
-    client = connect(stub.address, server_timeout=1.0, probe_timeout=0.2)
+    client = connect(stub.address, server_timeout=1.0, probe_timeout=1.0)
     client.transcribe(ONES)
     stub.stop()
     call, began = client.submit(ONES, timeout=20), time.monotonic()
@@ -95,7 +95,7 @@ def test_a_call_ends_when_no_server_is_in_for_the_server_timeout(
         return
     with pytest.raises(ServerGone):
         call.result()
-    assert 1.0 <= time.monotonic() - began < 12
+    assert 1.0 <= time.monotonic() - began < 19, "not by its own time limit"
 
 
 def test_a_call_leaves_a_hung_server_for_one_that_answers(connect: Connect, make_stub: MakeStub) -> None:

@@ -28,6 +28,8 @@ class Talk:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
+        self.said: list[str] = []
+        """What was completed."""
 
     async def say(self, kind: str, **fields: Any) -> None:
         await self._socket.send(json.dumps({"type": kind, **fields}))
@@ -48,6 +50,8 @@ class Talk:
             while not events or events[-1]["type"] != kind:
                 events.append(json.loads(await self._socket.recv()))
                 assert kind == "error" or events[-1]["type"] != "error", events[-1]
+                if events[-1]["type"] == COMPLETED:
+                    self.said.append(events[-1]["transcript"])
         return events
 
 
@@ -67,8 +71,7 @@ def test_settings_that_come_while_it_listens_hold_from_the_next_item_on(
 ) -> None:
     audio = pcm(np.concatenate([beckett, QUIET]))
 
-    async def use(session: Talk) -> list[str]:
-        said = []
+    async def use(session: Talk) -> str:
         await session.append(pcm(QUIET))
         assert (await session.update(transcription={"language": "en", "prompt": "Beckett"}))["transcription"]
         await session.append(audio)
@@ -77,14 +80,13 @@ def test_settings_that_come_while_it_listens_hold_from_the_next_item_on(
             await session.append(pcm(QUIET[:1600]))
             await asyncio.sleep(0.1)
         await session.say("input_audio_buffer.clear")
-        events = await session.until("input_audio_buffer.cleared")
-        said.append(" ".join(one["transcript"] for one in events if one["type"] == COMPLETED))
+        await session.until("input_audio_buffer.cleared")
+        said = " ".join(session.said)
         await session.append(audio)
         await session.update(turn_detection={"type": "server_vad"})  # no commit will come
         return said
 
-    said = talk(gateway, use)
-    assert words(said[0]) == BECKETT
+    assert words(talk(gateway, use)) == BECKETT
 
 
 def test_turning_detection_on_ends_the_buffer_and_the_format_cannot_change_within(
