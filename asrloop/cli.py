@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -291,8 +291,13 @@ def _log(level: str, text: str) -> None:
 
 def _say(line: str, style: str = "") -> None:
     """Print to standard error. A closed standard error must not stop the server."""
-    with suppress(OSError):
+    try:
         console.print(line, style=style, markup=False)
+    except (OSError, SystemExit):  # rich ends a program whose output nobody reads
+        # The console keeps what it could not write, and would write it again with every later line. In silence it lets go.
+        console.quiet = True
+        console.print()
+        console.quiet = False
 
 
 if __name__ == "__main__":
