@@ -4,6 +4,7 @@ Sources: RFC 3533; RFC 9639 section 10.1 for FLAC. Internet radio and `cat a.ogg
 first stream of one, and opens no FLAC in OGG.
 """
 
+import zlib
 from collections.abc import Iterator
 
 from asrloop.audio import flac
@@ -13,6 +14,8 @@ from asrloop.errors import InvalidAudio
 MAGIC = b"OggS"
 _HEADER = 27
 _FIRST_PAGE = 0x02
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Each byte with its bits in the other order."""
 _FLAC, _FLAC_HEAD = b"\x7fFLAC", 9
 """Start of the first packet of FLAC, and the bytes before the header of native FLAC in it."""
 
@@ -37,7 +40,8 @@ def bitstreams(content: memoryview, source: bytes, check: Check) -> list[Bitstre
                 if not streams:
                     raise
         else:
-            streams.append(Bitstream([content[start : min(until, end)]]))
+            torn = _mended(content[end:]) if until == len(content) and bytes(content[end : end + 4]) == MAGIC else b""
+            streams.append(Bitstream([content[start : min(until, end)], *([memoryview(torn)] if torn else [])]))
     return streams
 
 
@@ -58,6 +62,31 @@ def _pages(
         pages += 1
         if pages % CHECK_EVERY == 0:
             check()
+
+
+def _mended(page: memoryview) -> bytes:
+    """Return the whole packets of a page that is cut, as a page: it may hold a second. Nothing where there is no whole packet."""
+    if len(page) < _HEADER or page[5] & _FIRST_PAGE:
+        return b""
+    start = _HEADER + page[_HEADER - 1]
+    size = packets = sound = 0
+    for number, lacing in enumerate(page[_HEADER:start], 1):
+        size += lacing
+        if start + size > len(page):
+            break
+        if lacing < 255:  # the last of its packet
+            packets, sound = number, size
+    if not packets:
+        return b""
+    head = bytes(page[:22]) + bytes(4) + bytes([packets]) + bytes(page[_HEADER : _HEADER + packets])
+    whole = head + bytes(page[start : start + sound])
+    return whole[:22] + _checksum(whole).to_bytes(4, "little") + whole[26:]
+
+
+def _checksum(page: bytes) -> int:
+    """Return the CRC of RFC 3533: zlib's with all bits in the other order, from 0 and without inversion."""
+    crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{crc:032b}"[::-1], 2)
 
 
 def _native_flac(content: memoryview, source: bytes, check: Check) -> bytes:

@@ -99,6 +99,7 @@ class Recording:
             self.options,
             start=window.start / SAMPLE_RATE,
             is_window=is_window,
+            is_part=not is_window,
             overlap_seconds=window.overlap / SAMPLE_RATE,
             is_speech=is_window,
         )

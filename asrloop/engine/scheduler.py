@@ -75,7 +75,8 @@ class Scheduler:
             raise InvalidAudio(
                 f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
             )
-        for wait, more in ((len(self.waiting[False]), rows - long_rows), (in_line, long_rows)):
+        whole = sum(not utterance.is_part for utterance in self.waiting[False])
+        for wait, more in ((whole, rows - long_rows), (in_line, long_rows)):
             if more and wait + more > self.inbox:
                 raise Overloaded(
                     f"{wait} recordings wait already, {more} more do not fit: the inbox holds {self.inbox} (engine.inbox); "
@@ -175,13 +176,15 @@ class Scheduler:
         utterance.state = State.FINISHED
 
     def waited_too_long(self, now: float) -> list[Utterance]:
-        """Return waiting utterances over the queue's time limit. Arrival order makes them a prefix of each queue."""
+        """Return waiting utterances over the queue's time limit. Arrival order makes them a prefix of each queue, but for parts of
+        recordings that are being worked on: these are not refused."""
         late = []
         for queue in self.waiting.values():
             for utterance in queue:
                 if now - utterance.arrived_at <= self.queue_timeout:
                     break
-                late.append(utterance)
+                if not utterance.is_part:
+                    late.append(utterance)
         return late
 
     def everyone(self) -> list[Utterance]:

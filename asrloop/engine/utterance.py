@@ -70,6 +70,8 @@ class Utterance:
     """Start in its recording, in seconds."""
 
     is_window: bool = False
+    is_part: bool = False
+    """True for what follows a long pause in short audio that is being worked on already."""
     """True for a part of a longer recording."""
 
     overlap_seconds: float = 0.0

@@ -167,7 +167,9 @@ class Work:
         however many rows and windows they have."""
         utterance.arrived_at = self.clock()
         under_way = self.ledger.add(request, recording, utterance)
-        self.scheduler.add(utterance, utterance.arrived_at + self._turn_cost * under_way)
+        # A part has waited with the whole of which it was a part.
+        since = request.arrived_at if utterance.is_part else utterance.arrived_at
+        self.scheduler.add(utterance, since + self._turn_cost * under_way)
         self.for_encoders.notify()
 
     def _add_window(self, request: Request, recording: Recording, window: Window) -> None:

@@ -43,8 +43,6 @@ def spoken(samples: Samples, cutter: Callable[[], Cutter]) -> Spoken:
     frames = (samples[: whole * FRAME] - samples.mean()).reshape(whole, FRAME)
     energies = np.einsum("ij,ij->i", frames, frames)
     loudest = np.partition(energies, -1 - CLICK)[-1 - CLICK]
-    heard = np.flatnonzero(energies >= loudest * FAINT)
-    start, end = max(0, int(heard[0]) - PAD) * FRAME, min(samples.size, (int(heard[-1]) + 1 + PAD) * FRAME)
     quiet = _long_runs(energies < loudest * QUIET)
     pauses = sorted(pause for run in quiet for pause in _pauses(samples, run, cutter()))
     parts, begin = [], 0
@@ -52,9 +50,19 @@ def spoken(samples: Samples, cutter: Callable[[], Cutter]) -> Spoken:
         if left > begin:
             parts.append(Window(begin, samples[begin:left].copy()))
         begin = max(begin, right)
-    if parts:
-        start, end = max(start, parts[0].start), min(end, _end(parts[-1]))
-    return Spoken(start / SAMPLE_RATE, end / SAMPLE_RATE, parts)
+    # Each end by the level of its own part: another may be much louder.
+    first, last = (parts[0], parts[-1]) if parts else [Window(0, samples)] * 2
+    start, end = _heard(energies, first)[0], min(samples.size, _heard(energies, last)[1])
+    return Spoken(max(start, first.start) / SAMPLE_RATE, min(end, _end(last)) / SAMPLE_RATE, parts)
+
+
+def _heard(energies: NDArray[np.float32], part: Window) -> tuple[int, int]:
+    """Return the samples between which a part has frames that are not faint, and PAD around them."""
+    begin = part.start // FRAME
+    mine = energies[begin : begin + max(1, part.samples.size // FRAME)]
+    loudest = np.partition(mine, -1 - CLICK)[-1 - CLICK] if mine.size > CLICK else mine.max()
+    heard = np.flatnonzero(mine >= loudest * FAINT)
+    return max(0, begin + int(heard[0]) - PAD) * FRAME, (begin + int(heard[-1]) + 1 + PAD) * FRAME
 
 
 def _pauses(samples: Samples, run: tuple[int, int], cutter: Cutter) -> list[tuple[int, int]]:

@@ -459,3 +459,14 @@ def test_a_part_without_speech_is_no_segment(family: CountingFamily) -> None:
     (segment,) = heard.segments
     assert segment.start > 5, "the second part, which is longer"
     assert heard.complete
+
+
+def test_parts_take_no_room_from_others_and_are_not_refused_for_waiting() -> None:
+    scheduler = Scheduler(SLOTS, inbox=2, queue_timeout=WAIT, encoders=1)
+    parts = [utterance() for _ in range(5)]
+    for part in parts:
+        part.is_part = True
+        scheduler.add(part, 0.0)
+    scheduler.check_room(2)
+    scheduler.add(whole := utterance(), 0.0)
+    assert scheduler.waited_too_long(2 * WAIT + whole.arrived_at) == [whole]

@@ -75,3 +75,10 @@ def test_a_constant_offset_does_not_hide_a_pause(detector: CountingDetector) -> 
 @pytest.mark.parametrize("size", [1, 511, 512, 2048, 40_000])
 def test_silence_of_any_length_stays_whole(size: int, detector: CountingDetector) -> None:
     assert find(np.zeros(size, np.float32), detector) == Spoken(0.0, size / SAMPLE_RATE, [])
+
+
+def test_quiet_speech_before_a_pause_keeps_its_segments_start(detector: CountingDetector) -> None:
+    """Speech 30 dB louder behind the pause does not make it faint."""
+    quiet = recording(("pause", 0.5), ("speech", 1)) * np.float32(0.03)
+    found = find(np.concatenate([quiet, recording(("pause", 1.6), ("speech", 2))]), detector)
+    assert found.start <= 0.5

@@ -221,6 +221,8 @@ class Session:
             failure = type(error)(text)
             failure.code, failure.detail = error.code, error.detail
             raise failure from None
+        if lost > 0:
+            LOG.warning("%.1f s of a live stream, in which no text was told, are not sent again", lost)
 
     async def _attempt(self, endpoint: Endpoint) -> None:
         began, broken = time.monotonic(), False
