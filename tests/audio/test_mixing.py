@@ -23,9 +23,10 @@ def mixed(mixer: Callable[[int], Any], channels: Samples, block: int) -> Samples
 
 
 @BOTH
+@pytest.mark.parametrize("offset", [0.0, 0.1])
 @pytest.mark.parametrize("block", [1_600, 65_536, 777])
-def test_opposite_phase_is_heard(mixer: Callable[[int], Any], block: int, beckett: Samples) -> None:
-    heard = mixed(mixer, np.column_stack([beckett, -0.9 * beckett]), block)
+def test_opposite_phase_is_heard(mixer: Callable[[int], Any], block: int, offset: float, beckett: Samples) -> None:
+    heard = mixed(mixer, np.column_stack([beckett, -0.9 * beckett]) + np.float32(offset), block)
     assert np.corrcoef(heard, beckett)[0, 1] > 0.99
 
 

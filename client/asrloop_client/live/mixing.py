@@ -34,7 +34,10 @@ class Mixer:
             return np.ascontiguousarray(block[:, 0])
         mix = block @ np.full(channels, 1 / channels, np.float32)
         starts = np.linspace(0, frames, max(1, frames // self._window), endpoint=False).astype(int)
-        energies = np.add.reduceat(np.square(np.column_stack([mix, block]), dtype=np.float64), starts, axis=0)
+        columns, counts = np.column_stack([mix, block]), np.diff(starts, append=frames)[:, None]
+        energies = np.add.reduceat(np.square(columns, dtype=np.float64), starts, axis=0)
+        # Without the offset, which channels share even where their sound cancels out.
+        energies = np.maximum(0, energies - np.square(np.add.reduceat(columns, starts, axis=0)) / counts)
         if self._choice < 0 and not _cancels(energies, channels).any():
             return mix
         mono = mix.copy()
