@@ -128,13 +128,15 @@ class Session:
         chunk = as_chunk(given)
         self._begun = self._begun or chunk.size > 0
         while self._waiting_seconds > _WAITING_SECONDS and not self._over:
-            before = self._waiting_seconds
+            before, done = self._waiting_seconds, (self._written, self._answered_to)
             seconds = self._answer_seconds if self._answered else self._timeout
             try:
                 async with asyncio.timeout(seconds):
                     while self._waiting_seconds == before and not self._over:
                         await self._changed.wait()
             except TimeoutError:
+                if (self._written, self._answered_to) != done:  # audio that a lost server had goes first
+                    continue
                 raise DeadlineExceeded(
                     f"{before:.0f} s of audio wait to be sent, and none was in {seconds:.3g} s. Look at the server's load."
                 ) from None
