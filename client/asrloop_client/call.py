@@ -18,7 +18,7 @@ from asrloop_client.errors import AsrError, DeadlineExceeded, ServerGone
 from asrloop_client.servers import Search, Servers
 from asrloop_client.settings import OnProgress, Parameter
 from asrloop_client.transcript import Timings, Transcript
-from asrloop_client.wire import Request, outputs_of, read_reply
+from asrloop_client.wire import Request, read_reply
 
 _PATIENCE = (0.25, 2.0)
 """Bounds of `patience`, a quarter of the timeout, in seconds."""
@@ -125,7 +125,6 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
             endpoint.pool.release(member, broken, reuse=servers.settings.pooling)
             # An error must not keep its call, and by it a socket, alive through this frame.
             del reply, member
-    length = None if "DURATION" in outputs_of(response) else call.request.duration
-    transcript, now = read_reply(response, endpoint.address, length), time.monotonic()
+    transcript, now = read_reply(response, endpoint.address, lambda: call.request.duration), time.monotonic()
     timings = Timings(total=now - call.started, acquire=acquired - began, call=now - acquired)
     return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)

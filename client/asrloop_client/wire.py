@@ -81,8 +81,8 @@ def new_request(model: str, request_id: str, parameters: Mapping[str, Parameter]
     return message
 
 
-def read_reply(response: Any, address: str, duration: float | None = None) -> Transcript:
-    """Return the transcript of audio of `duration` s where the server does not say it; unknown outputs are ignored.
+def read_reply(response: Any, address: str, length: Callable[[], float | None] = lambda: None) -> Transcript:
+    """Return the transcript; unknown outputs are ignored. `length` gives the seconds of audio where the server does not.
 
     Raises ServerFailure.
     """
@@ -97,7 +97,7 @@ def read_reply(response: Any, address: str, duration: float | None = None) -> Tr
         (text, *_), tokens = strings(outputs["TRANSCRIPTS"]), numbers("i", outputs["TOKENS"])
         tokens = tokens[: tokens.index(_PADDING)] if _PADDING in tokens else tokens
         decoded = numbers("f", outputs.get("DURATION", b""))
-        duration = round(decoded[0], 6) if decoded else duration
+        duration = round(decoded[0], 6) if decoded else length()
         words = _timed(Word, outputs, "WORDS", "WORD_TIMES")
         segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES")
         if text and not segments:

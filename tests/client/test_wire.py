@@ -126,7 +126,9 @@ def test_words_are_the_servers_and_nothing_is_guessed_from_pieces() -> None:
 
 def test_without_segments_there_is_one_of_all_the_text_or_none() -> None:
     def segments(text: bytes, duration: float | None, **outputs: bytes) -> tuple[Segment, ...]:
-        return wire.read_reply(response(TRANSCRIPTS=text, TOKENS=TOKENS, **outputs), "host:1", duration).segments
+        return wire.read_reply(
+            response(TRANSCRIPTS=text, TOKENS=TOKENS, **outputs), "host:1", lambda: duration
+        ).segments
 
     sent = {"SEGMENTS": texts("a", "b"), "SEGMENT_TIMES": floats(0, 1, 2, 3)}
     assert segments(texts("a b"), 9.0, **sent) == (Segment("a", 0, 1), Segment("b", 2, 3))
@@ -142,8 +144,8 @@ def test_an_empty_tensor_of_times_is_no_times() -> None:
 
 def test_the_length_is_the_servers_and_else_the_headers() -> None:
     said = {"TRANSCRIPTS": TEXT, "TOKENS": TOKENS}
-    assert wire.read_reply(response(**said, DURATION=struct.pack("<f", 8.8)), "host:1", 4.4).duration == 8.8
-    assert wire.read_reply(response(**said), "host:1", 4.4).duration == 4.4
+    assert wire.read_reply(response(**said, DURATION=struct.pack("<f", 8.8)), "host:1", lambda: 4.4).duration == 8.8
+    assert wire.read_reply(response(**said), "host:1", lambda: 4.4).duration == 4.4
     assert wire.read_reply(response(**said), "host:1").duration is None
 
 
