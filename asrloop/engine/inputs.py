@@ -50,6 +50,7 @@ def request_of(
         key=cancel_key_of(parameters),
         outputs=outputs,
         missing_seconds=_column(tensors, "MISSING_SECONDS", len(rows)),
+        is_live="FORCED" in tensors,
     )
 
 
@@ -92,7 +93,8 @@ def draft_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio
     """Return what asr_stream knows of the only row of a request. Raises InvalidOption.
 
     PREFIX i32 [1, P] are tokens of the speech in its first PREFIX_SAMPLES samples; DRAFT i32 [1, D] are tokens that decoding
-    behind them is likely to give, of which the first FORCED words stand. Where a family takes none the first samples go instead.
+    behind them is likely to give, of which the first FORCED words stand; live audio always has FORCED. Where a family takes none
+    the first samples go instead.
     """
     prefix, draft = (tensors[name].reshape(-1) if name in tensors else _NO_TOKENS for name in ("PREFIX", "DRAFT"))
     if not prefix.size and not draft.size:

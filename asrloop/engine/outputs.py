@@ -159,8 +159,6 @@ LIVE_OUTPUTS = (
 )
 """Outputs of ``decoder_loop`` alone, for live audio: all words, also where there are no times."""
 
-LIVE_NAMES = frozenset(output.name for output in LIVE_OUTPUTS)
-
 CANCELLED = Output("CANCELLED", np.int32, "TYPE_INT32", (1,), 0, lambda _: [])
 """The only output of a request to ``decoder_loop`` that cancels others: how many it ended."""
 

@@ -12,7 +12,7 @@ from asrloop.audio import SAMPLE_RATE, LongAudio, Samples, long_audio
 from asrloop.engine.family import Family
 from asrloop.engine.options import NO_DRAFT, Options
 from asrloop.engine.outputs import Segment, Transcript, TranscriptWord, Words
-from asrloop.engine.utterance import Ending, Utterance
+from asrloop.engine.utterance import Ending, Rank, Utterance
 from asrloop.errors import InvalidOption
 from asrloop.speech.joining import seam
 from asrloop.speech.pauses import Spoken
@@ -43,10 +43,9 @@ class Recording:
         whole_seconds: float,
         missing_seconds: float = 0.0,
         *,
-        may_be_parted: bool = False,
+        is_live: bool = False,
     ) -> None:
-        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut; shorter audio may be parted where
-        ``may_be_parted``. Raises InvalidOption."""
+        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption."""
         self.options = options
         self._missing_seconds = missing_seconds
         """Seconds that the file claims and does not have, apart from those of ``long``."""
@@ -69,7 +68,7 @@ class Recording:
             self.long = audio if isinstance(audio, LongAudio) else long_audio(audio, sample_rate)
         else:
             self.audio_seconds = audio.size / sample_rate
-            self.utterances.append(Utterance(audio, sample_rate, options, may_be_parted=may_be_parted))
+            self.utterances.append(Utterance(audio, sample_rate, options, rank=Rank.LIVE if is_live else Rank.WHOLE))
 
     @property
     def expected_seconds(self) -> float:
@@ -85,23 +84,23 @@ class Recording:
         """Make its only utterance, whose samples were taken, the first part. Returns one for each other part."""
         first, *others = found.parts
         utterance.start = first.start / SAMPLE_RATE
-        added = [self.add(part, is_window=False) for part in others]
+        added = [self.add(part, Rank.WHOLE) for part in others]
         utterance.spoken = found.start, utterance.start + first.samples.size / SAMPLE_RATE
         last = added[-1] if added else utterance
         last.spoken = last.spoken[0] if last.spoken else last.start, found.end
         return added
 
-    def add(self, window: Window, *, is_window: bool = True) -> Utterance:
+    def add(self, window: Window, rank: Rank = Rank.WINDOW) -> Utterance:
         """Make the next window, which is known to hold speech, or the next part an utterance."""
         utterance = Utterance(
             window.samples,
             SAMPLE_RATE,
             self.options,
             start=window.start / SAMPLE_RATE,
-            is_window=is_window,
-            is_part=not is_window,
+            rank=rank,
+            is_part=rank is Rank.WHOLE,
             overlap_seconds=window.overlap / SAMPLE_RATE,
-            is_speech=is_window,
+            is_speech=rank is Rank.WINDOW,
         )
         self.utterances.append(utterance)
         return utterance

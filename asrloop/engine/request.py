@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.engine.family import Family
 from asrloop.engine.options import DEFAULTS, NO_DRAFT, Options
-from asrloop.engine.outputs import LIVE_NAMES, Transcript, Words, tensors_of, words_for
+from asrloop.engine.outputs import Transcript, Words, tensors_of, words_for
 from asrloop.engine.recording import Progress, Recording
 from asrloop.engine.utterance import Utterance
 from asrloop.errors import DecodeFailed, RequestError
@@ -44,6 +44,7 @@ class Request:
         key: str = "",
         outputs: Collection[str] | None = None,
         missing_seconds: Sequence[float] = (),
+        is_live: bool = False,
     ) -> None:
         """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
         engine's clock, in seconds.
@@ -52,12 +53,14 @@ class Request:
         ``key`` is the name by which the caller cancels it; "" cannot be named.
         ``outputs`` names the tensors that the answer needs; None for all.
         ``missing_seconds`` says of each row how much its file claims and does not have; () where all is there.
+        ``is_live`` where somebody is speaking: it goes before others, and its segments are decided elsewhere. So does a draft.
         """
         self.options = options
         self.on_done = on_done
         self.deadline = deadline
         self.is_cancelled = is_cancelled
         self.key = key
+        self.is_live = is_live or options.draft is not NO_DRAFT
         self.recordings: list[Recording] = []
         """One a row, from :meth:`divide` on."""
         self.error: RequestError | None = None
@@ -71,15 +74,10 @@ class Request:
     def divide(self, whole_seconds: float) -> None:
         """Decide which rows are cut, before any work is made: those of more than ``whole_seconds``. Raises InvalidOption."""
         self.recordings = [
-            Recording(row, self._sample_rate, self.options, whole_seconds, missing, may_be_parted=not self._is_live)
+            Recording(row, self._sample_rate, self.options, whole_seconds, missing, is_live=self.is_live)
             for row, missing in zip(self._rows, self._missing_seconds, strict=True)
         ]
         self._rows = []
-
-    @property
-    def _is_live(self) -> bool:
-        """True for live audio, whose segments are decided elsewhere."""
-        return self.options.draft is not NO_DRAFT or bool(LIVE_NAMES & set(self._outputs or ()))
 
     @property
     def utterances(self) -> list[Utterance]:

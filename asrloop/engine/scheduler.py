@@ -2,22 +2,26 @@
 
 An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> ending -> [gated] -> finished.  Utterances are encoded
 by their turns, which the engine gives: the later they came and the longer they are, the later. Behind that it is first come, first
-served.
+served. Live audio goes before all other, which keeps a share of the encodings and steps.
 """
 
 import heapq
 from collections import deque
 from itertools import count
 
-from asrloop.engine.utterance import State, Utterance
+from asrloop.engine.utterance import Rank, State, Utterance
 from asrloop.errors import InvalidAudio, Overloaded
 
 # Utterances encoded ahead of a free slot, so that a slot that falls free is filled at once.
 ENCODED_AHEAD = 2
 # While rows are stepped one core is left to them, unless so many wait that getting them into the batch comes first.
 QUEUE = 3
-# Windows take part in one of so many steps while there is a whole recording.
-WINDOWS_EVERY = 3
+# Rows of a later rank take part in one of so many steps while there are rows of an earlier one.
+LATER_EVERY = 3
+# Of so many encodings one is of other audio, if any waits, however much live audio does.
+OTHERS_EVERY = 4
+# While one of the last so many encodings was of live audio, a quarter of the slots is kept for it.
+LATELY = 32
 
 
 _Turn = tuple[float, int, Utterance]
@@ -28,9 +32,9 @@ class Scheduler:
     """Slots and the queue before them.
 
     Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` whole recordings are taken on while
-    they wait, and parts of theirs may come later; at most
-    ``encoders`` utterances are encoded side by side; at most ``slots`` run or end, each in a slot of its own; at most
-    ``slots + ENCODED_AHEAD`` are between the start of their encoding and their end.
+    they wait, and parts of theirs may come later; as many of live audio; at most ``encoders`` utterances are encoded side by side;
+    at most ``slots`` run or end, each in a slot of its own; at most ``slots + ENCODED_AHEAD`` are between the start of their
+    encoding and their end.
     """
 
     def __init__(self, slots: int, inbox: int, queue_timeout: float, encoders: int = 1) -> None:
@@ -38,9 +42,9 @@ class Scheduler:
         self.inbox = inbox
         self.queue_timeout = queue_timeout
         self.encoders = encoders
-        self.waiting: dict[bool, dict[Utterance, None]] = {False: {}, True: {}}
-        """Waiting utterances in order of arrival: False for whole recordings, True for windows of longer ones."""
-        self._turns: dict[bool, list[_Turn]] = {False: [], True: []}
+        self.waiting: dict[Rank, dict[Utterance, None]] = {rank: {} for rank in Rank}
+        """Waiting utterances in order of arrival."""
+        self._turns: dict[Rank, list[_Turn]] = {rank: [] for rank in Rank}
         """Heaps of the waiting utterances by turn. Utterances that are no longer waiting are skipped."""
         self._arrivals = count()
         self.encoding: set[Utterance] = set()
@@ -49,8 +53,12 @@ class Scheduler:
         self.ending: dict[int, Utterance] = {}
         """Slots that the family has yet to free."""
         self.gated: set[Utterance] = set()
-        self._without_windows = 0
-        """Steps since the last one with windows."""
+        self._without_later = dict.fromkeys(Rank, 0)
+        """Steps since the last one with rows of a later rank."""
+        self._live_in_a_row = 0
+        """Encodings of live audio since the last one of other audio."""
+        self._since_live = LATELY
+        """Encodings since the last one of live audio."""
         self._free_slots = list(range(slots))  # a heap: low slots first, so that rows seldom change places
 
     def __repr__(self) -> str:
@@ -65,17 +73,17 @@ class Scheduler:
         """True when no utterance is left."""
         return not self.everyone()
 
-    def check_room(self, rows: int, long_rows: int = 0, in_line: int = 0) -> None:
+    def check_room(self, rows: int, long_rows: int = 0, in_line: int = 0, *, is_live: bool = False) -> None:
         """Raise Overloaded when the inbox has no room for ``rows`` recordings now, InvalidAudio when it never will.
 
         ``long_rows`` of them are to be cut, which ``in_line`` others wait for already. These are counted apart: long recordings
-        wait long, and short audio must not be refused for that.
+        wait long, and short audio must not be refused for that; nor live audio for any of the two.
         """
         if rows > self.inbox:
             raise InvalidAudio(
                 f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
             )
-        whole = sum(not utterance.is_part for utterance in self.waiting[False])
+        whole = sum(not utterance.is_part for utterance in self.waiting[Rank.LIVE if is_live else Rank.WHOLE])
         for wait, more in ((whole, rows - long_rows), (in_line, long_rows)):
             if more and wait + more > self.inbox:
                 raise Overloaded(
@@ -85,36 +93,50 @@ class Scheduler:
 
     def add(self, utterance: Utterance, turn: float) -> None:
         """Queue an utterance of a request that was taken on. The smallest ``turn`` is encoded first."""
-        self.waiting[utterance.is_window][utterance] = None
-        heapq.heappush(self._turns[utterance.is_window], (turn, next(self._arrivals), utterance))
+        self.waiting[utterance.rank][utterance] = None
+        heapq.heappush(self._turns[utterance.rank], (turn, next(self._arrivals), utterance))
 
     def next_to_encode(self) -> Utterance | None:
         """Move the utterance whose turn it is to encoding, unless enough are being encoded or are encoded ahead."""
-        under_way = len(self.encoding) + len(self.encoded) + len(self.running) + len(self.ending)
-        if under_way >= self.slots + ENCODED_AHEAD or len(self.encoding) >= self.encoders:
+        if len(self.encoding) >= self.encoders:
             return None
         utterance = self._next_turn()
         if utterance is None:
             return None
-        del self.waiting[utterance.is_window][utterance]
+        del self.waiting[utterance.rank][utterance]
         utterance.state = State.ENCODING
         self.encoding.add(utterance)
+        is_live = utterance.rank is Rank.LIVE
+        self._live_in_a_row = self._live_in_a_row + 1 if is_live else 0
+        self._since_live = 0 if is_live else self._since_live + 1
         return utterance
 
     def _next_turn(self) -> Utterance | None:
         """While rows are stepped, one encoder is idle unless a queue has formed. Windows do not count: they hold an encoder for
-        long, hence one is always left to whole recordings, which are short."""
+        long, hence one is always left to others, which are short."""
+        under_way = len(self.encoding) + len(self.encoded) + len(self.running) + len(self.ending)
+        room = self.slots + ENCODED_AHEAD - under_way
         most = max(1, self.encoders - 1)
-        windows = sum(utterance.is_window for utterance in self.encoding)
+        windows = sum(utterance.rank is Rank.WINDOW for utterance in self.encoding)
         queue = sum(map(len, self.waiting.values()))
         at_once = most if self.running and queue < QUEUE else self.encoders
-        heads = []
-        for is_window, turns in self._turns.items():
-            while turns and turns[0][2] not in self.waiting[is_window]:
+        heads = {}
+        for rank, turns in self._turns.items():
+            while turns and turns[0][2] not in self.waiting[rank]:
                 heapq.heappop(turns)
-            if turns and (windows < most if is_window else len(self.encoding) - windows < at_once):
-                heads.append(turns)
-        return heapq.heappop(min(heads, key=lambda turns: turns[0]))[2] if heads else None
+            has_room = room > (0 if rank is Rank.LIVE else self._kept_for_live)
+            has_encoder = windows < most if rank is Rank.WINDOW else len(self.encoding) - windows < at_once
+            if turns and has_room and has_encoder:
+                heads[rank] = turns
+        live = heads.pop(Rank.LIVE, None)
+        if live and (not heads or self._live_in_a_row + 1 < OTHERS_EVERY):
+            return heapq.heappop(live)[2]
+        return heapq.heappop(min(heads.values(), key=lambda turns: turns[0]))[2] if heads else None
+
+    @property
+    def _kept_for_live(self) -> int:
+        """Slots that only live audio may take."""
+        return self.slots // 4 if self._since_live < LATELY else 0
 
     def encode_done(self, utterance: Utterance) -> None:
         """Let an utterance be admitted: its encoding ended well."""
@@ -126,7 +148,10 @@ class Scheduler:
         """Give free slots to encoded utterances and return those, each with its ``slot`` set."""
         admitted = []
         while self.encoded and self._free_slots:
-            utterance = self.encoded.popleft()
+            utterance = min(self.encoded, key=lambda one: one.rank is not Rank.LIVE)
+            if utterance.rank is not Rank.LIVE and len(self._free_slots) <= self._kept_for_live:
+                break
+            self.encoded.remove(utterance)
             utterance.state = State.RUNNING
             utterance.slot = heapq.heappop(self._free_slots)
             self.running[utterance.slot] = utterance
@@ -134,12 +159,15 @@ class Scheduler:
         return admitted
 
     def next_to_step(self) -> list[tuple[int, Utterance]]:
-        """Return the running by their slots. While whole recordings are among them, windows of longer ones seldom take part:
+        """Return the running by their slots. While rows of an earlier rank are among them, those of a later one seldom take part:
         somebody waits for the former, and steps of a few short rows are much faster."""
         rows = sorted(self.running.items())
-        whole = [row for row in rows if not row[1].is_window]
-        self._without_windows = (self._without_windows + 1) % WINDOWS_EVERY if whole else 0
-        return whole if self._without_windows else rows
+        for rank in Rank:
+            is_there = any(utterance.rank is rank for _, utterance in rows)
+            self._without_later[rank] = (self._without_later[rank] + 1) % LATER_EVERY if is_there else 0
+            if self._without_later[rank]:
+                return [row for row in rows if row[1].rank <= rank]
+        return rows
 
     def decode_done(self, utterance: Utterance) -> None:
         """Take a running utterance out of the batch: it has all its tokens. Its slot is taken until :meth:`free`."""
@@ -160,9 +188,9 @@ class Scheduler:
         """Take an utterance out of wherever it is; its slot, if it has one, is ending. A second time does nothing."""
         match utterance.state:
             case State.WAITING:
-                del self.waiting[utterance.is_window][utterance]
-                if not self.waiting[utterance.is_window]:
-                    self._turns[utterance.is_window].clear()
+                del self.waiting[utterance.rank][utterance]
+                if not self.waiting[utterance.rank]:
+                    self._turns[utterance.rank].clear()
             case State.ENCODING:
                 self.encoding.discard(utterance)
             case State.ENCODED:
@@ -190,7 +218,7 @@ class Scheduler:
     def everyone(self) -> list[Utterance]:
         """Return all utterances that are not finished."""
         ending = [utterance for utterance in self.ending.values() if not utterance.is_finished]
-        waiting = [*self.waiting[False], *self.waiting[True]]
+        waiting = [utterance for queue in self.waiting.values() for utterance in queue]
         return [*self.gated, *ending, *self.running.values(), *self.encoded, *self.encoding, *waiting]
 
     def _leave_batch(self, utterance: Utterance) -> None:

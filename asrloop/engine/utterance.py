@@ -1,7 +1,7 @@
 """State of one piece of audio on its way through the engine. Holds no policy and no tensors of a model."""
 
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,19 @@ class State(Enum):
     """Its transcript is complete; the speech gate has not answered yet."""
 
     FINISHED = auto()
+
+
+class Rank(IntEnum):
+    """Who waits for it. The smaller goes first."""
+
+    LIVE = 0
+    """Somebody is speaking."""
+
+    WHOLE = 1
+    """A recording that is not cut, or a part of one behind a long pause."""
+
+    WINDOW = 2
+    """A window of a longer recording."""
 
 
 class Ending(Enum):
@@ -69,16 +82,12 @@ class Utterance:
     start: float = 0.0
     """Start in its recording, in seconds."""
 
-    is_window: bool = False
+    rank: Rank = Rank.WHOLE
     is_part: bool = False
     """True for what follows a long pause in short audio that is being worked on already."""
-    """True for a part of a longer recording."""
 
     overlap_seconds: float = 0.0
     """Length of its beginning that the window before holds as well."""
-
-    may_be_parted: bool = False
-    """True where the answer may have more than one segment of it: then long pauses part it before it is encoded."""
 
     spoken: tuple[float, float] | None = None
     """Start and end of its speech in its recording, in seconds; None for all of it."""
@@ -122,9 +131,14 @@ class Utterance:
         del self.tokens[kept:], self.times[kept:], self.log_probs[kept:]
 
     @property
+    def may_be_parted(self) -> bool:
+        """True where long pauses part it before it is encoded: live audio was parted elsewhere, windows were cut at pauses."""
+        return self.rank is Rank.WHOLE and not self.is_part
+
+    @property
     def place(self) -> str:
         """Start of an error message: its place in a long recording, or "" for a recording that is not cut."""
-        return f"{self.start:.1f} to {self.start + self.audio_seconds:.1f} s: " if self.is_window else ""
+        return f"{self.start:.1f} to {self.start + self.audio_seconds:.1f} s: " if self.rank is Rank.WINDOW else ""
 
     @property
     def is_finished(self) -> bool:

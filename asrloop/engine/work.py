@@ -56,7 +56,8 @@ class Work:
     def take_on(self, request: Request) -> None:
         """Take all rows of a request on, or none. Raises Overloaded or InvalidAudio when the inbox has no room for them."""
         long_rows = sum(recording.long is not None for recording in request.recordings)
-        self.scheduler.check_room(len(request.recordings), long_rows, self.long.waiting if self.long else 0)
+        in_line = self.long.waiting if self.long else 0
+        self.scheduler.check_room(len(request.recordings), long_rows, in_line, is_live=request.is_live)
         request.arrived_at = now = self.clock()
         self.ledger.open(request)
         for recording in request.recordings:

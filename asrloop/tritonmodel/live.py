@@ -60,10 +60,12 @@ def decode_by(pb_utils: Any, model: str) -> Decode:
     """Return a function that has ``model``, the loop, decode live audio. It raises RequestError."""
 
     def decode(decoding: Decoding, options: Options) -> Hypothesis:
-        inputs: dict[str, NDArray[Any]] = {"SAMPLES": decoding.samples[None]}
+        inputs: dict[str, NDArray[Any]] = {
+            "SAMPLES": decoding.samples[None],
+            "FORCED": np.array([[decoding.forced]], np.int32),
+        }
         if decoding.draft:
             inputs["DRAFT"] = np.array([decoding.draft], np.int32)
-            inputs["FORCED"] = np.array([[decoding.forced]], np.int32)
         if decoding.prefix:
             inputs["PREFIX"] = np.array([decoding.prefix], np.int32)
             inputs["PREFIX_SAMPLES"] = np.array([[decoding.prefix_samples]], np.int32)

@@ -327,6 +327,18 @@ def test_other_rates_are_resampled_before_encoding(engine: Engine) -> None:
     assert tokens(request) == [16_000]
 
 
+def test_live_audio_is_taken_on_while_files_fill_the_inbox(engine: Engine, family: CountingFamily) -> None:
+    caller = Caller(engine)
+    family.gate.clear()
+    with pytest.raises(Overloaded):  # noqa: PT012 - how many are taken first does not matter
+        while True:
+            caller.submit((10, 1))
+    (live,) = caller.submit((20, 1), is_live=True)
+    family.gate.set()
+    assert eventually(lambda: live in caller.replies)
+    assert (live.error, tokens(live)) == (None, [20])
+
+
 def test_the_inbox_limit_holds(engine: Engine, family: CountingFamily) -> None:
     caller = Caller(engine)
     family.gate.clear()

@@ -15,8 +15,8 @@ from asrloop.engine.options import Draft, Options
 from asrloop.engine.outputs import Segment
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
-from asrloop.engine.scheduler import WINDOWS_EVERY, Scheduler
-from asrloop.engine.utterance import Utterance
+from asrloop.engine.scheduler import LATER_EVERY, Scheduler
+from asrloop.engine.utterance import Rank, Utterance
 from asrloop.errors import Cancelled, DecodeFailed, InvalidAudio, Overloaded, TooLong
 from asrloop.speech.pauses import spoken
 from asrloop.speech.windows import Cutter, Window
@@ -317,9 +317,9 @@ def test_requests_take_turns_however_many_windows_they_have(family: CountingFami
     family.encode = slowly  # type: ignore[method-assign]  # a family that waits until all have come
     caller = Caller(engine)
     start(caller, LongAudio(blocks((10_000, 1), (10_001, 1), (10_002, 1), (10_003, 1))))
-    assert eventually(lambda: len(engine.scheduler.waiting[True]) == 3 and engine.scheduler.encoding)
+    assert eventually(lambda: len(engine.scheduler.waiting[Rank.WINDOW]) == 3 and engine.scheduler.encoding)
     start(caller, LongAudio(blocks((10_004, 1), (10_005, 1))))
-    assert eventually(lambda: len(engine.scheduler.waiting[True]) == 5)
+    assert eventually(lambda: len(engine.scheduler.waiting[Rank.WINDOW]) == 5)
     turn.set()
     caller.wait(2)
     engine.close()
@@ -328,7 +328,7 @@ def test_requests_take_turns_however_many_windows_they_have(family: CountingFami
 
 def test_short_audio_does_not_stand_behind_the_windows_that_came_before_it() -> None:
     scheduler = Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=2)
-    windows = [utterance(seconds=10, is_window=True) for _ in range(4)]
+    windows = [utterance(seconds=10, rank=Rank.WINDOW) for _ in range(4)]
     for each in windows:
         scheduler.add(each, each.audio_seconds * TURN_COST)
     assert scheduler.next_to_encode() is windows[0]
@@ -341,7 +341,7 @@ def test_short_audio_does_not_stand_behind_the_windows_that_came_before_it() -> 
 def test_windows_seldom_take_part_in_steps_while_somebody_waits_for_short_audio() -> None:
     scheduler = Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=2)
     short = utterance()
-    part = utterance(seconds=10, is_window=True)
+    part = utterance(seconds=10, rank=Rank.WINDOW)
     scheduler.add(part, 1.0)
     scheduler.add(short, 0.0)
     for _ in range(2):
@@ -353,7 +353,7 @@ def test_windows_seldom_take_part_in_steps_while_somebody_waits_for_short_audio(
     def stepped() -> set[Utterance]:
         return {one for _, one in scheduler.next_to_step()}
 
-    steps = [stepped() for _ in range(2 * WINDOWS_EVERY)]
+    steps = [stepped() for _ in range(2 * LATER_EVERY)]
     assert all(short in rows for rows in steps)
     assert sum(part in rows for rows in steps) == 2
     scheduler.finish(short)
@@ -362,7 +362,7 @@ def test_windows_seldom_take_part_in_steps_while_somebody_waits_for_short_audio(
 
 def test_short_audio_finds_an_encoder_while_a_window_is_encoded_and_rows_are_stepped() -> None:
     scheduler = Scheduler(SLOTS, inbox=8, queue_timeout=WAIT, encoders=2)
-    windows = [utterance(seconds=10, is_window=True) for _ in range(2)]
+    windows = [utterance(seconds=10, rank=Rank.WINDOW) for _ in range(2)]
     for each in windows:
         scheduler.add(each, each.audio_seconds * TURN_COST)
     first = scheduler.next_to_encode()
@@ -405,7 +405,7 @@ def test_a_long_pause_parts_the_segments_of_short_audio(parting: Engine, family:
 def test_live_audio_is_not_parted(parting: Engine, family: CountingFamily) -> None:
     caller = Caller(parting)
     for request in (
-        Request([TWICE], caller._done, outputs={"TOKENS", "WORD_TEXTS"}),
+        Request([TWICE], caller._done, is_live=True),
         Request([TWICE], caller._done, options=Options(draft=Draft([1, 2]))),
     ):
         parting.submit(request)

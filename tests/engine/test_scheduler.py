@@ -5,21 +5,21 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asrloop.engine.scheduler import ENCODED_AHEAD, QUEUE, Scheduler
-from asrloop.engine.utterance import State, Utterance
+from asrloop.engine.scheduler import ENCODED_AHEAD, LATER_EVERY, OTHERS_EVERY, QUEUE, Scheduler
+from asrloop.engine.utterance import Rank, State, Utterance
 from asrloop.errors import Overloaded
 
 SLOTS, INBOX, ENCODERS = 3, 4, 2
 TURN_COST = 0.1
 
 
-def utterance(arrived_at: float = 0.0, seconds: float = 1.0, is_window: bool = False) -> Utterance:
+def utterance(arrived_at: float = 0.0, seconds: float = 1.0, rank: Rank = Rank.WHOLE) -> Utterance:
     return Utterance(
         np.zeros(int(seconds * 16_000), np.float32),
         16_000,
         arrived_at=arrived_at,
-        is_window=is_window,
-        is_speech=is_window,
+        rank=rank,
+        is_speech=rank is Rank.WINDOW,
     )
 
 
@@ -43,7 +43,7 @@ class AnyOrder(RuleBasedStateMachine):
     def submit(self, seconds: list[int]) -> None:
         newcomers = [utterance(len(self.arrivals), one) for one in seconds]
         count = len(newcomers)
-        room = INBOX - len(self.scheduler.waiting[False])
+        room = INBOX - len(self.scheduler.waiting[Rank.WHOLE])
         if count > room:
             with pytest.raises(Overloaded, match=f"the inbox holds {INBOX}"):
                 submit(self.scheduler, *newcomers)
@@ -54,7 +54,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def start_encoding(self) -> None:
-        waiting = list(self.scheduler.waiting[False])
+        waiting = list(self.scheduler.waiting[Rank.WHOLE])
         first = min(waiting, key=lambda one: one.arrived_at + TURN_COST * one.audio_seconds, default=None)
         chosen = self.scheduler.next_to_encode()
         assert chosen is None or chosen is first
@@ -101,7 +101,7 @@ class AnyOrder(RuleBasedStateMachine):
     def each_is_where_its_state_says(self) -> None:
         scheduler = self.scheduler
         where = {
-            State.WAITING: scheduler.waiting[False],
+            State.WAITING: scheduler.waiting[Rank.WHOLE],
             State.ENCODING: scheduler.encoding,
             State.ENCODED: scheduler.encoded,
             State.RUNNING: scheduler.running.values(),
@@ -116,7 +116,7 @@ class AnyOrder(RuleBasedStateMachine):
     def limits_hold(self) -> None:
         scheduler = self.scheduler
         in_slots = len(scheduler.running) + len(scheduler.ending)
-        assert len(scheduler.waiting[False]) <= INBOX
+        assert len(scheduler.waiting[Rank.WHOLE]) <= INBOX
         assert len(scheduler.encoding) <= ENCODERS
         assert in_slots <= SLOTS
         assert in_slots + len(scheduler.encoded) + len(scheduler.encoding) <= SLOTS + ENCODED_AHEAD
@@ -177,10 +177,77 @@ def test_windows_do_not_fill_the_inbox_and_what_waits_to_be_cut_is_counted_apart
     scheduler = Scheduler(slots=1, inbox=2, queue_timeout=9.0)
     submit(scheduler, utterance())
     for _ in range(5):
-        scheduler.add(utterance(is_window=True), 0.0)
+        scheduler.add(utterance(rank=Rank.WINDOW), 0.0)
     scheduler.check_room(1, in_line=2)
     scheduler.check_room(2, long_rows=1, in_line=1)
     full = r"[12] recordings wait already, [12] more do not fit: the inbox holds 2 \(engine.inbox\)"
     for rows in ((2, 0, 0), (1, 1, 2), (2, 1, 2)):
         with pytest.raises(Overloaded, match=full):
             scheduler.check_room(*rows)
+
+
+def encoded(scheduler: Scheduler, count: int) -> list[Utterance]:
+    """The next to be encoded, all of whom wait for a slot then."""
+    found = []
+    for _ in range(count):
+        one = scheduler.next_to_encode()
+        assert one is not None
+        scheduler.encode_done(one)
+        found.append(one)
+    return found
+
+
+def test_live_audio_is_encoded_first_and_other_audio_keeps_a_share() -> None:
+    scheduler = Scheduler(slots=40, inbox=40, queue_timeout=9.0, encoders=2)
+    submit(scheduler, *(utterance() for _ in range(4)))
+    for _ in range(2 * OTHERS_EVERY):
+        scheduler.add(utterance(rank=Rank.LIVE), 99.0)
+    ranks = [one.rank for one in encoded(scheduler, 2 * OTHERS_EVERY)]
+    in_turn = [Rank.LIVE] * (OTHERS_EVERY - 1) + [Rank.WHOLE]
+    assert ranks == 2 * in_turn
+
+
+def test_live_audio_is_taken_on_however_many_files_wait() -> None:
+    scheduler = Scheduler(slots=1, inbox=2, queue_timeout=9.0)
+    submit(scheduler, utterance(), utterance())
+    with pytest.raises(Overloaded):
+        scheduler.check_room(1)
+    scheduler.check_room(2, is_live=True)
+    scheduler.add(utterance(rank=Rank.LIVE), 0.0)
+    with pytest.raises(Overloaded, match="1 recordings wait already, 2 more"):
+        scheduler.check_room(2, is_live=True)
+
+
+def test_live_audio_finds_a_slot_while_files_fill_the_others() -> None:
+    scheduler = Scheduler(slots=8, inbox=40, queue_timeout=9.0, encoders=2)
+    scheduler.add(utterance(rank=Rank.LIVE), 0.0)
+    submit(scheduler, *(utterance() for _ in range(20)))
+    first, *_ = encoded(scheduler, 6 + ENCODED_AHEAD)
+    assert scheduler.next_to_encode() is None
+    assert len(scheduler.admit()) == 6
+    late = [utterance(rank=Rank.LIVE) for _ in range(2)]
+    for one in late:
+        scheduler.add(one, 99.0)
+    assert encoded(scheduler, 2) == late
+    assert scheduler.admit() == late
+    for one in (first, *late):
+        scheduler.finish(one)
+    assert not any(one.rank is Rank.LIVE for one in scheduler.everyone())
+
+
+def test_slots_are_not_kept_for_live_audio_where_there_is_none() -> None:
+    scheduler = Scheduler(slots=8, inbox=40, queue_timeout=9.0, encoders=2)
+    submit(scheduler, *(utterance() for _ in range(20)))
+    encoded(scheduler, 8)
+    assert len(scheduler.admit()) == 8
+
+
+def test_steps_are_mostly_of_live_audio_while_there_is_some() -> None:
+    scheduler = Scheduler(slots=4, inbox=8, queue_timeout=9.0, encoders=2)
+    live, whole, window = (utterance(rank=rank) for rank in Rank)
+    for one in (live, whole, window):
+        scheduler.add(one, 0.0)
+    encoded(scheduler, 3)
+    assert scheduler.admit() == [live, whole, window]
+    steps = [{one for _, one in scheduler.next_to_step()} for _ in range(LATER_EVERY**2)]
+    assert [sum(one in rows for rows in steps) for one in (live, whole, window)] == [9, 3, 1]
