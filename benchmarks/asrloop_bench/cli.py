@@ -8,6 +8,7 @@ from asrloop_bench.figures.confidence import confidence
 from asrloop_bench.figures.engine import engine
 from asrloop_bench.figures.figure import Figure
 from asrloop_bench.figures.layers import layers
+from asrloop_bench.figures.live.beside import live_beside_files
 from asrloop_bench.figures.live.command import live
 from asrloop_bench.figures.long_recordings import recordings
 from asrloop_bench.figures.ways import balancer, gateway, pool
@@ -21,6 +22,7 @@ FIGURES = (
     Figure("confidence", confidence, "docs/confidence.md"),
     Figure("recordings", recordings, "docs/long-recordings.md"),
     Figure("live", live, "docs/live.md"),
+    Figure("live-beside-files", live_beside_files, "docs/live.md", "beside files"),
     Figure("client-pool", pool, "client/README.md"),
     Figure("gateway", gateway, "docs/gateway.md"),
     Figure("layers", layers, "docs/performance.md", "layers"),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -68,13 +69,14 @@ def live(
 def recording(
     references: Sequence[Reference], detector: SpeechDetector, number: int, count: int, seconds: float
 ) -> Recording:
-    """Join every ``count``-th clip from ``number`` on, with pauses, until there are ``seconds`` of them."""
+    """Join every ``count``-th clip from ``number`` on, again and again, with pauses, until there are ``seconds`` of them."""
     texts: list[str] = []
     parts: list[Samples] = []
-    for one in references[number::count]:
-        if sum(part.size for part in parts) < seconds * SAMPLE_RATE:
-            texts.append(one.text)
-            parts.append(one.samples)
+    for one in cycle(references[number::count] or references):
+        texts.append(one.text)
+        parts.append(one.samples)
+        if sum(part.size for part in parts) >= seconds * SAMPLE_RATE:
+            break
     whole = joined(parts, PAUSES)
     speech = []
     for part, (begin, _) in zip(parts, whole.speech, strict=True):
@@ -112,8 +114,8 @@ def report(rounds: Sequence[Round], whole: Sequence[str]) -> str:
         late = spread.percentile([each for stream in one.played for each in stream.late], 99)
         rows.append([
             count,
-            _times([each for stream in one.judged for each in stream.first_texts]),
-            _times([each for stream in one.judged for each in stream.finals]),
+            times([each for stream in one.judged for each in stream.first_texts]),
+            times([each for stream in one.judged for each in stream.finals]),
             f"{one.lag:.1f} s", f"{points:+.1f} points ({spoken.rate:.1%} of {spoken.words:,} words)",
             sum(each.taken_back for each in one.judged), sum(each.error is not None for each in one.played),
             f"{1000 * late:.0f} ms",
@@ -129,7 +131,8 @@ def report(rounds: Sequence[Round], whole: Sequence[str]) -> str:
     )
 
 
-def _times(values: Sequence[float]) -> str:
+def times(values: Sequence[float]) -> str:
+    """Return p50, p95 and the number of ``values``, which are seconds."""
     if not values:
         return "none"
     p50, p95 = (1000 * spread.percentile(values, percent) for percent in (50, 95))
