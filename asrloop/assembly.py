@@ -1,6 +1,7 @@
 """Puts the engine and the live streams together: the one place where families, scheduler, speech gate and cutting meet."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from asrloop.config import Settings
@@ -17,6 +18,7 @@ from asrloop.live.voice import Voice
 from asrloop.onnx_files.sessions import Graphs
 from asrloop.speech.detector import Detector, open_detector
 from asrloop.speech.gate import speech_gate
+from asrloop.speech.quiet import quiet_steps
 from asrloop.speech.windows import Cutter
 
 
@@ -47,6 +49,7 @@ def engine_for(
         on_bug=on_bug,
         has_speech=speech_gate(detector, settings),
         cutting=cutting_for(family.info, settings, detector),
+        find_quiet=partial(quiet_steps, detector=detector),
     )
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asrloop.audio import Samples, resampled
 from asrloop.engine.family import Family
 from asrloop.engine.utterance import Utterance
@@ -15,19 +18,26 @@ IDLE_SECONDS = 1.0
 
 HasSpeech = Callable[[Samples], bool]
 FindSpoken = Callable[[Samples], Spoken]
+FindQuiet = Callable[[Samples], NDArray[np.bool_]]
 
 
 class EncodeLoop:
     """Several threads may run it."""
 
     def __init__(
-        self, work: Work, family: Family[Any], has_speech: HasSpeech | None, find_spoken: FindSpoken | None
+        self,
+        work: Work,
+        family: Family[Any],
+        has_speech: HasSpeech | None,
+        find_spoken: FindSpoken | None,
+        find_quiet: FindQuiet | None,
     ) -> None:
-        """Without ``find_spoken`` nothing is parted."""
+        """Without ``find_spoken`` nothing is parted; ``find_quiet`` is only asked where somebody wants the times of words."""
         self._work = work
         self._family = family
         self._has_speech = has_speech
         self._find_spoken = find_spoken
+        self._find_quiet = find_quiet
 
     def run(self, is_closed: Callable[[], bool]) -> None:
         """Encode until ``is_closed``."""
@@ -46,6 +56,8 @@ class EncodeLoop:
         try:
             samples = self._first_part(utterance, resampled(utterance.take_samples(), utterance.sample_rate))
             encoded = self._family.encode(samples, utterance.options, alone=alone)
+            if utterance.options.word_times and self._find_quiet is not None:
+                utterance.quiet = self._find_quiet(samples)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._work.lock:
                 self._work.fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))

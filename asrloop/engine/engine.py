@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from asrloop.engine.cancelled_keys import CancelledKeys
 from asrloop.engine.cutting import Cutting
-from asrloop.engine.encoding import EncodeLoop, HasSpeech
+from asrloop.engine.encoding import EncodeLoop, FindQuiet, HasSpeech
 from asrloop.engine.family import Family
 from asrloop.engine.recording import Progress
 from asrloop.engine.request import Answered, Request
@@ -76,11 +76,12 @@ class Engine:
         on_bug: Callable[[], None] | None = None,
         has_speech: HasSpeech | None = None,
         cutting: Cutting | None = None,
+        find_quiet: FindQuiet | None = None,
     ) -> None:
         """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered.
 
         ``has_speech`` is asked about 16 kHz samples while their first steps are made; those without are answered with no text.
-        Without ``cutting`` every row is decoded whole.
+        Without ``cutting`` every row is decoded whole. ``find_quiet`` finds pauses where somebody wants the times of words.
         """
         self.family = family
         self.scheduler = scheduler
@@ -91,7 +92,9 @@ class Engine:
         self._cancelled = CancelledKeys()
         self._closed = threading.Event()
         self._why_closed = ""
-        encode = EncodeLoop(self._work, family, has_speech, cutting and partial(spoken, cutter=cutting.cutter))
+        encode = EncodeLoop(
+            self._work, family, has_speech, cutting and partial(spoken, cutter=cutting.cutter), find_quiet
+        )
         step = StepLoop(self._work, family, self._observer.stepped)
         self._threads = [
             threading.Thread(target=self._guarded, args=(target,), name=f"asrloop-{name}", daemon=True)

@@ -74,21 +74,31 @@ NOTHING = Emission((), (), done=False)
 """Nothing was decided yet."""
 
 
+class Evidence(NamedTuple):
+    """How much each frame of the audio speaks for each token, such as attention."""
+
+    weights: NDArray[np.float32]
+    """f32 [tokens, frames], 0..1"""
+
+    frame_seconds: float
+    """Seconds from one frame to the next."""
+
+
 class Ended(NamedTuple):
     """Results that a family has only when all tokens of a row are decided."""
 
     language: str = ""
     """ISO 639 code; "" where the family does not find it out."""
 
-    times: Sequence[float] = ()
-    """Start of each kept token in seconds, where steps give none and ``Options`` ask for them."""
+    evidence: Evidence | None = None
+    """Of the kept tokens, where steps give no times and ``Options`` ask for those of words."""
 
 
 class Family(Protocol[Encoded]):
     """A model family as the engine sees it.
 
     Threads: ``encode`` may run on several threads at once, while ``admit``, ``step`` and ``finish`` run, all on one step thread.
-    ``words``, ``text``, ``piece`` and ``confidence`` may be called on any thread.
+    ``words``, ``text``, ``piece``, ``confidence`` and ``word_confidence`` may be called on any thread.
     """
 
     info: FamilyInfo
@@ -124,6 +134,9 @@ class Family(Protocol[Encoded]):
 
     def confidence(self, log_probs: Sequence[float]) -> float:
         """Return how far to trust a transcript, 0..1, from the ``log_probs`` of all its tokens; 0 without tokens."""
+
+    def word_confidence(self, log_prob: float) -> float:
+        """Return how far to trust a word, 0..1, from that of its least probable token."""
 
     def piece(self, token: int) -> str:
         """Return what ``token`` by itself adds to a text; U+FFFD where it holds a part of a UTF-8 character."""

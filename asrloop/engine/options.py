@@ -43,6 +43,9 @@ class Options:
     """ISO 639 code in lower case; "" lets the model decide."""
 
     task: str = TRANSCRIBE
+    word_times: bool = False
+    """True where somebody wants to know when each word was spoken."""
+
     draft: Draft = NO_DRAFT
 
 
@@ -58,12 +61,17 @@ def parsed(parameters: Mapping[str, Any], door: Door = Door.REQUEST, info: "Fami
     return Options(
         language=_language(values.get("language", ""), info),
         task=_task(values.get("task", TRANSCRIBE), info),
+        word_times=values.get("word_times", False),
     )
 
 
-def parameters_of(options: Options) -> dict[str, str]:
+def parameters_of(options: Options) -> dict[str, str | bool]:
     """Return the request parameters that ask for the same, to be sent to another model."""
-    given = {"language": options.language, "task": options.task}
+    given: dict[str, str | bool] = {
+        "language": options.language,
+        "task": options.task,
+        "word_times": options.word_times,
+    }
     return {name: value for name, value in given.items() if value != getattr(DEFAULTS, name)}
 
 

@@ -38,7 +38,11 @@ class TranscriptWord(NamedTuple):
     """That of its least probable token."""
 
     times: tuple[float, float] | None = None
-    """Start of its first and of its last token in seconds, where the family gives times."""
+    """Start and end of its sound in seconds where the times of words were asked for; else start of its first and of its last token,
+    where the family gives those."""
+
+    confidence: float = 0.0
+    """Share of such words that are right, to be expected."""
 
 
 class Transcript(NamedTuple):
@@ -94,8 +98,8 @@ def _strings(texts: Iterable[str]) -> list[bytes]:
     return [text.encode() for text in texts]
 
 
-def _timed(heard: Transcript) -> list[tuple[str, tuple[float, float]]]:
-    return [(word.text.strip(), word.times) for word in heard.words if word.times]
+def _timed(heard: Transcript) -> list[TranscriptWord]:
+    return [word for word in heard.words if word.times]
 
 
 OUTPUTS = (
@@ -120,7 +124,7 @@ OUTPUTS = (
         "TYPE_STRING",
         (-1,),
         b"",
-        lambda heard: _strings(text for text, _ in _timed(heard)),
+        lambda heard: _strings(word.text.strip() for word in _timed(heard)),
         Words.TIMED,
     ),
     Output(
@@ -129,7 +133,16 @@ OUTPUTS = (
         "TYPE_FP32",
         (-1, 2),
         -1,
-        lambda heard: [times for _, times in _timed(heard)],
+        lambda heard: [word.times for word in _timed(heard)],
+        Words.TIMED,
+    ),
+    Output(
+        "WORD_CONFIDENCES",
+        np.float32,
+        "TYPE_FP32",
+        (-1,),
+        -1,
+        lambda heard: [word.confidence for word in _timed(heard)],
         Words.TIMED,
     ),
     Output("CONFIDENCE", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.confidence]),

@@ -61,9 +61,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         Door.REQUEST | Door.START, str, "names and words to expect, one a line", served=False, neutral=[""]
     ),
     "key_terms_boost": Parameter(Door.REQUEST | Door.START, float, "how much they are preferred, 0..10", served=False),
-    "word_times": Parameter(
-        Door.REQUEST | Door.START, bool, "say when each word was spoken", served=False, neutral=[False]
-    ),
+    "word_times": Parameter(Door.REQUEST | Door.START, bool, "say when each word was spoken"),
     "diarize": Parameter(Door.REQUEST, bool, "say who spoke when", served=False, neutral=[False]),
     "speakers": Parameter(Door.REQUEST, int, "most speakers to find", served=False),
     "turn_detection": Parameter(

@@ -13,6 +13,7 @@ from asrloop.engine.family import Family
 from asrloop.engine.options import NO_DRAFT, Options
 from asrloop.engine.outputs import Segment, Transcript, TranscriptWord, Words
 from asrloop.engine.utterance import Ending, Rank, Utterance
+from asrloop.engine.word_times import token_spans
 from asrloop.errors import InvalidOption
 from asrloop.speech.joining import seam
 from asrloop.speech.pauses import Spoken
@@ -121,7 +122,7 @@ class Recording:
         self._join(family)
         parts = self._parts
         tokens = [token for part in parts for token in part.tokens]
-        times = [time for part in parts for time in part.times]
+        times = [time for part in parts for time in part.times(family)]
         segments = [Segment(text, part.start, part.end) for part in parts if (text := family.text(part.tokens))]
         return Transcript(
             " ".join(segment.text for segment in segments),
@@ -148,13 +149,8 @@ class Recording:
                 return
             self._joined += 1
             start = utterance.start
-            times = [start + time for time in utterance.times]
-            part = _Part(
-                *(utterance.spoken or (start, start + utterance.audio_seconds)),
-                utterance.tokens,
-                times,
-                utterance.log_probs,
-            )
+            spoken = utterance.spoken or (start, start + utterance.audio_seconds)
+            part = _Part(*spoken, utterance, 0, len(utterance.tokens))
             if utterance.options.draft.before:
                 part = part.between(utterance.options.draft.before, len(part.tokens))
             if utterance.overlap_seconds and self._parts:
@@ -176,22 +172,44 @@ class _Part(NamedTuple):
 
     start: float
     end: float
-    tokens: Sequence[int]
-    times: Sequence[float]
-    log_probs: Sequence[float]
+    utterance: Utterance
+    first: int
+    """First of the kept tokens."""
+
+    stop: int
+    """Behind the last of them."""
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        return self.utterance.tokens[self.first : self.stop]
+
+    @property
+    def log_probs(self) -> Sequence[float]:
+        return self.utterance.log_probs[self.first : self.stop]
+
+    def times(self, family: Family[Any]) -> list[float]:
+        """Return the start of each token, where the family gives them or they were asked for."""
+        return [start for start, _ in self._spans(family)]
 
     def between(self, first: int, end: int) -> "_Part":
         """Return it with some of its tokens."""
-        kept = slice(first, end)
-        return self._replace(tokens=self.tokens[kept], times=self.times[kept], log_probs=self.log_probs[kept])
+        return self._replace(first=self.first + first, stop=min(self.first + end, self.stop))
 
     def words(self, family: Family[Any]) -> list[TranscriptWord]:
         """Return its words; each is as probable as its least probable token."""
-        return [
-            TranscriptWord(
-                word.text,
-                math.exp(min(self.log_probs[word.first : word.end])),
-                (self.times[word.first], self.times[word.end - 1]) if self.times else None,
-            )
-            for word in family.words(self.tokens)
-        ]
+        spans, log_probs = self._spans(family), self.log_probs
+        found = []
+        for word in family.words(self.tokens):
+            times = (spans[word.first][0], spans[word.end - 1][1]) if spans else None
+            least = min(log_probs[word.first : word.end])
+            found.append(TranscriptWord(word.text, math.exp(least), times, family.word_confidence(least)))
+        return found
+
+    def _spans(self, family: Family[Any]) -> list[tuple[float, float]]:
+        """Return start and end of each token. Where nobody asked for the times of words, an end is no more than the start."""
+        utterance = self.utterance
+        if utterance.options.word_times:
+            found: Sequence[tuple[float, float]] = token_spans(utterance, family)
+        else:
+            found = [(time, time) for time in utterance.times]
+        return [(utterance.start + start, utterance.start + end) for start, end in found[self.first : self.stop]]

@@ -1,5 +1,6 @@
 """State of one piece of audio on its way through the engine. Holds no policy and no tensors of a model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asrloop.engine.family import Evidence
 from asrloop.engine.options import DEFAULTS, Options
 
 
@@ -67,6 +69,13 @@ class Finished(NamedTuple):
     draft_accepted: int = 0
 
 
+class Span(NamedTuple):
+    """When a token was spoken, in seconds from the start of its utterance."""
+
+    start: float
+    end: float
+
+
 @dataclass(eq=False)
 class Utterance:
     """A row of a request, or a window or part of one. Compared by identity. The engine's lock guards it until its request is
@@ -106,6 +115,15 @@ class Utterance:
     tokens: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    evidence: Evidence | None = None
+    """Of its tokens, where the times of words are asked for and steps give none."""
+
+    quiet: NDArray[np.bool_] | None = None
+    """Steps of ``speech.quiet`` without speech, where the times of words are asked for."""
+
+    spans: Sequence[Span] | None = None
+    """One a token, from the first time that somebody asks for them."""
+
     language: str = ""
     ending: Ending = Ending.END_OF_TEXT
 

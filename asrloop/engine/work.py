@@ -131,7 +131,7 @@ class Work:
             self.fail_row(utterance, found)
             return
         utterance.language = found.language
-        utterance.times = list(found.times) or utterance.times
+        utterance.evidence = found.evidence
         if utterance.is_speech:
             self._finish(utterance)
         else:

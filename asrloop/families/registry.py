@@ -26,7 +26,7 @@ from asrloop.wheels import DETECTOR
 DESCRIPTION = "family.json"
 """File of a prepared model that names its family; every family writes it last."""
 
-FORMAT = 2
+FORMAT = 3
 """Version of the prepared files, in ``family.json``. It rises when a model that was made before can no longer be opened."""
 
 MOST_THREADS = 4

@@ -52,6 +52,17 @@ LEAST_PAUSE = 2
 """Frames of silence that end a segment shortly before it is too long; the silence that is waited for shrinks to it slowly."""
 
 
+class SaidWord(NamedTuple):
+    """A word of a segment that is over."""
+
+    text: str
+    start: float
+    """As ``end`` in seconds of the stream."""
+
+    end: float
+    confidence: float
+
+
 class Event(NamedTuple):
     """News of a segment."""
 
@@ -67,6 +78,9 @@ class Event(NamedTuple):
 
     speech: tuple[float, float] = (0.0, 0.0)
     """First and last sound of the segment so far, in seconds of the stream."""
+
+    words: Sequence[SaidWord] = ()
+    """Of a final, where the times of words are asked for."""
 
 
 class Decoding(NamedTuple):
@@ -88,6 +102,9 @@ class Decoding(NamedTuple):
     """Leading words of the draft that stand."""
 
     segment: int
+    begin: int
+    """Frame of the stream at which its audio begins."""
+
     end: int
     """Frame of the stream behind its audio."""
 
@@ -111,6 +128,12 @@ class Hypothesis(NamedTuple):
     probabilities: Sequence[float] = ()
     """One a word."""
 
+    times: Sequence[tuple[float, float]] = ()
+    """Start and end of each word, in seconds from the start of the decoding's audio, where they are asked for."""
+
+    confidences: Sequence[float] = ()
+    """One a word, where times are asked for."""
+
 
 class _Said(NamedTuple):
     """A segment that is over."""
@@ -133,8 +156,8 @@ class _Segment:
         self.draft: Sequence[int] = ()
         self.decoded_to = at
         """Behind the audio of the last decoding that was begun."""
-        self.last: tuple[int, Hypothesis] | None = None
-        """The latest decoding that may be its last, and where it would end by it."""
+        self.last: tuple[Decoding, Hypothesis] | None = None
+        """The latest decoding that may be its last."""
         self.told = ("", "")
         """Stable text and tail of its last event."""
 
@@ -231,7 +254,7 @@ class Segmenter:
         segment.agreement.take(found.words, found.probabilities if found.complete else None)
         self._tell(segment, decoding.end, final=False)
         if decoding.over_at is not None:
-            segment.last = decoding.over_at, found
+            segment.last = decoding, found
         self._go_on()
 
     def failed(self) -> None:
@@ -258,7 +281,7 @@ class Segmenter:
         prefix = [token for one in before for token in one.tokens]
         before_samples = (segment.begin - begin) * FRAME
         forced = len(segment.agreement.stable)
-        return Decoding(samples, prefix, before_samples, segment.draft, forced, segment.number, end, over_at)
+        return Decoding(samples, prefix, before_samples, segment.draft, forced, segment.number, begin, end, over_at)
 
     def _go_on(self) -> None:
         """Decide frame after frame, until a decoding must be waited for."""
@@ -292,7 +315,7 @@ class Segmenter:
 
     def _is_decoded(self, segment: _Segment) -> bool:
         """Return True when its last decoding, unless more speech comes, is there."""
-        return segment.last is not None and segment.last[0] == segment.speech_end
+        return segment.last is not None and segment.last[0].over_at == segment.speech_end
 
     def _look(self, probability: float) -> None:
         """Decide on the next frame."""
@@ -312,12 +335,13 @@ class Segmenter:
     def _close(self, segment: _Segment) -> None:
         if segment.last is None:
             raise AssertionError("a segment is over when its last decoding is there")
-        segment.agreement.finish(segment.last[1].words)
+        decoding, found = segment.last
+        segment.agreement.finish(found.words)
         if segment.agreement.stable or any(segment.told):
-            self._tell(segment, self._at, final=True)
+            self._tell(segment, self._at, final=True, words=_said(segment, decoding, found))
             self._count += 1
         end = segment.decoded_to
-        self._before.append(_Said(segment.begin, end, segment.last[1].tokens))
+        self._before.append(_Said(segment.begin, end, found.tokens))
         self._segment, self._floor = None, end
         self._forget()
 
@@ -331,7 +355,7 @@ class Segmenter:
             self._audio, self._probabilities = self._audio[count:], self._probabilities[count:]
             self._start += count
 
-    def _tell(self, segment: _Segment, end: int, *, final: bool) -> None:
+    def _tell(self, segment: _Segment, end: int, *, final: bool, words: Sequence[SaidWord] = ()) -> None:
         agreement = segment.agreement
         told = "".join(agreement.stable).strip(), "".join(agreement.tail).strip()
         if told == segment.told and not final:
@@ -341,4 +365,15 @@ class Segmenter:
         speech = segment.speech_begin * seconds, segment.speech_end * seconds
         if self._events and not self._events[-1].final and self._events[-1].segment == segment.number:
             self._events.pop()
-        self._events.append(Event(segment.number, *told, final, segment.begin * seconds, end * seconds, speech))
+        self._events.append(Event(segment.number, *told, final, segment.begin * seconds, end * seconds, speech, words))
+
+
+def _said(segment: _Segment, decoding: Decoding, found: Hypothesis) -> list[SaidWord]:
+    """Return the words of a segment that is over, which are as many as its last decoding gave."""
+    seconds = FRAME / SAMPLE_RATE
+    begin, least, most = decoding.begin * seconds, segment.begin * seconds, decoding.end * seconds
+    words = zip(segment.agreement.stable, found.times, found.confidences, strict=False)
+    return [
+        SaidWord(text.strip(), min(max(begin + start, least), most), min(max(begin + end, least), most), confidence)
+        for text, (start, end), confidence in words
+    ]

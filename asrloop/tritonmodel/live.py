@@ -19,6 +19,7 @@ DECODE_SECONDS = 30.0
 """Longest wait for one decoding."""
 
 _OUTPUTS = ("TOKENS", "COMPLETE", "CONFIDENCE", "WORD_TEXTS", "WORD_PROBABILITIES")
+_WITH_TIMES = (*_OUTPUTS, "WORD_TIMES", "WORD_CONFIDENCES")
 
 
 def samples_of(tensors: Mapping[str, NDArray[Any]]) -> Samples:
@@ -41,15 +42,20 @@ class ReplyListener:
 
     def tell(self, event: Event) -> None:
         """Send an event."""
-        self._reply.tell(
-            {
-                "SEGMENT": np.array([event.segment], np.int32),
-                "STABLE": np.array([event.stable.encode()], np.object_),
-                "TAIL": np.array([event.tail.encode()], np.object_),
-                "FINAL": np.array([event.final], np.bool_),
-                "TIMES": np.array([event.start, event.heard], np.float32),
+        outputs: dict[str, NDArray[Any]] = {
+            "SEGMENT": np.array([event.segment], np.int32),
+            "STABLE": np.array([event.stable.encode()], np.object_),
+            "TAIL": np.array([event.tail.encode()], np.object_),
+            "FINAL": np.array([event.final], np.bool_),
+            "TIMES": np.array([event.start, event.heard], np.float32),
+        }
+        if event.words:
+            outputs |= {
+                "WORDS": np.array([word.text.encode() for word in event.words], np.object_),
+                "WORD_TIMES": np.array([(word.start, word.end) for word in event.words], np.float32),
+                "WORD_CONFIDENCES": np.array([word.confidence for word in event.words], np.float32),
             }
-        )
+        self._reply.tell(outputs)
 
     def end(self, error: RequestError | None) -> None:
         """Send the last response."""
@@ -69,8 +75,9 @@ def decode_by(pb_utils: Any, model: str) -> Decode:
         if decoding.prefix:
             inputs["PREFIX"] = np.array([decoding.prefix], np.int32)
             inputs["PREFIX_SAMPLES"] = np.array([[decoding.prefix_samples]], np.int32)
+        outputs = _WITH_TIMES if options.word_times else _OUTPUTS
         try:
-            found = called(pb_utils, model, inputs, _OUTPUTS, parameters=parameters_of(options), seconds=DECODE_SECONDS)
+            found = called(pb_utils, model, inputs, outputs, parameters=parameters_of(options), seconds=DECODE_SECONDS)
         except CallFailed as error:
             raise error_of(str(error)) from None
         return Hypothesis(
@@ -79,6 +86,8 @@ def decode_by(pb_utils: Any, model: str) -> Decode:
             complete=bool(found["COMPLETE"].reshape(-1)[0]),
             confidence=float(found["CONFIDENCE"].reshape(-1)[0]),
             probabilities=found["WORD_PROBABILITIES"].reshape(-1).tolist(),
+            times=found["WORD_TIMES"].reshape(-1, 2).tolist() if options.word_times else (),
+            confidences=found["WORD_CONFIDENCES"].reshape(-1).tolist() if options.word_times else (),
         )
 
     return decode

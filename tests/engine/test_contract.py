@@ -64,7 +64,7 @@ def test_rows_are_padded_to_the_longest() -> None:
         0.5,
         False,
         [Segment("a", 0, 1), Segment("b", 2, 3)],
-        [TranscriptWord("a", 0.9, (0.5, 0.75)), TranscriptWord(" b", 0.25, (1.0, 1.0))],
+        [TranscriptWord("a", 0.9, (0.5, 0.75), 0.75), TranscriptWord(" b", 0.25, (1.0, 1.0), 0.5)],
         duration=3.5,
     )
     found = tensors_of([heard, Transcript("", [], [], [])])
@@ -81,6 +81,7 @@ def test_rows_are_padded_to_the_longest() -> None:
     assert found["WORD_TEXTS"].tolist() == [[b"a", b" b"], [b"", b""]]
     assert found["WORDS"].tolist() == [[b"a", b"b"], [b"", b""]]
     assert found["WORD_TIMES"].tolist() == [[[0.5, 0.75], [1.0, 1.0]], [[-1, -1], [-1, -1]]]
+    assert found["WORD_CONFIDENCES"].tolist() == [[0.75, 0.5], [-1.0, -1.0]]
     assert tensors_of([heard], ["TOKENS", "WORDS"]).keys() == {"TOKENS", "WORDS"}
     outputs = (*OUTPUTS, *LIVE_OUTPUTS)
     assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in outputs}

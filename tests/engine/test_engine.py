@@ -1,6 +1,7 @@
 """The engine's promises with a family whose answers and failures the test decides: one reply each, nobody waits for a neighbour."""
 
 import gc
+import math
 import queue
 import threading
 import time
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from asrloop.config import Lengths
 from asrloop.engine.engine import Engine
-from asrloop.engine.family import NOTHING, Emission, Ended, FamilyInfo, Word
+from asrloop.engine.family import NOTHING, Emission, Ended, Evidence, FamilyInfo, Word
 from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.options import Options
 from asrloop.engine.request import Answered, Request
@@ -91,6 +92,9 @@ class CountingFamily:
 
     def confidence(self, log_probs: Sequence[float]) -> float:
         return 1.0 + sum(log_probs) / 100
+
+    def word_confidence(self, log_prob: float) -> float:
+        return math.exp(log_prob)
 
     def piece(self, token: int) -> str:
         return f" {token}"
@@ -695,16 +699,16 @@ def test_what_only_the_end_tells_is_in_the_transcript_and_a_failing_end_fails_it
             super().finish(slot, kept)
             if kept[0] == 20:
                 raise RuntimeError("no alignment")
-            return Ended("nl", [0.5 * number for number in range(len(kept))])
+            return Ended("nl", Evidence(np.eye(len(kept), dtype=np.float32), 0.5))
 
     family = Telling()
     engine = Engine(family, Scheduler(slots=2, inbox=8, queue_timeout=WAIT))
     caller = Caller(engine)
-    healthy, failing, late = caller.submit((10, 2), (20, 2), (30, 1))
+    healthy, failing, late = caller.submit((16_000, 2), (20, 2), (30, 1), options=Options(word_times=True))
     caller.wait(3)
     engine.close()
     (heard,) = healthy.transcripts(family)
     assert (heard.language, heard.times) == ("nl", [0.0, 0.5])
-    assert [word.times for word in heard.words] == [(0.0, 0.0), (0.5, 0.5)]
+    assert [word.times for word in heard.words] == [(0.0, 0.5), (0.5, 1.0)]
     assert "[failed] the end of decoding failed: no alignment" in str(failing.error)
     assert late.error is None

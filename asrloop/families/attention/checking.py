@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime as ort
 
 from asrloop.engine.family import Emission
+from asrloop.families.attention.attending import Attending, Queries
 from asrloop.families.attention.memory import DecoderSizes
 from asrloop.families.attention.repeated import capacity, repeated_zeros
 from asrloop.families.attention.rows import EncodedAudio, Rows
@@ -24,12 +25,20 @@ class CheckedRow:
     """
 
     def __init__(
-        self, session: ort.InferenceSession, sizes: DecoderSizes, token_capacity: int, frame_capacity: int
+        self,
+        session: ort.InferenceSession,
+        sizes: DecoderSizes,
+        token_capacity: int,
+        frame_capacity: int,
+        attending: Attending,
     ) -> None:
+        self._attending = attending
         tokens = capacity(token_capacity + 1, sizes.heads * sizes.cache_head_size * np.dtype(np.float32).itemsize)
         frames = capacity(frame_capacity, sizes.heads * sizes.cross_head_size * np.dtype(sizes.cross_type).itemsize)
         self.rows = Rows(sizes, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
         self._step = BoundStep(session, self.rows)
+        self.queries: list[Queries] = []
+        """Of the tokens that were decided last."""
 
     def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int = 0) -> list[Emission]:
         """Return the emissions of single steps as long as they give ``likely``, and one more: the first other or later one.
@@ -39,10 +48,12 @@ class CheckedRow:
         rows = self.rows
         rows.start(0, encoded)
         decided: list[Emission] = []
+        self.queries = []
         while True:
             guesses = likely[len(decided) :][: CHECKED_AT_ONCE - 1]
             tokens, log_probs = self._decide([int(rows.tokens[0, 0]), *guesses])
-            for token, log_prob in zip(tokens, log_probs, strict=True):
+            for row, (token, log_prob) in enumerate(zip(tokens, log_probs, strict=True)):
+                self.queries.append(self._attending.queries(rows, row))
                 expected = likely[len(decided) :][:1]
                 taken = likely[len(decided)] if len(decided) < forced else token
                 decided.append(rows.advance(0, taken, log_prob))

@@ -7,10 +7,13 @@ token ids and lengths. The rows that are stepped are always the first ones. The 
 from collections.abc import Sequence
 from itertools import takewhile
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.options import Draft
+from asrloop.families.attention.attending import Attending, Queries
 from asrloop.families.attention.checking import CheckedRow
 from asrloop.families.attention.memory import DecoderSizes
 from asrloop.families.attention.rows import EncodedAudio, Rows
@@ -34,11 +37,14 @@ class GreedySearch:
         self._rows = Rows(sizes, slots, token_capacity, frame_capacity)
         self._row_of = list(range(slots))
         """The row that each slot has now."""
+        self._attending = Attending(sizes)
+        self._queries: dict[int, list[Queries]] = {}
+        """Of the tokens decided so far, for each slot of which somebody wants the times of words."""
         self._checked: CheckedRow | None = None
         self._step: Step
         if isinstance(decoder, ort.InferenceSession):
             self._step = BoundStep(decoder, self._rows)
-            self._checked = CheckedRow(decoder, sizes, token_capacity, frame_capacity)
+            self._checked = CheckedRow(decoder, sizes, token_capacity, frame_capacity, self._attending)
         else:
             self._step = CalledStep(decoder, self._rows)
 
@@ -47,7 +53,7 @@ class GreedySearch:
         """False where the decoder runs elsewhere: checking a draft would send its K/V there and back."""
         return self._checked is not None
 
-    def admit(self, slot: int, encoded: EncodedAudio, draft: Draft) -> Emission:
+    def admit(self, slot: int, encoded: EncodedAudio, draft: Draft, *, word_times: bool = False) -> Emission:
         """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``, if it takes drafts.
 
         Gives the right tokens of the draft and one more: the token that the model decides in place of the first wrong one, or
@@ -55,10 +61,14 @@ class GreedySearch:
         """
         row = self._row_of[slot]
         self._rows.start(row, encoded)
+        if word_times:
+            self._queries[slot] = []
         likely = list(takewhile(self._may_be_drafted, draft.tokens[: encoded.token_limit]))
         if not likely or self._checked is None:
             return NOTHING
         decided = self._checked.decide(encoded, likely, draft.forced)
+        if word_times:
+            self._queries[slot] += self._checked.queries
         if not decided[-1].done:
             self._rows.take_over(row, self._checked.rows)
         return Emission(
@@ -74,11 +84,18 @@ class GreedySearch:
         self._close_ranks(slots)
         tokens, log_probs = self._step(len(slots))
         rows = [self._row_of[slot] for slot in slots]
+        for slot, row in zip(slots, rows, strict=True):
+            if slot in self._queries:
+                self._queries[slot].append(self._attending.queries(self._rows, row))
         return [self._rows.advance(row, int(tokens[row, 0]), float(log_probs[row, 0])) for row in rows]
 
-    def finish(self, slot: int) -> None:
-        """Free the row of ``slot``."""
-        self._rows.free(self._row_of[slot])
+    def finish(self, slot: int, kept: int) -> NDArray[np.float32] | None:
+        """Free the row of ``slot``. Return how much each of the first ``kept`` tokens attended to each frame, f32 [kept, frames];
+        None where nobody wants the times of words."""
+        row, queries = self._row_of[slot], self._queries.pop(slot, None)
+        weights = None if queries is None else self._attending.weights(self._rows, row, queries[:kept])
+        self._rows.free(row)
+        return weights
 
     def _may_be_drafted(self, token: int) -> bool:
         return 0 <= token < self._sizes.vocabulary_size and token not in (self._sizes.bos, self._sizes.eos)

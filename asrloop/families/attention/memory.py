@@ -31,6 +31,20 @@ class DecoderSizes:
     vocabulary_size: int
     bos: int
     eos: int
+    head_size: int = 0
+    """Components of a head before it was widened: attention is scaled by their root."""
+
+    alignment_heads: tuple[tuple[int, int], ...] = ()
+    """Layer and head of the cross-attention that follows the speech best; the graph gives the queries of these layers."""
+
+    @property
+    def query_layers(self) -> tuple[int, ...]:
+        return tuple(sorted({layer for layer, _ in self.alignment_heads}))
+
+
+def query_name(layer: int) -> str:
+    """Return the name of the output with the queries of a layer's cross-attention, f32 [rows, 1, heads * cross_head_size]."""
+    return f"layer{layer}.cross.query"
 
 
 class Memory:

@@ -32,6 +32,9 @@ class Rows:
         self.token_limits = np.zeros(count, np.int32)
         self.next_tokens = np.zeros((count, 1), np.int64)
         self.token_log_probs = np.zeros((count, 1), np.float32)
+        width = sizes.heads * sizes.cross_head_size
+        self.queries = {layer: np.zeros((count, 1, width), np.float32) for layer in sizes.query_layers}
+        """Of the last step, by layer."""
 
     def start(self, row: int, encoded: EncodedAudio) -> None:
         """Put an utterance into ``row``, with nothing decided."""

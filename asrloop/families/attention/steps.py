@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from asrloop.families.attention.memory import bind_array
+from asrloop.families.attention.memory import bind_array, query_name
 from asrloop.families.attention.rows import Rows
 from asrloop.onnx_files.sessions import Graph
 
@@ -36,6 +36,8 @@ class BoundStep:
             bind_array(binding.bind_input, name, getattr(state, name), rows)
         for name in ("next_tokens", "token_log_probs"):
             bind_array(binding.bind_output, name, getattr(state, name), rows)
+        for layer, queries in state.queries.items():
+            bind_array(binding.bind_output, query_name(layer), queries, rows)
         state.memory.bind(binding, rows)
         return binding
 
@@ -63,4 +65,6 @@ class CalledStep:
         row, position = np.arange(rows), state.lengths[:rows]
         for name, cache in memory.cache.items():
             cache[row, :, position] = outputs[f"present_{name}"][row, :, position]
+        for layer, queries in state.queries.items():
+            queries[:rows] = outputs[query_name(layer)]
         return np.asarray(outputs["next_tokens"], np.int64), np.asarray(outputs["token_log_probs"], np.float32)

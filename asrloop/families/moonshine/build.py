@@ -100,6 +100,8 @@ def _numbers(config: MoonshineConfig, precision: str, cross_type: str) -> Moonsh
         eos=config.eos,
         minimum_samples=minimum_samples(),
         samples_per_frame=STRIDES[0] * STRIDES[1] * STRIDES[2],
+        head_size=config.head_size,
+        alignment_heads=[list(pair) for pair in config.alignment_heads],
         tokens_in_first_second=TOKENS_IN_FIRST_SECOND,
         tokens_per_second=TOKENS_PER_SECOND,
     )

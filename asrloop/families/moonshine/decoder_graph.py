@@ -14,6 +14,8 @@ Outputs
     token_log_probs   f32 [rows, 1]   the natural logarithm of its probability
     present_key_l, present_value_l    the caches with the new token written at position ``lengths[row]``
     kept_cross_key_l, kept_cross_value_l     only with s8 cross K/V: the inputs, unchanged, which the operator gives back
+    layerL.cross.query                f32 [rows, 1, heads * cross_head_size], of each layer in alignment_heads: the queries of its
+                                      cross-attention, scaled by nothing
 
 Bind a present (or kept) output to the memory of its input and it is updated in place; run plainly and it is copied.
 """
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto
 
+from asrloop.families.attention.memory import query_name
 from asrloop.families.moonshine.weights import DecoderLayer, MoonshineConfig, MoonshineWeights
 from asrloop.families.quantize.layer import Array, side_by_side
 from asrloop.families.quantize.linear import LinearWriter
@@ -58,6 +61,8 @@ def decoder_step(weights: MoonshineWeights, linear: LinearWriter, compact: bool 
     graph.output("next_tokens", np.int64, ["rows", 1])
     graph.output("token_log_probs", np.float32, ["rows", 1])
     step.declare_caches()
+    for index in sorted({layer for layer, _ in config.alignment_heads}):
+        graph.output(query_name(index), np.float32, ["rows", 1, config.heads * cross_head_size(config)])
 
     hidden = step.embed(weights.embedding, tokens, np.float16 if compact else np.float32)
     norms = [layer.attention_norm for layer in weights.decoder_layers[1:]] + [weights.decoder_norm]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE
 from asrloop.config import Lengths
-from asrloop.engine.family import Emission, Ended, FamilyInfo, Word
+from asrloop.engine.family import Emission, Ended, Evidence, FamilyInfo, Word
 from asrloop.engine.options import DEFAULTS, Options
 from asrloop.families.attention.greedy import GreedySearch
 from asrloop.families.attention.memory import DecoderSizes
@@ -37,6 +37,9 @@ ALONE_SAMPLES = 3 * SAMPLE_RATE // 2
 CALIBRATION = Calibration(offset=-0.27, slope=1.37)
 """Fitted with tiny-en by `asrloop-bench confidence`; see docs/confidence.md."""
 
+WORD_CALIBRATION = Calibration(offset=0.6, slope=0.86)
+"""The same for a word, by its least probable token."""
+
 
 @dataclass(frozen=True)
 class MoonshineNumbers:
@@ -53,6 +56,10 @@ class MoonshineNumbers:
     eos: int
     minimum_samples: int
     samples_per_frame: int
+    head_size: int
+    alignment_heads: list[list[int]]
+    """Layer and head each."""
+
     tokens_in_first_second: float
     tokens_per_second: float
 
@@ -75,6 +82,8 @@ class MoonshineNumbers:
             vocabulary_size=self.vocabulary_size,
             bos=self.bos,
             eos=self.eos,
+            head_size=self.head_size,
+            alignment_heads=tuple((layer, head) for layer, head in self.alignment_heads),
         )
 
 
@@ -130,18 +139,24 @@ class Moonshine:
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
 
     def admit(self, slot: int, encoded: EncodedAudio, options: Options = DEFAULTS) -> Emission:
-        return self._search.admit(slot, encoded, options.draft)
+        return self._search.admit(slot, encoded, options.draft, word_times=options.word_times)
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         return self._search.step(slots)
 
     def finish(self, slot: int, kept: Sequence[int]) -> Ended:
-        self._search.finish(slot)
-        return Ended()
+        weights = self._search.finish(slot, len(kept))
+        return Ended(
+            evidence=None if weights is None else Evidence(weights, self.numbers.samples_per_frame / SAMPLE_RATE)
+        )
 
     def confidence(self, log_probs: Sequence[float]) -> float:
         """Return the share of right words to expect."""
         return confidence(log_probs, CALIBRATION)
+
+    def word_confidence(self, log_prob: float) -> float:
+        """Return the share of such words that are right."""
+        return confidence([log_prob], WORD_CALIBRATION)
 
     def piece(self, token: int) -> str:
         return self._vocabulary.piece(token)

@@ -27,6 +27,14 @@ class MoonshineConfig:
     def head_size(self) -> int:
         return self.hidden_size // self.heads
 
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """Decoder layers and heads of the cross-attention that follow the speech best: measured for the size of tiny, see
+        docs/words.md; for others all heads of a layer behind the middle, which is less exact."""
+        if (self.decoder_layers, self.heads) == (6, 8):
+            return ((4, 3), (4, 7))
+        return tuple((2 * self.decoder_layers // 3, head) for head in range(self.heads))
+
     def rotary_tables(self, positions: int) -> tuple[Array, Array]:
         """Return cos and sin of the angle of every position and rotated pair, f32 [positions, rotary_size / 2] each."""
         pairs = np.arange(0, self.rotary_size, 2, dtype=np.float64)

@@ -137,6 +137,10 @@ class Transducer:
         """Return the geometric mean of the tokens' probabilities, not calibrated."""
         return confidence(log_probs)
 
+    def word_confidence(self, log_prob: float) -> float:
+        """Return the probability itself; it is not calibrated."""
+        return confidence([log_prob])
+
     def piece(self, token: int) -> str:
         return self.rules.vocabulary[token].replace("\u2581", " ")
 

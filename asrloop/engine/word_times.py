@@ -1,0 +1,66 @@
+"""When the tokens of an utterance were spoken: what the family found, laid over the pauses that were heard."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.engine.family import Evidence, Family
+from asrloop.engine.utterance import Span, Utterance
+from asrloop.speech.alignment import align
+from asrloop.speech.quiet import STEP_SECONDS
+
+_FRAME_SECONDS = 3 * STEP_SECONDS
+"""Of the evidence that is made of a transducer's times."""
+
+
+def token_spans(utterance: Utterance, family: Family[Any]) -> Sequence[Span]:
+    """Return when each token of a finished utterance was spoken. Marks take no time: they belong to the sound before them."""
+    if utterance.spans is None:
+        utterance.spans = _found(utterance, family)
+    return utterance.spans
+
+
+def _found(utterance: Utterance, family: Family[Any]) -> list[Span]:
+    tokens = utterance.tokens
+    evidence = utterance.evidence or _of_times(utterance)
+    heard = [number for number, token in enumerate(tokens) if _is_sound(family.piece(token))]
+    first_of = {next((n for n in heard if word.first <= n < word.end), -1) for word in family.words(tokens)}
+    frames = align(
+        evidence.weights[heard], _quiet_frames(utterance, evidence), [number in first_of for number in heard]
+    )
+    seconds = evidence.frame_seconds
+    spoken = {
+        number: Span(span.begin * seconds, min(span.end * seconds, utterance.audio_seconds))
+        for number, span in zip(heard, frames, strict=True)
+    }
+    spans: list[Span] = []
+    end = next((span.start for span in spoken.values()), 0.0)
+    for number in range(len(tokens)):
+        spans.append(spoken.get(number, Span(end, end)))
+        end = spans[-1].end
+    return spans
+
+
+def _is_sound(piece: str) -> bool:
+    """True for letters and digits, and for parts of a character."""
+    return any(character.isalnum() or character == "\ufffd" for character in piece)
+
+
+def _of_times(utterance: Utterance) -> Evidence:
+    """Make evidence of the moments at which a transducer decided its tokens."""
+    frames = max(1, math.ceil(utterance.audio_seconds / _FRAME_SECONDS))
+    weights = np.zeros((len(utterance.tokens), frames), np.float32)
+    for token, time in enumerate(utterance.times):
+        weights[token, min(frames - 1, int(time / _FRAME_SECONDS))] = 1.0
+    return Evidence(weights, _FRAME_SECONDS)
+
+
+def _quiet_frames(utterance: Utterance, evidence: Evidence) -> NDArray[np.bool_]:
+    frames, quiet = evidence.weights.shape[1], utterance.quiet
+    if quiet is None or not quiet.size:
+        return np.zeros(frames, np.bool_)
+    middles = (np.arange(frames) + 0.5) * evidence.frame_seconds / STEP_SECONDS
+    return np.asarray(quiet[np.minimum(middles.astype(int), quiet.size - 1)])

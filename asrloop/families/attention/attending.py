@@ -1,0 +1,44 @@
+"""Says which frames a decoder attended to when it decided each token, by a few heads that follow the speech."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.families.attention.memory import DecoderSizes
+from asrloop.families.attention.rows import Rows
+
+Queries = NDArray[np.float32]
+"""Of one token: f32 [alignment heads, cross_head_size]."""
+
+
+class Attending:
+    """Keeps no state."""
+
+    def __init__(self, sizes: DecoderSizes) -> None:
+        self._heads = sizes.alignment_heads
+        self._size = sizes.cross_head_size
+        self._scale = sizes.head_size**-0.5 if sizes.head_size else 1.0
+
+    def queries(self, rows: Rows, row: int) -> Queries:
+        """Return a copy of what the last step asked in ``row``."""
+        size = self._size
+        asked = [rows.queries[layer][row, 0, head * size : (head + 1) * size] for layer, head in self._heads]
+        return np.array(asked, np.float32).reshape(len(self._heads), size)
+
+    def weights(self, rows: Rows, row: int, queries: Sequence[Queries]) -> NDArray[np.float32]:
+        """Return the root of the mean attention of tokens, whose ``queries`` are given in order, to the frames of ``row``.
+
+        f32 [tokens, frames], 0..1. The root makes many faint hints weigh more than one strong one.
+        """
+        frames = int(rows.frames[row])
+        found = np.zeros((len(queries), frames), np.float32)
+        if not queries:
+            return found
+        stacked = np.stack(queries)
+        for place, (layer, head) in enumerate(self._heads):
+            keys = rows.memory.cross[f"cross_key_{layer}"][row, head, :frames].astype(np.float32)
+            scores = self._scale * (stacked[:, place] @ keys.T)
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            found += np.sqrt(shares / shares.sum(axis=1, keepdims=True))
+        return found / np.float32(len(self._heads))
