@@ -56,8 +56,8 @@ class EncodeLoop:
         try:
             samples = self._first_part(utterance, resampled(utterance.take_samples(), utterance.sample_rate))
             encoded = self._family.encode(samples, utterance.options, alone=alone)
-            if utterance.options.word_times and self._find_quiet is not None:
-                utterance.quiet = self._find_quiet(samples)
+            if utterance.is_speech:
+                self._listen_for_pauses(utterance, samples)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._work.lock:
                 self._work.fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))
@@ -79,11 +79,17 @@ class EncodeLoop:
             self._work.part(utterance, found)
         return found.parts[0].samples
 
+    def _listen_for_pauses(self, utterance: Utterance, samples: Samples) -> None:
+        """Listen before the utterance can be finished: while its steps are made, where that waits for the gate."""
+        if utterance.options.word_times and self._find_quiet is not None:
+            utterance.quiet = self._find_quiet(samples)
+
     def _ask_gate(self, utterance: Utterance, samples: Samples) -> None:
         """Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""
         if utterance.is_finished:
             return
         try:
+            self._listen_for_pauses(utterance, samples)
             has_speech = self._has_speech is None or self._has_speech(samples)
         except Exception as error:  # whatever the detector raises concerns this request alone
             with self._work.lock:

@@ -52,23 +52,23 @@ def _gains(evidence: NDArray[np.float32], quiet: NDArray[np.bool_], begins_word:
 
 
 def _best_way(gains: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the state at each frame: the same as before, the next one, or from a token the next token."""
+    """Return the state at each frame: the same as before, the next one, or from a token the next token; of equals the later move."""
     frames, states = gains.shape
     never = np.full(2, _NEVER, np.float32)
     may_skip = np.where(np.arange(states) % 2, 0.0, _NEVER).astype(np.float32)
     best = np.full(states, _NEVER, np.float32)
     best[:2] = gains[0, :2]
-    came_from = np.zeros((frames, states), np.int8)
+    back = np.zeros((frames, states), np.int8)
     for frame in range(1, frames):
         padded = np.concatenate([never, best])
-        ways = np.stack([best, padded[1:-1], padded[:-2] + may_skip])
-        came_from[frame] = ways.argmax(axis=0)
+        ways = np.stack([padded[:-2] + may_skip, padded[1:-1], best])
+        back[frame] = 2 - ways.argmax(axis=0)
         best = ways.max(axis=0) + gains[frame]
     state = states - 1 if best[-1] > best[-2] else states - 2
     way = np.empty(frames, np.int64)
     for frame in range(frames - 1, -1, -1):
         way[frame] = state
-        state -= came_from[frame, state]
+        state -= back[frame, state]
     return way
 
 
