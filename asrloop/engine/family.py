@@ -31,6 +31,9 @@ class FamilyInfo:
     takes_drafts: bool = False
     """True when ``admit`` makes use of a draft and accepts forced tokens."""
 
+    takes_key_terms: bool = False
+    """True when ``admit`` prefers the terms that a caller expects."""
+
     turn_cost: float = 0.1
     """Seconds by which an utterance's turn comes later for each second of its audio, so that short audio passes long audio."""
 
@@ -137,6 +140,9 @@ class Family(Protocol[Encoded]):
 
     def word_confidence(self, log_prob: float) -> float:
         """Return how far to trust a word, 0..1, from that of its least probable token."""
+
+    def can_write(self, term: str) -> bool:
+        """Return True when tokens make ``term``."""
 
     def piece(self, token: int) -> str:
         """Return what ``token`` by itself adds to a text; U+FFFD where it holds a part of a UTF-8 character."""

@@ -38,6 +38,10 @@ def request_of(
 ) -> Request:
     """Return a request with checked copies of its rows; see :class:`Request`. Raises InvalidAudio, InvalidOption, DecodeFailed."""
     options = parsed(parameters, Door.REQUEST, family.info)
+    if unwritable := [term for term in options.key_terms if not family.can_write(term)]:
+        raise InvalidOption(
+            f"key_terms has {', '.join(unwritable):.200}: the served model cannot write that; leave it out"
+        )
     rows, rate = rows_of(tensors, parameters, settings)
     draft = draft_of(tensors, rows, family)
     return Request(

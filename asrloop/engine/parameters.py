@@ -57,10 +57,8 @@ PARAMETERS: Mapping[str, Parameter] = {
     "language": Parameter(Door.REQUEST | Door.START, str, 'ISO 639-1 or BCP 47; "" or "auto" lets the model decide'),
     "task": Parameter(Door.REQUEST, str, "transcribe or translate"),
     "prompt": Parameter(Door.REQUEST | Door.START, str, "text that came before", served=False, neutral=[""]),
-    "key_terms": Parameter(
-        Door.REQUEST | Door.START, str, "names and words to expect, one a line", served=False, neutral=[""]
-    ),
-    "key_terms_boost": Parameter(Door.REQUEST | Door.START, float, "how much they are preferred, 0..10", served=False),
+    "key_terms": Parameter(Door.REQUEST | Door.START, str, "names and words to expect, one a line"),
+    "key_terms_boost": Parameter(Door.REQUEST | Door.START, float, "how much they are preferred, 0..10"),
     "word_times": Parameter(Door.REQUEST | Door.START, bool, "say when each word was spoken"),
     "diarize": Parameter(Door.REQUEST, bool, "say who spoke when", served=False, neutral=[False]),
     "speakers": Parameter(Door.REQUEST, int, "most speakers to find", served=False),

@@ -52,7 +52,7 @@ def _gains(evidence: NDArray[np.float32], quiet: NDArray[np.bool_], begins_word:
 
 
 def _best_way(gains: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the state at each frame: the same as before, the next one, or from a token the next token; of equals the later move."""
+    """Return the state at each frame: the one before, the next, or from a token the next token; of equals the later move."""
     frames, states = gains.shape
     never = np.full(2, _NEVER, np.float32)
     may_skip = np.where(np.arange(states) % 2, 0.0, _NEVER).astype(np.float32)

@@ -96,6 +96,9 @@ class CountingFamily:
     def word_confidence(self, log_prob: float) -> float:
         return math.exp(log_prob)
 
+    def can_write(self, term: str) -> bool:
+        return True
+
     def piece(self, token: int) -> str:
         return f" {token}"
 

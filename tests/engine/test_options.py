@@ -1,5 +1,6 @@
 """Parameters of requests: what is known is parsed once, what is not is refused with what is possible, what is Triton's passes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,11 @@ MANY = FamilyInfo(Lengths(10, 30), languages=("en", "de", "zh"), tasks=("transcr
         ({"language": "auto"}, MANY, DEFAULTS),
         ({"language": ""}, MANY, DEFAULTS),
         ({"word_times": "true"}, ENGLISH, Options(word_times=True)),
+        (
+            {"key_terms": " Szczecin\nNew York \r\nSzczecin\n", "key_terms_boost": 2},
+            replace(ENGLISH, takes_key_terms=True),
+            Options(key_terms=("Szczecin", "New York"), key_terms_boost=2.0),
+        ),
         ({"word_times": 1}, ENGLISH, Options(word_times=True)),
         ({"language": "zh-Hant-TW", "task": "translate"}, MANY, Options("zh", "translate")),
         (
@@ -61,8 +67,13 @@ def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, 
         ({"xyz": 1}, "xyz is no parameter here: known are cancel, cancel_key, diarize,"),
         ({"word_times": "maybe"}, "word_times is 'maybe': send true or false"),
         ({"diarize": "true"}, "diarize is 'true': this server does not serve it"),
-        ({"key_terms": "Szczecin"}, "key_terms is 'Szczecin': this server does not serve it"),
-        ({"key_terms_boost": 2}, "key_terms_boost is 2: this server does not serve it"),
+        ({"key_terms": "Szczecin"}, "key_terms are not served in this mode of this model"),
+        ({"key_terms": "\n".join(map(str, range(101)))}, "key_terms has 101 lines: send at most 100"),
+        ({"key_terms": "x" * 65}, "key_terms has a term of 65 characters, 'xxx"),
+        ({"key_terms": "one\n\ntwo"}, "key_terms has a term of 0 characters, '': send 1 to 64"),
+        ({"key_terms": "a\x00b"}, r"key_terms has 'a\\x00b': send letters, digits and marks"),
+        ({"key_terms_boost": 11}, "key_terms_boost is 11.0: send a number in 0..10"),
+        ({"key_terms_boost": "much"}, "key_terms_boost is 'much': send a number"),
         ({"speakers": True}, "speakers is True: send a whole number"),
         ({"prompt": "x" * 1000}, "prompt is 'x+: this server does not serve it"),
         ({"turn_detection": "silence"}, "turn_detection is no parameter here"),
@@ -71,7 +82,7 @@ def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, 
         ({"word_times": [1]}, r"word_times is \[1\]: send true or false"),
         ({"language": 10**5000}, "language is a number: send text"),
         ({"key_terms_boost": 10**400}, "key_terms_boost is .*: send a number"),
-        ({"key_terms_boost": float("nan")}, "key_terms_boost is nan: this server does not serve it"),
+        ({"key_terms_boost": float("nan")}, "key_terms_boost is nan: send a number in 0..10"),
         ({"n" * 100_000: 1}, "^.{0,600}$"),
     ],
 )

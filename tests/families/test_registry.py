@@ -169,7 +169,9 @@ def test_a_model_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path)
     registry.build("transducer", TINY_TDT, tmp_path)
     description = json.loads((tmp_path / "family.json").read_text())
     (tmp_path / "family.json").write_text(json.dumps(description | {"format": 1}))
-    with pytest.raises(ValueError, match=r"format is 1, this version of asrloop opens 2; .* `asrloop models --force`"):
+    with pytest.raises(
+        ValueError, match=rf"format is 1, this version of asrloop opens {registry.FORMAT}; .* `asrloop models --force`"
+    ):
         registry.open_family(tmp_path, config.load())
 
 

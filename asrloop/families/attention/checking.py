@@ -1,15 +1,17 @@
 """Checks drafts: decides the tokens of an utterance many at once, as long as a guess of them is right. Knows no slots."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnxruntime as ort
 
 from asrloop.engine.family import Emission
-from asrloop.families.attention.attending import Attending, Queries
+from asrloop.families.attention.attending import Attending
 from asrloop.families.attention.memory import DecoderSizes
 from asrloop.families.attention.repeated import capacity, repeated_zeros
 from asrloop.families.attention.rows import EncodedAudio, Rows
+from asrloop.families.attention.said import Said, joined
 from asrloop.families.attention.steps import BoundStep
 
 CHECKED_AT_ONCE = 16
@@ -37,28 +39,27 @@ class CheckedRow:
         frames = capacity(frame_capacity, sizes.heads * sizes.cross_head_size * np.dtype(sizes.cross_type).itemsize)
         self.rows = Rows(sizes, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
         self._step = BoundStep(session, self.rows)
-        self.queries: list[Queries] = []
-        """Of the tokens that were decided last."""
 
-    def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int = 0) -> list[Emission]:
-        """Return the emissions of single steps as long as they give ``likely``, and one more: the first other or later one.
+    def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int, said: Said) -> Emission:
+        """Return what single steps would give as long as that is ``likely``, and one more token: the first other or later one.
 
         The first ``forced`` tokens stand whatever steps would give. The first row is left where steps would go on.
         """
         rows = self.rows
         rows.start(0, encoded)
         decided: list[Emission] = []
-        self.queries = []
         while True:
-            guesses = likely[len(decided) :][: CHECKED_AT_ONCE - 1]
+            guesses = likely[int(rows.lengths[0]) :][: CHECKED_AT_ONCE - 1]
             tokens, log_probs = self._decide([int(rows.tokens[0, 0]), *guesses])
             for row, (token, log_prob) in enumerate(zip(tokens, log_probs, strict=True)):
-                self.queries.append(self._attending.queries(rows, row))
-                expected = likely[len(decided) :][:1]
-                taken = likely[len(decided)] if len(decided) < forced else token
-                decided.append(rows.advance(0, taken, log_prob))
-                if decided[-1].done or expected != [taken]:
-                    return decided
+                at = int(rows.lengths[0])
+                asked = partial(self._attending.queries, rows, row)
+                if at < forced:
+                    decided.append(said.follow(rows, 0, likely[at], log_prob, asked))
+                else:
+                    decided.append(said.decide(rows, 0, token, log_prob, rows.log_probs[row, 0], asked))
+                if decided[-1].done or at + 1 != rows.lengths[0] or [rows.tokens[0, 0]] != likely[at:][:1]:
+                    return joined(decided, decided[-1])
 
     def _decide(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
         """Return the token behind each of ``tokens``, which stand behind those in the cache, and its log probability."""

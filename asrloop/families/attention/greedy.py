@@ -5,6 +5,7 @@ token ids and lengths. The rows that are stepped are always the first ones. The 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import takewhile
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from asrloop.engine.family import NOTHING, Emission
 from asrloop.engine.options import Draft
-from asrloop.families.attention.attending import Attending, Queries
+from asrloop.families.attention.attending import Attending
 from asrloop.families.attention.checking import CheckedRow
 from asrloop.families.attention.memory import DecoderSizes
 from asrloop.families.attention.rows import EncodedAudio, Rows
+from asrloop.families.attention.said import Said
 from asrloop.families.attention.steps import BoundStep, CalledStep, Step
+from asrloop.families.bias import Bias
 from asrloop.onnx_files.sessions import Graph
 
 
@@ -38,8 +41,7 @@ class GreedySearch:
         self._row_of = list(range(slots))
         """The row that each slot has now."""
         self._attending = Attending(sizes)
-        self._queries: dict[int, list[Queries]] = {}
-        """Of the tokens decided so far, for each slot of which somebody wants the times of words."""
+        self._said = [Said() for _ in range(slots)]
         self._checked: CheckedRow | None = None
         self._step: Step
         if isinstance(decoder, ort.InferenceSession):
@@ -49,11 +51,13 @@ class GreedySearch:
             self._step = CalledStep(decoder, self._rows)
 
     @property
-    def takes_drafts(self) -> bool:
-        """False where the decoder runs elsewhere: checking a draft would send its K/V there and back."""
+    def is_here(self) -> bool:
+        """False where the decoder runs elsewhere: to check a draft, or to look at all its probabilities, would send much back."""
         return self._checked is not None
 
-    def admit(self, slot: int, encoded: EncodedAudio, draft: Draft, *, word_times: bool = False) -> Emission:
+    def admit(
+        self, slot: int, encoded: EncodedAudio, draft: Draft, *, word_times: bool = False, bias: Bias | None = None
+    ) -> Emission:
         """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``, if it takes drafts.
 
         Gives the right tokens of the draft and one more: the token that the model decides in place of the first wrong one, or
@@ -61,39 +65,38 @@ class GreedySearch:
         """
         row = self._row_of[slot]
         self._rows.start(row, encoded)
-        if word_times:
-            self._queries[slot] = []
+        said = self._said[slot] = Said(bias, keeps_queries=word_times)
         likely = list(takewhile(self._may_be_drafted, draft.tokens[: encoded.token_limit]))
         if not likely or self._checked is None:
             return NOTHING
-        decided = self._checked.decide(encoded, likely, draft.forced)
-        if word_times:
-            self._queries[slot] += self._checked.queries
-        if not decided[-1].done:
+        decided = self._checked.decide(encoded, likely, draft.forced, said)
+        if not decided.done:
             self._rows.take_over(row, self._checked.rows)
-        return Emission(
-            [token for one in decided for token in one.tokens],
-            (),
-            done=decided[-1].done,
-            log_probs=[log_prob for one in decided for log_prob in one.log_probs],
-            cut=decided[-1].cut,
-        )
+        return decided
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """Decide one token for each of ``slots``. A row ends with EOS, or where it goes on beyond its token limit."""
         self._close_ranks(slots)
         tokens, log_probs = self._step(len(slots))
-        rows = [self._row_of[slot] for slot in slots]
-        for slot, row in zip(slots, rows, strict=True):
-            if slot in self._queries:
-                self._queries[slot].append(self._attending.queries(self._rows, row))
-        return [self._rows.advance(row, int(tokens[row, 0]), float(log_probs[row, 0])) for row in rows]
+        rows = self._rows
+        return [
+            self._said[slot].decide(
+                rows,
+                row,
+                int(tokens[row, 0]),
+                float(log_probs[row, 0]),
+                rows.log_probs[row, 0],
+                partial(self._attending.queries, rows, row),
+            )
+            for slot, row in [(slot, self._row_of[slot]) for slot in slots]
+        ]
 
     def finish(self, slot: int, kept: int) -> NDArray[np.float32] | None:
         """Free the row of ``slot``. Return how much each of the first ``kept`` tokens attended to each frame, f32 [kept, frames];
         None where nobody wants the times of words."""
-        row, queries = self._row_of[slot], self._queries.pop(slot, None)
+        row, queries = self._row_of[slot], self._said[slot].queries
         weights = None if queries is None else self._attending.weights(self._rows, row, queries[:kept])
+        self._said[slot] = Said()
         self._rows.free(row)
         return weights
 

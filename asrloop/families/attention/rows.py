@@ -32,6 +32,7 @@ class Rows:
         self.token_limits = np.zeros(count, np.int32)
         self.next_tokens = np.zeros((count, 1), np.int64)
         self.token_log_probs = np.zeros((count, 1), np.float32)
+        self.log_probs = np.zeros((count, 1, sizes.vocabulary_size), np.float32)
         width = sizes.heads * sizes.cross_head_size
         self.queries = {layer: np.zeros((count, 1, width), np.float32) for layer in sizes.query_layers}
         """Of the last step, by layer."""
@@ -52,6 +53,10 @@ class Rows:
         self.tokens[row] = token
         self.lengths[row] += 1
         return Emission((token,), (), done=False, log_probs=(log_prob,))
+
+    def rewind(self, row: int, tokens: int) -> None:
+        """Take the last ``tokens`` back. One is appended before the next step."""
+        self.lengths[row] -= tokens
 
     def free(self, row: int) -> None:
         """Empty ``row``, so that a step attends to one frame of it and ``exchange`` copies one."""

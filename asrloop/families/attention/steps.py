@@ -34,7 +34,7 @@ class BoundStep:
         state, binding = self._state, self._session.io_binding()
         for name in ("tokens", "lengths", "frames"):
             bind_array(binding.bind_input, name, getattr(state, name), rows)
-        for name in ("next_tokens", "token_log_probs"):
+        for name in ("next_tokens", "token_log_probs", "log_probs"):
             bind_array(binding.bind_output, name, getattr(state, name), rows)
         for layer, queries in state.queries.items():
             bind_array(binding.bind_output, query_name(layer), queries, rows)
@@ -61,7 +61,9 @@ class CalledStep:
             inputs[f"past_{name}"] = np.ascontiguousarray(cache[:rows, :, :tokens])
         for name, cross in memory.cross.items():
             inputs[name] = np.ascontiguousarray(cross[:rows, :, :frames])
-        outputs = self._graph(inputs)
+        # All log probabilities of a step are as large as its K/V: they stay where they are.
+        wanted = ["next_tokens", "token_log_probs", *(f"present_{name}" for name in memory.cache)]
+        outputs = self._graph(inputs, [*wanted, *map(query_name, state.queries)])
         row, position = np.arange(rows), state.lengths[:rows]
         for name, cache in memory.cache.items():
             cache[row, :, position] = outputs[f"present_{name}"][row, :, position]

@@ -12,6 +12,7 @@ Inputs
 Outputs
     next_tokens       i64 [rows, 1]   the most probable next token
     token_log_probs   f32 [rows, 1]   the natural logarithm of its probability
+    log_probs         f32 [rows, 1, vocabulary]  the same of all tokens
     present_key_l, present_value_l    the caches with the new token written at position ``lengths[row]``
     kept_cross_key_l, kept_cross_value_l     only with s8 cross K/V: the inputs, unchanged, which the operator gives back
     layerL.cross.query                f32 [rows, 1, heads * cross_head_size], of each layer in alignment_heads: the queries of its
@@ -60,6 +61,7 @@ def decoder_step(weights: MoonshineWeights, linear: LinearWriter, compact: bool 
     graph.input("frames", np.int32, ["rows"])
     graph.output("next_tokens", np.int64, ["rows", 1])
     graph.output("token_log_probs", np.float32, ["rows", 1])
+    graph.output("log_probs", np.float32, ["rows", 1, config.vocabulary_size])
     step.declare_caches()
     for index in sorted({layer for layer, _ in config.alignment_heads}):
         graph.output(query_name(index), np.float32, ["rows", 1, config.heads * cross_head_size(config)])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from asrloop.engine.options import DEFAULTS, Options
 from asrloop.families.attention.greedy import GreedySearch
 from asrloop.families.attention.memory import DecoderSizes
 from asrloop.families.attention.rows import EncodedAudio
+from asrloop.families.bias import Bias
 from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.quantize.vnni import check
+from asrloop.families.text.terms import Pieces, Terms
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.families.text.words import words_between_spaces
 from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
 
 FAMILY = "moonshine"
-INFO = FamilyInfo(windows=Lengths(10.0, 15.0), languages=("en",), takes_drafts=True)
+INFO = FamilyInfo(windows=Lengths(10.0, 15.0), languages=("en",), takes_drafts=True, takes_key_terms=True)
 ENCODER, DECODER, VOCABULARY, NUMBERS = "encoder.onnx", "decoder.onnx", "tokenizer.bin", "family.json"
 """Files of a prepared model."""
 
@@ -112,6 +115,12 @@ class Moonshine:
         check(self.numbers.precision)
         self.vocabulary_size = self.numbers.vocabulary_size
         self._vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
+        self._pieces = Pieces(self._vocabulary.spaced())
+        # Made when the first of a request's rows is encoded, so that no step waits for it.
+        self._terms = lru_cache(64)(partial(_terms, self._pieces))
+        texts = [self._vocabulary.piece(token) for token in range(self.vocabulary_size)]
+        self._continues_word = np.array([text[:1].isalnum() for text in texts])
+        self._ends_word = np.array([text[-1:].isalnum() for text in texts])
         self._max_samples = round(max_audio_seconds * SAMPLE_RATE)
         self._encode = self._encode_alone = graphs.get("encoder") or open_graph(
             directory / ENCODER, threads=1, memory_arena=False
@@ -125,12 +134,13 @@ class Moonshine:
             token_capacity=self._token_limit(self._max_samples),
             frame_capacity=self._frame_bound(self._max_samples),
         )
-        self.info = replace(info, takes_drafts=self._search.takes_drafts)
+        self.info = replace(info, takes_drafts=self._search.is_here, takes_key_terms=self._search.is_here)
 
     def encode(self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False) -> EncodedAudio:
         """Run the encoder over ``samples`` f32 [N], filled up with silence where they are too few for one frame."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
+        self._terms(options.key_terms)
         missing = max(0, self.numbers.minimum_samples - samples.size)
         audio = np.pad(samples, (0, missing)) if missing else samples
         encode = self._encode_alone if alone and samples.size > ALONE_SAMPLES else self._encode
@@ -139,7 +149,11 @@ class Moonshine:
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
 
     def admit(self, slot: int, encoded: EncodedAudio, options: Options = DEFAULTS) -> Emission:
-        return self._search.admit(slot, encoded, options.draft, word_times=options.word_times)
+        bias = None
+        if options.key_terms:
+            terms = self._terms(options.key_terms)
+            bias = Bias(terms, options.key_terms_boost, self._continues_word, self._ends_word)
+        return self._search.admit(slot, encoded, options.draft, word_times=options.word_times, bias=bias)
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         return self._search.step(slots)
@@ -158,6 +172,9 @@ class Moonshine:
         """Return the share of such words that are right."""
         return confidence([log_prob], WORD_CALIBRATION)
 
+    def can_write(self, term: str) -> bool:
+        return self._pieces.spells(term.encode())
+
     def piece(self, token: int) -> str:
         return self._vocabulary.piece(token)
 
@@ -175,3 +192,7 @@ class Moonshine:
 
     def _frame_bound(self, samples: int) -> int:
         return max(samples, self.numbers.minimum_samples) // self.numbers.samples_per_frame + 1
+
+
+def _terms(pieces: Pieces, terms: tuple[str, ...]) -> Terms:
+    return Terms(terms, pieces)

@@ -26,6 +26,10 @@ class Vocabulary:
         """Return what ``token`` by itself adds to a text; U+FFFD where it holds a part of a UTF-8 character."""
         return self._pieces[token].replace(SPACE, b" ").decode("utf-8", errors="replace")
 
+    def spaced(self) -> list[bytes]:
+        """Return all pieces, with a space where a word begins."""
+        return [piece.replace(SPACE, b" ") for piece in self._pieces]
+
     def spelled(self, tokens: Sequence[int]) -> list[str]:
         """Return what each of ``tokens`` adds to their text; a character of several tokens is added by the last of them."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -141,6 +141,9 @@ class Transducer:
         """Return the probability itself; it is not calibrated."""
         return confidence([log_prob])
 
+    def can_write(self, term: str) -> bool:
+        return False
+
     def piece(self, token: int) -> str:
         return self.rules.vocabulary[token].replace("\u2581", " ")
 

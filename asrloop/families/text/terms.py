@@ -1,0 +1,86 @@
+"""Names and words that a caller expects, as the tokens that may spell them: in any casing, cut into pieces in any way."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Place(NamedTuple):
+    """How far a term has been spelled."""
+
+    form: bytes
+    at: int
+
+    @property
+    def is_end(self) -> bool:
+        return self.at == len(self.form)
+
+
+Places = frozenset[Place]
+
+
+class Next(NamedTuple):
+    """Tokens that may come next, and how far each would spell which terms."""
+
+    tokens: NDArray[np.int64]
+    places: Mapping[int, Places]
+
+
+NONE = Next(np.zeros(0, np.int64), {})
+
+
+class Pieces:
+    """The pieces of a vocabulary by their text, UTF-8, with a space before words."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        # Of equal texts the later one: byte pieces stand before the letters that decoders use.
+        self._token = {piece: token for token, piece in enumerate(pieces) if piece}
+        self._longest = max(map(len, self._token), default=0)
+
+    def beginnings(self, text: bytes) -> Iterable[tuple[int, int]]:
+        """Yield each token that ``text`` may begin with, and its length."""
+        for length in range(1, min(self._longest, len(text)) + 1):
+            token = self._token.get(text[:length])
+            if token is not None:
+                yield token, length
+
+    def spells(self, text: bytes) -> bool:
+        """Return True when pieces make ``text``."""
+        reached = {0}
+        for at in range(len(text)):
+            if at in reached:
+                reached |= {at + length for _, length in self.beginnings(text[at:])}
+        return len(text) in reached
+
+
+class Terms:
+    """The terms of a request. Shared by its rows; keeps what it has found."""
+
+    def __init__(self, terms: Iterable[str], pieces: Pieces) -> None:
+        self._pieces = pieces
+        forms = sorted({form.encode() for term in terms for form in casings(term)})
+        self.behind_space = self._next(Place(b" " + form, 0) for form in forms)
+        """What may begin a term anywhere."""
+        self.anywhere = self._next(place for form in forms for place in (Place(b" " + form, 0), Place(form, 0)))
+        """The same where a word may begin without a space: at the start, and behind a mark."""
+        self._known: dict[Places, Next] = {frozenset(): NONE}
+
+    def after(self, places: Places) -> Next:
+        """Return what goes on from ``places``."""
+        if places not in self._known:
+            self._known[places] = self._next(places)
+        return self._known[places]
+
+    def _next(self, places: Iterable[Place]) -> Next:
+        found: dict[int, set[Place]] = {}
+        for form, at in places:
+            for token, length in self._pieces.beginnings(form[at:]):
+                found.setdefault(token, set()).add(Place(form, at + length))
+        return Next(np.array(sorted(found), np.int64), {token: frozenset(each) for token, each in found.items()})
+
+
+def casings(term: str) -> set[str]:
+    """Return a term as it may be written: as given, in lower and upper case, and with a capital at its start or at each word's."""
+    return {term, term.lower(), term.upper(), term[:1].upper() + term[1:], term.title()}
