@@ -77,6 +77,17 @@ NOTHING = Emission((), (), done=False)
 """Nothing was decided yet."""
 
 
+def joined(emissions: Sequence[Emission], last: Emission = NOTHING) -> Emission:
+    """Return emissions as one that ends as ``last`` does."""
+    return Emission(
+        [token for one in emissions for token in one.tokens],
+        [time for one in emissions for time in one.times],
+        done=last.done,
+        log_probs=[log_prob for one in emissions for log_prob in one.log_probs],
+        cut=last.cut,
+    )
+
+
 class Evidence(NamedTuple):
     """How much each frame of the audio speaks for each token, such as attention."""
 

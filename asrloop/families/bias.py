@@ -78,6 +78,14 @@ class Bias:
         self._may_begin = not self._ends_word[chosen.token]
         return chosen
 
+    def end(self) -> Chosen | None:
+        """Take the end of the tokens. Return the model's own token in place of a term that is only half said."""
+        trial = self._trial
+        if trial is None or trial.is_whole:
+            self._trial = None
+            return None
+        return self._take_back(trial)
+
     def _begin(self, own: int, log_probs: NDArray[np.float32]) -> Chosen:
         start = self._terms.anywhere if self._may_begin else self._terms.behind_space
         on = self._terms.after(self._places)

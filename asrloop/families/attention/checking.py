@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import onnxruntime as ort
 
-from asrloop.engine.family import Emission
+from asrloop.engine.family import Emission, joined
 from asrloop.families.attention.attending import Attending
 from asrloop.families.attention.memory import DecoderSizes
 from asrloop.families.attention.repeated import capacity, repeated_zeros
 from asrloop.families.attention.rows import EncodedAudio, Rows
-from asrloop.families.attention.said import Said, joined
+from asrloop.families.attention.said import Said
 from asrloop.families.attention.steps import BoundStep
 
 CHECKED_AT_ONCE = 16

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.engine.family import Emission
+from asrloop.engine.family import Emission, joined
 from asrloop.families.attention.attending import Queries
 from asrloop.families.attention.rows import Rows
 from asrloop.families.bias import Bias
@@ -61,14 +61,3 @@ class Said:
         if self.queries is not None and emission.tokens:
             self.queries.append(asked())
         return emission
-
-
-def joined(emissions: list[Emission], last: Emission) -> Emission:
-    """Return emissions as one that ends as ``last`` does."""
-    return Emission(
-        [token for one in emissions for token in one.tokens],
-        (),
-        done=last.done,
-        log_probs=[log_prob for one in emissions for log_prob in one.log_probs],
-        cut=last.cut,
-    )

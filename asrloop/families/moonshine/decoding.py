@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from asrloop.families.attention.rows import EncodedAudio
 from asrloop.families.bias import Bias
 from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.quantize.vnni import check
-from asrloop.families.text.terms import Pieces, Terms
+from asrloop.families.text.terms import TermsOf
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.families.text.words import words_between_spaces
 from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
@@ -115,12 +114,7 @@ class Moonshine:
         check(self.numbers.precision)
         self.vocabulary_size = self.numbers.vocabulary_size
         self._vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
-        self._pieces = Pieces(self._vocabulary.spaced())
-        # Made when the first of a request's rows is encoded, so that no step waits for it.
-        self._terms = lru_cache(64)(partial(_terms, self._pieces))
-        texts = [self._vocabulary.piece(token) for token in range(self.vocabulary_size)]
-        self._continues_word = np.array([text[:1].isalnum() for text in texts])
-        self._ends_word = np.array([text[-1:].isalnum() for text in texts])
+        self._terms = TermsOf(self._vocabulary.spaced())
         self._max_samples = round(max_audio_seconds * SAMPLE_RATE)
         self._encode = self._encode_alone = graphs.get("encoder") or open_graph(
             directory / ENCODER, threads=1, memory_arena=False
@@ -140,7 +134,7 @@ class Moonshine:
         """Run the encoder over ``samples`` f32 [N], filled up with silence where they are too few for one frame."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
-        self._terms(options.key_terms)
+        self._terms(options.key_terms)  # so that no step waits for them to be made
         missing = max(0, self.numbers.minimum_samples - samples.size)
         audio = np.pad(samples, (0, missing)) if missing else samples
         encode = self._encode_alone if alone and samples.size > ALONE_SAMPLES else self._encode
@@ -152,7 +146,7 @@ class Moonshine:
         bias = None
         if options.key_terms:
             terms = self._terms(options.key_terms)
-            bias = Bias(terms, options.key_terms_boost, self._continues_word, self._ends_word)
+            bias = Bias(terms, options.key_terms_boost, *self._terms.edges)
         return self._search.admit(slot, encoded, options.draft, word_times=options.word_times, bias=bias)
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
@@ -173,7 +167,7 @@ class Moonshine:
         return confidence([log_prob], WORD_CALIBRATION)
 
     def can_write(self, term: str) -> bool:
-        return self._pieces.spells(term.encode())
+        return self._terms.can_write(term)
 
     def piece(self, token: int) -> str:
         return self._vocabulary.piece(token)
@@ -192,7 +186,3 @@ class Moonshine:
 
     def _frame_bound(self, samples: int) -> int:
         return max(samples, self.numbers.minimum_samples) // self.numbers.samples_per_frame + 1
-
-
-def _terms(pieces: Pieces, terms: tuple[str, ...]) -> Terms:
-    return Terms(terms, pieces)

@@ -1,6 +1,7 @@
 """Names and words that a caller expects, as the tokens that may spell them: in any casing, cut into pieces in any way."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,8 @@ class Terms:
 
     def __init__(self, terms: Iterable[str], pieces: Pieces) -> None:
         self._pieces = pieces
-        forms = sorted({form.encode() for term in terms for form in casings(term)})
+        written = {form.encode() for term in terms for form in casings(term)}
+        forms = sorted(form for form in written if pieces.spells(b" " + form))
         self.behind_space = self._next(Place(b" " + form, 0) for form in forms)
         """What may begin a term anywhere."""
         self.anywhere = self._next(place for form in forms for place in (Place(b" " + form, 0), Place(form, 0)))
@@ -79,6 +81,25 @@ class Terms:
             for token, length in self._pieces.beginnings(form[at:]):
                 found.setdefault(token, set()).add(Place(form, at + length))
         return Next(np.array(sorted(found), np.int64), {token: frozenset(each) for token, each in found.items()})
+
+
+class TermsOf:
+    """Makes the terms of requests, for the vocabulary of one model; keeps those of the latest."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        """``pieces`` are the texts of all tokens, with a space before words, empty for those that steer the model."""
+        self._pieces = Pieces(pieces)
+        self._made = lru_cache(64)(partial(Terms, pieces=self._pieces))
+        texts = [piece.decode("utf-8", "replace") for piece in pieces]
+        self.edges = np.array([text[:1].isalnum() for text in texts]), np.array([text[-1:].isalnum() for text in texts])
+        """For each token, if it begins with a letter or digit, and if it ends with one."""
+
+    def __call__(self, terms: tuple[str, ...]) -> Terms:
+        return self._made(terms)
+
+    def can_write(self, term: str) -> bool:
+        """Return True when tokens make ``term``."""
+        return self._pieces.spells(f" {term}".encode())
 
 
 def casings(term: str) -> set[str]:

@@ -4,7 +4,7 @@ Both keep, for every slot, the prediction network's state after the last token. 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -28,6 +28,12 @@ class TransducerDecoder(Protocol):
 
     def accept(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
         """Append a token to each of ``slots``, which must be among those of the last ``logits`` call. Runs no graph."""
+
+    def state(self, slot: int) -> Any:
+        """Return the state of ``slot``, to be restored later."""
+
+    def restore(self, slot: int, state: Any) -> None:
+        """Put ``slot`` back where it was. Runs no graph."""
 
 
 class SplitDecoder:
@@ -82,6 +88,13 @@ class SplitDecoder:
     def accept(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
         self._tokens[slots] = tokens
         self._new.update(slots)
+
+    def state(self, slot: int) -> Any:
+        return self._predicted[slot], self._tokens[slot], slot in self._new
+
+    def restore(self, slot: int, state: Any) -> None:
+        self._predicted[slot], self._tokens[slot], is_new = state
+        (self._new.add if is_new else self._new.discard)(slot)
 
     def _inputs(self, slots: list[int]) -> dict[str, NDArray[np.generic]]:
         before = [self._predicted[slot] for slot in slots]
@@ -138,6 +151,14 @@ class WholeDecoder:
         self._tokens[slots] = tokens
         for buffer, state in zip(self._states, self._after, strict=True):
             buffer[:, slots] = state[:, rows]
+
+    def state(self, slot: int) -> Any:
+        return self._tokens[slot], [buffer[:, slot].copy() for buffer in self._states]
+
+    def restore(self, slot: int, state: Any) -> None:
+        self._tokens[slot], states = state
+        for buffer, before in zip(self._states, states, strict=True):
+            buffer[:, slot] = before
 
 
 class _Predicted(NamedTuple):

@@ -8,15 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.config import Lengths
-from asrloop.engine.family import NOTHING, Emission, Ended, FamilyInfo, Word
+from asrloop.engine.family import NOTHING, Emission, Ended, FamilyInfo, Word, joined
 from asrloop.engine.options import DEFAULTS, Options
+from asrloop.families.bias import Bias
 from asrloop.families.confidence import confidence
 from asrloop.families.text.pieces import spelled
+from asrloop.families.text.terms import TermsOf
 from asrloop.families.text.words import words_between_spaces
 from asrloop.families.transducer.decoders import Floats, TransducerDecoder
+from asrloop.families.transducer.expecting import Expecting, Stand
 from asrloop.onnx_files.sessions import Graph
 
-INFO = FamilyInfo(windows=Lengths(20.0, 30.0))
+INFO = FamilyInfo(windows=Lengths(20.0, 30.0), takes_key_terms=True)
 """Takes no drafts: a step is cheap beside the encoder."""
 
 _NO_FRAMES: Floats = np.zeros((0, 1), np.float32)
@@ -83,6 +86,10 @@ class Transducer:
         self._frames: list[Floats] = [_NO_FRAMES] * slots
         self._at = [0] * slots
         """Frame at which each slot stands; at or beyond the last one the utterance is done."""
+        texts = ["" if piece.startswith("<") else piece.replace("\u2581", " ") for piece in rules.vocabulary]
+        self._terms = TermsOf([text.encode() for text in texts])
+        self._expecting: dict[int, Expecting] = {}
+        """Slots whose callers expect terms."""
         self._tokens_here = [0] * slots
         """Tokens that each slot has decided at that frame."""
 
@@ -92,6 +99,7 @@ class Transducer:
         """Return the frames of ``samples``. Audio shorter than one feature frame has no frames and no tokens."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
+        self._terms(options.key_terms)
         features = self.mel({"waveforms": samples[None], "waveforms_lens": np.array([len(samples)], np.int64)})
         if features["features_lens"][0] == 0:
             return EncodedSpeech(_NO_FRAMES)
@@ -105,32 +113,43 @@ class Transducer:
         self._frames[slot] = encoded.frames
         self._at[slot] = 0
         self._tokens_here[slot] = 0
+        if options.key_terms:
+            bias = Bias(self._terms(options.key_terms), options.key_terms_boost, *self._terms.edges)
+            self._expecting[slot] = Expecting(bias)
         return NOTHING
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """Decide at most one token for each of ``slots``."""
         decided = self._decide([slot for slot in slots if self._at[slot] < len(self._frames[slot])])
-        emitting = [slot for slot, decision in decided.items() if decision.token is not None]
-        if emitting:
-            self.decoder.accept(emitting, [token for d in decided.values() if (token := d.token) is not None])
-        emissions = []
-        for slot in slots:
-            decision = decided.get(slot, _Decision(None, 0, self._at[slot], 0))
-            found = decision.token is not None
-            self._at[slot], self._tokens_here[slot] = decision.next_frame, decision.tokens_there
-            emissions.append(
-                Emission(
-                    tokens=[] if decision.token is None else [decision.token],
-                    times=[decision.frame * self.rules.seconds_per_frame] if found else [],
-                    log_probs=[decision.log_prob] if found else [],
-                    done=decision.next_frame >= len(self._frames[slot]),
-                )
-            )
-        return emissions
+        usual = {
+            slot: token
+            for slot, decision in decided.items()
+            if (token := decision.token) is not None and slot not in self._expecting
+        }
+        if usual:
+            self.decoder.accept(list(usual), list(usual.values()))
+        return [self._emission(slot, decided.get(slot)) for slot in slots]
+
+    def _emission(self, slot: int, decision: "_Decision | None") -> Emission:
+        if decision is None:  # no frames
+            return Emission((), (), done=True)
+        expecting, time = self._expecting.get(slot), decision.frame * self.rules.seconds_per_frame
+        stand, frames = Stand(decision.next_frame, decision.tokens_there), len(self._frames[slot])
+        found = Emission((), (), done=False)
+        if decision.token is not None and (expecting is None or decision.scores is None):
+            found = Emission([decision.token], [time], done=False, log_probs=[decision.log_prob])
+        elif decision.token is not None and expecting is not None and decision.scores is not None:
+            found, stand = expecting.decide(self.decoder, slot, decision.token, decision.scores, stand, time)
+        if expecting is not None and stand.frame >= frames:
+            rest, stand = expecting.end(self.decoder, slot, stand)
+            found = joined([found, rest])
+        self._at[slot], self._tokens_here[slot] = stand
+        return found._replace(done=stand.frame >= frames)
 
     def finish(self, slot: int, kept: Sequence[int]) -> Ended:
         """Let go of the frames."""
         self._frames[slot] = _NO_FRAMES
+        self._expecting.pop(slot, None)
         return Ended()
 
     def confidence(self, log_probs: Sequence[float]) -> float:
@@ -142,7 +161,7 @@ class Transducer:
         return confidence([log_prob])
 
     def can_write(self, term: str) -> bool:
-        return False
+        return self._terms.can_write(term)
 
     def piece(self, token: int) -> str:
         return self.rules.vocabulary[token].replace("\u2581", " ")
@@ -174,6 +193,9 @@ class Transducer:
         log_probs = _greatest_log_probs(logits[[row for row, _ in found], at, :size])
         for (_, slot), log_prob in zip(found, log_probs, strict=True):
             decided[slot] = decided[slot]._replace(log_prob=log_prob)
+        for (row, slot), frame in zip(found, at, strict=True):
+            if slot in self._expecting:
+                decided[slot] = decided[slot]._replace(scores=logits[row, frame, :size])
         return decided
 
     def _walk(self, slot: int, tokens: list[int], durations: list[int] | None) -> "_Decision":
@@ -219,3 +241,5 @@ class _Decision(NamedTuple):
     next_frame: int
     tokens_there: int
     log_prob: float = 0.0
+    scores: Floats | None = None
+    """Logits of all tokens, f32 [C], where the caller expects terms."""
