@@ -12,6 +12,7 @@ from asrloop_bench.figures.live.beside import live_beside_files
 from asrloop_bench.figures.live.command import live
 from asrloop_bench.figures.long_recordings import recordings
 from asrloop_bench.figures.ways import balancer, gateway, pool
+from asrloop_bench.figures.words import words
 from asrloop_bench.ladder import command as ladder
 from asrloop_bench.operations.demo import demo_ops
 from asrloop_bench.sweep.command import sweep
@@ -23,6 +24,7 @@ FIGURES = (
     Figure("recordings", recordings, "docs/long-recordings.md"),
     Figure("live", live, "docs/live.md"),
     Figure("live-beside-files", live_beside_files, "docs/live.md", "beside files"),
+    Figure("words", words, "docs/words.md"),
     Figure("client-pool", pool, "client/README.md"),
     Figure("gateway", gateway, "docs/gateway.md"),
     Figure("layers", layers, "docs/performance.md", "layers"),
