@@ -9,6 +9,8 @@ from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
 
 MAGIC = b"fLaC"
 _TOTAL = (1 << 36) - 1
+_MOST_TRIED = 20_000
+"""Bytes 0xff at the end that are looked at for the last frame, which has some hundred of them."""
 _FIRST_FRAME = 42
 """The earliest byte at which audio can begin: behind the magic and STREAMINFO."""
 
@@ -26,12 +28,14 @@ def bitstreams(content: memoryview, source: bytes, start: int, check: Check) -> 
 
 
 def _samples_until_the_end(content: memoryview, source: bytes, start: int, longest_block: int, check: Check) -> int:
-    position, tried = start + len(content), 0
-    while (position := source.rfind(b"\xff", start + _FIRST_FRAME, position)) >= 0:
+    position = start + len(content)
+    for tried in range(_MOST_TRIED):
+        position = source.rfind(b"\xff", start + _FIRST_FRAME, position)
+        if position < 0:
+            break
         end = _end_of_frame(content[position - start : position - start + 16], longest_block)
         if end is not None:
             return min(end, _TOTAL)
-        tried += 1
         if tried % CHECK_EVERY == 0:
             check()
     return 0
