@@ -20,6 +20,9 @@ MOST_CHUNKS = 10_000
 """Chunks, tags, or places that only look like a frame, that are looked at: honest files have some ten, hostile ones could have a
 hundred million."""
 
+MOST_PIECES = 1_000
+"""Buffers of a bitstream that are not copied to one."""
+
 MOST_STREAMS, STREAM_BYTES = 10_000, 2_000
 """Most streams of a file, and the bytes for each beyond a hundred: to open a decoder takes as long as to decode some seconds."""
 
@@ -28,7 +31,7 @@ class Bitstream(NamedTuple):
     """Bytes that one decoder reads from start to end."""
 
     pieces: Sequence[memoryview]
-    """Bytes of the file, or a header made here, in order. Nothing is copied."""
+    """Bytes of the file, or a header made here, in order."""
 
     frames: int | None = None
     """Samples per channel by the container's header or by count; None to take the decoder's number."""
@@ -109,6 +112,12 @@ def claims_of(size: int, available: int, unknown_from: int = UNKNOWN_FROM) -> fl
 def cut_short(said: str, found: str) -> InvalidAudio:
     """Make the error for a file that ends before its sound begins."""
     return InvalidAudio(f"AUDIO is cut short: {said}, {found}; send the whole file")
+
+
+def pieces_of(content: memoryview, ranges: Sequence[Sequence[int]]) -> list[memoryview]:
+    """Return the bytes from the start to the end of each range. Many are joined: each takes 200 bytes, however small it is."""
+    pieces = [content[start:end] for start, end in ranges]
+    return pieces if len(pieces) <= MOST_PIECES else [memoryview(b"".join(pieces))]
 
 
 def check_streams(count: int, size: int) -> None:

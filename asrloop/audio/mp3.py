@@ -10,7 +10,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, check_streams, claims_of
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, check_streams, claims_of, pieces_of
 from asrloop.audio.pcm import check_duration
 from asrloop.errors import InvalidAudio
 
@@ -155,7 +155,7 @@ def _stream(content: memoryview, run: _Run) -> Bitstream:
     kind, first = run.kind, run.ranges[0]
     counted = _xing_frames(content[first[0] : first[1]], kind)
     slack = 3 * kind.samples
-    pieces = [content[start:end] for start, end in run.ranges]
+    pieces = pieces_of(content, run.ranges)
     frames = run.frames
     if kind.layer_2_kbps:
         silent = _unpadded_frame(content[first[0] : first[0] + 4], kind)

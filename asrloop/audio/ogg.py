@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 
 from asrloop.audio import flac
-from asrloop.audio.bitstream import CHECK_EVERY, MOST_CHUNKS, Bitstream, Check, check_streams, cut_short
+from asrloop.audio.bitstream import CHECK_EVERY, MOST_CHUNKS, Bitstream, Check, check_streams, cut_short, pieces_of
 from asrloop.errors import InvalidAudio
 
 MAGIC = b"OggS"
@@ -51,7 +51,7 @@ def bitstreams(content: memoryview, source: bytes, max_seconds: float, check: Ch
     if not any(ranges):
         raise cut_short(f"an OGG of {len(content)} bytes", "without a whole page")
     streams: list[Bitstream] = []
-    for start, until, pieces in zip(starts, [*starts[1:], len(content)], ranges, strict=True):
+    for start, until, whole in zip(starts, [*starts[1:], len(content)], ranges, strict=True):
         if bytes(content[start + _HEADER + 1 :][: len(_FLAC)]) == _FLAC:
             native = _native_flac(content[start:until], source[start:until], max_seconds, check)
             try:
@@ -61,8 +61,7 @@ def bitstreams(content: memoryview, source: bytes, max_seconds: float, check: Ch
                     raise
         else:
             torn = _mended(content[end:]) if until == len(content) and bytes(content[end : end + 4]) == MAGIC else b""
-            whole = [content[begin:stop] for begin, stop in pieces]
-            streams.append(Bitstream([*whole, *([memoryview(torn)] if torn else [])]))
+            streams.append(Bitstream([*pieces_of(content, whole), *([memoryview(torn)] if torn else [])]))
     return streams
 
 

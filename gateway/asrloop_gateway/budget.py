@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,17 +13,21 @@ from typing import NamedTuple
 class Budget:
     """Makes uploads wait until their bytes fit.
 
-    A quarter is for small ones alone, up to a thirty-second of all: they pass while large ones wait among themselves.
+    Each kind of size has a part for itself: recordings wait among themselves, and neither podcasts nor clips wait for them.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._small, self._large = _Pool(most // 4), _Pool(most - most // 4)
+        self._pools = [
+            (most // 1024, _Pool(most // 16)),
+            (most // 32, _Pool(most * 3 // 16)),
+            (math.inf, _Pool(most * 3 // 4)),
+        ]
+        """Largest size, and the bytes for all of this kind."""
 
     @asynccontextmanager
     async def share(self, size: int, caller: str, seconds: float) -> AsyncIterator[None]:
         """Hold `size` bytes for `caller`. Raises TimeoutError when they do not fit within `seconds`."""
-        pool = self._small if size <= self._most // 32 else self._large
+        pool = next(pool for largest, pool in self._pools if size <= largest)
         one = await pool.take(size, caller, seconds)
         try:
             yield

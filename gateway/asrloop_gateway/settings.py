@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     """Most uploads at once of one API key, or of one address where no keys are set."""
     memory_megabytes: float = Field(1024, gt=0)
     """Memory for uploads that are being transcribed, each counted three times its size; others wait on disk.
-    A quarter is for small ones, up to a thirty-second of all with the three copies."""
+    A quarter is for those of up to a thirty-second of it, a quarter of that for those of up to a 1024th."""
     disk_megabytes: float = Field(4096, gt=0)
     """Disk space in TMPDIR for all uploads in progress; more are refused."""
     disk_megabytes_per_caller: float = Field(1024, gt=0)

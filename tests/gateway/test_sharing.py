@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
-def test_small_uploads_pass_while_large_ones_wait_among_themselves() -> None:
+def test_clips_pass_while_larger_uploads_wait_among_themselves() -> None:
     async def run() -> None:
         budget, order = Budget(1000), list[str]()
 
@@ -23,13 +23,14 @@ def test_small_uploads_pass_while_large_ones_wait_among_themselves() -> None:
                 await asyncio.sleep(0.01)
 
         async with AsyncExitStack() as large:
-            await large.enter_async_context(budget.share(5000, "large", 5))
+            for size in (5000, 30, 30, 30, 30, 30, 30):
+                await large.enter_async_context(budget.share(size, "large", 5))
             waiting = asyncio.create_task(hold("next", 100))
-            await asyncio.gather(*(hold("small", 30) for _ in range(20)))
+            await asyncio.gather(*(hold("clip", 1) for _ in range(20)))
             with pytest.raises(TimeoutError):
                 await hold("impatient", 100, 0.01)
         await waiting
-        assert order == ["small"] * 20 + ["next"]
+        assert order == ["clip"] * 20 + ["next"]
 
     asyncio.run(run())
 
