@@ -13,7 +13,7 @@ from asrloop.errors import InvalidAudio
 
 MAGIC = b"OggS"
 _HEADER = 27
-_FIRST_PAGE, _LAST_PAGE = 0x02, 0x04
+_FIRST_PAGE = 0x02
 _SHORTEST_PAGE = 0.02
 """Seconds of sound in the shortest page that encoders write: one packet of Opus."""
 _MOST_WRONG = 1_000
@@ -72,9 +72,9 @@ def _pages(
     last one that is cut.
 
     Those with a wrong one must not reach the decoder: it looks for the next page within each, which takes time in the square of
-    their number. Bytes between pages, and pages that say nothing, are passed over. Raises InvalidAudio for too many.
+    their number. Bytes between pages are passed over. Raises InvalidAudio for too many.
     """
-    position = pages = wrong = 0
+    position = pages = wrong = empty = 0
     most = MOST_CHUNKS + int(max_seconds / _SHORTEST_PAGE)
     while (position := source.find(MAGIC, position)) >= 0:
         size = _size(content, position)
@@ -91,14 +91,15 @@ def _pages(
             yield position, page, False
             position += len(MAGIC)
         else:
-            if len(page) > _HEADER + page[_HEADER - 1] or page[5] & (_FIRST_PAGE | _LAST_PAGE):
-                yield position, page, True
+            empty += len(page) == _HEADER + page[_HEADER - 1]
+            yield position, page, True
             position += size
         if wrong > _MOST_WRONG:
             raise InvalidAudio(f"AUDIO is an OGG with over {_MOST_WRONG} damaged pages: send the file again")
-        if pages > most:
+        if pages > most or empty > MOST_CHUNKS:
             raise InvalidAudio(
-                f"AUDIO is an OGG with over {most} pages, more than {max_seconds:g} s of sound need; encode it again"
+                f"AUDIO is an OGG with over {most} pages, more than {max_seconds:g} s need, or over {MOST_CHUNKS} empty ones; "
+                "encode it again"
             )
 
 
