@@ -139,7 +139,7 @@ def _bitstreams(content: bytes, max_seconds: float, check: Check) -> list[Bitstr
         return caf.bitstreams(view)
     start = _behind_id3(view)
     if bytes(view[start : start + 4]) == flac.MAGIC:
-        return flac.bitstreams(view[start:], content, start, check)
+        return flac.bitstreams(view[start:], content, start, flac.tries(), check)
     if start and (padding := _PADDING.match(view, start)):
         start = padding.end()
     if mp3.starts_like_mp3(view[start:]):

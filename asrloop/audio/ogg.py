@@ -51,11 +51,12 @@ def bitstreams(content: memoryview, source: bytes, max_seconds: float, check: Ch
     if not any(ranges):
         raise cut_short(f"an OGG of {len(content)} bytes", "without a whole page")
     streams: list[Bitstream] = []
+    tries = flac.tries()
     for start, until, whole in zip(starts, [*starts[1:], len(content)], ranges, strict=True):
         if bytes(content[start + _HEADER + 1 :][: len(_FLAC)]) == _FLAC:
             native = _native_flac(content[start:until], source[start:until], max_seconds, check)
             try:
-                streams += flac.bitstreams(memoryview(native), native, 0, check)
+                streams += flac.bitstreams(memoryview(native), native, 0, tries, check)
             except InvalidAudio:  # the last of a chain may be cut in its header
                 if not streams:
                     raise

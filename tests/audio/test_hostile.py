@@ -177,6 +177,8 @@ HOSTILE = {
     "OGG of empty pages": (OGG, zoo.ogg_page(0, 7, 0, b"", b""), b""),
     "OGG of streams": (OGG, zoo.ogg_page(2, 7, 0, b"", b"") + zoo.ogg_page(4, 7, 1, b"", b""), b""),
     "OGG of empty packets": (OGG, zoo.ogg_page(0, 7, 0, bytes(255), b""), b""),
+    "OGG of FLACs": (b"", zoo.ogg_page(2, 7, 0, b"\x33", b"\x7fFLAC\1\0\0\1" + FLAC_OF_A_PIPE[:42])
+                     + zoo.ogg_page(4, 7, 1, b"\xff" * 8, b"\xff\xf8\x69\x08\x41" * 408), b""),
     "FLAC of 0xff": (FLAC_OF_A_PIPE, b"\xff", b""),
     "FLAC of frame heads": (FLAC_OF_A_PIPE, b"\xff\xf8\x69\x08\x41", b""),
     "FLAC of metadata": (GOOD["FLAC"][:4] + b"\0" + GOOD["FLAC"][5:42], b"\1\0\0\0", b""),
