@@ -157,6 +157,8 @@ def _stream(content: memoryview, run: _Run) -> Bitstream:
     slack = 3 * kind.samples
     pieces = pieces_of(content, run.ranges)
     frames = run.frames
+    parsed = _parse(content, first[0])
+    behind = parsed[1] if parsed else 0
     if kind.layer_2_kbps:
         silent = _unpadded_frame(content[first[0] : first[0] + 4], kind)
         return Bitstream([silent, *pieces], (1 + frames) * kind.samples, slack)
@@ -164,9 +166,9 @@ def _stream(content: memoryview, run: _Run) -> Bitstream:
         frames -= 1  # the header's own frame holds no sound
         if counted - 1 <= frames <= counted + 1:
             # Its header is right, and knows the silence that the encoder put before and behind the sound.
-            return Bitstream(pieces, slack=slack)
-        parsed = _parse(content, first[0])
-        pieces[0] = pieces[0][parsed[1] if parsed else 0 :]
+            sized = _sized(pieces[0][:behind], kind, sum(map(len, pieces)))
+            return Bitstream([sized, pieces[0][behind:], *pieces[1:]], slack=slack)
+        pieces[0] = pieces[0][behind:]
     header = _xing_frame(content[first[0] : first[0] + 4], kind, frames)
     return Bitstream([header, *pieces], frames * kind.samples, slack, claims_of(counted or 0, frames))
 
@@ -184,6 +186,16 @@ def _xing_frames(frame: memoryview, kind: _Kind) -> int | None:
         return None
     flags, count = struct.unpack_from(">II", frame, kind.tag + 4)
     return int(count) if flags & 1 and count else None
+
+
+def _sized(frame: memoryview, kind: _Kind, size: int) -> memoryview:
+    """Return the frame of a Xing header with the true ``size`` of its stream in bytes: libmpg123 writes to the server's log of each
+    that says another."""
+    (flags,) = struct.unpack_from(">I", frame, kind.tag + 4)
+    place = kind.tag + 8 + 4 * (flags & 1)
+    if not flags & 2 or len(frame) < place + 4:
+        return frame
+    return memoryview(bytes(frame[:place]) + struct.pack(">I", size) + bytes(frame[place + 4 :]))
 
 
 def _xing_frame(like: memoryview, kind: _Kind, frames: int) -> memoryview:

@@ -199,6 +199,13 @@ def test_sixteen_megabytes_that_mean_no_good_are_soon_dealt_with(name: str) -> N
     assert time.thread_time() - started < 1
 
 
+def test_a_decoder_writes_nothing_of_a_wrong_header_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    at = MP3.index(b"Xing") + 12
+    wrong = zoo.patched(MP3, at, b"\0\xff\xff\xff")
+    assert audio.from_file(wrong * 3, 60).size == 3 * audio.from_file(MP3, 60).size
+    assert capfd.readouterr().err == ""
+
+
 def test_a_decoder_that_reads_for_long_is_stopped() -> None:
     def check() -> None:
         nonlocal calls
