@@ -206,6 +206,19 @@ def test_a_decoder_writes_nothing_of_a_wrong_header_to_the_log(capfd: pytest.Cap
     assert capfd.readouterr().err == ""
 
 
+def test_damaged_frames_write_nothing_to_the_log() -> None:
+    program = """
+import sys
+from asrloop import audio
+from asrloop.audio.quiet import silence_libraries
+silence_libraries()
+audio.from_file(b"\\xff\\xfb\\x90\\x64".ljust(417, b"\\xff") * 1000, 60)
+print("still here", file=sys.stderr)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stderr == "still here\n"
+
+
 def test_a_decoder_that_reads_for_long_is_stopped() -> None:
     def check() -> None:
         nonlocal calls

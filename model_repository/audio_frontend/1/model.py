@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from asrloop import config
 from asrloop.audio.decoding import FileDecoder, FileHead
+from asrloop.audio.quiet import silence_libraries
 from asrloop.engine.options import parsed
 from asrloop.errors import RequestError
 from asrloop.tritonmodel.calls import parameters_of, tensors_of
@@ -31,6 +32,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         sys.setswitchinterval(SWITCH_SECONDS)
+        silence_libraries()
         self.decoder = FileDecoder(
             config.load().audio,
             # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.
