@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asrloop_client.audio import Audio, EncodedFile, is_slow, load
+from asrloop_client.audio import Audio, EncodedFile, Pcm, is_slow, load
 from asrloop_client.control.channel import LOG
 from asrloop_client.control.progress import reporting
 from asrloop_client.endpoints import Endpoint
@@ -37,7 +37,14 @@ class _Call(Search):
     patience: float
     """Seconds without a reply after which the server is asked whether it is there."""
     on_progress: OnProgress | None
+    is_own: bool
+    """True when the length of the audio may be read from its header: bytes that were handed over may be a stranger's."""
     attempts: int = 0
+
+    async def duration(self, response: Any) -> float | None:
+        """Return the length of the audio, in seconds, for a server that does not say it; None where it is unknown."""
+        says_it = any(output.name == "DURATION" for output in response.outputs)
+        return None if says_it or not self.is_own else await asyncio.to_thread(lambda: self.request.duration)
 
 
 async def transcribe(
@@ -68,6 +75,7 @@ async def transcribe(
                 timeout=seconds,
                 patience=min(_PATIENCE[1], max(_PATIENCE[0], seconds / 4)),
                 on_progress=on_progress,
+                is_own=isinstance(loaded, Pcm) or not isinstance(audio, bytes | bytearray | memoryview),
             )
             return await _until_answered(servers, call)
     except AsrError:
@@ -125,6 +133,7 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
             endpoint.pool.release(member, broken, reuse=servers.settings.pooling)
             # An error must not keep its call, and by it a socket, alive through this frame.
             del reply, member
-    transcript, now = read_reply(response, endpoint.address, lambda: call.request.duration), time.monotonic()
+    duration = await call.duration(response)
+    transcript, now = read_reply(response, endpoint.address, lambda: duration), time.monotonic()
     timings = Timings(total=now - call.started, acquire=acquired - began, call=now - acquired)
     return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)

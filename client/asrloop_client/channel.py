@@ -32,6 +32,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_retries", 0),
 ]
 
+_HEADER_BYTES = 8 << 10
+"""gRPC's servers refuse more headers than this now and then, and more than twice as much always."""
+
 Dial = Callable[[str], "Connection"]
 
 FAILURES = (grpc.RpcError, grpc.aio.UsageError, asyncio.CancelledError, TypeError, ValueError, AttributeError)
@@ -79,7 +82,12 @@ class Connection:
     def failure(self, error: BaseException, headers: Mapping[str, str]) -> AsrError:
         """Return the AsrError for an error of gRPC; raises it again when it is the task that was cancelled."""
         if isinstance(error, grpc.RpcError):
-            return from_status(error.code(), error.details() or "", self.address)
+            told = from_status(error.code(), error.details() or "", self.address)
+            # gRPC has one status for a busy server and for headers that no server takes.
+            size = sum(len(name) + len(value) + 32 for name, value in headers.items())
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and told.code is None and size > _HEADER_BYTES:
+                return InvalidConfig(f"{told} The headers have {size} bytes; gRPC takes {_HEADER_BYTES}: send fewer.")
+            return told
         if isinstance(error, TypeError | ValueError | AttributeError):
             return InvalidConfig(f"headers {sorted(map(str, headers))}: {error}; give lower-case names and text values")
         task = asyncio.current_task()

@@ -49,17 +49,22 @@ class Settings(BaseSettings):
     session_seconds: float = Field(600, gt=0)
     """Disconnect realtime sessions that have no audio in their buffer and send nothing for this long."""
     audio_seconds: float = Field(14400, gt=0)
-    """Longest audio of an upload, and longest time a socket may be open."""
+    """Longest time a socket may be open. The servers limit the audio of a file: `audio.max_seconds` in their config.yaml."""
     transcription_seconds: float = Field(600, gt=0)
-    """Longest time from the end of an upload to its transcript."""
+    """Longest time from the end of an upload to its transcript, with the wait for memory."""
     server_seconds: float = Field(15, gt=0)
     """Longest wait for a server when none is ready, before a request is sent and while it is under way."""
     transcriptions: int = Field(256, ge=1)
     """Most uploads at once, from the first byte to the transcript; more are refused."""
+    transcriptions_per_caller: int = Field(64, ge=1)
+    """Most uploads at once of one API key, or of one address where no keys are set."""
     memory_megabytes: float = Field(1024, gt=0)
-    """Memory for uploads that are being transcribed, each counted three times its size; others wait on disk."""
+    """Memory for uploads that are being transcribed, each counted three times its size; others wait on disk.
+    A quarter is for those of up to a thirty-second of it, a quarter of that for those of up to a 1024th."""
     disk_megabytes: float = Field(4096, gt=0)
     """Disk space in TMPDIR for all uploads in progress; more are refused."""
+    disk_megabytes_per_caller: float = Field(1024, gt=0)
+    """The same for all uploads of one API key, or of one address where no keys are set. A single upload may have more."""
     sockets: int = Field(256, ge=1)
     """Most open WebSockets."""
     sockets_per_caller: int = Field(64, ge=1)

@@ -3,6 +3,7 @@
 import grpc
 import pytest
 from asrloop_client import errors
+from asrloop_client.settings import Settings
 
 S = grpc.StatusCode
 
@@ -64,3 +65,20 @@ def test_an_option_that_the_server_refuses_says_what_to_fix_and_is_not_audio() -
     )
     assert (error.code, error.detail, error.retryable) == ("invalid_option", "language is 'de': give 'en'", False)
     assert not isinstance(error, errors.InvalidAudio)
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"traceparent": "00-\tab"}, "traceparent"),
+        ({"traceparent": "00-\xff"}, "traceparent"),
+        ({"Upper": "x"}, "Upper"),
+        ({"a b": "x"}, "a b"),
+        ({"key": b"bytes"}, "key"),
+        ({"key": 1}, "key"),
+    ],
+)
+def test_headers_that_grpc_does_not_send_are_named(headers: dict[str, str], named: str) -> None:
+    with pytest.raises(errors.InvalidConfig, match=f"header '{named}': give a name of a-z"):
+        Settings().all_headers(headers)
+    assert Settings().all_headers({"key-bin": b"\xff"}) == {"key-bin": b"\xff"}  # type: ignore[dict-item]

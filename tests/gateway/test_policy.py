@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import grpc
@@ -10,7 +9,6 @@ import pytest
 from asrloop_client import AccessDenied, AsrError, DeadlineExceeded, InvalidAudio, Overloaded, ServerFailure, ServerGone
 from asrloop_client.errors import from_status
 from asrloop_gateway.admission import Admission
-from asrloop_gateway.budget import Budget
 from asrloop_gateway.errors import ApiError, from_asr
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.settings import Settings
@@ -73,32 +71,6 @@ def test_callers_learn_what_concerns_them_and_nothing_of_the_servers(
     assert message in told.message
     assert "retry cannot help" not in told.message
     assert "10.0.0.7" not in told.message
-
-
-def test_a_budget_is_given_in_turn_and_never_exceeded() -> None:
-    async def run() -> list[int]:
-        budget, held, most, order = Budget(10), 0, 0, list[int]()
-
-        async def hold(number: int, size: int) -> None:
-            nonlocal held, most
-            async with budget.share(size):
-                order.append(number)
-                held += min(size, 10)
-                most = max(most, held)
-                await asyncio.sleep(0.01)
-                held -= min(size, 10)
-
-        sizes = [6, 3, 100, 1, 1]
-        tasks = [asyncio.create_task(hold(number, size)) for number, size in enumerate(sizes)]
-        await asyncio.sleep(0)
-        tasks.append(asyncio.create_task(hold(5, 5)))
-        await asyncio.sleep(0.005)
-        tasks[-1].cancel()  # who stops waiting takes nothing along
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert most <= 10
-        return order
-
-    assert asyncio.run(run()) == [0, 1, 2, 3, 4]
 
 
 def test_a_socket_is_told_of_a_failure_of_our_own(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ class StreamCall:
     """One call on a channel, which ends it when it closes. Raises AsrError."""
 
     def __init__(self, connection: Connection, headers: Mapping[str, str]) -> None:
-        self._connection = connection
+        self._connection, self._headers = connection, headers
         begin = connection.method("ModelStreamInfer")
         try:
             self._call = begin(metadata=tuple(headers.items()))
@@ -52,7 +52,7 @@ class StreamCall:
             # sends a status, but loses the text.
             failure = from_status(grpc.StatusCode.UNKNOWN, response.error_message, self._connection.address)
         except FAILURES as error:
-            failure = self._connection.failure(error, {})
+            failure = self._connection.failure(error, self._headers)
         raise failure
 
     async def drain(self, seconds: float) -> None:
