@@ -6,7 +6,6 @@ Files are never decoded here: the server does it, with the same result for every
 from __future__ import annotations
 
 import array
-import math
 import numbers
 import os
 import sys
@@ -71,7 +70,8 @@ class EncodedFile:
 
 def is_slow(audio: Audio) -> bool:
     """True when `load` should run in a thread: it reads a file, or converts a list or many samples."""
-    return not isinstance(audio, bytes | bytearray | memoryview) and getattr(audio, "size", math.inf) > 1 << 20
+    size = getattr(audio, "size", None)
+    return not isinstance(audio, bytes | bytearray | memoryview) and not (isinstance(size, int) and size <= 1 << 20)
 
 
 def load(audio: Audio, sample_rate: float) -> Pcm | EncodedFile:
@@ -141,8 +141,9 @@ def _read_path(path: str | os.PathLike[str]) -> bytes:
 def _read(file: Any, name: str) -> bytes:
     try:
         content = file.read()
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{name} cannot be read: {error}. Open it in binary mode and keep it open.") from None
+    except Exception as error:  # the caller's own object
+        said = error if isinstance(error, OSError | ValueError) else repr(error)
+        raise UnreadableFile(f"{name} cannot be read: {said}. Open it in binary mode and keep it open.") from None
     if not isinstance(content, bytes | bytearray | memoryview):
         raise InvalidAudio(f"{name} gives {type(content).__name__} instead of bytes: open it in binary mode, 'rb'")
     return bytes(content)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrloop_client.audio import Audio, EncodedFile, is_slow, load
-from asrloop_client.control.channel import LOG
+from asrloop_client.background.threads import in_thread
+from asrloop_client.control.channel import LOG, headers_of
 from asrloop_client.control.progress import reporting
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, DeadlineExceeded, ServerGone
@@ -57,12 +58,12 @@ async def transcribe(
     started, seconds = time.monotonic(), settings.seconds(timeout)
     try:
         async with asyncio.timeout(seconds):
-            loaded = await asyncio.to_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
+            loaded = await in_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
             model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
             call = _Call(
                 model=model,
                 request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
-                headers=settings.all_headers(headers),
+                headers=await headers_of(settings, headers),
                 fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
                 started=started,
                 timeout=seconds,
@@ -101,7 +102,7 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
             with reporting(endpoint, call.request, call.on_progress):
                 remaining = max(0.001, call.started + call.timeout - acquired)
                 build = call.request.serialised
-                message = await asyncio.to_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
+                message = await in_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
                 # gRPC's own limit is only a net: ours ends the call and tells the server.
                 reply = asyncio.ensure_future(
                     member.connection.call("ModelInfer", message, remaining + 0.5, call.headers)

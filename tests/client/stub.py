@@ -5,6 +5,7 @@ Only for what a real server cannot be made to do: refuse by a chosen code, hang,
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -82,6 +83,8 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
         if "cancel" in given:
             self.say(f"cancel={given['cancel']}")
             return service_pb2.ModelInferResponse()
+        if "progress" in given:
+            return reply(request, TRANSCRIPTS=string("hello"), PROGRESS=struct.pack("<2f", 1.0, 2.0))
         self.say("infer")
         if self.closing:
             self.asked = True
@@ -99,13 +102,19 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "in ensemble 'asr_ensemble', [overloaded] the inbox is full (4)")
         time.sleep(given.get("sleep_ms", 0) / 1000)
         self.places.release()
-        response = service_pb2.ModelInferResponse(model_name=request.model_name)
-        text = given.get("text", "hello there").encode()
-        outputs = {"TRANSCRIPTS": len(text).to_bytes(4, "little") + text, "TOKENS": b"\7\0\0\0"}
-        for name, raw in outputs.items():
-            response.outputs.add(name=name)
-            response.raw_output_contents.append(raw)
-        return response
+        return reply(request, TRANSCRIPTS=string(given.get("text", "hello there")), TOKENS=b"\7\0\0\0")
+
+
+def reply(request: Any, **outputs: bytes) -> Any:
+    response = service_pb2.ModelInferResponse(model_name=request.model_name)
+    for name, raw in outputs.items():
+        response.outputs.add(name=name)
+        response.raw_output_contents.append(raw)
+    return response
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<I", len(text.encode())) + text.encode()
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ class Session:
         """Samples that were sent to this attempt's server, and those of them that it answered."""
         self._owed_since = math.inf
         """Since when this attempt's server owes a response."""
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -165,7 +165,7 @@ class Session:
             raise self._error
         return None
 
-    async def fail(self, error: Exception | None = None) -> None:
+    async def fail(self, error: BaseException | None = None) -> None:
         """End at once, for the reader with `error`. Does nothing when the stream has ended."""
         if self._task is not None and not self._over:
             self._error = self._error or error
