@@ -36,7 +36,13 @@ def restarted(serving: Serving) -> None:
     serving.start()
 
 
-HURTS: list[Callable[[Serving], None]] = [killed, hung, restarted]
+def without_decoding(serving: Serving) -> None:
+    """Stop the process that decodes files: until it is replaced, files fail there and samples do not."""
+    os.kill(serving.processes()["audio_frontend"], signal.SIGSTOP)
+    time.sleep(5)
+
+
+HURTS: list[Callable[[Serving], None]] = [killed, hung, without_decoding, restarted]
 
 
 def answers_again(client: AsrClient, number: int) -> bool:
