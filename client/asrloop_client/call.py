@@ -93,7 +93,7 @@ async def _until_answered(servers: Servers, call: _Call) -> Transcript:
 async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcript:
     call.attempts += 1
     began = time.monotonic()
-    with endpoint.calling():
+    with endpoint.calling(call.deaths):
         member = await endpoint.acquire(call.fail_fast)
         acquired = time.monotonic()
         reply: asyncio.Future[Any] | None = None
@@ -104,9 +104,7 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
                 build = call.request.serialised
                 message = await in_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
                 # gRPC's own limit is only a net: ours ends the call and tells the server.
-                reply = asyncio.ensure_future(
-                    member.connection.call("ModelInfer", message, remaining + 0.5, call.headers)
-                )
+                reply = asyncio.ensure_future(member.connection.infer(message, remaining + 0.5, call.headers))
                 while not reply.done():
                     await asyncio.wait({reply}, timeout=call.patience)
                     # A long wait is no failure as long as the server answers its probe.

@@ -49,6 +49,14 @@ class ServerGone(AsrError, ConnectionError):
     """The connection failed or broke, or the server is closing or no longer answers."""
 
     retryable = True
+    had_request = False
+    """True when the connection broke while the server had the request."""
+
+
+class ServersDied(AsrError):
+    """Two servers died while they had this request, or one did twice."""
+
+    code = "servers_died"
 
 
 class ModelNotReady(AsrError):

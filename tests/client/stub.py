@@ -42,6 +42,9 @@ class Stub:
             process.kill()
             process.wait()
 
+    def has_died(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
@@ -94,6 +97,9 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
         for name, value in context.invocation_metadata():
             if name in ("x-test", "traceparent"):
                 self.say(f"header={value}")
+        if "die_ms" in given:
+            time.sleep(given["die_ms"] / 1000)
+            os._exit(1)
         times = given.get("times", 1 << 30)
         self.calls[request.id] += 1
         if "status" in given and self.calls[request.id] <= times:
