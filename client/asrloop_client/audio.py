@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import numbers
 import os
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def check_finite(samples: Samples) -> None:
 
 def _read_path(path: str | os.PathLike[str]) -> bytes:
     if path == "-":
-        return _read(sys.stdin.buffer, "standard input")
+        return _read(_StandardInput(), "standard input")
     try:
         _check_size(Path(path).stat().st_size)
         return Path(path).read_bytes()
@@ -136,6 +137,21 @@ def _read_path(path: str | os.PathLike[str]) -> bytes:
         # ValueError: a name with a null character in it.
         why = getattr(error, "strerror", None) or error
         raise UnreadableFile(f"{path} cannot be read: {why}. Check the path and its permissions.") from None
+
+
+class _StandardInput:
+    """Reads without holding the lock of `sys.stdin` while it waits: the interpreter needs that lock to end, and would abort."""
+
+    def read(self) -> Any:
+        file: Any = sys.stdin.buffer
+        content = bytearray()
+        try:
+            descriptor = file.fileno()
+        except OSError:  # the program has put something else in its place
+            return file.read()
+        while select.select([descriptor], [], []) and (read := file.read1(1 << 16)):
+            content += read
+        return bytes(content)
 
 
 def _read(file: Any, name: str) -> bytes:
