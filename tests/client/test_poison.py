@@ -70,6 +70,7 @@ def test_two_servers_of_three_die_and_the_caller_is_told(
     assert client.transcribe(ONES).text == "hello there"
 
 
+@pytest.mark.parametrize("connect", ["threads"], indirect=True)
 def test_one_server_that_starts_again_dies_twice(
     connect: Connect, make_stub: MakeStub, keep: Callable[[list[Stub]], Keeper]
 ) -> None:
@@ -81,6 +82,7 @@ def test_one_server_that_starts_again_dies_twice(
     assert keeper.deaths == 2
 
 
+@pytest.mark.parametrize("connect", ["threads"], indirect=True)
 @pytest.mark.parametrize("count", [1, 3])
 def test_neighbours_of_such_a_request_get_their_texts(
     connect: Connect, make_stub: MakeStub, keep: Callable[[list[Stub]], Keeper], count: int
@@ -95,6 +97,7 @@ def test_neighbours_of_such_a_request_get_their_texts(
     assert keeper.deaths == 2
 
 
+@pytest.mark.slow
 def test_a_long_request_survives_two_others_ends(make_stub: MakeStub) -> None:
     """What lived far longer at the second server than at the first is not what ends them."""
     stubs = [make_stub() for _ in range(3)]
@@ -111,6 +114,7 @@ def test_a_long_request_survives_two_others_ends(make_stub: MakeStub) -> None:
         assert done == ["hello there"]
 
 
+@pytest.mark.parametrize("connect", ["threads"], indirect=True)
 def test_connections_that_are_refused_and_answers_are_no_deaths(connect: Connect, make_stub: MakeStub) -> None:
     stubs = [make_stub() for _ in range(3)]
     client = connect([each.address for each in stubs])
