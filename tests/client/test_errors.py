@@ -29,6 +29,9 @@ S = grpc.StatusCode
         (S.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
         (S.CANCELLED, "CANCELLED", errors.Cancelled),
         (S.UNKNOWN, "[new_code] x", errors.ServerFailure),
+        (S.INTERNAL, "in ensemble 'asr_file', Stub process 'audio_frontend_0_0' is not healthy.", errors.ServerGone),
+        (S.INTERNAL, "Stub process is not healthy.", errors.ServerGone),
+        (S.INTERNAL, "[failed] the words 'Stub process is not healthy.' in a transcript", errors.ServerFailure),
     ],
 )
 def test_the_type_follows_from_the_code_and_the_status(
@@ -36,7 +39,7 @@ def test_the_type_follows_from_the_code_and_the_status(
 ) -> None:
     error = errors.from_status(code, details, "host:8001")
     assert type(error) is expected
-    assert str(error).startswith(f"host:8001: {details}")
+    assert str(error).startswith(f"host:8001: {details.rstrip('.')}")
     assert str(error).endswith(".")
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from asrloop_client import AccessDenied, AsrError, DeadlineExceeded, InvalidAudio, Overloaded, ServerFailure, ServerGone
+from asrloop_client import (
+    AccessDenied,
+    AsrError,
+    DeadlineExceeded,
+    InvalidAudio,
+    Overloaded,
+    ServerFailure,
+    ServerGone,
+    ServersDied,
+)
 from asrloop_client.errors import from_status
 from asrloop_gateway.admission import Admission
 from asrloop_gateway.errors import ApiError, from_asr
@@ -59,6 +68,7 @@ def answered(details: str) -> AsrError:
         (Overloaded("10.0.0.7:8001: [overloaded] ..."), 503, "overloaded", "All servers are busy"),
         (ServerGone("10.0.0.7:8001: gone"), 503, "unavailable", "No speech server can be reached"),
         (DeadlineExceeded("10.0.0.7:8001: late"), 503, "deadline", "did not answer in time"),
+        (ServersDied("[servers_died] 10.0.0.7:8001 after 0.1 s"), 422, "servers_died", "give the operator this id: its id"),
         (ServerFailure("10.0.0.7:8001: [failed] bug in /srv/model.py"), 500, "failed", "Give the operator this id"),
         (AccessDenied("10.0.0.7:8001: wants a token"), 500, "failed", "Give the operator this id"),
     ],

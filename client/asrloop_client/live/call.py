@@ -19,6 +19,7 @@ class StreamCall:
 
     def __init__(self, connection: Connection, headers: Mapping[str, str]) -> None:
         self._connection, self._headers = connection, headers
+        self._was_connected = False
         begin = connection.method("ModelStreamInfer")
         try:
             self._call = begin(metadata=tuple(headers.items()))
@@ -33,7 +34,12 @@ class StreamCall:
             await self._call.write(request)
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             return False
+        self._was_connected = self._was_connected or self._connection.is_connected
         return True
+
+    async def is_lost(self) -> bool:
+        """True when the connection broke while the server had the stream."""
+        return self._was_connected and await self._connection.is_lost()
 
     async def finish(self) -> None:
         """Tell the server that no further request comes."""

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from asrloop_client.audio import as_rate
 from asrloop_client.control.channel import LOG
+from asrloop_client.deaths import Deaths
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import (
     AsrError,
@@ -50,6 +51,8 @@ _ANSWER_SECONDS = 60.0
 _PATIENCE = 2.0
 """Seconds without a response of the server, which answers every chunk, before its probe is asked."""
 _CLOSE_SECONDS = 5.0
+_INNOCENT_SECONDS = 60.0
+"""A server that dies later does so by none of the audio that the one before had."""
 _NOTHING = np.empty(0, np.int16)
 
 
@@ -110,7 +113,7 @@ class Session:
         """Samples that were sent to this attempt's server, and those of them that it answered."""
         self._owed_since = math.inf
         """Since when this attempt's server owes a response."""
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -165,7 +168,7 @@ class Session:
             raise self._error
         return None
 
-    async def fail(self, error: Exception | None = None) -> None:
+    async def fail(self, error: BaseException | None = None) -> None:
         """End at once, for the reader with `error`. Does nothing when the stream has ended."""
         if self._task is not None and not self._over:
             self._error = self._error or error
@@ -206,6 +209,8 @@ class Session:
                 if not (self._resume or nothing_lost):
                     raise
                 self._check_kept(error)
+                if time.monotonic() - self._search.asked > _INNOCENT_SECONDS:
+                    self._search.deaths = Deaths()
                 if not await self._servers.may_go_on(error, endpoint, self._search):
                     raise
                 if self._answered:
@@ -249,6 +254,8 @@ class Session:
                 if self._answered or self._heard:
                     raise ServerGone(str(error)) from None
             broken = isinstance(error, ServerGone)
+            if isinstance(error, ServerGone) and error.code is None and call is not None:
+                error.had_request = await call.is_lost()
             if not isinstance(error, Overloaded):  # that is about streams; files may still be welcome
                 endpoint.failed(error, began)
             raise
