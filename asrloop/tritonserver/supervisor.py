@@ -13,7 +13,7 @@ from contextlib import suppress
 from math import inf
 
 from asrloop.config import SupervisorSettings
-from asrloop.tritonserver import canary
+from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError
 from asrloop.tritonserver.process import TritonServer
 from asrloop.tritonserver.processes import ProcessWatch, model_processes
@@ -90,12 +90,15 @@ class Supervisor:
     def _watch(self, server: TritonServer) -> str:
         """Wait until the server has failed, and return the reason."""
         try:
-            watch = ProcessWatch({"tritonserver": server.pid, **model_processes(server.pid)})
+            processes = {SERVER: server.pid, **model_processes(server.pid)}
+            watch = ProcessWatch(processes)
         except OSError as error:
             return f"a process of the server ended while it started ({error})"
+        timeout = self._settings.canary_timeout_seconds
+        hangs = HangWatch(server.http_endpoint, server.metrics_url, timeout, processes)
         hung: list[str] = []
         stop = threading.Event()
-        thread = threading.Thread(target=self._ask_for_ever, args=(server, hung, stop), name="canary", daemon=True)
+        thread = threading.Thread(target=self._ask_for_ever, args=(hangs, hung, stop), name="canary", daemon=True)
         thread.start()
         try:
             with watch:
@@ -106,23 +109,12 @@ class Supervisor:
         finally:
             stop.set()
 
-    def _ask_for_ever(self, server: TritonServer, hung: list[str], stop: threading.Event) -> None:
+    def _ask_for_ever(self, hangs: HangWatch, hung: list[str], stop: threading.Event) -> None:
         while not stop.wait(self._settings.canary_interval_seconds):
-            reason = self.why_hung(server.http_endpoint, server.metrics_url)
+            reason = hangs.why_hung()
             if reason is not None and not stop.is_set():
-                hung.append(reason)
+                hung.append(f"the server hangs: {reason}")
                 return
-
-    def why_hung(self, http_endpoint: str, metrics_url: str) -> str | None:
-        """Return why the server counts as hung; None when it answers, or makes progress on other requests."""
-        before = canary.work_done(metrics_url)
-        try:
-            canary.transcribe(http_endpoint, self._settings.canary_timeout_seconds)
-        except canary.CanaryFailed as error:
-            after = canary.work_done(metrics_url)
-            busy = error.model in before and after.get(error.model, 0.0) > before[error.model]
-            return None if busy else f"the server hangs: {error}"
-        return None
 
 
 def restarts_so_far() -> int:

@@ -1,13 +1,11 @@
 """When a server is started anew, how long is paused, and when that ends: with servers that fail on order and no clock."""
 
 from collections.abc import Callable, Iterator, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from asrloop.config import SupervisorSettings
-from asrloop.tritonserver import canary, supervisor
 from asrloop.tritonserver.install import TritonError
 from asrloop.tritonserver.supervisor import Supervisor
 
@@ -99,22 +97,3 @@ def test_a_first_start_that_fails_is_not_tried_again(monkeypatch: pytest.MonkeyP
     with pytest.raises(TritonError, match="^no port$"):
         supervisor.run(lambda server: None)
     assert len(servers) == 1
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "hung"),
-    [({"asr_file": 5.0}, {"asr_file": 5.0}, True), ({"asr_file": 5.0}, {"asr_file": 6.0}, False), ({}, {}, True)],
-)
-def test_busy_is_not_hung(
-    before: dict[str, float], after: dict[str, float], hung: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pages = iter([before, after])
-
-    def fails(endpoint: str, timeout: float) -> None:
-        raise canary.CanaryFailed("asr_file", "gave no answer within 3 s (timed out)")
-
-    monkeypatch.setattr(supervisor, "canary", SimpleNamespace(
-        work_done=lambda url: next(pages), transcribe=fails, CanaryFailed=canary.CanaryFailed,
-    ))  # fmt: skip
-    made = Supervisor(lambda variables: None, SETTINGS, print)  # type: ignore[arg-type, return-value]
-    assert (made.why_hung("host:1", "http://host:2/metrics") is not None) == hung
