@@ -209,6 +209,30 @@ def test_two_streams_of_one_connection_stay_apart(server: TritonServer, beckett:
         caller.close()
 
 
+def test_a_second_start_puts_no_word_into_the_first_text(server: TritonServer, beckett: Samples) -> None:
+    """Integers as ids are what NVIDIA's examples use, so two callers meet."""
+    first, second = Caller(server), Caller(server)
+    first.send(beckett[:80_000], 1000, start=True)
+    assert eventually(first.has_event)
+    second.send(beckett[80_000:], 1000, start=True)
+    for part in np.split(beckett[80_000 : 80_000 + 48_000], 3):
+        second.send(part, 1000)
+    second.send(beckett[-16_000:], 1000, end=True)
+    refused = [second.replies.get(timeout=10) for _ in range(5)]
+    assert all("[bad_sequence] sequence 1000 is open already" in str(one) for one in refused)
+    told = []
+    while not isinstance(told[-1] if told else None, Exception):
+        told.append(first.replies.get(timeout=10))
+    assert "[bad_sequence] sequence 1000 is open already" in str(told.pop())
+    texts = [
+        one.as_numpy("STABLE")[0].decode() for one in told if one.get_response().outputs and one.as_numpy("FINAL")[0]
+    ]
+    assert "ever tried" in words(" ".join(texts))
+    assert "fail better" not in words(" ".join(texts))
+    for caller in (first, second):
+        caller.close()
+
+
 KILLED = """
 import sys, time, numpy as np, tritonclient.grpc as triton
 client = triton.InferenceServerClient(sys.argv[1])
