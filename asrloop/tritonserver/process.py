@@ -25,6 +25,11 @@ LARGEST_STACK = 64 << 30
 ADMINISTRATION = "model-repository,shared-memory,trace,logging"
 """Parts of Triton's API that can change the server or read its memory."""
 
+NO_HEADER = "No:Header"
+"""Name of the header that these parts are made to require, and that nobody can send: the name of a field has no colon in HTTP/1 (RFC
+9112) and neither colon nor capitals in HTTP/2 (RFC 9113), and both servers refuse a request with another. Triton takes the name and
+the value on its command line only, which every user of the machine can read, so a secret would be none."""
+
 
 class TritonServer:
     """A tritonserver process. Use it as a context manager: entering waits until every model is ready, leaving stops it.
@@ -202,13 +207,13 @@ class TritonServer:
             return False
 
     def _restrictions(self) -> list[str]:
-        """Return options that close administration on public addresses: they require a random token that nobody knows."""
+        """Return options that close administration on public addresses: they require a header that nobody can send."""
         if checks.is_loopback(self.settings.host):
             return []
-        token = secrets.token_hex(16)
+        header = f"{NO_HEADER}={secrets.token_hex(16)}"  # random, for servers on PATH that may be less strict
         return [
-            f"--http-restricted-api={ADMINISTRATION}:asrloop-administration={token}",
-            f"--grpc-restricted-protocol={ADMINISTRATION}:asrloop-administration={token}",
+            f"--http-restricted-api={ADMINISTRATION}:{header}",
+            f"--grpc-restricted-protocol={ADMINISTRATION}:{header}",
         ]
 
     def _tracing(self) -> list[str]:
