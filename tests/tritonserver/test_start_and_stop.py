@@ -196,7 +196,8 @@ def test_a_log_sink_that_raises_does_not_end_the_server(
 def test_a_killed_server_leaves_nothing(start_server: StartServer, model_repository: Path) -> None:
     with start_server(model_repository) as server:
         stubs = children(server.pid)
-        prefix = server._segment_prefix
+        assert server._segments is not None
+        prefix = server._segments.prefix
         assert list(Path("/dev/shm").glob(f"{prefix}*"))
         os.kill(server.pid, signal.SIGKILL)
     assert eventually(lambda: all(gone(pid) for pid in stubs))
