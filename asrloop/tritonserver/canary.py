@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import wave
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
@@ -72,12 +72,23 @@ def transcribe(http_endpoint: str, timeout: float) -> None:
         raise failure
 
 
-def failures(http_endpoint: str, timeout: float) -> Collection[CanaryFailed]:
-    """Ask all questions side by side, and return those without an answer within ``timeout`` s, or with a wrong one."""
+def failures(
+    http_endpoint: str, timeout: float, on_answer: Callable[[], object] = lambda: None
+) -> Collection[CanaryFailed]:
+    """Ask all questions side by side, and return those without an answer within ``timeout`` s, or with a wrong one.
+
+    ``on_answer`` is called as soon as one has its answer, while others wait for theirs.
+    """
     asked = questions()
+
+    def ask(question: Question) -> CanaryFailed | None:
+        failure = _failure(http_endpoint, question, timeout)
+        if failure is None:
+            on_answer()
+        return failure
+
     with ThreadPoolExecutor(len(asked)) as threads:
-        found = threads.map(lambda question: _failure(http_endpoint, question, timeout), asked)
-        return [failure for failure in found if failure is not None]
+        return [failure for failure in threads.map(ask, asked) if failure is not None]
 
 
 @cache

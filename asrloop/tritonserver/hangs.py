@@ -1,8 +1,9 @@
 """Telling a hung server from a busy one: a model that answers nobody and uses no processor hangs."""
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from asrloop.tritonserver import canary
@@ -35,13 +36,15 @@ class HangWatch:
         self._timeout = timeout
         self._processes = processes or {}
         self._doubts: Counter[str] = Counter()
+        self.answered = threading.Event()
+        """Set once a model has answered, be it others than us."""
         self.busy = ""
         """What was without an answer at the last question, though the server works."""
 
     def why_hung(self) -> str | None:
         """Ask once, for the timeout and 6 s at most. Return why the server counts as hung; None when it answers or is busy."""
         began, before, self.busy = time.monotonic(), self._signs(), ""
-        failed = {failure.model: str(failure) for failure in canary.failures(self._http_endpoint, self._timeout)}
+        failed = {failure.model: str(failure) for failure in self._ask()}
         after = before
         if failed and (before.answers or before.seconds):
             # A refusal comes at once, and says nothing of what the model does for others.
@@ -55,12 +58,16 @@ class HangWatch:
                 continue
             if before.answers and before.answers[model] < after.answers.get(model, 0.0):
                 self._doubts[model] = 0
+                self.answered.set()
             elif self._doubts[model] < MOST_DOUBTS and self._works(question.process, before, after, elapsed):
                 self._doubts[model] += 1
             else:
                 return failed[model]
             self.busy = failed[model]
         return None
+
+    def _ask(self) -> Collection[canary.CanaryFailed]:
+        return canary.failures(self._http_endpoint, self._timeout, self.answered.set)
 
     def _works(self, process: str, before: _Signs, after: _Signs, elapsed: float) -> bool:
         """Return True when the process works, or tritonserver works on something that keeps the question from it."""

@@ -26,6 +26,10 @@ LONGEST_PAUSE_SECONDS = 30.0
 QUICK_FAILURE_SECONDS = 5.0
 """A server that fails after at least this long is restarted at once; one that fails sooner, after a pause."""
 
+FIRST_ANSWER_SECONDS = 1.0
+"""Longest wait for a first answer from the other models when a process ends before there was one: a caller may send a file that
+ends its process as soon as the server is ready, again and again."""
+
 
 class Supervisor:
     """Runs a server and restarts it until it is interrupted or the server fails too often."""
@@ -46,16 +50,20 @@ class Supervisor:
         self._sleep = sleep
         self._failures: deque[float] = deque()
         self._quick_failures = 0
+        self._worked = False
+        """True when the server that ran last has answered requests."""
         self.restarts = 0
 
     def run(self, ready: Callable[[TritonServer], None]) -> None:
-        """Serve until KeyboardInterrupt; ``ready`` is called after each start. Raises TritonError after too many failures.
+        """Serve until KeyboardInterrupt; ``ready`` is called after each start.
+
+        Raises TritonError after too many failures of servers that answered nobody.
 
         A failure of the first start is raised at once, because its cause is mostly a setting, which a restart does not change.
         """
         ever_served = False
         while True:
-            served_from = inf
+            served_from, self._worked = inf, False
             try:
                 with self._make_server({RESTARTS_VARIABLE: str(self.restarts)}) as server:
                     ever_served, served_from = True, self._clock()
@@ -70,6 +78,13 @@ class Supervisor:
 
     def _count_failure(self, reason: str, served_seconds: float) -> None:
         """Count a failure and pause before the next start if failures come quickly. Raises TritonError after too many."""
+        if self._worked:
+            # Most likely a request ended it. To give up would let whoever sends that end the service for all others.
+            self._failures.clear()
+            self._quick_failures = 0
+            self.restarts += 1
+            self._say(f"{reason}; restarting the server in 0 s (it worked until then)")
+            return
         limit, window = self._settings.max_restarts, self._settings.restart_window_seconds
         now = self._clock()
         self._failures.append(now)
@@ -77,7 +92,8 @@ class Supervisor:
             self._failures.popleft()
         if len(self._failures) > limit:
             raise TritonError(
-                f"{reason}; giving up after {limit} restarts within {window:g} s (supervisor.max_restarts)"
+                f"{reason}; giving up after {limit} restarts within {window:g} s in which nothing was answered "
+                "(supervisor.max_restarts)"
             )
         self.restarts += 1
         self._quick_failures = self._quick_failures + 1 if served_seconds < QUICK_FAILURE_SECONDS else 0
@@ -105,16 +121,18 @@ class Supervisor:
                 while True:
                     reason = watch.ended(POLL_SECONDS) or (hung[0] if hung else None)
                     if reason is not None:
+                        self._worked = hangs.answered.wait(FIRST_ANSWER_SECONDS)
                         return reason
         finally:
             stop.set()
 
     def _ask_for_ever(self, hangs: HangWatch, hung: list[str], stop: threading.Event) -> None:
-        while not stop.wait(self._settings.canary_interval_seconds):
+        while not stop.is_set():
             reason = hangs.why_hung()
             if reason is not None and not stop.is_set():
                 hung.append(f"the server hangs: {reason}")
                 return
+            stop.wait(self._settings.canary_interval_seconds)
 
 
 def restarts_so_far() -> int:

@@ -41,6 +41,22 @@ def test_signal_under_load(
     assert f"the process of {model}" in serving.said() or "the server hangs" in serving.said()
 
 
+def test_a_process_that_ends_at_once_is_no_reason_to_give_up(
+    tmp_path: Path, speech: Speech, model_repository: Path
+) -> None:
+    """A caller repeats a file that ends a parser. The limit of restarts is for servers that do no work."""
+    serving = Serving(tmp_path / "serve.log", ASRLOOP_SUPERVISOR__MAX_RESTARTS="0")
+    try:
+        for count in (1, 2):
+            assert eventually(lambda count=count: serving.said().count("Ctrl-C stops it") == count, 60)
+            os.kill(serving.processes()["audio_frontend"], signal.SIGKILL)
+            assert eventually(lambda count=count: serving.said().count("was ended by SIGKILL") == count)
+        serving.wait(speech)
+        assert serving.said().count("restarting the server in 0 s (it worked until then)") == 2
+    finally:
+        serving.stop()
+
+
 @pytest.mark.slow
 def test_a_stopped_asr_stream(serving: Serving, speech: Speech, report: Report) -> None:
     """It takes no part in what the others answer."""

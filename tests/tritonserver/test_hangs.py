@@ -29,7 +29,7 @@ class Signs:
         self.shares: dict[int, float] = {}
         self.live = True
         self.failures = NO_ANSWER
-        monkeypatch.setattr(canary, "failures", lambda endpoint, timeout: self.failures)
+        monkeypatch.setattr(canary, "failures", lambda endpoint, timeout, on_answer: self.failures)
         monkeypatch.setattr(canary, "answers", lambda url: next(self.answers, {}))
         monkeypatch.setattr(canary, "is_live", lambda endpoint: self.live)
         monkeypatch.setattr(
