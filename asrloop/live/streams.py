@@ -81,33 +81,36 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
+    def claim(self, key: object) -> None:
+        """Note a start before it is checked: whatever is wrong with a second one, its chunks follow, so it closes the key to both
+        callers."""
+        with self._lock:
+            one = self._open.get(key)
+        if one is None:
+            return
+        if one.listener.has_left():
+            self._over(key, one, Cancelled("the caller of the stream left"))
+        elif not one.is_ended:  # its caller would send more
+            with self._lock:
+                self._shared[key] = self._clock()
+            one.close(_started_twice(key))  # what it has heard is its own, and is told
+            self._wake(key, one)
+
     def start(self, key: object, listener: Listener, sample_rate: int, options: Options = DEFAULTS) -> None:
         """Open a stream of samples at ``sample_rate`` Hz. Raises BadSequence, Overloaded, EngineClosed."""
         if not key:
             raise BadSequence("sequence_id is missing: give each stream an id of its own, a long random string")
-        with self._lock:
-            before = self._open.get(key)
-        if before is not None and before.listener.has_left():
-            self._over(key, before, Cancelled("the caller of the stream left"))
+        self.claim(key)
         with self._lock:
             if self._closed.is_set():
                 raise EngineClosed("the server is closing: start the stream again")
-            before = self._open.get(key)
-            if before is not None and before.is_ended and key not in self._shared:
-                raise BadSequence(f"sequence {key!r} is open already: wait for its last answer, or take another id")
-            if before is not None:
-                self._shared.setdefault(key, self._clock())
             if key in self._shared:
-                error = _started_twice(key)
-            elif len(self._open) >= self._settings.streams:
+                raise _started_twice(key)
+            if key in self._open:
+                raise BadSequence(f"sequence {key!r} is open already: wait for its last answer, or take another id")
+            if len(self._open) >= self._settings.streams:
                 raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
-            else:
-                self._open[key] = _Open(self._make(), listener, sample_rate, options, self._clock())
-                return
-        if before is not None:
-            before.close(error)  # what it has heard is its own, and is told
-            self._wake(key, before)
-        raise error
+            self._open[key] = _Open(self._make(), listener, sample_rate, options, self._clock())
 
     def hear(self, key: object, samples: Samples, answer: Callable[[], None] | None = None) -> None:
         """Take the next samples of a stream, f32 [N], also none. Raises BadSequence, Overloaded.

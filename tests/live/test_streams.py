@@ -122,6 +122,19 @@ def test_two_starts_of_a_key_close_it_to_both(opened: Open) -> None:
     assert play(streams, 7).ends in ([], [None])
 
 
+def test_a_second_start_that_is_wrong_in_itself_closes_the_key_too(opened: Open) -> None:
+    """Its chunks follow all the same, so the key is claimed before the rest is checked."""
+    streams = opened()
+    first = Ear()
+    streams.claim(7)
+    streams.start(7, first, 16_000)
+    streams.claim(7)
+    with pytest.raises(BadSequence, match="closed to both"):
+        streams.hear(7, SPEECH)
+    assert eventually(lambda: first.ends)
+    assert first.events == []
+
+
 def test_a_start_behind_the_end_of_a_stream_takes_nothing_from_it(opened: Open) -> None:
     gate = threading.Event()
 

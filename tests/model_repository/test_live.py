@@ -209,21 +209,26 @@ def test_two_streams_of_one_connection_stay_apart(server: TritonServer, beckett:
         caller.close()
 
 
-def test_a_second_start_puts_no_word_into_the_first_text(server: TritonServer, beckett: Samples) -> None:
+@pytest.mark.parametrize("more", [{}, {"sample_rate": 7}], ids=["right", "wrong in itself"])
+def test_a_second_start_puts_no_word_into_the_first_text(
+    server: TritonServer, beckett: Samples, more: dict[str, Any]
+) -> None:
     """Integers as ids are what NVIDIA's examples use, so two callers meet."""
+    number = 1000 + len(more)
     first, second = Caller(server), Caller(server)
-    first.send(beckett[:80_000], 1000, start=True)
+    first.send(beckett[:80_000], number, start=True)
     assert eventually(first.has_event)
-    second.send(beckett[80_000:], 1000, start=True)
+    second.send(beckett[80_000:], number, start=True, **more)
     for part in np.split(beckett[80_000 : 80_000 + 48_000], 3):
-        second.send(part, 1000)
-    second.send(beckett[-16_000:], 1000, end=True)
+        second.send(part, number)
+    second.send(beckett[-16_000:], number, end=True)
     refused = [second.replies.get(timeout=10) for _ in range(5)]
-    assert all("[bad_sequence] sequence 1000 is open already" in str(one) for one in refused)
+    codes = ["[invalid_audio] sample_rate is 7" if more else "[bad_sequence]", *["[bad_sequence]"] * 4]
+    assert all(code in str(one) for code, one in zip(codes, refused, strict=True))
     told = []
     while not isinstance(told[-1] if told else None, Exception):
         told.append(first.replies.get(timeout=10))
-    assert "[bad_sequence] sequence 1000 is open already" in str(told.pop())
+    assert f"[bad_sequence] sequence {number} is open already" in str(told.pop())
     texts = [
         one.as_numpy("STABLE")[0].decode() for one in told if one.get_response().outputs and one.as_numpy("FINAL")[0]
     ]
