@@ -173,9 +173,14 @@ def cancel_key_of(parameters: Mapping[str, Any]) -> str:
 
 
 def named_key(parameters: Mapping[str, Any], order: str) -> str:
-    """Return the cancel_key that the parameter ``order``, ``cancel`` or ``progress``, names. Raises InvalidOption."""
+    """Return the cancel_key that the parameter ``order``, ``cancel`` or ``progress``, names; "" for what is no string.
+
+    Raises InvalidOption for a long one: cancelled keys are kept for a minute.
+    """
     key = parameters[order]
-    if not isinstance(key, str) or len(key) > LONGEST_CANCEL_KEY:
+    if not isinstance(key, str):
+        return ""
+    if len(key) > LONGEST_CANCEL_KEY:
         raise InvalidOption(
             f"{order} is {key!r:.80}: send the cancel_key of a request, at most {LONGEST_CANCEL_KEY} characters"
         )
