@@ -450,6 +450,16 @@ def test_sending_to_a_server_that_does_not_read_has_a_limit(client: AsrClient, m
             stream.send(audio(1))
 
 
+def test_a_long_chunk_is_taken_piece_by_piece(client: AsrClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "_write", lambda *_: asyncio.sleep(60))
+    with client.stream(timeout=0.5, sample_rate=48_000) as stream:
+        with pytest.raises(DeadlineExceeded):
+            stream.send(bytes(4 << 20))
+        waiting = stream._session._waiting
+        assert 2 << 20 < sum(piece.nbytes for piece in waiting) < (2 << 20) + 2 * 48_000 + 1
+        assert all(piece.base is None for piece in waiting), "the chunk itself is not kept"
+
+
 def test_an_error_of_an_async_source_reaches_the_reader(stand_in: StandIn) -> None:
     async def source() -> Any:
         yield audio(1)
