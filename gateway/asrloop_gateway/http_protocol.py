@@ -131,8 +131,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer a request that reaches no route, and close. Only close while another one waits: it would get this answer."""
-        if self._answering is None or self._answering.response_complete:
+        """Answer a request that cannot be read, and close. Where another one waits for its answer, only close."""
+        last = self._answering
+        is_its_body = self._in_body and last is self.cycle and last is not None and not last.response_started
+        if last is None or last.response_complete or is_its_body:
             self.transport.write(raw_response(error))
         self._leave()
         self.transport.close()

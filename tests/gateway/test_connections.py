@@ -20,7 +20,7 @@ from asrloop_gateway.server import Server, make_server
 from asrloop_gateway.settings import Settings
 
 from tests.gateway.conftest import RunningGateway, StartGateway, wait_for
-from tests.gateway.test_hostile import HOST, UPGRADE, closed
+from tests.gateway.test_hostile import HOST, TEXT, UPGRADE, closed, frame, upgraded
 from tests.gateway.test_limits import KIND, PATH, answer_of
 
 HTTP, WS = "asrloop_gateway.http_protocol", "asrloop_gateway.websocket_protocol"
@@ -141,6 +141,29 @@ def test_thousands_of_requests_at_once_are_no_work(lonely: RunningGateway) -> No
             wait_for(closed(connection), 5)
         assert lonely.memory - before < 8 << 20
         assert len(lonely.log) == lines
+
+
+CHUNKS = (
+    f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {KIND}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+)
+
+
+@pytest.mark.parametrize("size", [b"-5", b"ffffffffffffffffff", b"5 5", b"0x5", b""])
+def test_a_body_that_cannot_be_read_is_answered(lonely: RunningGateway, size: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", lonely.port), timeout=5) as connection:
+        connection.sendall(CHUNKS)
+        time.sleep(0.1)
+        connection.sendall(size + b"\r\nhello\r\n0\r\n\r\n")
+        assert answer_of(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_text_that_is_no_utf8_is_no_error_of_ours(lonely: RunningGateway) -> None:
+    lines = len(lonely.log)
+    with upgraded(lonely) as connection:
+        connection.sendall(frame(TEXT, b"\xff"))
+        assert connection.recv(4, socket.MSG_WAITALL) == b"\x88\x02\x03\xef"  # 1007
+        wait_for(closed(connection))
+    assert len(lonely.log) == lines
 
 
 def nothing(_: socket.socket) -> None:
