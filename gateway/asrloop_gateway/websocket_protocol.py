@@ -140,7 +140,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _read_or_wait(self) -> None:
         is_full = WebSocketProtocol._all_held >= _ALL_HELD_BYTES and self._held >= _ALWAYS_BYTES
         ends = self.close_sent or self.disconnected or not self._is_served
-        if ends and is_full:  # the client's own close lies behind a message that takes too much
+        if ends and self._held >= _ALWAYS_BYTES:  # the client's own close lies behind a message that nobody wants
             self._is_deaf = True
             self._drop_partial()
         reads = ends or not (is_full or self._held >= _HELD_BYTES)

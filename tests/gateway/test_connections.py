@@ -204,37 +204,6 @@ def test_a_caller_that_stops_sending_is_closed(quick: Listening, begins: Callabl
         wait_for(lambda: not quick.open, 5)
 
 
-def ask(listening: Listening, name: str, connection: socket.socket) -> None:
-    """Ask for a file of the page. The kernel keeps little of it."""
-    assert listening.server is not None
-    listening.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(5)
-    connection.connect(("127.0.0.1", listening.port))
-    connection.sendall(f"GET /page/{name} HTTP/1.1\r\n".encode() + HOST + b"Connection: close\r\n\r\n")
-    wait_for(lambda: listening.open)
-
-
-@pytest.mark.parametrize("size", [40_000, 4_000_000], ids=["closing", "sending"])
-@pytest.mark.parametrize("reads", [False, True], ids=["nothing", "by bytes"])
-def test_a_caller_that_does_not_read_is_closed(
-    size: int, reads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "large").write_bytes(bytes(size))
-    monkeypatch.setattr("asrloop_gateway.app._PAGE", tmp_path)
-    monkeypatch.setattr(f"{HTTP}._UNREAD_SECONDS", SECONDS)
-    monkeypatch.setattr("asrloop_gateway.server.CLOSING_SECONDS", SECONDS)
-    with Listening() as listening, socket.socket() as connection:
-        ask(listening, "large", connection)
-        until = time.monotonic() + 5
-        while listening.open and time.monotonic() < until:
-            if reads:
-                with contextlib.suppress(OSError):
-                    connection.recv(1)
-            time.sleep(0.02)
-        assert not listening.open
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
@@ -243,12 +212,54 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert", folder / "key"
 
 
-def secure_health(port: int) -> bytes:
+def unchecked() -> ssl.SSLContext:
+    """A client's, which takes any certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def ask(listening: Listening, name: str, connection: socket.socket) -> socket.socket:
+    """Ask for a file of the page. The kernel keeps little of it. Returns the connection, with TLS where there is."""
+    assert listening.server is not None
+    listening.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(5)
+    connection.connect(("127.0.0.1", listening.port))
+    if listening.settings.tls_key is not None:
+        connection = unchecked().wrap_socket(connection)
+    connection.sendall(f"GET /page/{name} HTTP/1.1\r\n".encode() + HOST + b"Connection: close\r\n\r\n")
+    wait_for(lambda: listening.open)
+    return connection
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("size", [40_000, 4_000_000], ids=["closing", "sending"])
+@pytest.mark.parametrize("reads", [False, True], ids=["nothing", "by bytes"])
+def test_a_caller_that_does_not_read_is_closed(
+    size: int, reads: bool, tls: bool, certificate: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(size))
+    monkeypatch.setattr("asrloop_gateway.app._PAGE", tmp_path)
+    monkeypatch.setattr(f"{HTTP}._UNREAD_SECONDS", SECONDS)
+    monkeypatch.setattr("asrloop_gateway.server.CLOSING_SECONDS", SECONDS)
+    files = {"tls_certificate": certificate[0], "tls_key": certificate[1]} if tls else {}
+    with Listening(**files) as listening, socket.socket() as plain:
+        connection = ask(listening, "large", plain)
+        until = time.monotonic() + 5
+        while listening.open and time.monotonic() < until:
+            if reads:
+                with contextlib.suppress(OSError):
+                    connection.recv(1)
+            time.sleep(0.02)
+        assert not listening.open
+        connection.close()
+
+
+def secure_health(port: int) -> bytes:
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
-        context.wrap_socket(plain) as connection,
+        unchecked().wrap_socket(plain) as connection,
     ):
         connection.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
         return answer_of(connection)

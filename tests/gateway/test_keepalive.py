@@ -140,7 +140,6 @@ def test_text_counts_as_it_is_held() -> None:
 
 
 def test_what_comes_after_the_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asrloop_gateway.websocket_protocol._ALL_HELD_BYTES", 20_000)
     monkeypatch.setattr("asrloop_gateway.websocket_protocol._ALWAYS_BYTES", 8_000)
 
     async def run() -> None:
