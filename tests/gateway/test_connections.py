@@ -323,3 +323,17 @@ def test_connections_leave_descriptors_for_other_things(
         lines = [line for line in gateway.log if "files" in line]
     assert len(lines) == 1, lines
     assert "at most" in lines[0]
+
+
+def test_large_messages_that_nobody_takes_do_not_grow_it(start_gateway: StartGateway) -> None:
+    """The server does not answer, so that nothing is read from the sockets for a while."""
+    message = b"\x82\xff" + (4 << 20).to_bytes(8, "big") + bytes(4 + (4 << 20))
+    with start_gateway("127.0.0.1:1", drain_seconds="0") as gateway, contextlib.ExitStack() as sockets:
+        before = gateway.memory
+        for _ in range(24):
+            connection = sockets.enter_context(upgraded(gateway))
+            connection.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                for _ in range(5):
+                    connection.sendall(message)
+        assert gateway.memory - before < 220 << 20
