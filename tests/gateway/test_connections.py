@@ -80,6 +80,16 @@ class Listening:
             yield connection
 
 
+def test_a_response_is_sent_without_delay() -> None:
+    with Listening() as listening, listening.connected():
+        assert listening.server is not None
+        connections = listening.server.server_state.connections
+        wait_for(lambda: [each for each in connections if each.transport is not None])
+        connection = next(each for each in connections if each.transport is not None)
+        own = connection.transport.get_extra_info("socket")
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listening]:
     for name in ("HEAD", "IDLE", "UNWANTED", "UNREAD"):
