@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -69,6 +70,15 @@ class Server(uvicorn.Server):
                 each.transport.abort()
         return await super().on_tick(counter)
 
+    async def _wait_tasks_to_complete(self) -> None:
+        """Wait for clients to take their last bytes, and cut off those that do not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await super()._wait_tasks_to_complete()
+        for each in [each for each in self.server_state.connections if each.transport is not None]:
+            each.transport.abort()
+        await super()._wait_tasks_to_complete()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not recorded for uvicorn to raise again: a requested stop has exit code 0.
         self._loop.call_soon_threadsafe(self.stop)
@@ -125,7 +135,7 @@ def make_server(settings: Settings, on_ready: Callable[[int], object]) -> Server
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         limit_concurrency=connections,
-        timeout_graceful_shutdown=_CLOSE_SECONDS,
+        timeout_graceful_shutdown=_CLOSE_SECONDS + 1,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )

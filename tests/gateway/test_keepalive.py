@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import uvicorn
 from asrloop_gateway.websocket_protocol import WebSocketProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from websockets.protocol import State
 
@@ -151,5 +152,16 @@ def test_what_comes_after_the_end_takes_no_memory(monkeypatch: pytest.MonkeyPatc
         assert not transport.paused
         protocol.connection_lost(None)
         assert WebSocketProtocol._all_held == 0
+
+    asyncio.run(run())
+
+
+def test_an_answer_after_the_protocol_has_closed_is_no_failure_of_ours() -> None:
+    async def run() -> None:
+        protocol, _ = connected()
+        protocol.data_received(b"\xff\xff\xff\xff")  # no frame
+        with pytest.raises(ClientDisconnected):
+            await protocol.send({"type": "websocket.send", "text": "too late"})
+        await ended(protocol)
 
     asyncio.run(run())
