@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from asrloop_gateway.errors import LOG
@@ -81,7 +82,8 @@ class Acceptor:
         ADDRESS.set(address)
         connection.setblocking(False)
         # Without it the body of a response waits for the receipt of its head, 40 ms. asyncio sets it on its own server's only.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         limits = {"ssl_handshake_timeout": _HANDSHAKE_SECONDS, "ssl_shutdown_timeout": _FAREWELL_SECONDS}
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
