@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from asrloop_client import AsyncAsrClient, AsyncStream, DeadlineExceeded, PoolConfig
 
 from asrloop_gateway.admission import Admission
 from asrloop_gateway.budget import Budget
-from asrloop_gateway.errors import ApiError, closing, overloaded, unavailable
+from asrloop_gateway.errors import LOG, ApiError, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
 from asrloop_gateway.settings import Settings
 
@@ -24,6 +25,10 @@ _COPIES = 3
 """Copies of an upload in memory while it is sent: its bytes, the message, and gRPC's buffer."""
 GONE = 499
 """Status in the metrics for a caller that disconnected before the response."""
+_END_SECONDS = 2.0
+"""Longest time to tell callers that the gateway ends."""
+
+T = TypeVar("T")
 
 
 def _too_many(message: str) -> ApiError:
@@ -61,6 +66,8 @@ class Gateway:
         )
         self.closing = asyncio.Event()
         """Set when the gateway stops: new requests are refused, running ones finish."""
+        self._over = asyncio.Event()
+        """Set when running ones may not finish any more."""
         self._running = 0
         self._uploads: Counter[str] = Counter()
         self._on_disk: Counter[str] = Counter()
@@ -151,9 +158,36 @@ class Gateway:
             sample_rate=rate, timeout=self.settings.server_seconds, resume=True, parameters=parameters
         )
 
+    async def until_over(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`. Raises ApiError 503, and cancels it, when it outlasts the gateway."""
+        working, over = asyncio.ensure_future(work), asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait({working, over}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise closing()
+        finally:
+            over.cancel()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
     async def drain(self) -> None:
-        """Refuse new requests, and wait up to `drain_seconds` for running ones."""
+        """Refuse new requests, wait up to `drain_seconds` for running ones, and end the rest."""
         self.closing.set()
-        until = time.monotonic() + self.settings.drain_seconds
+        await self._wait(self.settings.drain_seconds)
+        self.end()
+        await self._wait(_END_SECONDS)
+
+    async def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while self._running and time.monotonic() < until:
             await asyncio.sleep(0.05)
+
+    def end(self) -> None:
+        """End all that still runs: requests get 503, events an error, sockets a close code."""
+        if self._running and not self._over.is_set():
+            LOG.warning(
+                "%d requests and sockets ran when the gateway stopped, and were told `closing`. Raise drain_seconds.",
+                self._running,
+            )
+        self._over.set()

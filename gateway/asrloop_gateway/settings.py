@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     allowed_origins: tuple[str, ...] = ()
     """Origins of other hosts' pages that may call, such as https://example.org."""
     trusted_proxies: str = ""
-    """Addresses of proxies whose X-Forwarded-For is trusted, separated by commas."""
+    """Addresses or networks of proxies whose X-Forwarded-For is trusted, separated by commas."""
     language: str = "english"
     """Language of the served model, as `verbose_json` names it."""
 
@@ -70,12 +70,12 @@ class Settings(BaseSettings):
     sockets_per_caller: int = Field(64, ge=1)
     """Most open WebSockets of one API key, or of one address where no keys are set."""
     connections: int = Field(1024, ge=1)
-    """Most open TCP connections; more are answered with 503."""
+    """Most open TCP connections, counted from the accept on; more are answered with 503, above twice as many closed."""
     requests_per_minute: int | None = Field(None, ge=1)
-    """Most requests a minute from one API key, and from one address. By default 600, but no limit on the loopback
-    without API keys."""
+    """Most requests a minute with one API key, and from one address without a right key. By default 600, but no limit on the
+    loopback without API keys."""
     drain_seconds: float = Field(30, ge=0)
-    """Longest wait for running requests and sockets when the gateway stops."""
+    """Longest wait for running requests and sockets when the gateway stops; then they are told `closing`."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:

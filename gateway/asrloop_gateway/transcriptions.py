@@ -16,7 +16,7 @@ from starlette.responses import Response
 from asrloop_gateway.errors import ApiError, bad_request, from_asr
 from asrloop_gateway.events import EventResponse, OnProgress, events_of
 from asrloop_gateway.formats import FORMATS, ResponseOptions, seconds_of
-from asrloop_gateway.gateway import Gateway, language_parameter
+from asrloop_gateway.gateway import Gateway, Outcome, language_parameter
 from asrloop_gateway.settings import Settings
 from asrloop_gateway.traces import trace_headers
 from asrloop_gateway.uploads import Form, form_of
@@ -49,34 +49,37 @@ class Transcriptions:
 
     async def post(self, request: Request) -> Response:
         """Answer an upload. Raises ApiError."""
-        gateway = self._gateway
         async with AsyncExitStack() as held:
-            outcome = held.enter_context(gateway.running(ROUTE))
-            caller = gateway.admission.admit(request)
-            on_bytes = held.enter_context(gateway.upload(caller))
-            form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
-            fields = parse_fields(form, gateway.settings)
-            gateway.metrics.bytes.labels(ROUTE).inc(form.size)
-            until = time.monotonic() + gateway.settings.transcription_seconds
+            outcome = held.enter_context(self._gateway.running(ROUTE))
+            caller = self._gateway.admission.admit(request)
+            return await self._gateway.until_over(self._answer(request, caller, held, outcome))
 
-            async def loaded() -> bytes:
-                await gateway.server_there()
-                await held.enter_async_context(gateway.memory(form.size, caller, until - time.monotonic()))
-                return await form.file.read()
+    async def _answer(self, request: Request, caller: str, held: AsyncExitStack, outcome: Outcome) -> Response:
+        gateway = self._gateway
+        on_bytes = held.enter_context(gateway.upload(caller))
+        form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
+        fields = parse_fields(form, gateway.settings)
+        gateway.metrics.bytes.labels(ROUTE).inc(form.size)
+        until = time.monotonic() + gateway.settings.transcription_seconds
 
-            content = await _while_connected(request, loaded())
-            if not fields.stream:
-                transcript = await _while_connected(request, self._transcribe(request, content, fields.language, until))
-                return FORMATS[fields.format](transcript, fields.response)
+        async def loaded() -> bytes:
+            await gateway.server_there()
+            await held.enter_async_context(gateway.memory(form.size, caller, until - time.monotonic()))
+            return await form.file.read()
 
-            def transcribe(on_progress: OnProgress) -> Coroutine[Any, Any, Transcript]:
-                return self._transcribe(request, content, fields.language, until, on_progress)
+        content = await _while_connected(request, loaded())
+        if not fields.stream:
+            transcript = await _while_connected(request, self._transcribe(request, content, fields.language, until))
+            return FORMATS[fields.format](transcript, fields.response)
 
-            events = events_of(transcribe, fields.tells_progress, fields.format == "verbose_json")
-            held.push_async_callback(events.aclose)
-            # An error before the first event still sets the HTTP status.
-            first = await anext(events)
-            return EventResponse(first, events, outcome, held.pop_all())
+        def transcribe(on_progress: OnProgress) -> Coroutine[Any, Any, Transcript]:
+            return gateway.until_over(self._transcribe(request, content, fields.language, until, on_progress))
+
+        events = events_of(transcribe, fields.tells_progress, fields.format == "verbose_json")
+        held.push_async_callback(events.aclose)
+        # An error before the first event still sets the HTTP status.
+        first = await anext(events)
+        return EventResponse(first, events, outcome, held.pop_all())
 
     async def _transcribe(
         self, request: Request, content: bytes, language: str, until: float, on_progress: OnProgress | None = None

@@ -120,3 +120,19 @@ def test_keys_are_compared_as_the_bytes_that_come(key: str) -> None:
     assert len(admit(key.encode())) == 16
     with pytest.raises(ApiError, match="Unknown API key"):
         admit(key.encode()[:-1])
+
+
+def test_strangers_do_not_use_up_the_requests_of_a_key_behind_the_same_address() -> None:
+    admission = Admission(Settings(keys=f"{KEY},{KEY}2", requests_per_minute=5))
+
+    def admit(key: str | None) -> int:
+        headers = [(b"host", b"localhost"), *([] if key is None else [(b"authorization", f"Bearer {key}".encode())])]
+        try:
+            admission.admit(HTTPConnection({"type": "http", "headers": headers, "client": ("10.0.0.1", 1)}))
+        except ApiError as error:
+            return error.status
+        return 200
+
+    assert [admit(None) for _ in range(4)] + [admit("wrong") for _ in range(4)] == [401] * 5 + [429] * 3
+    assert [admit(KEY) for _ in range(7)] == [200] * 5 + [429] * 2
+    assert [admit(f"{KEY}2") for _ in range(5)] == [200] * 5
