@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 from asrloop_client.audio import HIGHEST_RATE
-from asrloop_gateway.protocols import _ALL_UNHEARD_BYTES
 from asrloop_gateway.settings import Settings as GatewaySettings
+from asrloop_gateway.websocket_protocol import _ALL_HELD_BYTES
 
 from asrloop.config import ENVIRONMENT_PREFIX, NOT_OURS, Settings
 from tests.deploy.manifests import FOLDER, OVERLAYS, build, can_build, one, read
@@ -65,5 +65,5 @@ def test_a_gateway_has_room_for_its_uploads_and_sockets() -> None:
     deployment = one(read(FOLDER / "base"), "Deployment", "asrloop-gateway")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     process = 150 << 20
-    needed = process + GatewaySettings(keys="k" * 16).memory_megabytes * 1e6 + _ALL_UNHEARD_BYTES
+    needed = process + GatewaySettings(keys="k" * 16).memory_megabytes * 1e6 + _ALL_HELD_BYTES
     assert needed <= size(container["resources"]["limits"]["memory"])
