@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-ops serve models test test-all test-cpu test-faults test-chaos test-gate test-torch test-browser test-release test-bulk test-foreign test-container test-scale audit licences lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run demo demo-ops serve models test test-all test-cpu test-faults test-chaos test-gate test-torch test-browser test-release test-bulk test-foreign test-container test-scale audit licences hashes lint docs sweep bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -79,6 +79,9 @@ licences: .venv/ready-release ## Write docs/licences.md from an environment that
 	@bare=$$(mktemp -d) && trap 'rm -rf $$bare' EXIT && $(PYTHON) -m venv $$bare \
 	&& $$bare/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt . './client[cli]' ./gateway \
 	&& .venv/bin/python scripts/write_licences.py $$bare/bin/python
+
+hashes: .venv/ready-dev ## Write deploy/requirements*.txt, what the images install, when constraints or dependencies have changed. ARGS: --check
+	@.venv/bin/python scripts/write_hashes.py $(ARGS)
 
 sweep: .venv/ready-dev models ## Measure latency and throughput under load with perf_analyzer; writes report.html. ARGS: --quick, ...
 	@.venv/bin/python scripts/sweep.py $(ARGS)

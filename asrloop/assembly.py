@@ -18,7 +18,7 @@ from asrloop.live.voice import Voice
 from asrloop.onnx_files.sessions import Graphs
 from asrloop.speech.detector import Detector, open_detector
 from asrloop.speech.gate import speech_gate
-from asrloop.speech.quiet import quiet_steps
+from asrloop.speech.silence import quiet_steps
 from asrloop.speech.windows import Cutter
 
 

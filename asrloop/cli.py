@@ -15,8 +15,10 @@ from asrloop import __version__, config, paths
 from asrloop.families import registry
 from asrloop.offline import Model
 from asrloop.tritonserver import canary, checks, template
+from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
+from asrloop.tritonserver.processes import local_server, metrics_port
 from asrloop.tritonserver.supervisor import Supervisor
 from asrloop.wheels import MOONSHINE_SPEECH, WheelError, moonshine_assets
 
@@ -139,16 +141,24 @@ def health(
     ] = None,
     timeout: Annotated[float, typer.Option(help="Longest wait for each answer, in seconds.", min=0.1)] = 10.0,
 ) -> None:
-    """Check that a running server transcribes: exit code 0 or 1. For probes of containers and load balancers."""
+    """Check that a running server transcribes, or is busy with other requests: exit code 0 or 1. For probes of containers."""
     with one_line_errors():
         settings = config.load().server
-        address = (
-            server
-            or f"{'127.0.0.1' if checks.listens_everywhere(settings.host) else settings.host}:{settings.http_port}"
-        )
+        own_host = "127.0.0.1" if checks.listens_everywhere(settings.host) else settings.host
+        address = server or f"{own_host}:{settings.http_port}"
+        host, _, port = address.rpartition(":")
+        here = checks.is_loopback(host.strip("[]")) or host == own_host
+        processes = local_server(int(port)) if here and port.isdecimal() else {}
+        metrics = settings.metrics_port if server is None else None
+        if processes:
+            metrics = metrics_port(processes[SERVER]) or metrics
         started = time.monotonic()
-        canary.transcribe(address, timeout)
-        _say(f"{address} transcribes ({1000 * (time.monotonic() - started):.0f} ms for two requests).")
+        watch = HangWatch(address, f"http://{host}:{metrics}/metrics" if metrics else None, timeout, processes)
+        reason = watch.why_hung()
+        if reason is not None:
+            raise TritonError(reason)
+        took = f"{1000 * (time.monotonic() - started):.0f} ms"
+        _say(f"{address} is busy: {watch.busy}" if watch.busy else f"{address} transcribes ({took}).")
 
 
 @app.command()

@@ -17,14 +17,21 @@ CHECK_EVERY = 4096
 """Frames or pages between two calls of a Check."""
 
 MOST_CHUNKS = 10_000
-"""Chunks of a file that are looked at: honest ones have some ten, hostile ones could have a hundred million."""
+"""Chunks, tags, or places that only look like a frame, that are looked at: honest files have some ten, hostile ones could have a
+hundred million."""
+
+MOST_PIECES = 1_000
+"""Buffers of a bitstream that are not copied to one."""
+
+MOST_STREAMS, STREAM_BYTES = 10_000, 2_000
+"""Most streams of a file, and the bytes for each beyond a hundred: to open a decoder takes as long as to decode some seconds."""
 
 
 class Bitstream(NamedTuple):
     """Bytes that one decoder reads from start to end."""
 
     pieces: Sequence[memoryview]
-    """Bytes of the file, or a header made here, in order. Nothing is copied."""
+    """Bytes of the file, or a header made here, in order."""
 
     frames: int | None = None
     """Samples per channel by the container's header or by count; None to take the decoder's number."""
@@ -39,14 +46,17 @@ class Bitstream(NamedTuple):
     def size(self) -> int:
         return sum(map(len, self.pieces))
 
-    def open(self) -> "Pieces":
-        return Pieces(self.pieces)
+    def open(self, check: Check = lambda: None) -> "Pieces":
+        return Pieces(self.pieces, check)
 
 
 class Pieces(io.RawIOBase):
-    """A seekable file that is made of several buffers."""
+    """A seekable file that is made of several buffers. It ends where ``check`` raises: a decoder may read for long in one call."""
 
-    def __init__(self, pieces: Sequence[memoryview]) -> None:
+    def __init__(self, pieces: Sequence[memoryview], check: Check) -> None:
+        self.stopped: Exception | None = None
+        """What ``check`` raised. A decoder written in C cannot pass it on."""
+        self._check = check
         self._pieces = pieces
         self._starts = [0, *accumulate(len(piece) for piece in pieces)]
         self._position = 0
@@ -67,6 +77,8 @@ class Pieces(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Buffer, /) -> int:
+        if not self._may_go_on():
+            return 0
         target = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(target) and self._position < self._starts[-1]:
@@ -77,6 +89,14 @@ class Pieces(io.RawIOBase):
             filled += len(part)
             self._position += len(part)
         return filled
+
+    def _may_go_on(self) -> bool:
+        if self.stopped is None:
+            try:
+                self._check()
+            except Exception as error:
+                self.stopped = error
+        return self.stopped is None
 
 
 UNKNOWN_FROM = 0x7F00_0000
@@ -92,3 +112,19 @@ def claims_of(size: int, available: int, unknown_from: int = UNKNOWN_FROM) -> fl
 def cut_short(said: str, found: str) -> InvalidAudio:
     """Make the error for a file that ends before its sound begins."""
     return InvalidAudio(f"AUDIO is cut short: {said}, {found}; send the whole file")
+
+
+def pieces_of(content: memoryview, ranges: Sequence[Sequence[int]]) -> list[memoryview]:
+    """Return the bytes from the start to the end of each range. Many are joined: each takes 200 bytes, however small it is."""
+    pieces = [content[start:end] for start, end in ranges]
+    return pieces if len(pieces) <= MOST_PIECES else [memoryview(b"".join(pieces))]
+
+
+def check_streams(count: int, size: int) -> None:
+    """Raise InvalidAudio for more than a file of ``size`` bytes may have."""
+    most = min(MOST_STREAMS, 100 + size // STREAM_BYTES)
+    if count > most:
+        raise InvalidAudio(
+            f"AUDIO has over {most} streams in {size} bytes, one behind the other: the limit is one for {STREAM_BYTES} bytes, and "
+            f"{MOST_STREAMS} in all; encode it as one"
+        )

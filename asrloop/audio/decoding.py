@@ -17,6 +17,9 @@ from asrloop.config import AudioSettings
 from asrloop.cores import usable_cores
 from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
 
+SMALL_BYTES = 1 << 20
+"""Files of up to so many bytes do not wait for larger ones: they have threads of their own."""
+
 BUDGET_SECONDS = 600
 """Length of audio for which ``audio.decode_seconds`` is the limit."""
 
@@ -59,13 +62,14 @@ class FileDecoder:
         self._stall_seconds = stall_seconds
         self._settings = settings
         self._lock = threading.Lock()
-        self._taken = 0
-        """Requests that are not answered yet."""
+        cores = usable_cores()
+        # Walking through a large file is Python's work, of which only one thread gets on at a time.
+        self._lanes = _Lane(cores), _Lane(max(1, cores // 2))
+        """Small requests and large ones."""
         self._with_rests = 0
         """Requests of which the rest of a long file is not sent yet. They are counted apart: a rest waits until the turn of its
         recording has come, and short files must not wait for that."""
         self._closing = False
-        self._threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="asrloop-decode")
 
     def submit(
         self,
@@ -79,19 +83,26 @@ class FileDecoder:
         ``warn`` is told of a file that is cut short. ``on_done`` is called exactly once, on a thread of the decoder. Raises
         Overloaded, without calling it, when ``audio.decode_inbox`` requests are there already.
         """
+        lane = self._lanes[sum(map(len, files)) > SMALL_BYTES]
         with self._lock:
-            if self._taken >= self._settings.decode_inbox:
-                raise Overloaded(f"{self._taken} files are being decoded or wait (audio.decode_inbox); retry later")
-            self._taken += 1
-        self._threads.submit(self._work, files, deadline, on_done, warn)
+            if lane.taken >= self._settings.decode_inbox:
+                raise Overloaded(f"{lane.taken} files are being decoded or wait (audio.decode_inbox); retry later")
+            lane.taken += 1
+        lane.threads.submit(self._work, lane, files, deadline, on_done, warn)
 
     def close(self) -> None:
         """Answer all unfinished requests with EngineClosed and end the threads."""
         self._closing = True
-        self._threads.shutdown(wait=True)
+        for lane in self._lanes:
+            lane.threads.shutdown(wait=True)
 
     def _work(
-        self, files: Sequence[bytes], deadline: float | None, on_done: OnDone, warn: Callable[[str], None]
+        self,
+        lane: "_Lane",
+        files: Sequence[bytes],
+        deadline: float | None,
+        on_done: OnDone,
+        warn: Callable[[str], None],
     ) -> None:
         try:
             on_done(self._heads(files, deadline, warn))
@@ -100,7 +111,7 @@ class FileDecoder:
             self._on_bug()
         finally:
             with self._lock:
-                self._taken -= 1
+                lane.taken -= 1
 
     def _heads(
         self, files: Sequence[bytes], deadline: float | None, warn: Callable[[str], None]
@@ -153,6 +164,15 @@ class FileDecoder:
             self._with_rests -= 1
 
 
+class _Lane:
+    """Threads for requests of one kind."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="asrloop-decode")
+        self.taken = 0
+        """Requests that are not answered yet."""
+
+
 class _Rests:
     """Unsent rests of one request's files. Together they take one place, until the last is sent."""
 
@@ -177,7 +197,11 @@ class _Rests:
 
 
 class _Work:
-    """The blocks of one file, decoded within its limits of time. Waiting for the next block to be read does not count."""
+    """The blocks of one file, decoded within its limits of time.
+
+    The decoder's own limit counts processor time of the thread that decodes, so that a file does not pay for its neighbours. A rest
+    is decoded on another thread than the head, but each block on one.
+    """
 
     def __init__(
         self,
@@ -194,16 +218,16 @@ class _Work:
         self._clock = clock
         self._deadline = deadline
         self._is_closing = is_closing
-        self._spent = 0.0
-        self._resumed_at = clock()
+        self._spent = self._resumed_at = 0.0
+        """Processor time, in seconds: of all blocks so far, and of this thread when it began the one under way."""
         self._blocks = blocks(content, settings.max_seconds, self._check, self.length)
 
     def __iter__(self) -> Iterator[Samples]:
         while True:
-            self._resumed_at = self._clock()
+            self._resumed_at = time.thread_time()
             self._check()
             block = next(self._blocks, None)
-            self._spent += self._clock() - self._resumed_at
+            self._spent += time.thread_time() - self._resumed_at
             if block is None:
                 return
             self.seconds += block.size / SAMPLE_RATE
@@ -211,13 +235,12 @@ class _Work:
 
     def _check(self) -> None:
         """Raise the RequestError that ends the work, if one does."""
-        now = self._clock()
         if self._is_closing():
             raise EngineClosed("the server is closing: send the request again")
-        if self._deadline is not None and now > self._deadline:
+        if self._deadline is not None and self._clock() > self._deadline:
             raise DeadlineExceeded("the request's timeout passed before its file was decoded; give it more time")
         limit = self._limit * (1 + self.seconds // BUDGET_SECONDS)
-        if self._spent + now - self._resumed_at > limit:
+        if self._spent + time.thread_time() - self._resumed_at > limit:
             raise InvalidAudio(
                 f"AUDIO takes over {self._limit:g} s to decode for {BUDGET_SECONDS} s of sound (audio.decode_seconds); "
                 "send it as 16 kHz mono"

@@ -4,6 +4,7 @@ Containers are recognised by their first bytes. Each one's module finds its bits
 is decoded as far as it goes.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 
@@ -11,7 +12,7 @@ import numpy as np
 import soundfile
 
 from asrloop.audio import aiff, au, caf, containers, flac, mp3, ogg, wav
-from asrloop.audio.bitstream import Bitstream, Check
+from asrloop.audio.bitstream import MOST_CHUNKS, Bitstream, Check
 from asrloop.audio.mixing import Mixer
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
 from asrloop.errors import InvalidAudio
@@ -26,6 +27,9 @@ HEAD_SECONDS = 30
 
 TORN_SECONDS = 0.1
 """Sound that may be missing without a word where a container has no frames: recorders count their headers as sound."""
+
+_PADDING = re.compile(rb"\0{,1000000}")
+"""Zeros that some writers put behind a tag."""
 
 _DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, ValueError, OSError)
 
@@ -78,7 +82,7 @@ def blocks(
     length = length or Length()
     seconds, reached, yielded, read, unread = 0.0, 0.0, 0, 0, 0
     why_unread = ""
-    for stream in _bitstreams(content, check):
+    for stream in _bitstreams(content, max_seconds, check):
         check()
         try:
             for block, until in _decoded(stream, seconds, max_seconds, check, length):
@@ -119,14 +123,14 @@ def opened(content: bytes, max_seconds: float) -> tuple[Samples | LongAudio, Len
     return LongAudio(chain([head], rest), length.seconds, missing=lambda: length.missing), length
 
 
-def _bitstreams(content: bytes, check: Check) -> list[Bitstream]:
+def _bitstreams(content: bytes, max_seconds: float, check: Check) -> list[Bitstream]:
     """Find the bitstreams by the first bytes. Other formats that libsndfile reads are not accepted."""
     view = memoryview(content)
     magic = bytes(view[:4])
     if wav.is_wav(view):
-        return wav.bitstreams(view, check)
+        return wav.bitstreams(view, max_seconds, check)
     if magic == ogg.MAGIC:
-        return ogg.bitstreams(view, content, check)
+        return ogg.bitstreams(view, content, max_seconds, check)
     if aiff.is_aiff(view):
         return aiff.bitstreams(view)
     if magic == au.MAGIC:
@@ -135,22 +139,24 @@ def _bitstreams(content: bytes, check: Check) -> list[Bitstream]:
         return caf.bitstreams(view)
     start = _behind_id3(view)
     if bytes(view[start : start + 4]) == flac.MAGIC:
-        return flac.bitstreams(view[start:], content, start, check)
-    while start and start < len(view) and view[start] == 0:  # padding behind a tag
-        start += 1
+        return flac.bitstreams(view[start:], content, start, flac.tries(), check)
+    if start and (padding := _PADDING.match(view, start)):
+        start = padding.end()
     if mp3.starts_like_mp3(view[start:]):
-        return mp3.bitstreams(view[start:], check)
+        return mp3.bitstreams(view[start:], max_seconds, check)
     if refused := containers.refused(view[start:]):
         raise refused
     if mp3.is_part(view[start:]):
-        return mp3.bitstreams(view[start:], check)
+        return mp3.bitstreams(view[start:], max_seconds, check)
     raise InvalidAudio(str(_unreadable(len(content), "its first bytes are those of no such file")))
 
 
 def _behind_id3(view: memoryview) -> int:
     """Return where the audio begins behind ID3v2 tags. Source: id3.org, ID3v2.4 section 3.1."""
     start = 0
-    while bytes(view[start : start + 3]) == b"ID3" and len(view) >= start + 10:
+    for _ in range(MOST_CHUNKS):
+        if bytes(view[start : start + 3]) != b"ID3" or len(view) < start + 10:
+            break
         a, b, c, d = (byte & 0x7F for byte in view[start + 6 : start + 10])
         start += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if view[start + 5] & 0x10 else 0)
     return start
@@ -160,10 +166,11 @@ def _decoded(
     stream: Bitstream, before: float, max_seconds: float, check: Check, length: Length
 ) -> Iterator[tuple[Samples, float]]:
     """Yield blocks at 16 kHz, each with the seconds of audio so far, counted from ``before``. Raises _NoSound."""
+    pieces = stream.open(check)
     try:
-        file = _Forward(stream.open())
+        file = _Forward(pieces)
     except _DECODER_ERRORS as reason:
-        raise _unreadable(stream.size, reason) from None
+        raise pieces.stopped or _unreadable(stream.size, reason) from None
     with file:
         rate, channels = int(file.samplerate), int(file.channels)
         _check_format(rate, channels)
@@ -175,6 +182,8 @@ def _decoded(
         while True:
             check()
             block, error = _read(file, size, channels)
+            if pieces.stopped:
+                raise pieces.stopped
             check_finite(block, "AUDIO", got * channels)
             got += len(block)
             if error and not got:

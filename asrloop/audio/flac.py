@@ -4,34 +4,49 @@ Source: RFC 9639. The last frame's header says which samples it holds, and so ho
 """
 
 import struct
+from collections.abc import Iterator
 
 from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, cut_short
 
 MAGIC = b"fLaC"
 _TOTAL = (1 << 36) - 1
+_MOST_TRIED = 20_000
+"""Bytes 0xff at the end that are looked at for the last frame, which has some hundred of them."""
 _FIRST_FRAME = 42
 """The earliest byte at which audio can begin: behind the magic and STREAMINFO."""
 
 
-def bitstreams(content: memoryview, source: bytes, start: int, check: Check) -> list[Bitstream]:
-    """Return the bitstream; ``content`` is a view of ``source`` from ``start`` on. Raises InvalidAudio where the header is cut."""
+def tries() -> Iterator[int]:
+    """Return a number for each byte that may be looked at in one file, of however many streams."""
+    return iter(range(_MOST_TRIED))
+
+
+def bitstreams(content: memoryview, source: bytes, start: int, left: Iterator[int], check: Check) -> list[Bitstream]:
+    """Return the bitstream; ``content`` is a view of ``source`` from ``start`` on, ``left`` are the tries that are left.
+
+    Raises InvalidAudio where the header is cut.
+    """
     if len(content) < _FIRST_FRAME or content[4] & 0x7F != 0:
         raise cut_short(f"a FLAC of {len(content)} bytes", f"its header has {_FIRST_FRAME}")
     (longest_block,) = struct.unpack_from(">H", content, 10)
     (packed,) = struct.unpack_from(">Q", content, 18)
     if packed & _TOTAL:
         return [Bitstream([content], slack=longest_block)]
-    total = _samples_until_the_end(content, source, start, longest_block, check)
+    total = _samples_until_the_end(content, source, start, longest_block, left, check)
     return [Bitstream([content], total, longest_block)]
 
 
-def _samples_until_the_end(content: memoryview, source: bytes, start: int, longest_block: int, check: Check) -> int:
-    position, tried = start + len(content), 0
-    while (position := source.rfind(b"\xff", start + _FIRST_FRAME, position)) >= 0:
+def _samples_until_the_end(
+    content: memoryview, source: bytes, start: int, longest_block: int, left: Iterator[int], check: Check
+) -> int:
+    position = start + len(content)
+    for tried in left:
+        position = source.rfind(b"\xff", start + _FIRST_FRAME, position)
+        if position < 0:
+            break
         end = _end_of_frame(content[position - start : position - start + 16], longest_block)
         if end is not None:
             return min(end, _TOTAL)
-        tried += 1
         if tried % CHECK_EVERY == 0:
             check()
     return 0

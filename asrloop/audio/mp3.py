@@ -10,7 +10,8 @@ import re
 import struct
 from typing import NamedTuple
 
-from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, claims_of
+from asrloop.audio.bitstream import CHECK_EVERY, Bitstream, Check, check_streams, claims_of, pieces_of
+from asrloop.audio.pcm import check_duration
 from asrloop.errors import InvalidAudio
 
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -19,6 +20,8 @@ _KBPS_LAYER_2 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 3
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _SYNC = re.compile(rb"\xff[\xe2\xe3\xf2-\xf5\xfa-\xfd][\x10-\xeb]", re.DOTALL)
 _FREE_FORMAT = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x00-\x0b]", re.DOTALL)
+_MOST_TRIED = 100_000
+"""Places that look like the start of a frame and are none, in all of a file: in other data one byte in 5,000 is."""
 _SEARCHED, _ENOUGH = 8192, 3
 """A file that begins within a frame has this many frames in a row within its first bytes: fewer may be chance."""
 
@@ -82,12 +85,16 @@ def _frames_from(content: memoryview, position: int) -> int:
     return _ENOUGH
 
 
-def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
-    """Return a bitstream for each run of frames of one kind."""
+def bitstreams(content: memoryview, max_seconds: float, check: Check) -> list[Bitstream]:
+    """Return a bitstream for each run of frames of one kind. Raises TooLong, and InvalidAudio for too many runs."""
     runs: list[_Run] = []
     position = walked = 0
-    while (parsed := _parse(content, position)) or (position := _resync(content, position, check)) >= 0:
+    seconds = 0.0
+    left = _MOST_TRIED
+    while position >= 0:
+        parsed = _parse(content, position)
         if parsed is None:
+            position, left = _resync(content, position, left, check)
             continue
         kind, size = parsed
         if position + size > len(content):
@@ -95,11 +102,14 @@ def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
         # Each of joined files has its own Xing header, with the silence that its encoder added.
         if not runs or runs[-1].kind != kind or _xing_frames(content[position : position + size], kind) is not None:
             runs.append(_Run(kind))
+            check_streams(len(runs), len(content))
         runs[-1].add(position, size)
         position += size
         walked += 1
+        seconds += kind.samples / kind.rate
         if walked % CHECK_EVERY == 0:
             check()
+            check_duration(seconds, max_seconds)
     return [_stream(content, run) for run in runs]
 
 
@@ -123,22 +133,32 @@ def _is_frame(content: memoryview, position: int) -> bool:
     return len(content) - 4 < behind <= len(content) or _parse(content, behind) is not None
 
 
-def _resync(content: memoryview, position: int, check: Check) -> int:
-    """Find the next frame behind other bytes, such as a tag in the middle; -1 when there is none."""
-    for tried, found in enumerate(_SYNC.finditer(content, position)):
+def _resync(content: memoryview, position: int, left: int, check: Check) -> tuple[int, int]:
+    """Find the next frame behind other bytes, such as a tag in the middle; -1 when there is none.
+
+    ``left`` is how many places may be tried; also returns how many are left. Raises InvalidAudio when they are used up.
+    """
+    for found in _SYNC.finditer(content, position):
         if _is_frame(content, found.start()):
-            return found.start()
-        if tried % CHECK_EVERY == 0:
+            return found.start(), left
+        left -= 1
+        if left % CHECK_EVERY == 0:
             check()
-    return -1
+        if left <= 0:
+            raise InvalidAudio(
+                f"AUDIO is an MP3 with over {_MOST_TRIED} places that look like frames and are none; encode it again"
+            )
+    return -1, left
 
 
 def _stream(content: memoryview, run: _Run) -> Bitstream:
     kind, first = run.kind, run.ranges[0]
     counted = _xing_frames(content[first[0] : first[1]], kind)
     slack = 3 * kind.samples
-    pieces = [content[start:end] for start, end in run.ranges]
+    pieces = pieces_of(content, run.ranges)
     frames = run.frames
+    parsed = _parse(content, first[0])
+    behind = parsed[1] if parsed else 0
     if kind.layer_2_kbps:
         silent = _unpadded_frame(content[first[0] : first[0] + 4], kind)
         return Bitstream([silent, *pieces], (1 + frames) * kind.samples, slack)
@@ -146,9 +166,9 @@ def _stream(content: memoryview, run: _Run) -> Bitstream:
         frames -= 1  # the header's own frame holds no sound
         if counted - 1 <= frames <= counted + 1:
             # Its header is right, and knows the silence that the encoder put before and behind the sound.
-            return Bitstream(pieces, slack=slack)
-        parsed = _parse(content, first[0])
-        pieces[0] = pieces[0][parsed[1] if parsed else 0 :]
+            sized = _sized(pieces[0][:behind], kind, sum(map(len, pieces)))
+            return Bitstream([sized, pieces[0][behind:], *pieces[1:]], slack=slack)
+        pieces[0] = pieces[0][behind:]
     header = _xing_frame(content[first[0] : first[0] + 4], kind, frames)
     return Bitstream([header, *pieces], frames * kind.samples, slack, claims_of(counted or 0, frames))
 
@@ -166,6 +186,16 @@ def _xing_frames(frame: memoryview, kind: _Kind) -> int | None:
         return None
     flags, count = struct.unpack_from(">II", frame, kind.tag + 4)
     return int(count) if flags & 1 and count else None
+
+
+def _sized(frame: memoryview, kind: _Kind, size: int) -> memoryview:
+    """Return the frame of a Xing header with the true ``size`` of its stream in bytes: libmpg123 writes to the server's log of each
+    that says another."""
+    (flags,) = struct.unpack_from(">I", frame, kind.tag + 4)
+    place = kind.tag + 8 + 4 * (flags & 1)
+    if not flags & 2 or len(frame) < place + 4:
+        return frame
+    return memoryview(bytes(frame[:place]) + struct.pack(">I", size) + bytes(frame[place + 4 :]))
 
 
 def _xing_frame(like: memoryview, kind: _Kind, frames: int) -> memoryview:

@@ -15,7 +15,7 @@ from contextlib import suppress
 import numpy as np
 
 from asrloop.audio.pcm import LongAudio, Samples
-from asrloop.errors import DecodeFailed, RequestError, error_of
+from asrloop.errors import DecodeFailed, InvalidAudio, RequestError, error_of
 
 ACCEPT_SECONDS = 10.0
 """Longest wait for the reader to connect. It does so at once, or never when its request was refused or ended before."""
@@ -25,7 +25,7 @@ STALL_SECONDS = 60.0
 
 _BLOCK = 16_000
 _SAMPLES, _ERROR, _END = b"s", b"!", b"."
-_HANDLE = frozenset("0123456789abcdef")
+_HANDLE, _HANDLE_BYTES = frozenset("0123456789abcdef"), 16
 
 
 class Outlet:
@@ -34,7 +34,7 @@ class Outlet:
     def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
         """``stall_seconds`` is the longest wait for the reader to take a block: the reader may have to wait its turn first."""
         self._stall_seconds = stall_seconds
-        self.handle = secrets.token_hex(16)
+        self.handle = secrets.token_hex(_HANDLE_BYTES)
         self._listener = _socket()
         self._listener.bind(_address(self.handle))
         self._listener.listen(1)
@@ -64,13 +64,16 @@ class Outlet:
 def incoming(handle: str, head: Samples, seconds: float) -> LongAudio:
     """Return ``head``, f32 [N], 16 kHz, followed by the blocks of the outlet with this ``handle``; ``seconds`` is the whole length.
 
-    Connects at once, and reads as the blocks are taken. Raises DecodeFailed when there is no such outlet.
+    Connects at once, and reads as the blocks are taken. Raises DecodeFailed when there is no such outlet, InvalidAudio for a
+    ``handle`` that no outlet can have.
     """
+    if len(handle) != 2 * _HANDLE_BYTES or not _HANDLE.issuperset(handle):
+        raise InvalidAudio(
+            f"REST is {handle!r:.40}: leave it out, or send the {2 * _HANDLE_BYTES} hexadecimal digits that audio_frontend gave"
+        )
     connection = _socket()
     connection.settimeout(STALL_SECONDS)
     try:
-        if len(handle) != 32 or not _HANDLE.issuperset(handle):
-            raise OSError("no such name")
         connection.connect(_address(handle))
         if not _is_ours(connection):
             raise OSError("it belongs to another user")

@@ -31,7 +31,7 @@ def is_wav(content: memoryview) -> bool:
     return (head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE") or head == _W64_MAGIC
 
 
-def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
+def bitstreams(content: memoryview, max_seconds: float, check: Check) -> list[Bitstream]:
     """Return the samples that are there behind a plain header. Raises InvalidAudio where the header is cut."""
     wave64 = bytes(content[:4]) == b"riff"
     wide: int | None = None  # size of the data chunk in RF64
@@ -56,7 +56,7 @@ def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
     samples = content[data.start :] if is_piped else content[data.start : data.start + data.size]
     unknown_from = 1 << 62 if is_wide and data.size != 0xFFFFFFFF else UNKNOWN_FROM
     if struct.unpack_from("<H", form)[0] == MP3_IN_WAV:
-        return mp3.bitstreams(samples, check)
+        return mp3.bitstreams(samples, max_seconds, check)
     if len(samples) >= 0xFFFF_0000:
         raise InvalidAudio(f"AUDIO is a WAV of {len(samples)} bytes: the limit is 4 GiB; send FLAC")
     pad = len(form) % 2
@@ -67,12 +67,14 @@ def bitstreams(content: memoryview, check: Check) -> list[Bitstream]:
 
 def _only_chunks_follow(content: memoryview, position: int) -> bool:
     """Return True when only chunks follow from ``position`` on, so that a data chunk of size 0 is really empty."""
-    while position + 8 <= len(content):
+    for _ in range(MOST_CHUNKS):
+        if position + 8 > len(content):
+            return position >= len(content)
         name, size = struct.unpack_from("<4sI", content, position)
         if not name.isascii() or not name.strip().isalnum() or size > len(content) - position - 8:
             return False
         position += 8 + size + size % 2
-    return position >= len(content)
+    return True  # sound does not look like so many chunks
 
 
 def _riff_chunks(content: memoryview) -> Iterator[_Chunk]:

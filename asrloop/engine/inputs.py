@@ -17,10 +17,16 @@ from asrloop.engine.parameters import Door
 from asrloop.engine.request import Request
 from asrloop.errors import InvalidAudio, InvalidOption
 
-SHORTEST_CANCEL_KEY = 16
+SHORTEST_CANCEL_KEY, LONGEST_CANCEL_KEY = 16, 1000
 
 MOST_DRAFT_TOKENS = 2000
 """Far more than anybody says in a window."""
+
+MOST_SECONDS = 10**9
+"""Bound of the lengths that headers of files claim; a header of 32 bits claims less."""
+
+_SAMPLES = ("SAMPLES", "SAMPLE_LENS", "REST", "REST_SECONDS", "MISSING_SECONDS")
+"""Inputs that audio_frontend gives; other clients may send the first two."""
 
 _NO_TOKENS = np.zeros(0, np.int32)
 
@@ -53,7 +59,7 @@ def request_of(
         is_cancelled=is_cancelled,
         key=cancel_key_of(parameters),
         outputs=outputs,
-        missing_seconds=_column(tensors, "MISSING_SECONDS", len(rows)),
+        missing_seconds=_seconds(tensors, "MISSING_SECONDS", len(rows)),
         is_live="FORCED" in tensors,
     )
 
@@ -66,6 +72,11 @@ def rows_of(
     The rate of WAV is the parameter ``sample_rate``; SAMPLES are 16 kHz, whatever parameters came with the file. For a long file
     they are the beginning; the rest comes block by block through the relay that REST names.
     """
+    samples, wav = ([name for name in names if name in tensors] for names in (_SAMPLES, ("WAV", "WAV_LENS")))
+    if samples and wav:
+        raise InvalidAudio(
+            f"inputs are {', '.join((*wav, *samples))}: send WAV for PCM, or SAMPLES as audio_frontend gives them"
+        )
     if "SAMPLES" in tensors:
         heads = audio.from_pcm(
             tensors["SAMPLES"],
@@ -74,9 +85,9 @@ def rows_of(
             settings.max_seconds,
             ("SAMPLES", "SAMPLE_LENS"),
         )
-        handles, seconds = (_column(tensors, name, len(heads)) for name in ("REST", "REST_SECONDS"))
+        handles, seconds = _column(tensors, "REST", len(heads)), _seconds(tensors, "REST_SECONDS", len(heads))
         return [
-            incoming(bytes(handle).decode("ascii", "replace"), head, float(length)) if handle else head
+            incoming(bytes(handle).decode("ascii", "replace"), head, length) if handle else head
             for head, handle, length in zip(heads, handles, seconds, strict=True)
         ], SAMPLE_RATE
     if "WAV" in tensors:
@@ -93,6 +104,15 @@ def _column(tensors: Mapping[str, NDArray[Any]], name: str, rows: int) -> list[A
     return values
 
 
+def _seconds(tensors: Mapping[str, NDArray[Any]], name: str, rows: int) -> list[float]:
+    """Return a length a row, in seconds; 0 where the tensor is not there."""
+    values = [float(value) for value in _column(tensors, name, rows)]
+    wrong = next((value for value in values if not 0 <= value <= MOST_SECONDS), None)
+    if wrong is not None:
+        raise InvalidAudio(f"{name} is {wrong:g}: send a number of seconds in 0..{MOST_SECONDS}")
+    return values
+
+
 def draft_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio], family: Family[Any]) -> Draft:
     """Return what asr_stream knows of the only row of a request. Raises InvalidOption.
 
@@ -101,11 +121,14 @@ def draft_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio
     the first samples go instead.
     """
     prefix, draft = (tensors[name].reshape(-1) if name in tensors else _NO_TOKENS for name in ("PREFIX", "DRAFT"))
+    row = rows[0]
+    most = 0 if isinstance(row, LongAudio) else row.size
+    before, forced_words = _number(tensors, "PREFIX_SAMPLES", most), _number(tensors, "FORCED", MOST_DRAFT_TOKENS)
     if not prefix.size and not draft.size:
         return NO_DRAFT
-    row = rows[0]
-    if len(rows) != 1 or isinstance(row, LongAudio):
-        raise InvalidOption(f"PREFIX and DRAFT came with {len(rows)} rows: send one row of 16 kHz samples")
+    if len(rows) != 1 or isinstance(row, LongAudio) or "WAV" in tensors:
+        came = "WAV" if "WAV" in tensors else f"{len(rows)} rows"
+        raise InvalidOption(f"PREFIX and DRAFT came with {came}: send one row of 16 kHz SAMPLES")
     if prefix.size + draft.size > MOST_DRAFT_TOKENS:
         raise InvalidOption(
             f"PREFIX and DRAFT have {prefix.size + draft.size} tokens: send at most {MOST_DRAFT_TOKENS} in all"
@@ -114,7 +137,6 @@ def draft_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio
     wrong = next((token for token in tokens if not 0 <= token < family.vocabulary_size), None)
     if wrong is not None:
         raise InvalidOption(f"PREFIX or DRAFT has token {wrong}: ids are between 0 and {family.vocabulary_size - 1}")
-    before, forced_words = _number(tensors, "PREFIX_SAMPLES", row.size), _number(tensors, "FORCED", MOST_DRAFT_TOKENS)
     if not family.info.takes_drafts:
         rows[0] = row[min(before, row.size - 1) :]
         return NO_DRAFT
@@ -124,10 +146,11 @@ def draft_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio
 
 
 def _number(tensors: Mapping[str, NDArray[Any]], name: str, most: int) -> int:
-    number = int(tensors[name].reshape(-1)[0]) if name in tensors else 0
-    if not 0 <= number <= most:
-        raise InvalidOption(f"{name} is {number}: send a number in 0..{most}")
-    return number
+    numbers = [int(number) for number in tensors[name].reshape(-1)] if name in tensors else [0]
+    wrong = next((number for number in numbers if not 0 <= number <= most), None)
+    if wrong is not None:
+        raise InvalidOption(f"{name} is {wrong}: send a number in 0..{most}")
+    return numbers[0]
 
 
 def deadline_of(tensors: Mapping[str, NDArray[Any]], timeout: int, now: float) -> float | None:
@@ -147,6 +170,24 @@ def cancel_key_of(parameters: Mapping[str, Any]) -> str:
     It is long, so that nobody ends another's request by guessing.
     """
     key = parameters.get("cancel_key", "")
-    if key != "" and not (isinstance(key, str) and len(key) >= SHORTEST_CANCEL_KEY):
-        raise InvalidAudio(f"cancel_key is {key!r}: it must be a string of at least {SHORTEST_CANCEL_KEY} characters")
+    if key != "" and not (isinstance(key, str) and SHORTEST_CANCEL_KEY <= len(key) <= LONGEST_CANCEL_KEY):
+        raise InvalidAudio(
+            f"cancel_key is {key!r:.80}: it must be a string of at least {SHORTEST_CANCEL_KEY} characters, and of at most "
+            f"{LONGEST_CANCEL_KEY}"
+        )
     return str(key)
+
+
+def named_key(parameters: Mapping[str, Any], order: str) -> str:
+    """Return the cancel_key that the parameter ``order``, ``cancel`` or ``progress``, names; "" for what is no string.
+
+    Raises InvalidOption for a long one: cancelled keys are kept for a minute.
+    """
+    key = parameters[order]
+    if not isinstance(key, str):
+        return ""
+    if len(key) > LONGEST_CANCEL_KEY:
+        raise InvalidOption(
+            f"{order} is {key!r:.80}: send the cancel_key of a request, at most {LONGEST_CANCEL_KEY} characters"
+        )
+    return key

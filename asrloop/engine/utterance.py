@@ -119,7 +119,7 @@ class Utterance:
     """Of its tokens, where the times of words are asked for and steps give none."""
 
     quiet: NDArray[np.bool_] | None = None
-    """Steps of ``speech.quiet`` without speech, where the times of words are asked for."""
+    """Steps of ``speech.silence`` without speech, where the times of words are asked for."""
 
     spans: Sequence[Span] | None = None
     """One a token, from the first time that somebody asks for them."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from asrloop.engine.family import Evidence, Family
 from asrloop.engine.utterance import Span, Utterance
 from asrloop.speech.alignment import align
-from asrloop.speech.quiet import STEP_SECONDS
+from asrloop.speech.silence import STEP_SECONDS
 
 _FRAME_SECONDS = 3 * STEP_SECONDS
 """Of the evidence that is made of a transducer's times."""

@@ -50,7 +50,11 @@ class Listener(Protocol):
 
 
 class Streams:
-    """All methods return at once. Those of a stream are named by ``key``, which may be used again when it is over."""
+    """All methods return at once. Those of a stream are named by ``key``, which may be used again when it is over.
+
+    Triton does not tell from which connection a request comes. So when two callers start the same key, nobody can say whose the
+    next chunk is: the key is closed to both, and neither's text gets the other's audio.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,8 @@ class Streams:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[object, _Open] = {}
+        self._shared: dict[object, float] = {}
+        """Keys that were started twice, and when the last chunk with each came."""
         self._workers = ThreadPoolExecutor(settings.streams, thread_name_prefix="asrloop-live")
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._watch_loop, name="asrloop-live-watch", daemon=True)
@@ -75,13 +81,33 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
+    def claim(self, key: object) -> None:
+        """Note a start before it is checked: whatever is wrong with a second one, its chunks follow, so it closes the key to both
+        callers."""
+        with self._lock:
+            one = self._open.get(key)
+        if one is None:
+            return
+        if one.listener.has_left():
+            self._over(key, one, Cancelled("the caller of the stream left"))
+        elif not one.is_ended:  # its caller would send more
+            with self._lock:
+                self._shared[key] = self._clock()
+            one.close(_started_twice(key))  # what it has heard is its own, and is told
+            self._wake(key, one)
+
     def start(self, key: object, listener: Listener, sample_rate: int, options: Options = DEFAULTS) -> None:
         """Open a stream of samples at ``sample_rate`` Hz. Raises BadSequence, Overloaded, EngineClosed."""
+        if not key:
+            raise BadSequence("sequence_id is missing: give each stream an id of its own, a long random string")
+        self.claim(key)
         with self._lock:
             if self._closed.is_set():
                 raise EngineClosed("the server is closing: start the stream again")
+            if key in self._shared:
+                raise _started_twice(key)
             if key in self._open:
-                raise BadSequence(f"sequence {key!r} is open already: end it first, or take another id")
+                raise BadSequence(f"sequence {key!r} is open already: wait for its last answer, or take another id")
             if len(self._open) >= self._settings.streams:
                 raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
             self._open[key] = _Open(self._make(), listener, sample_rate, options, self._clock())
@@ -135,6 +161,9 @@ class Streams:
 
     def _of(self, key: object) -> "_Open":
         with self._lock:
+            if key in self._shared:
+                self._shared[key] = self._clock()
+                raise _started_twice(key)
             if key not in self._open:
                 raise BadSequence(f"sequence {key!r} is not open: send a request with sequence_start first")
             return self._open[key]
@@ -167,7 +196,7 @@ class Streams:
             self._metrics.told(event, self._clock(), one.arrived_at, first=is_first)
         one.answer_chunks(self._clock())
         if one.segmenter.is_finished:
-            self._over(key, one, None)
+            self._over(key, one, one.error)
             return False
         decoding = one.segmenter.decoding()
         if decoding is None:
@@ -199,12 +228,24 @@ class Streams:
     def _watch_loop(self) -> None:
         limit = self._settings.idle_seconds
         while not self._closed.wait(WATCH_SECONDS):
+            with self._lock:
+                for key in [
+                    key for key, at in self._shared.items() if self._clock() - at > limit and key not in self._open
+                ]:
+                    del self._shared[key]
             for key, one in list(self._open.items()):
                 if one.listener.has_left():
                     self._over(key, one, Cancelled("the caller of the stream left"))
                 elif not (one.is_ended or one.unanswered) and self._clock() - one.idle_since > limit:
                     why = f"sequence {key!r} sent nothing for {limit:g} s (live.idle_seconds): send silence, or end it"
                     self._over(key, one, BadSequence(why))
+
+
+def _started_twice(key: object) -> BadSequence:
+    return BadSequence(
+        f"sequence {key!r} is open already, and its chunks cannot be told from those of a second start: it is closed to both. "
+        "Start again with another id, a long random string"
+    )
 
 
 class _Open:
@@ -224,6 +265,8 @@ class _Open:
         self.unanswered: deque[tuple[float, Callable[[], None]]] = deque()
         """Ends of chunks that are far ahead of recognition, and what answers them."""
         self.is_ended = self.is_busy = self.is_over = False
+        self.error: RequestError | None = None
+        """The error that the stream ends with when all that it has heard is told."""
         self.last_heard = now
         self.idle_since = now
         """Since when the caller need not wait for an answer before the next chunk."""
@@ -234,6 +277,11 @@ class _Open:
         self._resample = Resampler(sample_rate)
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=2000)
         """Seconds of the stream, and when they came."""
+
+    def close(self, error: RequestError) -> None:
+        """Take no more audio, and end with ``error``."""
+        with self.lock:
+            self.is_ended, self.error = True, error
 
     def take_on(self, now: float) -> bool:
         """Give the segmenter the audio that came; False when none did, or when it has enough."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from asrloop.audio import Samples
 from asrloop.audio.pcm import check_finite, from_int16
 from asrloop.engine.options import Options, parameters_of
-from asrloop.errors import RequestError, error_of
+from asrloop.errors import InvalidAudio, RequestError, error_of
 from asrloop.live.segmenter import Decoding, Event, Hypothesis
 from asrloop.live.streams import Decode
 from asrloop.tritonmodel.calls import CallFailed, called
@@ -24,11 +24,12 @@ _WITH_TIMES = (*_OUTPUTS, "WORD_TIMES", "WORD_CONFIDENCES")
 
 def samples_of(tensors: Mapping[str, NDArray[Any]]) -> Samples:
     """Return a copy of a chunk's samples, f32 [N], -1..1: WAV f32 or PCM int16, or none. Raises InvalidAudio."""
-    parts = [np.zeros(0, np.float32)]
+    if len(tensors) > 1:
+        raise InvalidAudio(f"inputs are {', '.join(sorted(tensors))}: send WAV or PCM, not both")
+    samples: Samples = np.zeros(0, np.float32)
     for name, tensor in tensors.items():
         values = tensor.reshape(-1)
-        parts.append(from_int16(values) if name == "PCM" else values)
-    samples: Samples = np.concatenate(parts)
+        samples = from_int16(values) if name == "PCM" else values.copy()
     check_finite(samples, "WAV")
     return samples
 

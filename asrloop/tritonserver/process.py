@@ -18,12 +18,18 @@ from asrloop.config import ServerSettings
 from asrloop.tritonserver import canary, checks
 from asrloop.tritonserver.install import TritonError, TritonInstallation
 from asrloop.tritonserver.log import LEVELS, failed_models, parse
+from asrloop.tritonserver.segments import Segments, remove_left_over
 from asrloop.tritonserver.transport import connection_options
 
 READY_MODEL = "asr_ensemble"
 LARGEST_STACK = 64 << 30
 ADMINISTRATION = "model-repository,shared-memory,trace,logging"
 """Parts of Triton's API that can change the server or read its memory."""
+
+NO_HEADER = "No:Header"
+"""Name of the header that these parts are made to require, and that nobody can send: the name of a field has no colon in HTTP/1
+(RFC 9112) and neither colon nor capitals in HTTP/2 (RFC 9113), and both servers refuse a request with another. Triton takes name
+and value on its command line only, which every user of the machine can read, so a secret would be none."""
 
 
 class TritonServer:
@@ -49,7 +55,7 @@ class TritonServer:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._problems: deque[str] = deque(maxlen=50)
-        self._segment_prefix = ""
+        self._segments: Segments | None = None
 
     @property
     def pid(self) -> int:
@@ -80,10 +86,13 @@ class TritonServer:
 
     def __enter__(self) -> "TritonServer":
         checks.check_ports(self.settings)
+        left_over = remove_left_over()
+        if left_over:
+            self._log("warning", f"removed {left_over >> 20} MiB of shared memory that a killed server left behind")
         checks.check_shared_memory()
         repositories = checks.checked_repositories(self._model_repository)
-        self._start(repositories)
         try:
+            self._start(repositories)
             self._wait_until_ready()
         except BaseException:
             self.stop()
@@ -105,6 +114,7 @@ class TritonServer:
         """Ask the server to finish running requests and end; kill it and its stubs if that takes too long."""
         process, self._process = self._process, None
         if process is None:
+            self._remove_segments()
             return
         group = process.pid
         if process.poll() is None:
@@ -122,8 +132,7 @@ class TritonServer:
         process.wait()
         if self._reader is not None:
             self._reader.join(5)
-        for segment in checks.SHARED_MEMORY.glob(f"{self._segment_prefix}*"):
-            segment.unlink(missing_ok=True)
+        self._remove_segments()
 
     def kill(self) -> None:
         """Kill a broken server at once, so that callers see their connections drop instead of waiting."""
@@ -132,15 +141,19 @@ class TritonServer:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self.stop()
 
+    def _remove_segments(self) -> None:
+        segments, self._segments = self._segments, None
+        if segments is not None:
+            segments.remove()
+
     def _start(self, repositories: Sequence[Path]) -> None:
         settings = self.settings
-        # Newer servers do not let clients register shared memory whose name begins so; this protects ours.
-        self._segment_prefix = f"triton_python_backend_shm_region_{os.getpid()}_{settings.grpc_port}_"
+        self._segments = Segments(settings.grpc_port)
         command = [
             str(self._installation.binary),
             *(f"--model-repository={repository}" for repository in repositories),
             f"--backend-directory={self._installation.backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._segment_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self._segments.prefix}",
             f"--http-address={settings.host}", f"--http-port={settings.http_port}",
             f"--grpc-address={settings.host}", f"--grpc-port={settings.grpc_port}",
             f"--metrics-address={settings.host}", f"--metrics-port={settings.metrics_port}",
@@ -158,6 +171,7 @@ class TritonServer:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             # Own process group: Ctrl-C in the terminal reaches only this process, which stops the server in order.
             start_new_session=True,
+            pass_fds=[self._segments.lock],
             preexec_fn=_prepare_child,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._forward_log, args=(self._process,), name="triton-log", daemon=True)
@@ -202,13 +216,13 @@ class TritonServer:
             return False
 
     def _restrictions(self) -> list[str]:
-        """Return options that close administration on public addresses: they require a random token that nobody knows."""
+        """Return options that close administration on public addresses: they require a header that nobody can send."""
         if checks.is_loopback(self.settings.host):
             return []
-        token = secrets.token_hex(16)
+        header = f"{NO_HEADER}={secrets.token_hex(16)}"  # random, for servers on PATH that may be less strict
         return [
-            f"--http-restricted-api={ADMINISTRATION}:asrloop-administration={token}",
-            f"--grpc-restricted-protocol={ADMINISTRATION}:asrloop-administration={token}",
+            f"--http-restricted-api={ADMINISTRATION}:{header}",
+            f"--grpc-restricted-protocol={ADMINISTRATION}:{header}",
         ]
 
     def _tracing(self) -> list[str]:

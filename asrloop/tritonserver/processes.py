@@ -5,6 +5,7 @@ import re
 import select
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,47 @@ def model_processes(server: int) -> dict[str, int]:
         if model is not None:
             found[model[1].decode()] = int(path.name)
     return found
+
+
+def local_server(http_port: int) -> dict[str, int]:
+    """Return the process ids of the tritonserver that was started for this port and of its models, by name; none where it
+    does not run here."""
+    for path in Path("/proc").glob("[0-9]*"):
+        arguments = _arguments(path)
+        if arguments and arguments[0].endswith("tritonserver") and f"--http-port={http_port}" in arguments:
+            return {"tritonserver": int(path.name), **model_processes(int(path.name))}
+    return {}
+
+
+def metrics_port(server: int) -> int | None:
+    """Return the port of the metrics that a tritonserver was started with; None where its command does not say."""
+    ports = [each.partition("=")[2] for each in _arguments(Path(f"/proc/{server}")) if "--metrics-port=" in each]
+    return int(ports[0]) if ports and ports[0].isdecimal() else None
+
+
+def _arguments(process: Path) -> list[str]:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:  # ended meanwhile
+        return []
+
+
+def processor_seconds(process: int) -> float:
+    """Return for how long a process used the processor or waited for it, in seconds (proc(5), stat, schedstat).
+
+    Threads that are stopped, or wait for anything else, use none. 0 for a process that ended.
+    """
+    path = Path(f"/proc/{process}")
+    try:
+        fields = (path / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    waited = 0
+    for task in path.glob("task/*/schedstat"):
+        with suppress(OSError):  # a thread that ended, or a kernel that does not count
+            waited += int(task.read_text(encoding="ascii").split()[1])
+    return used + waited / 1e9
 
 
 class ProcessWatch:

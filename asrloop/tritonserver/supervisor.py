@@ -13,7 +13,7 @@ from contextlib import suppress
 from math import inf
 
 from asrloop.config import SupervisorSettings
-from asrloop.tritonserver import canary
+from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError
 from asrloop.tritonserver.process import TritonServer
 from asrloop.tritonserver.processes import ProcessWatch, model_processes
@@ -25,6 +25,10 @@ POLL_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 QUICK_FAILURE_SECONDS = 5.0
 """A server that fails after at least this long is restarted at once; one that fails sooner, after a pause."""
+
+FIRST_ANSWER_SECONDS = 1.0
+"""Longest wait for a first answer from the other models when a process ends before there was one: a caller may send a file that
+ends its process as soon as the server is ready, again and again."""
 
 
 class Supervisor:
@@ -46,16 +50,20 @@ class Supervisor:
         self._sleep = sleep
         self._failures: deque[float] = deque()
         self._quick_failures = 0
+        self._worked = False
+        """True when the server that ran last has answered requests."""
         self.restarts = 0
 
     def run(self, ready: Callable[[TritonServer], None]) -> None:
-        """Serve until KeyboardInterrupt; ``ready`` is called after each start. Raises TritonError after too many failures.
+        """Serve until KeyboardInterrupt; ``ready`` is called after each start.
+
+        Raises TritonError after too many failures of servers that answered nobody.
 
         A failure of the first start is raised at once, because its cause is mostly a setting, which a restart does not change.
         """
         ever_served = False
         while True:
-            served_from = inf
+            served_from, self._worked = inf, False
             try:
                 with self._make_server({RESTARTS_VARIABLE: str(self.restarts)}) as server:
                     ever_served, served_from = True, self._clock()
@@ -70,6 +78,13 @@ class Supervisor:
 
     def _count_failure(self, reason: str, served_seconds: float) -> None:
         """Count a failure and pause before the next start if failures come quickly. Raises TritonError after too many."""
+        if self._worked:
+            # Most likely a request ended it. To give up would let whoever sends that end the service for all others.
+            self._failures.clear()
+            self._quick_failures = 0
+            self.restarts += 1
+            self._say(f"{reason}; restarting the server in 0 s (it worked until then)")
+            return
         limit, window = self._settings.max_restarts, self._settings.restart_window_seconds
         now = self._clock()
         self._failures.append(now)
@@ -77,7 +92,8 @@ class Supervisor:
             self._failures.popleft()
         if len(self._failures) > limit:
             raise TritonError(
-                f"{reason}; giving up after {limit} restarts within {window:g} s (supervisor.max_restarts)"
+                f"{reason}; giving up after {limit} restarts within {window:g} s in which nothing was answered "
+                "(supervisor.max_restarts)"
             )
         self.restarts += 1
         self._quick_failures = self._quick_failures + 1 if served_seconds < QUICK_FAILURE_SECONDS else 0
@@ -90,39 +106,33 @@ class Supervisor:
     def _watch(self, server: TritonServer) -> str:
         """Wait until the server has failed, and return the reason."""
         try:
-            watch = ProcessWatch({"tritonserver": server.pid, **model_processes(server.pid)})
+            processes = {SERVER: server.pid, **model_processes(server.pid)}
+            watch = ProcessWatch(processes)
         except OSError as error:
             return f"a process of the server ended while it started ({error})"
+        timeout = self._settings.canary_timeout_seconds
+        hangs = HangWatch(server.http_endpoint, server.metrics_url, timeout, processes)
         hung: list[str] = []
         stop = threading.Event()
-        thread = threading.Thread(target=self._ask_for_ever, args=(server, hung, stop), name="canary", daemon=True)
+        thread = threading.Thread(target=self._ask_for_ever, args=(hangs, hung, stop), name="canary", daemon=True)
         thread.start()
         try:
             with watch:
                 while True:
                     reason = watch.ended(POLL_SECONDS) or (hung[0] if hung else None)
                     if reason is not None:
+                        self._worked = hangs.answered.wait(FIRST_ANSWER_SECONDS)
                         return reason
         finally:
             stop.set()
 
-    def _ask_for_ever(self, server: TritonServer, hung: list[str], stop: threading.Event) -> None:
-        while not stop.wait(self._settings.canary_interval_seconds):
-            reason = self.why_hung(server.http_endpoint, server.metrics_url)
+    def _ask_for_ever(self, hangs: HangWatch, hung: list[str], stop: threading.Event) -> None:
+        while not stop.is_set():
+            reason = hangs.why_hung()
             if reason is not None and not stop.is_set():
-                hung.append(reason)
+                hung.append(f"the server hangs: {reason}")
                 return
-
-    def why_hung(self, http_endpoint: str, metrics_url: str) -> str | None:
-        """Return why the server counts as hung; None when it answers, or makes progress on other requests."""
-        before = canary.work_done(metrics_url)
-        try:
-            canary.transcribe(http_endpoint, self._settings.canary_timeout_seconds)
-        except canary.CanaryFailed as error:
-            after = canary.work_done(metrics_url)
-            busy = error.model in before and after.get(error.model, 0.0) > before[error.model]
-            return None if busy else f"the server hangs: {error}"
-        return None
+            stop.wait(self._settings.canary_interval_seconds)
 
 
 def restarts_so_far() -> int:

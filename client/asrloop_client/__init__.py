@@ -22,6 +22,7 @@ from asrloop_client.errors import (
     PoolExhausted,
     ServerFailure,
     ServerGone,
+    ServersDied,
     UnreadableFile,
 )
 from asrloop_client.settings import PoolConfig
@@ -52,6 +53,7 @@ __all__ = [
     "Segment",
     "ServerFailure",
     "ServerGone",
+    "ServersDied",
     "Stream",
     "StreamEvent",
     "Timings",

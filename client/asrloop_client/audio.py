@@ -6,9 +6,9 @@ Files are never decoded here: the server does it, with the same result for every
 from __future__ import annotations
 
 import array
-import math
 import numbers
 import os
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +71,8 @@ class EncodedFile:
 
 def is_slow(audio: Audio) -> bool:
     """True when `load` should run in a thread: it reads a file, or converts a list or many samples."""
-    return not isinstance(audio, bytes | bytearray | memoryview) and getattr(audio, "size", math.inf) > 1 << 20
+    size = getattr(audio, "size", None)
+    return not isinstance(audio, bytes | bytearray | memoryview) and not (isinstance(size, int) and size <= 1 << 20)
 
 
 def load(audio: Audio, sample_rate: float) -> Pcm | EncodedFile:
@@ -128,7 +129,7 @@ def check_finite(samples: Samples) -> None:
 
 def _read_path(path: str | os.PathLike[str]) -> bytes:
     if path == "-":
-        return _read(sys.stdin.buffer, "standard input")
+        return _read(_StandardInput(), "standard input")
     try:
         _check_size(Path(path).stat().st_size)
         return Path(path).read_bytes()
@@ -138,11 +139,27 @@ def _read_path(path: str | os.PathLike[str]) -> bytes:
         raise UnreadableFile(f"{path} cannot be read: {why}. Check the path and its permissions.") from None
 
 
+class _StandardInput:
+    """Reads without holding the lock of `sys.stdin` while it waits: the interpreter needs that lock to end, and would abort."""
+
+    def read(self) -> Any:
+        file: Any = sys.stdin.buffer
+        content = bytearray()
+        try:
+            descriptor = file.fileno()
+        except OSError:  # the program has put something else in its place
+            return file.read()
+        while select.select([descriptor], [], []) and (read := file.read1(1 << 16)):
+            content += read
+        return bytes(content)
+
+
 def _read(file: Any, name: str) -> bytes:
     try:
         content = file.read()
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{name} cannot be read: {error}. Open it in binary mode and keep it open.") from None
+    except Exception as error:  # the caller's own object
+        said = error if isinstance(error, OSError | ValueError) else repr(error)
+        raise UnreadableFile(f"{name} cannot be read: {said}. Open it in binary mode and keep it open.") from None
     if not isinstance(content, bytes | bytearray | memoryview):
         raise InvalidAudio(f"{name} gives {type(content).__name__} instead of bytes: open it in binary mode, 'rb'")
     return bytes(content)

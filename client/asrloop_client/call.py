@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asrloop_client.audio import Audio, EncodedFile, is_slow, load
-from asrloop_client.control.channel import LOG
+from asrloop_client.audio import Audio, EncodedFile, Pcm, is_slow, load
+from asrloop_client.background.threads import in_thread
+from asrloop_client.control.channel import LOG, headers_of
 from asrloop_client.control.progress import reporting
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, DeadlineExceeded, ServerGone
@@ -37,7 +38,14 @@ class _Call(Search):
     patience: float
     """Seconds without a reply after which the server is asked whether it is there."""
     on_progress: OnProgress | None
+    is_own: bool
+    """True when the length of the audio may be read from its header: bytes that were handed over may be a stranger's."""
     attempts: int = 0
+
+    async def duration(self, response: Any) -> float | None:
+        """Return the length of the audio, in seconds, for a server that does not say it; None where it is unknown."""
+        says_it = any(output.name == "DURATION" for output in response.outputs)
+        return None if says_it or not self.is_own else await in_thread(lambda: self.request.duration)
 
 
 async def transcribe(
@@ -57,17 +65,18 @@ async def transcribe(
     started, seconds = time.monotonic(), settings.seconds(timeout)
     try:
         async with asyncio.timeout(seconds):
-            loaded = await asyncio.to_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
+            loaded = await in_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
             model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
             call = _Call(
                 model=model,
                 request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
-                headers=settings.all_headers(headers),
+                headers=await headers_of(settings, headers),
                 fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
                 started=started,
                 timeout=seconds,
                 patience=min(_PATIENCE[1], max(_PATIENCE[0], seconds / 4)),
                 on_progress=on_progress,
+                is_own=isinstance(loaded, Pcm) or not isinstance(audio, bytes | bytearray | memoryview),
             )
             return await _until_answered(servers, call)
     except AsrError:
@@ -92,7 +101,7 @@ async def _until_answered(servers: Servers, call: _Call) -> Transcript:
 async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcript:
     call.attempts += 1
     began = time.monotonic()
-    with endpoint.calling():
+    with endpoint.calling(call.deaths):
         member = await endpoint.acquire(call.fail_fast)
         acquired = time.monotonic()
         reply: asyncio.Future[Any] | None = None
@@ -101,11 +110,9 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
             with reporting(endpoint, call.request, call.on_progress):
                 remaining = max(0.001, call.started + call.timeout - acquired)
                 build = call.request.serialised
-                message = await asyncio.to_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
+                message = await in_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
                 # gRPC's own limit is only a net: ours ends the call and tells the server.
-                reply = asyncio.ensure_future(
-                    member.connection.call("ModelInfer", message, remaining + 0.5, call.headers)
-                )
+                reply = asyncio.ensure_future(member.connection.infer(message, remaining + 0.5, call.headers))
                 while not reply.done():
                     await asyncio.wait({reply}, timeout=call.patience)
                     # A long wait is no failure as long as the server answers its probe.
@@ -125,6 +132,7 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
             endpoint.pool.release(member, broken, reuse=servers.settings.pooling)
             # An error must not keep its call, and by it a socket, alive through this frame.
             del reply, member
-    transcript, now = read_reply(response, endpoint.address, lambda: call.request.duration), time.monotonic()
+    duration = await call.duration(response)
+    transcript, now = read_reply(response, endpoint.address, lambda: duration), time.monotonic()
     timings = Timings(total=now - call.started, acquire=acquired - began, call=now - acquired)
     return dataclasses.replace(transcript, timings=timings, attempts=call.attempts, request_id=call.request.request_id)

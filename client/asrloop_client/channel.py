@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +12,13 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from asrloop_client.errors import AsrError, ClientClosed, InvalidConfig, from_status
+from asrloop_client.errors import AsrError, ClientClosed, InvalidConfig, ServerGone, from_status
 
 if TYPE_CHECKING:
     from asrloop_client.tls import TlsConfig
 
 _UNLIMITED = 2**31 - 1
+_LOSS_SECONDS = 0.2
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", _UNLIMITED),
@@ -31,6 +34,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.client_idle_timeout_ms", _UNLIMITED),
     ("grpc.enable_retries", 0),
 ]
+
+_HEADER_BYTES = 8 << 10
+"""gRPC's servers refuse more headers than this now and then, and more than twice as much always."""
 
 Dial = Callable[[str], "Connection"]
 
@@ -76,10 +82,50 @@ class Connection:
         # Not raised where it is made: with gRPC's error as its context it would hold the call, and by it the socket.
         raise failure
 
+    async def infer(self, message: bytes, timeout: float, headers: Mapping[str, str]) -> Any:
+        """Call ModelInfer as `call` does; a ServerGone says whether the server had the request."""
+        began = time.monotonic()
+        connected = await self._connect(timeout)
+        try:
+            return await self.call("ModelInfer", message, max(0.001, timeout - (time.monotonic() - began)), headers)
+        except ServerGone as error:
+            error.had_request = connected and error.code is None and await self.is_lost()
+            raise
+
+    @property
+    def is_connected(self) -> bool:
+        """True while there is a connection to the server, or to a balancer before it."""
+        return self._channel is not None and self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def is_lost(self) -> bool:
+        """True when the connection is gone, and not when a call was only answered with an error."""
+        # A broken one fails its calls up to some milliseconds before it shows.
+        until = time.monotonic() + _LOSS_SECONDS
+        while self.is_connected and time.monotonic() < until:
+            await asyncio.sleep(_LOSS_SECONDS / 20)
+        return not self.is_connected
+
+    async def _connect(self, timeout: float) -> bool:
+        """Connect as a call would, and return whether there is a connection."""
+        if self.is_connected or self._channel is None:
+            return self._channel is not None
+        state = self._channel.get_state(try_to_connect=True)
+        with contextlib.suppress(TimeoutError, grpc.aio.UsageError):  # closed meanwhile
+            async with asyncio.timeout(timeout):
+                while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+        return self.is_connected
+
     def failure(self, error: BaseException, headers: Mapping[str, str]) -> AsrError:
         """Return the AsrError for an error of gRPC; raises it again when it is the task that was cancelled."""
         if isinstance(error, grpc.RpcError):
-            return from_status(error.code(), error.details() or "", self.address)
+            told = from_status(error.code(), error.details() or "", self.address)
+            # gRPC has one status for a busy server and for headers that no server takes.
+            size = sum(len(name) + len(value) + 32 for name, value in headers.items())
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and told.code is None and size > _HEADER_BYTES:
+                return InvalidConfig(f"{told} The headers have {size} bytes; gRPC takes {_HEADER_BYTES}: send fewer.")
+            return told
         if isinstance(error, TypeError | ValueError | AttributeError):
             return InvalidConfig(f"headers {sorted(map(str, headers))}: {error}; give lower-case names and text values")
         task = asyncio.current_task()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from asrloop_client.audio import Audio
 from asrloop_client.background import LoopThread, keep_large_blocks, refuse_after_fork, result_of
+from asrloop_client.background.threads import in_thread
 from asrloop_client.call import transcribe
 from asrloop_client.control.cancel import CancelToken
 from asrloop_client.control.health import health
@@ -160,7 +161,7 @@ class AsyncAsrClient(_Client):
         return await asyncio.wrap_future(self._submit(lambda: health(self._servers, deep)))
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._loop.close)
+        await in_thread(self._loop.close, at_once=True)
 
     async def __aenter__(self) -> Self:
         if self.prewarm:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from asrloop_client.channel import Connection, Dial
 from asrloop_client.control.watching import WatchedServer
+from asrloop_client.deaths import Deaths
 from asrloop_client.errors import AsrError, PoolExhausted, ServerGone
 from asrloop_client.pool import Member
 from asrloop_client.settings import Settings
@@ -27,11 +28,15 @@ class Endpoint(WatchedServer):
         """Calls so far, calls now, live streams now."""
         self.limit = math.inf
         """Most calls of this client at a time, learnt from [overloaded]: more would only carry the audio there and back."""
+        self._trial: Deaths | None = None
+        self._trial_until = 0.0
+        """The suspect that began here last, and until when it has this server without another one."""
 
-    @property
-    def has_room(self) -> bool:
-        """True when one more call stays within `limit`."""
-        return self.in_flight + 1 <= self.limit
+    def has_room_for(self, deaths: Deaths) -> bool:
+        """True when one more call stays within `limit`, and no other suspect has just begun here."""
+        return self.in_flight + 1 <= self.limit and not (
+            deaths and self._trial and time.monotonic() < self._trial_until
+        )
 
     def why_not(self, model: str) -> str:
         """Say why this server gets no call for `model`."""
@@ -55,9 +60,11 @@ class Endpoint(WatchedServer):
             ) from None
 
     @contextlib.contextmanager
-    def calling(self) -> Iterator[None]:
+    def calling(self, deaths: Deaths) -> Iterator[None]:
         """Count a call, and learn from how it ends."""
         began = time.monotonic()
+        if deaths:
+            self._trial, self._trial_until = deaths, deaths.trial_until()
         self.calls += 1
         self.in_flight += 1
         try:
@@ -71,7 +78,10 @@ class Endpoint(WatchedServer):
             raise
         finally:
             self.in_flight -= 1
-            if self.limit < math.inf:
+            was_on_trial = self._trial is deaths
+            if was_on_trial:
+                self._trial = None
+            if self.limit < math.inf or was_on_trial:
                 self._on_news()
 
     def failed(self, error: AsrError, began: float) -> None:

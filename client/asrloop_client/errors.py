@@ -49,6 +49,14 @@ class ServerGone(AsrError, ConnectionError):
     """The connection failed or broke, or the server is closing or no longer answers."""
 
     retryable = True
+    had_request = False
+    """True when the connection broke while the server had the request."""
+
+
+class ServersDied(AsrError):
+    """Two servers died while they had this request, or one did twice."""
+
+    code = "servers_died"
 
 
 class ModelNotReady(AsrError):
@@ -116,7 +124,10 @@ _FIXES: dict[type[AsrError], str] = {
     ServerFailure: "Look at the server's log.",
 }
 # Triton puts the ensemble that a message comes from in front of it.
-_CODE = re.compile(r"(?:in ensemble '[^']*', )*\[([a-z_]+)\]")
+_ENSEMBLE = r"(?:in ensemble '[^']*', )*"
+_CODE = re.compile(_ENSEMBLE + r"\[([a-z_]+)\]")
+# Triton's own words for a model whose process died or hangs, a fixed text of its Python backend with a status that says nothing.
+_PROCESS_GONE = re.compile(_ENSEMBLE + r"Stub process ('[^']*' )?is not healthy")
 # Triton answers UNAVAILABLE where a token is missing, too, and names the header that it wants, a fixed name of its protocol.
 _TOKEN_HEADER = "triton-grpc-protocol-"  # noqa: S105 - a header's name
 
@@ -128,7 +139,11 @@ def from_status(status: grpc.StatusCode, details: str, address: str) -> AsrError
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailure)
     if code is None and status is grpc.StatusCode.UNAVAILABLE and _TOKEN_HEADER in details:
         kind = AccessDenied
-    fix = "The server is closing or restarting; the client reconnects by itself." if code == "closing" else _FIXES[kind]
+    process_gone = _PROCESS_GONE.match(details) is not None
+    if process_gone:
+        kind = ServerGone
+    restarts = code == "closing" or process_gone
+    fix = "The server is closing or restarting; the client reconnects by itself." if restarts else _FIXES[kind]
     status_name = f" ({status.name})" if kind is ServerFailure else ""
     error = kind(f"{address}: {(details or 'no details').rstrip('.')}{status_name}. {fix}")
     error.code, error.detail = code, details[found.end() :].strip() if found else ""

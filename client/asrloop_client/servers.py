@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from asrloop_client.channel import dialer
 from asrloop_client.control.watching import backoff
+from asrloop_client.deaths import Deaths
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, ClientClosed, ModelNotReady, Overloaded, ServerGone
 from asrloop_client.settings import Settings
@@ -33,6 +34,9 @@ class Search:
     """The error of the last attempt, or why no attempt was made."""
     pauses: int = 0
     waits: int = 0
+    asked: float = 0.0
+    """When the server that has the call was chosen, by time.monotonic()."""
+    deaths: Deaths = field(default_factory=Deaths)
 
 
 class Servers:
@@ -79,6 +83,7 @@ class Servers:
             endpoint = self._choose(search)
             if endpoint is not None:
                 search.tried.add(endpoint.address)
+                search.asked = time.monotonic()
                 return endpoint
             if any(each.serves(search.model) for each in self.endpoints):
                 alone = None
@@ -110,7 +115,9 @@ class Servers:
             )
 
     async def may_go_on(self, error: AsrError, endpoint: Endpoint, search: Search) -> bool:
-        """True when another attempt may succeed after `error` of `endpoint`."""
+        """True when another attempt may succeed after `error` of `endpoint`. Raises ServersDied."""
+        if isinstance(error, ServerGone) and error.had_request:
+            search.deaths.add(endpoint.address, time.monotonic() - search.asked)
         if isinstance(error, ModelNotReady):
             # Its probe tells a model that is not loaded from a wrong name, which only another server may know.
             await endpoint.probe()
@@ -138,7 +145,7 @@ class Servers:
         self._turn = (self._turn + 1) % len(self.endpoints)
         in_turn = self.endpoints[self._turn :] + self.endpoints[: self._turn]
         open_to_us = (each for each in in_turn if each.serves(search.model) and each.address not in search.tried)
-        usable = (each for each in open_to_us if each.has_room or search.fail_fast)
+        usable = (each for each in open_to_us if search.fail_fast or each.has_room_for(search.deaths))
         return min(usable, key=lambda each: each.in_flight + each.streams, default=None)
 
     def _tell(self) -> None:

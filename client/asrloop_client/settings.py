@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, TypedDict
@@ -14,16 +15,20 @@ if TYPE_CHECKING:
     from asrloop_client.tls import TlsConfig
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
-"""gRPC metadata with lower-case names, or a function that returns it for each call (tracing)."""
+"""gRPC metadata with lower-case names, or a function that returns it for each call and probe, in a thread and in the caller's
+context (tracing)."""
 
 Parameter = str | bool | int | float
 
 OnProgress = Callable[["Progress"], object]
-"""Called on the client's thread."""
+"""Called in a thread of its own, and not again before it returns. What it raises is logged, and it is not called again; the call
+goes on. Nothing waits for it: it may still run when the call has ended."""
 
 DEFAULT_SERVER = "localhost:8001"
 SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"
 TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
+_NAME, _VALUE = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
+"""Headers that gRPC sends."""
 LONGEST = 7 * 86400.0
 """The longest time limit, in seconds."""
 
@@ -130,9 +135,24 @@ class Settings:
         token = {} if self.token is None else {self.token_header: self.token}
         try:
             own = self.headers() if callable(self.headers) else self.headers
-            return {**(own or {}), **token, **(more or {})}
+            headers = {**(own or {}), **token, **(more or {})}
         except Exception as error:  # the caller's own function
-            raise InvalidConfig(f"headers could not be made: {error!r}; give a mapping or a function") from error
+            raise self.bad_headers(error) from error
+        for name, value in headers.items():
+            # gRPC's own error for them names neither.
+            known = isinstance(name, str) and _NAME.fullmatch(name) is not None
+            text = isinstance(value, str) and _VALUE.fullmatch(value) is not None
+            binary = isinstance(value, bytes) and known and name.endswith("-bin")
+            require(
+                known and (text or binary),
+                f"header {name!r:.80}: give a name of a-z, 0-9, _, - and ., and a value of printable ASCII characters",
+            )
+        return headers
+
+    @staticmethod
+    def bad_headers(error: BaseException) -> InvalidConfig:
+        """Return the error for a function for headers that raised `error`."""
+        return InvalidConfig(f"headers could not be made: {error!r}; give a mapping or a function")
 
     def seconds(self, timeout: float | None) -> float:
         """Return the time limit of a call that asks for `timeout`. Raises InvalidConfig."""

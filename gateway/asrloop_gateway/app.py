@@ -24,6 +24,7 @@ from asrloop_gateway.errors import LOG, ApiError, bad_request
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.health import Health
 from asrloop_gateway.live import LiveStreams
+from asrloop_gateway.logs import ADDRESS
 from asrloop_gateway.realtime import Realtime
 from asrloop_gateway.transcriptions import Transcriptions
 
@@ -128,6 +129,8 @@ class _Common:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and scope.get("client"):
+            ADDRESS.set(scope["client"][0])  # behind a proxy only now known
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request_id = uuid.uuid4().hex

@@ -43,10 +43,13 @@ def gateway(
     # Imported late: the other commands of asrloop do not need these.
     from pydantic import ValidationError
 
+    from asrloop_gateway.logs import FewFromOne
     from asrloop_gateway.server import serve
     from asrloop_gateway.settings import Settings
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FewFromOne())
     given = {
         "server": server,
         "port": port,

@@ -15,6 +15,7 @@ from asrloop_client import (
     Overloaded,
     PoolExhausted,
     ServerGone,
+    ServersDied,
 )
 from starlette.responses import JSONResponse
 
@@ -99,4 +100,10 @@ def from_asr(error: AsrError, name: str) -> ApiError:
         message = "The servers did not answer in time. Try again later, or send shorter audio."
         return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)
     LOG.error("%s: %s", name, error)
+    if isinstance(error, ServersDied):
+        # No 5xx: clients repeat those by themselves, and each time it would cost two servers.
+        message = (
+            "Two speech servers ended while they had this audio. Convert it to another format, or give the operator"
+        )
+        return ApiError(422, "servers_died", f"{message} this id: {name}.", param="file")
     return failed(name)

@@ -52,16 +52,15 @@ async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments
     """Yield the events of a transcription, which is cancelled when this generator is closed. Raises ApiError."""
     news = asyncio.Queue[Progress]()
     said = ""
-    call = asyncio.ensure_future(transcribe(news.put_nowait))
+    call, waiting = asyncio.ensure_future(transcribe(news.put_nowait)), asyncio.ensure_future(news.get())
     try:
         while not call.done():
-            waiting = asyncio.ensure_future(news.get())
             await asyncio.wait({call, waiting}, timeout=_HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.cancel():
+            if not waiting.done():
                 if not call.done():
                     yield ": waiting\n\n"
                 continue
-            progress = waiting.result()
+            progress, waiting = waiting.result(), asyncio.ensure_future(news.get())
             if tells_progress:
                 yield _event("transcript.progress", seconds=rounded(progress.done), duration=rounded(progress.known))
             if len(progress.text) > len(said) and progress.text.startswith(said):
@@ -70,6 +69,9 @@ async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments
         transcript = call.result()
     finally:
         call.cancel()
+        waiting.cancel()
+        # Also looks at their errors: asyncio logs those that nobody looked at.
+        await asyncio.gather(call, waiting, return_exceptions=True)
     for event in _last(transcript, said, tells_segments):
         yield event
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from asrloop_client import AsyncAsrClient, AsyncStream, DeadlineExceeded, PoolConfig
 
 from asrloop_gateway.admission import Admission
 from asrloop_gateway.budget import Budget
-from asrloop_gateway.errors import ApiError, closing, overloaded, unavailable
+from asrloop_gateway.errors import LOG, ApiError, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
 from asrloop_gateway.settings import Settings
 
@@ -23,6 +25,14 @@ _COPIES = 3
 """Copies of an upload in memory while it is sent: its bytes, the message, and gRPC's buffer."""
 GONE = 499
 """Status in the metrics for a caller that disconnected before the response."""
+_END_SECONDS = 2.0
+"""Longest time to tell callers that the gateway ends."""
+
+T = TypeVar("T")
+
+
+def _too_many(message: str) -> ApiError:
+    return ApiError(429, "too_many_uploads", f"{message} Wait for one to end.", retry_after=10)
 
 
 def language_parameter(language: str) -> dict[str, str]:
@@ -56,8 +66,12 @@ class Gateway:
         )
         self.closing = asyncio.Event()
         """Set when the gateway stops: new requests are refused, running ones finish."""
+        self._over = asyncio.Event()
+        """Set when running ones may not finish any more."""
         self._running = 0
-        self._uploads = self._on_disk = 0
+        self._uploads: Counter[str] = Counter()
+        self._on_disk: Counter[str] = Counter()
+        """Uploads in progress and their bytes, by caller."""
         self._memory = Budget(int(settings.memory_megabytes * 1e6))
 
     @contextmanager
@@ -86,34 +100,48 @@ class Gateway:
             self.metrics.seconds.labels(route).observe(time.monotonic() - began)
 
     @contextmanager
-    def upload(self) -> Iterator[OnBytes]:
+    def upload(self, caller: str) -> Iterator[OnBytes]:
         """Count an upload while it is read and transcribed; yields a function that counts its bytes on disk.
 
-        Raises ApiError 503 above the limit of uploads or of bytes, the function too.
+        Raises ApiError 429 above the caller's share of uploads or of bytes, 503 above the limit for all, the function too.
         """
-        if self._uploads >= self.settings.transcriptions:
-            raise overloaded(f"{self._uploads} uploads are in progress, which is the limit. Try again later.")
-        self._uploads += 1
+        settings = self.settings
+        if self._uploads[caller] >= settings.transcriptions_per_caller:
+            raise _too_many(f"You have {self._uploads[caller]} uploads in progress, which is the limit.")
+        if self._uploads.total() >= settings.transcriptions:
+            raise overloaded(f"{self._uploads.total()} uploads are in progress, which is the limit. Try again later.")
+        self._uploads[caller] += 1
         mine = 0
 
         def take(size: int) -> None:
             nonlocal mine
-            if self._on_disk + size > (most := int(1e6 * self.settings.disk_megabytes)):
-                raise overloaded(f"Uploads take {self._on_disk} bytes of disk. The limit is {most}. Try again later.")
-            self._on_disk += size
+            share = int(1e6 * settings.disk_megabytes_per_caller)
+            # A single upload may have more: its own limit is upload_megabytes.
+            if mine < self._on_disk[caller] and self._on_disk[caller] + size > share:
+                raise _too_many(f"Your uploads in progress have {self._on_disk[caller]} bytes. The limit is {share}.")
+            if self._on_disk.total() + size > (most := int(1e6 * settings.disk_megabytes)):
+                message = f"Uploads take {self._on_disk.total()} bytes of disk. The limit is {most}. Try again later."
+                raise overloaded(message)
+            self._on_disk[caller] += size
             mine += size
-            self.metrics.upload_bytes.set(self._on_disk)
+            self.metrics.upload_bytes.set(self._on_disk.total())
 
         try:
             yield take
         finally:
-            self._uploads -= 1
-            self._on_disk -= mine
-            self.metrics.upload_bytes.set(self._on_disk)
+            self._uploads -= Counter({caller: 1})  # also forgets a caller who has none left
+            self._on_disk -= Counter({caller: mine})
+            self.metrics.upload_bytes.set(self._on_disk.total())
 
-    def memory(self, size: int) -> AbstractAsyncContextManager[None]:
-        """Hold the memory for sending an upload of `size` bytes; waits until there is enough."""
-        return self._memory.share(_COPIES * size)
+    @asynccontextmanager
+    async def memory(self, size: int, caller: str, seconds: float) -> AsyncIterator[None]:
+        """Hold the memory for sending an upload of `size` bytes. Raises ApiError 503 when there is not enough within `seconds`."""
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._memory.share(_COPIES * size, caller, seconds))
+            except TimeoutError:
+                raise overloaded("The memory for uploads is in use. Try again later, or send a smaller file.") from None
+            yield
 
     async def server_there(self) -> None:
         """Wait until a server is ready. Raises ApiError 503 when none is in time."""
@@ -130,9 +158,36 @@ class Gateway:
             sample_rate=rate, timeout=self.settings.server_seconds, resume=True, parameters=parameters
         )
 
+    async def until_over(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`. Raises ApiError 503, and cancels it, when it outlasts the gateway."""
+        working, over = asyncio.ensure_future(work), asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait({working, over}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise closing()
+        finally:
+            over.cancel()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
     async def drain(self) -> None:
-        """Refuse new requests, and wait up to `drain_seconds` for running ones."""
+        """Refuse new requests, wait up to `drain_seconds` for running ones, and end the rest."""
         self.closing.set()
-        until = time.monotonic() + self.settings.drain_seconds
+        await self._wait(self.settings.drain_seconds)
+        self.end()
+        await self._wait(_END_SECONDS)
+
+    async def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while self._running and time.monotonic() < until:
             await asyncio.sleep(0.05)
+
+    def end(self) -> None:
+        """End all that still runs: requests get 503, events an error, sockets a close code."""
+        if self._running and not self._over.is_set():
+            LOG.warning(
+                "%d requests and sockets ran when the gateway stopped, and were told `closing`. Raise drain_seconds.",
+                self._running,
+            )
+        self._over.set()

@@ -157,7 +157,7 @@ class Conversation:
 
     async def _append(self, fields: dict[str, Any]) -> None:
         try:
-            content = base64.b64decode(fields.get("audio", ""), validate=True)
+            content = base64.b64decode(fields.pop("audio", ""), validate=True)  # both may have to wait
         except (binascii.Error, TypeError, ValueError) as error:
             raise bad_request("invalid_audio", f"audio is not base64: {error}.", "audio") from None
         if self._refused is not None:
@@ -180,10 +180,11 @@ class Conversation:
             await self._stream.__aenter__()
             events = self._tell_turns if self._session.turn_detection else self._tell_item
             self._telling = asyncio.ensure_future(events(self._stream))
-        seconds = samples.size / self._of_stream.rate
+        seconds = len(content) / settings.second_bytes
         self._heard += seconds
         self._gateway.metrics.heard(ROUTE, len(content), seconds)
-        await self._stream.send(samples)
+        for piece in samples:
+            await self._stream.send(piece)
         self._appended_at = time.monotonic()
 
     async def _commit(self, fields: dict[str, Any]) -> None:

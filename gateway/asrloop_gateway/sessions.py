@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import uuid
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ _BETA_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "
 _BETA_NAMES = {"input_audio_transcription": "transcription", "turn_detection": "turn_detection"}
 _G711 = {"audio/pcmu": "ULAW", "audio/pcma": "ALAW"}
 _G711_RATE = 8_000
+_PROMPT_CHARACTERS = 16_384
+"""Longest prompt: a session holds it until it ends."""
 
 
 class _Model(BaseModel):
@@ -38,9 +41,9 @@ class Format(_Model):
 class Transcription(_Model):
     """Sent back to the caller. Only `language` has an effect: it is passed on to the server."""
 
-    model: str | None = None
-    language: str | None = None
-    prompt: str | None = None
+    model: Annotated[str, Field(max_length=200)] | None = None
+    language: Annotated[str, Field(max_length=200)] | None = None
+    prompt: Annotated[str, Field(max_length=_PROMPT_CHARACTERS)] | None = None
 
 
 class TurnDetection(_Model):
@@ -60,6 +63,11 @@ class Session(_Model):
     def rate(self) -> int:
         """Samples a second."""
         return self.format.rate
+
+    @property
+    def second_bytes(self) -> int:
+        """Bytes of a second of appended audio."""
+        return self.rate if self.format.type in _G711 else 2 * self.rate
 
     @property
     def language(self) -> str:
@@ -87,18 +95,25 @@ class Session(_Model):
             raise bad_request("invalid_session", f"{where}: {first['msg']}.", where) from None
         return self.model_copy(update={name: getattr(new, name) for name in new.model_fields_set})
 
-    def samples(self, content: bytes) -> npt.NDArray[np.int16]:
-        """Decode appended bytes to samples [N]. Raises ApiError 400."""
-        if self.format.type in _G711:
-            samples, _ = soundfile.read(
-                io.BytesIO(content), dtype="int16", samplerate=_G711_RATE, channels=1, format="RAW", subtype=_G711[self.format.type]
-            )  # fmt: skip
-            return np.asarray(samples, np.int16)
-        if len(content) % 2:
+    def samples(self, content: bytes) -> Iterator[npt.NDArray[np.int16]]:
+        """Return the samples [N] of appended bytes, a second at a time: decoded at once they take four times the bytes.
+
+        Raises ApiError 400.
+        """
+        if self.format.type not in _G711 and len(content) % 2:
             raise bad_request(
                 "invalid_audio", f"audio has {len(content)} bytes. Send 16-bit PCM, 2 bytes a sample.", "audio"
             )
-        return np.frombuffer(content, "<i2")
+        second = self.second_bytes
+        return (self._decoded(content[at : at + second]) for at in range(0, len(content), second))
+
+    def _decoded(self, content: bytes) -> npt.NDArray[np.int16]:
+        if self.format.type not in _G711:
+            return np.frombuffer(content, "<i2")
+        samples, _ = soundfile.read(
+            io.BytesIO(content), dtype="int16", samplerate=_G711_RATE, channels=1, format="RAW", subtype=_G711[self.format.type]
+        )  # fmt: skip
+        return np.asarray(samples, np.int16)
 
     def described(self, beta: bool) -> dict[str, Any]:
         """Return the session as JSON for the caller, in the beta's format if `beta`."""

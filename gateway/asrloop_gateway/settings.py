@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     allowed_origins: tuple[str, ...] = ()
     """Origins of other hosts' pages that may call, such as https://example.org."""
     trusted_proxies: str = ""
-    """Addresses of proxies whose X-Forwarded-For is trusted, separated by commas."""
+    """Addresses or networks of proxies whose X-Forwarded-For is trusted, separated by commas."""
     language: str = "english"
     """Language of the served model, as `verbose_json` names it."""
 
@@ -49,28 +49,33 @@ class Settings(BaseSettings):
     session_seconds: float = Field(600, gt=0)
     """Disconnect realtime sessions that have no audio in their buffer and send nothing for this long."""
     audio_seconds: float = Field(14400, gt=0)
-    """Longest audio of an upload, and longest time a socket may be open."""
+    """Longest time a socket may be open. The servers limit the audio of a file: `audio.max_seconds` in their config.yaml."""
     transcription_seconds: float = Field(600, gt=0)
-    """Longest time from the end of an upload to its transcript."""
+    """Longest time from the end of an upload to its transcript, with the wait for memory."""
     server_seconds: float = Field(15, gt=0)
     """Longest wait for a server when none is ready, before a request is sent and while it is under way."""
     transcriptions: int = Field(256, ge=1)
     """Most uploads at once, from the first byte to the transcript; more are refused."""
+    transcriptions_per_caller: int = Field(64, ge=1)
+    """Most uploads at once of one API key, or of one address where no keys are set."""
     memory_megabytes: float = Field(1024, gt=0)
-    """Memory for uploads that are being transcribed, each counted three times its size; others wait on disk."""
+    """Memory for uploads that are being transcribed, each counted three times its size; others wait on disk.
+    A quarter is for those of up to a thirty-second of it, a quarter of that for those of up to a 1024th."""
     disk_megabytes: float = Field(4096, gt=0)
     """Disk space in TMPDIR for all uploads in progress; more are refused."""
+    disk_megabytes_per_caller: float = Field(1024, gt=0)
+    """The same for all uploads of one API key, or of one address where no keys are set. A single upload may have more."""
     sockets: int = Field(256, ge=1)
     """Most open WebSockets."""
     sockets_per_caller: int = Field(64, ge=1)
     """Most open WebSockets of one API key, or of one address where no keys are set."""
     connections: int = Field(1024, ge=1)
-    """Most open TCP connections; more are answered with 503."""
+    """Most open TCP connections, counted from the accept on; more are answered with 503, above twice as many closed."""
     requests_per_minute: int | None = Field(None, ge=1)
-    """Most requests a minute from one API key, and from one address. By default 600, but no limit on the loopback
-    without API keys."""
+    """Most requests a minute with one API key, and from one address without a right key. By default 600, but no limit on the
+    loopback without API keys."""
     drain_seconds: float = Field(30, ge=0)
-    """Longest wait for running requests and sockets when the gateway stops."""
+    """Longest wait for running requests and sockets when the gateway stops; then they are told `closing`."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -69,7 +69,9 @@ class Socket:
             raise ApiError(408, "too_slow", f"The client read nothing for {seconds:g} s. Read all messages.") from None
 
 
-async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callable[[Socket], Awaitable[None]]) -> None:
+async def serve(
+    websocket: WebSocket, gateway: Gateway, route: str, talk: Callable[[Socket], Coroutine[Any, Any, None]]
+) -> None:
     """Serve one socket until `talk` ends. Errors are sent to the caller as `{"error": ...}` and a close code, never raised.
 
     Browsers do not tell a page why a handshake was refused, so each is accepted first and refused after.
@@ -81,7 +83,7 @@ async def serve(websocket: WebSocket, gateway: Gateway, route: str, talk: Callab
             with gateway.running(route, status=101) as outcome:
                 try:
                     with gateway.admission.socket(gateway.admission.admit(websocket)):
-                        await talk(socket)
+                        await gateway.until_over(talk(socket))
                 except AsrError as error:
                     raise from_asr(error, name) from error
                 except WebSocketDisconnect:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,13 +16,12 @@ from starlette.responses import Response
 from asrloop_gateway.errors import ApiError, bad_request, from_asr
 from asrloop_gateway.events import EventResponse, OnProgress, events_of
 from asrloop_gateway.formats import FORMATS, ResponseOptions, seconds_of
-from asrloop_gateway.gateway import Gateway, language_parameter
+from asrloop_gateway.gateway import Gateway, Outcome, language_parameter
 from asrloop_gateway.settings import Settings
+from asrloop_gateway.traces import trace_headers
 from asrloop_gateway.uploads import Form, form_of
 
 ROUTE = "transcriptions"
-TRACE_HEADERS = ("traceparent", "tracestate")
-"""Headers of W3C Trace Context, passed on so that the servers' spans belong to the caller's trace."""
 _MODEL_CHARACTERS = 200
 _GRANULARITIES = ("word", "segment")
 
@@ -49,34 +49,42 @@ class Transcriptions:
 
     async def post(self, request: Request) -> Response:
         """Answer an upload. Raises ApiError."""
-        gateway = self._gateway
         async with AsyncExitStack() as held:
-            outcome = held.enter_context(gateway.running(ROUTE))
-            gateway.admission.admit(request)
-            on_bytes = held.enter_context(gateway.upload())
-            form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
-            fields = parse_fields(form, gateway.settings)
-            gateway.metrics.bytes.labels(ROUTE).inc(form.size)
+            outcome = held.enter_context(self._gateway.running(ROUTE))
+            caller = self._gateway.admission.admit(request)
+            return await self._gateway.until_over(self._answer(request, caller, held, outcome))
+
+    async def _answer(self, request: Request, caller: str, held: AsyncExitStack, outcome: Outcome) -> Response:
+        gateway = self._gateway
+        on_bytes = held.enter_context(gateway.upload(caller))
+        form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
+        fields = parse_fields(form, gateway.settings)
+        gateway.metrics.bytes.labels(ROUTE).inc(form.size)
+        until = time.monotonic() + gateway.settings.transcription_seconds
+
+        async def loaded() -> bytes:
             await gateway.server_there()
-            await held.enter_async_context(gateway.memory(form.size))
-            content = await form.file.read()
-            if not fields.stream:
-                transcript = await _while_connected(request, self._transcribe(request, content, fields.language))
-                return FORMATS[fields.format](transcript, fields.response)
+            await held.enter_async_context(gateway.memory(form.size, caller, until - time.monotonic()))
+            return await form.file.read()
 
-            def transcribe(on_progress: OnProgress) -> Coroutine[Any, Any, Transcript]:
-                return self._transcribe(request, content, fields.language, on_progress)
+        content = await _while_connected(request, loaded())
+        if not fields.stream:
+            transcript = await _while_connected(request, self._transcribe(request, content, fields.language, until))
+            return FORMATS[fields.format](transcript, fields.response)
 
-            events = events_of(transcribe, fields.tells_progress, fields.format == "verbose_json")
-            held.push_async_callback(events.aclose)
-            # An error before the first event still sets the HTTP status.
-            first = await anext(events)
-            return EventResponse(first, events, outcome, held.pop_all())
+        def transcribe(on_progress: OnProgress) -> Coroutine[Any, Any, Transcript]:
+            return gateway.until_over(self._transcribe(request, content, fields.language, until, on_progress))
+
+        events = events_of(transcribe, fields.tells_progress, fields.format == "verbose_json")
+        held.push_async_callback(events.aclose)
+        # An error before the first event still sets the HTTP status.
+        first = await anext(events)
+        return EventResponse(first, events, outcome, held.pop_all())
 
     async def _transcribe(
-        self, request: Request, content: bytes, language: str, on_progress: OnProgress | None = None
+        self, request: Request, content: bytes, language: str, until: float, on_progress: OnProgress | None = None
     ) -> Transcript:
-        """Transcribe a file. Cancelling this also ends the server's work. Raises ApiError."""
+        """Transcribe a file until a moment of time.monotonic(). Cancelling this also ends the server's work. Raises ApiError."""
         loop = asyncio.get_running_loop()
 
         def tell(progress: Progress) -> None:
@@ -86,7 +94,8 @@ class Transcriptions:
         try:
             transcript = await self._gateway.client.transcribe(
                 content,
-                headers={name: request.headers[name] for name in TRACE_HEADERS if name in request.headers},
+                timeout=max(0.0, until - time.monotonic()),
+                headers=trace_headers(request.headers),
                 on_progress=tell if on_progress else None,
                 parameters=language_parameter(language),
                 request_id=request.state.request_id,
@@ -104,9 +113,6 @@ def parse_fields(form: Form, settings: Settings) -> FormFields:
     if form.size > settings.upload_bytes:
         message = f"The file has {form.size} bytes. The limit is {settings.upload_bytes}."
         raise ApiError(413, "too_large", message, param="file")
-    if (seconds := form.seconds) is not None and seconds > settings.audio_seconds:
-        message = f"The audio has {seconds:.1f} s. The limit is {settings.audio_seconds:g} s. Send it in pieces."
-        raise bad_request("too_long", message, "file")
     format_ = form.text("response_format", "json")
     _require_one_of("response_format", format_, tuple(FORMATS))
     granularities = form.texts("timestamp_granularities") or ["segment"]
@@ -149,6 +155,8 @@ async def _while_connected(request: Request, call: Coroutine[Any, Any, T]) -> T:
     finally:
         working.cancel()
         gone.cancel()
+        # Also looks at their errors: asyncio logs those that nobody looked at.
+        await asyncio.gather(working, gone, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

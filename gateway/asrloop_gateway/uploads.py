@@ -1,23 +1,26 @@
-"""Reading a form with a file, within limits of size and time. Large files go to disk as they arrive."""
+"""Reading a form with a file, within limits of size and time. Large files go to disk as they arrive.
+
+Nothing looks into the file: bytes of strangers are parsed by the servers, in a process of their own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from asrloop_client.duration import seconds_of
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.errors import LOG, ApiError, bad_request, overloaded
 from asrloop_gateway.gateway import OnBytes
 from asrloop_gateway.settings import Settings
 
@@ -25,6 +28,9 @@ _MOST_FIELDS = 64
 _FIELD_BYTES = 64 << 10
 _FORM_BYTES = _MOST_FIELDS * _FIELD_BYTES
 """Bytes that a body may have besides the file."""
+logging.getLogger("python_multipart").setLevel(
+    logging.ERROR
+)  # it warns of each malformed form, which the caller is told
 _CHARSET = re.compile(r""";\s*charset\s*=\s*("[^"]*"|[^;]*)""", re.IGNORECASE)
 
 
@@ -40,14 +46,6 @@ class Form:
     def size(self) -> int:
         """Size of the file in bytes."""
         return self.file.size or 0
-
-    @property
-    def seconds(self) -> float | None:
-        """Length of the audio from its header; None where that does not say it, or libsndfile cannot read it."""
-        try:
-            return seconds_of(self.file.file)
-        finally:
-            self.file.file.seek(0)
 
     def text(self, name: str, default: str = "") -> str:
         """Return a field, or `default` where it is missing or empty. Raises ApiError when it is a file."""
@@ -86,7 +84,7 @@ class _Parser(MultiPartParser):
 
 @asynccontextmanager
 async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> AsyncIterator[Form]:
-    """Read the request's form; its file is deleted afterwards. Raises ApiError 400, 408, 413 or 415.
+    """Read the request's form; its file is deleted afterwards. Raises ApiError 400, 408, 413, 415 or 503.
 
     `on_bytes` is called with the size of each chunk, and may raise.
     """
@@ -97,25 +95,34 @@ async def form_of(request: Request, settings: Settings, on_bytes: OnBytes) -> As
         )
     if request.headers.get("content-encoding", "identity") != "identity":
         raise ApiError(415, "invalid_form", "Content-Encoding is not supported. Send the body without it.")
-    fields = FormData()
+    fields = await _parsed(kind, _body(request, settings, on_bytes))
     try:
-        parser = _Parser(
-            # Forms are UTF-8 (RFC 7578, 5.1.2); some other character sets have text that cannot be sent back.
-            Headers({"Content-Type": _CHARSET.sub("", kind)}),
-            _body(request, settings, on_bytes),
-            max_files=1,
-            max_fields=_MOST_FIELDS,
-            max_part_size=_FIELD_BYTES,
-        )
-        fields = await parser.parse()
         file = fields.get("file")
         if not isinstance(file, UploadFile):
             raise bad_request("missing_file", "The field `file` is missing. Send the audio in it.", "file")
         yield Form(fields, file)
+    finally:
+        with contextlib.suppress(OSError):  # closing writes what is still in memory
+            await fields.close()
+
+
+async def _parsed(kind: str, body: AsyncGenerator[bytes, None]) -> FormData:
+    """Parse a body of the Content-Type `kind`. Raises ApiError 400, 503 when the file cannot be stored, and what `body` raises."""
+    parser = _Parser(
+        # Forms are UTF-8 (RFC 7578, 5.1.2); some other character sets have text that cannot be sent back.
+        Headers({"Content-Type": _CHARSET.sub("", kind)}),
+        body,
+        max_files=1,
+        max_fields=_MOST_FIELDS,
+        max_part_size=_FIELD_BYTES,
+    )
+    try:
+        return await parser.parse()
     except MultiPartException as error:
         raise bad_request("invalid_form", f"The form cannot be read: {error.message}") from error
-    finally:
-        await fields.close()
+    except OSError as error:
+        LOG.error("an upload cannot be stored in TMPDIR: %s", error.strerror or error)
+        raise overloaded("The upload cannot be stored now. Try again later.") from None
 
 
 async def _body(request: Request, settings: Settings, on_bytes: OnBytes) -> AsyncGenerator[bytes, None]:

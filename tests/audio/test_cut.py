@@ -116,6 +116,22 @@ def test_a_chain_whose_second_stream_is_unreadable_keeps_the_first(beckett: Samp
         decoded(damaged)
 
 
+def test_an_empty_page_takes_nothing_from_those_behind(beckett: Samples) -> None:
+    def renumbered(pages: list[bytes]) -> bytes:
+        return b"".join(
+            zoo.ogg_page(
+                page[5], 7, number, page[27 : 27 + page[26]], page[27 + page[26] :], *struct.unpack("<q", page[6:14])
+            )
+            for number, page in enumerate(pages)
+        )
+
+    pages = zoo.ogg_pages(zoo.encoded(beckett, 16_000, "OGG", "VORBIS"))
+    empty = zoo.ogg_page(0, 7, 0, b"", b"", -1)
+    samples = audio.from_file(renumbered([*pages[:5], empty, *pages[5:]]), 60)
+    assert np.array_equal(samples, audio.from_file(renumbered(pages), 60))
+    assert samples.size == pytest.approx(beckett.size, abs=2)
+
+
 def test_what_is_missing_goes_with_the_samples_and_is_logged() -> None:
     decoder, logged = FileDecoder(AudioSettings()), list[str]()
     results: list[list[FileHead] | RequestError] = []

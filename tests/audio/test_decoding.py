@@ -27,7 +27,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     def blocks(
         content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: object
     ) -> Iterator[Samples]:
-        while not opened.wait(0.01):
+        while not opened.wait(0 if content == b"busy" else 0.01):
             check()
         if content == b"bug":
             raise KeyError("bug")
@@ -58,12 +58,37 @@ def test_the_callers_time_and_the_decoders_own_limit_end_the_work(gate: threadin
     decoder, results = FileDecoder(AudioSettings(decode_seconds=0.2)), Results()
     decoder.submit([b"file"], time.monotonic() + 0.05, results.append)
     assert eventually(lambda: len(results) == 1)
-    decoder.submit([b"file"], None, results.append)
+    decoder.submit([b"busy"], None, results.append)
     assert eventually(lambda: len(results) == 2)
     decoder.close()
     assert isinstance(results[0], DeadlineExceeded)
     assert isinstance(results[1], InvalidAudio)
     assert "takes over 0.2 s to decode for 600 s of sound (audio.decode_seconds)" in str(results[1])
+
+
+def test_a_file_does_not_pay_for_the_time_of_others(gate: threading.Event) -> None:
+    decoder, results = FileDecoder(AudioSettings(decode_seconds=0.2)), Results()
+    decoder.submit([b"file"], None, results.append)
+    time.sleep(0.5)  # as where others have the processor
+    gate.set()
+    assert eventually(lambda: results)
+    decoder.close()
+    assert isinstance(results[0], list), results
+
+
+def test_small_files_do_not_wait_for_large_ones(gate: threading.Event) -> None:
+    decoder, small, large = FileDecoder(AudioSettings(decode_inbox=8)), Results(), Results()
+    for _ in range(8):
+        decoder.submit([bytes(2 << 20)], None, large.append)
+    with pytest.raises(Overloaded):
+        decoder.submit([bytes(2 << 20)], None, large.append)
+    for _ in range(8):
+        decoder.submit([b"file"], time.monotonic() + 0.1, small.append)
+    assert eventually(lambda: len(small) == 8), "they are at work, not behind the large ones"
+    assert not large
+    gate.set()
+    decoder.close()
+    assert len(large) == 8
 
 
 def test_a_bug_concerns_one_file_and_a_reply_that_fails_is_told(gate: threading.Event) -> None:
@@ -128,7 +153,7 @@ def test_long_files_take_places_of_their_own_until_their_rests_are_sent(long_fil
 
     for long in opened:
         assert sum(block.size for block in long.blocks) == FORTY_SECONDS
-    assert eventually(lambda: decoder._taken == decoder._with_rests == 0)
+    assert eventually(lambda: all(lane.taken == 0 for lane in decoder._lanes) and decoder._with_rests == 0)
     decoder.close()
 
 

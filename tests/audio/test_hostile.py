@@ -1,9 +1,11 @@
 """Any bytes end in samples or in InvalidAudio, within bounded time and memory; nothing else comes out."""
 
 import io
+import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -161,20 +163,73 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path: Path, cont
     assert took < 15
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 4_000_000,
-        b"FORM\0\0\0\0AIFF" + b"junk\0\0\0\0" * 4_000_000,
-        GOOD["CAF"][:52] + b"junk\0\0\0\0\0\0\0\0" * 4_000_000,
-    ],
-    ids=["WAV", "AIFF", "CAF"],
-)
-def test_millions_of_chunks_are_not_looked_at(content: bytes) -> None:
+OGG, FLAC_OF_A_PIPE, MP3 = GOOD["OGG Vorbis"], GOOD["FLAC of unknown length"], GOOD["MP3, VBR"]
+FRAME, OTHER_FRAME = b"\xff\xf3\x14\xc4".ljust(24, b"\0"), b"\xff\xf3\x18\xc4".ljust(36, b"\0")
+HOSTILE = {
+    "WAV of chunks": (b"RIFF\0\0\0\0WAVE", b"JUNK\0\0\0\0", b""),
+    "WAV, no sound and chunks": (GOOD["WAV, LIST behind data"][:36] + b"data\0\0\0\0", b"JUNK\0\0\0\0", b""),
+    "AIFF of chunks": (b"FORM\0\0\0\0AIFF", b"junk\0\0\0\0", b""),
+    "CAF of chunks": (GOOD["CAF"][:52], b"junk\0\0\0\0\0\0\0\0", b""),
+    "ID3 tags": (b"", b"ID3\4\0\0\0\0\0\0", MP3),
+    "zeros behind a tag": (b"ID3\4\0\0\0\0\0\0", b"\0", MP3),
+    "OGG of capture patterns": (OGG, b"OggS", b""),
+    "OGG of long false pages": (OGG, b"OggS".ljust(26, b"\0") + b"\xff" * 6, b""),
+    "OGG of empty pages": (OGG, zoo.ogg_page(0, 7, 0, b"", b""), b""),
+    "OGG of streams": (OGG, zoo.ogg_page(2, 7, 0, b"", b"") + zoo.ogg_page(4, 7, 1, b"", b""), b""),
+    "OGG of empty packets": (OGG, zoo.ogg_page(0, 7, 0, bytes(255), b""), b""),
+    "OGG of FLACs": (b"", zoo.ogg_page(2, 7, 0, b"\x33", b"\x7fFLAC\1\0\0\1" + FLAC_OF_A_PIPE[:42])
+                     + zoo.ogg_page(4, 7, 1, b"\xff" * 8, b"\xff\xf8\x69\x08\x41" * 408), b""),
+    "FLAC of 0xff": (FLAC_OF_A_PIPE, b"\xff", b""),
+    "FLAC of frame heads": (FLAC_OF_A_PIPE, b"\xff\xf8\x69\x08\x41", b""),
+    "FLAC of metadata": (GOOD["FLAC"][:4] + b"\0" + GOOD["FLAC"][5:42], b"\1\0\0\0", b""),
+    "MP3 of frame heads": (MP3, b"\xff\xfb\x90\0", b""),
+    "MP3 of two kinds": (b"", 2 * FRAME + 2 * OTHER_FRAME, b""),
+    "MP3 of a week": (b"", FRAME, b""),
+    "MP3 of frames and junk": (b"", 2 * FRAME + b"x", b""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_sixteen_megabytes_that_mean_no_good_are_soon_dealt_with(name: str) -> None:
+    head, unit, tail = HOSTILE[name]
+    content = head + unit * (16_000_000 // len(unit)) + tail
     started = time.thread_time()
-    with pytest.raises(InvalidAudio):
-        audio.from_file(content, max_seconds=30)
+    with suppress(InvalidAudio):
+        audio.from_file(content, max_seconds=600)
     assert time.thread_time() - started < 1
+
+
+def test_a_decoder_writes_nothing_of_a_wrong_header_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    at = MP3.index(b"Xing") + 12
+    wrong = zoo.patched(MP3, at, b"\0\xff\xff\xff")
+    assert audio.from_file(wrong * 3, 60).size == 3 * audio.from_file(MP3, 60).size
+    assert capfd.readouterr().err == ""
+
+
+def test_damaged_frames_write_nothing_to_the_log() -> None:
+    program = """
+import sys
+from asrloop import audio
+from asrloop.audio.quiet import silence_libraries
+silence_libraries()
+audio.from_file(b"\\xff\\xfb\\x90\\x64".ljust(417, b"\\xff") * 1000, 60)
+print("still here", file=sys.stderr)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stderr == "still here\n"
+
+
+def test_a_decoder_that_reads_for_long_is_stopped() -> None:
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 20:
+            raise TimeoutError
+
+    calls = 0
+    packets = zoo.ogg_page(0, *struct.unpack("<I", OGG[14:18]), 9, b"\1" * 255, bytes(255))
+    with pytest.raises(TimeoutError):
+        audio.from_file(OGG + packets * 1000, 600, check)
 
 
 def test_a_chain_ends_at_the_first_stream_beyond_the_limit() -> None:

@@ -126,7 +126,9 @@ def test_closing_wakes_a_reader_on_another_thread() -> None:
 
 @pytest.mark.parametrize("handle", ["", "x" * 32, "0" * 32, "../../etc/passwd", "0" * 31 + "\0"])
 def test_a_handle_that_was_not_given_out_opens_nothing(handle: str) -> None:
-    with pytest.raises(DecodeFailed, match="the rest of the file cannot be read"):
+    with pytest.raises(
+        (DecodeFailed, InvalidAudio), match=r"the rest of the file cannot be read|REST is .*: leave it out"
+    ):
         incoming(handle, HEAD, 0)
 
 

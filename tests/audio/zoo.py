@@ -94,8 +94,29 @@ def ogg_flac(samples: Samples) -> bytes:
     for number, body in enumerate(bodies):
         lacing = bytes([255] * (len(body) // 255) + [len(body) % 255])
         flags = 2 if number == 0 else 0
-        pages.append(struct.pack("<4sBBqIIIB", b"OggS", 0, flags, 0, 7, number, 0, len(lacing)) + lacing + body)
+        pages.append(ogg_page(flags, 7, number, lacing, body))
     return b"".join(pages)
+
+
+def ogg_page(flags: int, serial: int, number: int, lacing: bytes, body: bytes, granule: int = 0) -> bytes:
+    """A page with its checksum: RFC 3533."""
+    page = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, serial, number, 0, len(lacing)) + lacing + body
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return page[:22] + struct.pack("<I", crc) + page[26:]
+
+
+def ogg_pages(content: bytes) -> list[bytes]:
+    pages = []
+    while content:
+        count = content[26]
+        size = 27 + count + sum(content[27 : 27 + count])
+        pages.append(content[:size])
+        content = content[size:]
+    return pages
 
 
 def caf_of_a_pipe(samples: Samples) -> bytes:

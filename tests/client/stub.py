@@ -5,6 +5,7 @@ Only for what a real server cannot be made to do: refuse by a chosen code, hang,
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -40,6 +41,9 @@ class Stub:
         if process is not None:
             process.kill()
             process.wait()
+
+    def has_died(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
 
     def signal(self, number: int) -> None:
         assert self._process is not None
@@ -82,6 +86,8 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
         if "cancel" in given:
             self.say(f"cancel={given['cancel']}")
             return service_pb2.ModelInferResponse()
+        if "progress" in given:
+            return reply(request, TRANSCRIPTS=string("hello"), PROGRESS=struct.pack("<2f", 1.0, 2.0))
         self.say("infer")
         if self.closing:
             self.asked = True
@@ -91,6 +97,9 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
         for name, value in context.invocation_metadata():
             if name in ("x-test", "traceparent"):
                 self.say(f"header={value}")
+        if "die_ms" in given:
+            time.sleep(given["die_ms"] / 1000)
+            os._exit(1)
         times = given.get("times", 1 << 30)
         self.calls[request.id] += 1
         if "status" in given and self.calls[request.id] <= times:
@@ -99,13 +108,19 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "in ensemble 'asr_ensemble', [overloaded] the inbox is full (4)")
         time.sleep(given.get("sleep_ms", 0) / 1000)
         self.places.release()
-        response = service_pb2.ModelInferResponse(model_name=request.model_name)
-        text = given.get("text", "hello there").encode()
-        outputs = {"TRANSCRIPTS": len(text).to_bytes(4, "little") + text, "TOKENS": b"\7\0\0\0"}
-        for name, raw in outputs.items():
-            response.outputs.add(name=name)
-            response.raw_output_contents.append(raw)
-        return response
+        return reply(request, TRANSCRIPTS=string(given.get("text", "hello there")), TOKENS=b"\7\0\0\0")
+
+
+def reply(request: Any, **outputs: bytes) -> Any:
+    response = service_pb2.ModelInferResponse(model_name=request.model_name)
+    for name, raw in outputs.items():
+        response.outputs.add(name=name)
+        response.raw_output_contents.append(raw)
+    return response
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<I", len(text.encode())) + text.encode()
 
 
 if __name__ == "__main__":

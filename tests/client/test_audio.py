@@ -67,6 +67,13 @@ def test_an_unknown_length_is_none_and_no_number() -> None:
     assert seconds_of(io.BytesIO(zoo.encoded(TONE, 16000, "WAV", "PCM_16"))) == 0.1
 
 
+def test_a_wrong_header_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    aiff = zoo.ZOO["AIFF"](np.tile(TONE, 20))
+    for at in range(12, 60, 2):
+        audio.EncodedFile(zoo.patched(aiff, at, b"\x80\0\0\0")).duration  # noqa: B018 - looking at it is what must be silent
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -3,6 +3,7 @@
 import grpc
 import pytest
 from asrloop_client import errors
+from asrloop_client.settings import Settings
 
 S = grpc.StatusCode
 
@@ -28,6 +29,9 @@ S = grpc.StatusCode
         (S.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
         (S.CANCELLED, "CANCELLED", errors.Cancelled),
         (S.UNKNOWN, "[new_code] x", errors.ServerFailure),
+        (S.INTERNAL, "in ensemble 'asr_file', Stub process 'audio_frontend_0_0' is not healthy.", errors.ServerGone),
+        (S.INTERNAL, "Stub process is not healthy.", errors.ServerGone),
+        (S.INTERNAL, "[failed] the words 'Stub process is not healthy.' in a transcript", errors.ServerFailure),
     ],
 )
 def test_the_type_follows_from_the_code_and_the_status(
@@ -35,7 +39,7 @@ def test_the_type_follows_from_the_code_and_the_status(
 ) -> None:
     error = errors.from_status(code, details, "host:8001")
     assert type(error) is expected
-    assert str(error).startswith(f"host:8001: {details}")
+    assert str(error).startswith(f"host:8001: {details.rstrip('.')}")
     assert str(error).endswith(".")
 
 
@@ -64,3 +68,20 @@ def test_an_option_that_the_server_refuses_says_what_to_fix_and_is_not_audio() -
     )
     assert (error.code, error.detail, error.retryable) == ("invalid_option", "language is 'de': give 'en'", False)
     assert not isinstance(error, errors.InvalidAudio)
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"traceparent": "00-\tab"}, "traceparent"),
+        ({"traceparent": "00-\xff"}, "traceparent"),
+        ({"Upper": "x"}, "Upper"),
+        ({"a b": "x"}, "a b"),
+        ({"key": b"bytes"}, "key"),
+        ({"key": 1}, "key"),
+    ],
+)
+def test_headers_that_grpc_does_not_send_are_named(headers: dict[str, str], named: str) -> None:
+    with pytest.raises(errors.InvalidConfig, match=f"header '{named}': give a name of a-z"):
+        Settings().all_headers(headers)
+    assert Settings().all_headers({"key-bin": b"\xff"}) == {"key-bin": b"\xff"}  # type: ignore[dict-item]

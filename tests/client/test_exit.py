@@ -43,6 +43,39 @@ async def main():
 asyncio.run(main())
 """
 
+AFTER_MAIN = (
+    BLOCKING
+    + """
+from asrloop_client import AsyncAsrClient
+import asyncio, pathlib, tempfile, threading
+path = pathlib.Path(tempfile.mkdtemp()) / "a.wav"
+path.write_bytes(b"RIFF")
+async def use():
+    async with AsyncAsrClient(sys.argv[1]) as other:
+        assert (await other.transcribe(path)).text == "4 bytes"
+def work():
+    threading.main_thread().join()
+    assert client.transcribe(path).text == "4 bytes"
+    assert [each.result().text for each in client.as_completed([path] * 3)] == ["4 bytes"] * 3
+    large = numpy.zeros(3 << 20, numpy.float32)
+    assert client.transcribe(large).text == f"{large.size} 0 16000"
+    assert client.health(deep=path)[0].seconds
+    asyncio.run(use())
+    print("done", flush=True)
+threading.Thread(target=work).start()
+"""
+)
+
+WAITING_FOR_INPUT = """
+import sys
+from asrloop_client import AsrClient, DeadlineExceeded
+client = AsrClient(sys.argv[1], prewarm=False)
+try:
+    client.transcribe("-", timeout=0.5)
+except DeadlineExceeded:
+    pass
+"""
+
 FORK = """
 import numpy, os, sys, warnings
 from asrloop_client import AsrClient, ClientForked
@@ -74,21 +107,27 @@ assert client.transcribe(ones).text == "160 160 16000", "the child took the pare
         pytest.param(IN_CYCLE, id="in_a_cycle"),
         pytest.param(RUNNING, id="in_mid_call"),
         pytest.param(ASYNC, id="asyncio"),
+        pytest.param(AFTER_MAIN, id="after_the_main_thread"),
+        pytest.param(WAITING_FOR_INPUT, id="waiting_for_input"),
         pytest.param(FORK, id="fork"),
     ],
 )
 def test_it_ends_cleanly(stand_in: StandIn, program: str) -> None:
-    code = program
+    reading, writing = os.pipe()  # standard input in which nothing ever comes
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", code, stand_in.address],
+        [sys.executable, "-W", "error", "-X", "dev", "-c", program, stand_in.address],
         env={key: value for key, value in os.environ.items() if not key.startswith(("GRPC_", "PYTEST_"))},
+        stdin=reading,
         capture_output=True,
         text=True,
         timeout=60,
     )
+    os.close(reading)
+    os.close(writing)
     assert result.returncode == 0, result.stderr
     # gRPC's own note about a fork beside its threads, of which asyncio channels always have one; and what a busy machine makes
     # asyncio say in development mode.
     notes = ("skipping fork() handlers", "Executing <")
     said = [line for line in result.stderr.splitlines() if not any(note in line for note in notes)]
     assert said == []
+    assert result.stdout == ("done\n" if program is AFTER_MAIN else "")

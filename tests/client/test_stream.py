@@ -28,6 +28,7 @@ from asrloop_client import (
     ServerGone,
     StreamEvent,
 )
+from asrloop_client.live.call import StreamCall
 from asrloop_client.live.session import Session
 from numpy.typing import NDArray
 
@@ -448,6 +449,38 @@ def test_sending_to_a_server_that_does_not_read_has_a_limit(client: AsrClient, m
         stream.send(audio(4 * 31))
         with pytest.raises(DeadlineExceeded, match="31 s of audio wait"):
             stream.send(audio(1))
+
+
+def test_a_response_that_fails_after_the_stream_was_left_is_no_traceback(
+    client: AsrClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = threading.Event()
+
+    async def read(_: StreamCall) -> Any:
+        try:
+            await asyncio.sleep(0.3)
+            raise ServerGone("it was lost")
+        finally:
+            failed.set()
+
+    monkeypatch.setattr(StreamCall, "read", read)
+    with client.stream() as stream:
+        stream.send(audio(1))
+        time.sleep(0.1)
+    assert failed.wait(10)
+    time.sleep(0.2)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_a_long_chunk_is_taken_piece_by_piece(client: AsrClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "_write", lambda *_: asyncio.sleep(60))
+    with client.stream(timeout=0.5, sample_rate=48_000) as stream:
+        with pytest.raises(DeadlineExceeded):
+            stream.send(bytes(4 << 20))
+        waiting = stream._session._waiting
+        assert 2 << 20 < sum(piece.nbytes for piece in waiting) < (2 << 20) + 2 * 48_000 + 1
+        assert all(piece.base is None for piece in waiting), "the chunk itself is not kept"
 
 
 def test_an_error_of_an_async_source_reaches_the_reader(stand_in: StandIn) -> None:

@@ -147,6 +147,13 @@ def test_a_refused_request_is_sent_once_and_hurts_nobody_else(
     assert client.stats()[0].live
 
 
+def test_a_server_whose_model_process_hangs_costs_no_call(connect: Connect, make_stub: MakeStub) -> None:
+    client = connect([make_stub().address, make_stub().address])
+    message = "in ensemble 'asr_file', Stub process 'audio_frontend_0_0' is not healthy."
+    found = client.transcribe(b"RIFF", parameters={"status": "INTERNAL", "message": message, "times": 1})
+    assert (found.text, found.attempts) == ("hello there", 3)
+
+
 def test_a_deadline_from_the_server_is_final(connect: Connect, make_stub: MakeStub) -> None:
     stub = make_stub()
     with pytest.raises(DeadlineExceeded):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Template
 from typing import Any
 
 CAPABILITIES = [f"CAP_{name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID", "SETFCAP")]
@@ -48,9 +49,13 @@ def build(dockerfile: Path, context: Path, scratch: Path, say: Callable[[str], N
     """The image of the last stage. ``context`` holds what COPY copies."""
     stages: dict[str, Image] = {}
     image: Image | None = None
+    arguments: dict[str, str] = {}
     for name, rest in instructions(dockerfile.read_text(encoding="utf-8")):
+        if name == "ARG" and image is None:
+            key, _, arguments[key] = rest.partition("=")
+            continue
         if name == "FROM":
-            base, _, alias = rest.partition(" AS ")
+            base, _, alias = Template(rest).substitute(arguments).partition(" AS ")
             image = Image(_copy(_base(BASES[base], scratch), scratch / f"stage{len(stages)}"))
             stages[alias or str(len(stages))] = image
             continue

@@ -100,7 +100,7 @@ def test_too_little_shared_memory_is_said(built: image.Image) -> None:
     with image.running(built, [*built.entrypoint, *built.command], shm_megabytes=16) as container:
         said, _ = container.process.communicate(timeout=60)
         assert container.process.returncode == 1
-        assert "give a container --shm-size=1g" in said
+        assert "start the container with --shm-size=1g" in said
 
 
 def test_it_holds_no_installer_and_no_source(built: image.Image) -> None:

@@ -11,22 +11,29 @@ from asrloop_gateway.settings import Settings
 
 from asrloop.config import ServerSettings
 from tests.conftest import ROOT
+from tests.deploy.cluster import Pod, may_reach, pod_of, selects
 from tests.deploy.image import instructions
-from tests.deploy.overlay import build
+from tests.deploy.manifests import FOLDER, OVERLAYS, build, can_build, one, read
 
-FOLDER = ROOT / "deploy" / "kubernetes"
-OVERLAYS = sorted((FOLDER / "overlays").iterdir())
 VERSIONS = ("1.30", "1.37")
+needs_kubectl = pytest.mark.skipif(not can_build(), reason="needs kubectl, whose kustomize builds the overlays")
+BASE = FOLDER / "base"
 
 
-def one(resources: list[dict[str, Any]], kind: str, name: str = "asrloop") -> dict[str, Any]:
-    (found,) = (each for each in resources if each["kind"] == kind and each["metadata"]["name"] == name)
-    return found
-
-
-@pytest.fixture(params=OVERLAYS, ids=lambda folder: folder.name)
+@pytest.fixture(
+    params=[BASE, *(pytest.param(each, marks=needs_kubectl) for each in OVERLAYS)], ids=lambda folder: folder.name
+)
 def resources(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    return build(request.param)
+    """Those of the base, and of each overlay where kubectl is there to build it."""
+    return read(BASE) if request.param == BASE else build(request.param)
+
+
+@needs_kubectl
+def test_the_base_is_what_its_files_say() -> None:
+    def by_name(resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return sorted(resources, key=lambda each: (each["kind"], each["metadata"]["name"]))
+
+    assert by_name(build(BASE)) == by_name(read(BASE))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -44,28 +51,79 @@ def test_the_validator_does_find_a_mistake(resources: list[dict[str, Any]]) -> N
         kubernetes_validate.validate(deployment, VERSIONS[-1], strict=True)
 
 
-def test_names_ports_and_labels_fit_together(resources: list[dict[str, Any]]) -> None:
+def test_names_and_ports_are_those_of_the_server(resources: list[dict[str, Any]]) -> None:
     pod = one(resources, "Deployment")["spec"]["template"]
     (container,) = pod["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     defaults = ServerSettings()
     assert ports == {"http": defaults.http_port, "grpc": defaults.grpc_port, "metrics": defaults.metrics_port}
     assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"])
-    service = one(resources, "Service")
-    assert {port["targetPort"] for port in service["spec"]["ports"]} == set(ports)
-    allowed = {port["port"] for rule in one(resources, "NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]}
-    assert allowed == set(ports)
-    for selector in (
-        one(resources, "Deployment")["spec"]["selector"]["matchLabels"],
-        service["spec"]["selector"],
-        one(resources, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        one(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
-    ):
-        assert selector
-        assert selector.items() <= pod["metadata"]["labels"].items()
-    assert one(resources, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "asrloop"
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+SERVER, GATEWAY = "asrloop", "asrloop-gateway"
+STRANGER = Pod({"app.kubernetes.io/name": "else"})
+CALLER = Pod({"app.kubernetes.io/name": "else", "asrloop-client": "true"})
+PROMETHEUS = Pod({"app.kubernetes.io/name": "prometheus"}, is_here=False)
+
+
+def pods(resources: list[dict[str, Any]]) -> dict[str, Pod]:
+    """A pod of each Deployment, by its name, and one that is not ours."""
+    ours = {each["metadata"]["name"]: pod_of(each) for each in resources if each["kind"] == "Deployment"}
+    assert set(ours) == {SERVER, GATEWAY}
+    return {**ours, "else": STRANGER}
+
+
+def test_who_may_reach_whom_on_which_port(resources: list[dict[str, Any]]) -> None:
+    all_pods = pods(resources)
+    server, gateway = all_pods[SERVER], all_pods[GATEWAY]
+
+    def reached(source: Pod, target: Pod, *ports: str) -> list[str]:
+        return [port for port in ports if may_reach(resources, source, target, port)]
+
+    ports = ("http", "grpc", "metrics")
+    assert reached(gateway, server, *ports) == ["http", "grpc"]
+    assert reached(CALLER, server, *ports) == ["http", "grpc"]
+    assert reached(PROMETHEUS, server, *ports) == ["metrics"]
+    assert reached(STRANGER, server, *ports) == []
+    assert reached(Pod(CALLER.labels, is_here=False), server, *ports) == []
+    assert reached(server, server, *ports) == []
+    # Callers of the gateway bring keys, and its Ingress may be in any namespace.
+    for source in (STRANGER, PROMETHEUS, Pod({}, is_here=False)):
+        assert reached(source, gateway, "gateway", "else") == ["gateway"]
+    # Other pods of the namespace are not ours to close.
+    assert reached(Pod({}, is_here=False), STRANGER, "http") == ["http"]
+
+
+def test_every_selector_selects_its_own_pods_and_no_others(resources: list[dict[str, Any]]) -> None:
+    def selected(selector: dict[str, Any] | None) -> list[str]:
+        return [name for name, pod in pods(resources).items() if selects(selector, pod)]
+
+    for name in (SERVER, GATEWAY):
+        deployment, service = one(resources, "Deployment", name), one(resources, "Service", name)
+        assert selected(deployment["spec"]["selector"]) == [name]
+        assert selected({"matchLabels": service["spec"]["selector"]}) == [name]
+        assert selected(one(resources, "PodDisruptionBudget", name)["spec"].get("selector")) == [name]
+        assert selected(one(resources, "NetworkPolicy", name)["spec"]["podSelector"]) == [name]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        named = {port["name"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} == named
+        allowed = {
+            port["port"] for rule in one(resources, "NetworkPolicy", name)["spec"]["ingress"] for port in rule["ports"]
+        }
+        assert allowed == named
+        for constraint in deployment["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
+            assert selected(constraint["labelSelector"]) == [name]
+
+
+def test_the_autoscaler_scales_a_deployment_that_leaves_it_the_number(resources: list[dict[str, Any]]) -> None:
+    scaled = one(resources, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+    deployment = one(resources, scaled["kind"], scaled["name"])
+    assert deployment["apiVersion"] == scaled["apiVersion"]
+    assert "replicas" not in deployment["spec"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "cpu" in container["resources"]["requests"], "utilization is a share of the request"
 
 
 def test_the_pod_is_what_the_image_needs(resources: list[dict[str, Any]]) -> None:
@@ -83,11 +141,9 @@ def test_the_pod_is_what_the_image_needs(resources: list[dict[str, Any]]) -> Non
     assert container["resources"]["requests"]["cpu"] == container["resources"]["limits"]["cpu"]
 
 
-def test_the_gateway_is_let_in_and_has_its_keys(resources: list[dict[str, Any]]) -> None:
+def test_the_gateway_finds_the_servers_and_its_keys(resources: list[dict[str, Any]]) -> None:
     pod = one(resources, "Deployment", "asrloop-gateway")["spec"]["template"]
     (container,) = pod["spec"]["containers"]
-    servers = one(resources, "NetworkPolicy")["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
-    assert servers.items() <= pod["metadata"]["labels"].items()
     options = dict(option.lstrip("-").split("=") for option in container["args"][1:])
     service = one(resources, "Service")
     assert options["server"] == f"{service['metadata']['name']}:{service['spec']['ports'][1]['port']}"
@@ -96,9 +152,6 @@ def test_the_gateway_is_let_in_and_has_its_keys(resources: list[dict[str, Any]])
     assert container["ports"][0]["containerPort"] == Settings(keys="k" * 16).port
     assert pod["spec"]["enableServiceLinks"] is False
     assert pod["spec"]["terminationGracePeriodSeconds"] > 5 + Settings().drain_seconds
-    selector = one(resources, "Service", "asrloop-gateway")["spec"]["selector"]
-    assert selector.items() <= pod["metadata"]["labels"].items()
-    assert not selector.items() <= one(resources, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
     assert container["image"] == one(resources, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
 
 

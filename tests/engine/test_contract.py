@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from asrloop.config import AudioSettings, Settings
-from asrloop.engine.inputs import cancel_key_of, deadline_of, rows_of
+from asrloop.engine.inputs import cancel_key_of, deadline_of, named_key, request_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
 from asrloop.engine.outputs import (
     CANCELLED,
@@ -22,8 +22,9 @@ from asrloop.engine.outputs import (
     TranscriptWord,
     tensors_of,
 )
-from asrloop.errors import ERRORS, RequestError
+from asrloop.errors import ERRORS, InvalidAudio, InvalidOption, RequestError
 from tests.conftest import ROOT
+from tests.engine.test_engine import CountingFamily
 
 MODELS = ROOT / "model_repository"
 
@@ -111,13 +112,40 @@ def test_a_request_without_audio_is_refused(sent: dict[str, Any]) -> None:
         rows_of(sent, {}, AudioSettings())
 
 
+SECOND = np.zeros((1, 16_000), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"WAV": SECOND, "SAMPLES": SECOND}, "inputs are WAV, SAMPLES: send WAV for PCM, or SAMPLES"),
+        ({"SAMPLES": SECOND, "WAV_LENS": np.array([[1]], np.int32)}, "inputs are WAV_LENS, SAMPLES: send WAV"),
+        ({"SAMPLES": SECOND, "REST": np.array([[b"x" * 10_000]], np.object_)}, "REST is 'xxx.{0,40}: leave it out"),
+        ({"SAMPLES": SECOND, "REST_SECONDS": np.array([[np.nan]], np.float32)}, "REST_SECONDS is nan: send a number"),
+        ({"SAMPLES": SECOND, "MISSING_SECONDS": np.array([[np.inf]], np.float32)}, "MISSING_SECONDS is inf: send a"),
+        ({"SAMPLES": SECOND, "MISSING_SECONDS": np.array([[-1]], np.float32)}, r"MISSING_SECONDS is -1: .* in 0\.\."),
+    ],
+)
+def test_what_only_audio_frontend_sends_is_checked_too(sent: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidAudio, match=rf"\[invalid_audio\] {message}"):
+        request_of(sent, {}, CountingFamily(), AudioSettings(), on_done=lambda _: None)
+
+
+def test_an_order_names_a_key_that_is_not_long() -> None:
+    """The keys of cancellations are kept for a minute."""
+    with pytest.raises(InvalidOption, match=r"\[invalid_option\] cancel is .{0,90}: send the cancel_key of a request"):
+        named_key({"cancel": "k" * 1001}, "cancel")
+    assert named_key({"progress": "k" * 1000}, "progress") == "k" * 1000
+    assert named_key({"cancel": False}, "cancel") == named_key({"cancel": 5}, "cancel") == ""
+
+
 def test_samples_are_16_khz_whatever_rate_the_caller_of_a_file_names() -> None:
     wav = np.zeros((2, 8_000), np.float32)
     assert rows_of({"WAV": wav}, {"sample_rate": 8_000}, AudioSettings())[1] == 8_000
     assert rows_of({"SAMPLES": wav}, {"sample_rate": 8_000}, AudioSettings())[1] == 16_000
 
 
-@pytest.mark.parametrize("key", ["short", 17, True, ["a" * 16]])
+@pytest.mark.parametrize("key", ["short", 17, True, ["a" * 16], "k" * 1001])
 def test_a_cancel_key_that_could_be_guessed_is_refused(key: object) -> None:
     with pytest.raises(RequestError, match=r"\[invalid_audio\] cancel_key is .*: it must be a string of at least 16"):
         cancel_key_of({"cancel_key": key})

@@ -10,7 +10,7 @@ from asrloop.engine.options import Options
 from asrloop.engine.utterance import Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.families.text.words import words_between_spaces
-from asrloop.speech.quiet import STEP_SECONDS
+from asrloop.speech.silence import STEP_SECONDS
 from tests.engine.test_engine import CountingFamily
 
 PIECES = ["Well", ",", " no", " -", " it", "self", "."]

@@ -3,7 +3,9 @@
 import io
 import random
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import soundfile
@@ -71,3 +73,32 @@ def test_broken_files(
     assert set(outcomes.counts) <= {"transcribed", "invalid_audio", "too_long"}
     assert serving.server == before
     assert speech.ask(serving.address) == "ok"
+
+
+def test_good_files_are_answered_beside_hostile_ones(serving: Serving, speech: Speech, report: Report) -> None:
+    """Each hostile one took 20 s of the two threads that parse, and the good ones waited behind them or shared the blame."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(16_000, np.float32), 16_000, format="OGG", subtype="VORBIS")
+    frames = (b"\xff\xf3\x14\xc4".ljust(24, b"\0") * 2, b"\xff\xf3\x18\xc4".ljust(36, b"\0") * 2)
+    hostile = (buffer.getvalue() + b"OggS".ljust(26, b"\0") + b"\xff" * 4_000_000, b"".join(frames) * 40_000)
+    outcomes, over = Outcomes(), threading.Event()
+
+    def attack(content: bytes) -> None:
+        with triton.InferenceServerClient(serving.address) as client:
+            tensor = triton.InferInput("AUDIO", [1, 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([[content]], np.object_))
+            while not over.is_set():
+                outcome_of(client, tensor)
+
+    with ThreadPoolExecutor(4) as pool:
+        attacks = [pool.submit(attack, content) for content in hostile * 2]
+        try:
+            for _ in range(10):
+                started = time.monotonic()
+                outcomes.add(speech.ask(serving.address, 5, by_file=True), time.monotonic() - started)
+        finally:
+            over.set()
+        for each in attacks:
+            each.result()
+    report(outcomes)
+    assert set(outcomes.counts) == {"ok"}

@@ -41,6 +41,74 @@ def test_signal_under_load(
     assert f"the process of {model}" in serving.said() or "the server hangs" in serving.said()
 
 
+def test_a_process_that_ends_at_once_is_no_reason_to_give_up(
+    tmp_path: Path, speech: Speech, model_repository: Path
+) -> None:
+    """A caller repeats a file that ends a parser. The limit of restarts is for servers that do no work."""
+    serving = Serving(tmp_path / "serve.log", ASRLOOP_SUPERVISOR__MAX_RESTARTS="0")
+    try:
+        for count in (1, 2):
+            assert eventually(lambda count=count: serving.said().count("Ctrl-C stops it") == count, 60)
+            os.kill(serving.processes()["audio_frontend"], signal.SIGKILL)
+            assert eventually(lambda count=count: serving.said().count("was ended by SIGKILL") == count)
+        serving.wait(speech)
+        assert serving.said().count("restarting the server in 0 s (it worked until then)") == 2
+    finally:
+        serving.stop()
+
+
+@pytest.mark.slow
+def test_a_stopped_asr_stream(serving: Serving, speech: Speech, report: Report) -> None:
+    """It takes no part in what the others answer."""
+    process = serving.processes()["asr_stream"]
+    with callers(serving.address, speech, count=2) as outcomes:
+        os.kill(process, signal.SIGSTOP)
+        assert eventually(lambda: serving.processes().get("asr_stream") not in (process, None), 60)
+    report(outcomes)
+    serving.wait(speech)
+
+
+FROZEN_THREADS = """
+
+heads = FileDecoder._heads
+
+
+def heads_or_nothing(self, *arguments):
+    import pathlib
+    import time
+    while pathlib.Path({marker!r}).exists():
+        time.sleep(0.2)
+    return heads(self, *arguments)
+
+
+FileDecoder._heads = heads_or_nothing
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [0, 8])
+def test_threads_that_decode_nothing(
+    count: int, repository_copy: Path, tmp_path: Path, speech: Speech, report: Report
+) -> None:
+    """Triton counts a request as done when execute() returns, so only answers show that the process works."""
+    marker = tmp_path / "freeze"
+    with (repository_copy / "audio_frontend" / "1" / "model.py").open("a") as code:
+        code.write(FROZEN_THREADS.format(marker=str(marker)))
+    serving = Serving(tmp_path / "serve.log", repository=repository_copy)
+    try:
+        serving.wait(speech)
+        with callers(serving.address, speech, count) as outcomes:
+            marker.touch()
+            started = time.monotonic()
+            assert eventually(lambda: "the server hangs: audio_frontend" in serving.said(), 60), serving.said()
+            marker.unlink()
+            recovery = time.monotonic() - started + serving.wait(speech)
+        report(outcomes, f"right after {recovery:.1f} s")
+    finally:
+        marker.unlink(missing_ok=True)
+        serving.stop()
+
+
 BROKEN_REPLY = """
 
 send = Reply.end

@@ -5,12 +5,13 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asrloop_client import AsrClient
+from asrloop_client import AsrClient, ServersDied
 
 from tests.conftest import BECKETT, eventually, words
 from tests.faults.harness import Serving, Speech
@@ -36,7 +37,13 @@ def restarted(serving: Serving) -> None:
     serving.start()
 
 
-HURTS: list[Callable[[Serving], None]] = [killed, hung, restarted]
+def without_decoding(serving: Serving) -> None:
+    """Stop the process that decodes files: until it is replaced, files fail there and samples do not."""
+    os.kill(serving.processes()["audio_frontend"], signal.SIGSTOP)
+    time.sleep(5)
+
+
+HURTS: list[Callable[[Serving], None]] = [killed, hung, without_decoding, restarted]
 
 
 def answers_again(client: AsrClient, number: int) -> bool:
@@ -93,3 +100,49 @@ def test_two_servers_hurt_in_turn_cost_no_call(tmp_path: Path, speech: Speech, m
     assert failed == []
     assert wrong == []
     assert len(took) > 100
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_its_server_ends_two_and_no_neighbour_suffers(
+    tmp_path: Path, speech: Speech, repository_copy: Path
+) -> None:
+    model = repository_copy / "audio_frontend" / "1" / "model.py"
+    decode = "(files,) = (tensor.reshape(-1).tolist() for tensor in tensors_of(request).values())\n"
+    assert decode in model.read_text()
+    deadly = f"{decode}        any(b'POISON' in bytes(file) for file in files) and os._exit(9)\n"
+    model.write_text(model.read_text().replace(decode, deadly))
+    servers = [Serving(tmp_path / f"serve{number}.log", repository=repository_copy) for number in range(3)]
+    outcomes, over = Counter[str](), threading.Event()
+
+    def ask(client: AsrClient) -> None:
+        while not over.is_set():
+            try:
+                outcomes["ok" if words(client.transcribe(speech.file).text) == BECKETT else "wrong text"] += 1
+            except BaseException as error:
+                outcomes[repr(error)] += 1
+
+    try:
+        for server in servers:
+            server.wait(speech)
+        with AsrClient([each.address for each in servers], timeout=60) as client:
+            threads = [threading.Thread(target=ask, args=(client,)) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            before = [server.server for server in servers]
+            time.sleep(2)
+            with pytest.raises(ServersDied) as caught:
+                client.transcribe(speech.file + b"POISON")
+            assert eventually(lambda: all(state.live for state in client.stats()), 60)
+            time.sleep(2)
+            over.set()
+            for thread in threads:
+                thread.join(60)
+        died = [server.address for server, process in zip(servers, before, strict=True) if server.server != process]
+    finally:
+        over.set()
+        for server in servers:
+            server.stop()
+    print(f"\n{dict(outcomes)}; {caught.value}")
+    assert len(died) == 2
+    assert all(address in str(caught.value) for address in died)
+    assert set(outcomes) == {"ok"}

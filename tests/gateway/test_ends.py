@@ -12,11 +12,16 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from asrloop_client import Progress, Transcript
+from asrloop_gateway.events import EventResponse, OnProgress, events_of
+from asrloop_gateway.gateway import Gateway, Outcome
+from asrloop_gateway.settings import Settings
 from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
@@ -24,7 +29,7 @@ from tests.client.stub import Stub
 from tests.conftest import BECKETT, eventually, words
 from tests.faults.harness import Serving, Speech
 from tests.gateway.conftest import RunningGateway, StartGateway, wait_for
-from tests.gateway.test_limits import KIND, PATH, Answer, form, post
+from tests.gateway.test_limits import KIND, PATH, Answer, form, post, raw
 from tests.gateway.test_streams import opened, rest, send, text
 from tests.model_repository.test_contract import metric
 from tests.ports import free_ports
@@ -79,6 +84,79 @@ def test_a_second_signal_ends_it_at_once(start_gateway: StartGateway, beckett_fi
         gateway.signal()
         assert gateway.process.wait(30) == 0
         assert waiting.exception() or waiting.result().status >= 500
+
+
+def test_what_outlasts_the_time_to_stop_is_told_so(
+    start_gateway: StartGateway, tmp_path: Path, beckett_file: bytes
+) -> None:
+    stub = Stub(free_ports(1)[0], tmp_path / "log").start()
+    try:
+        with (
+            start_gateway(stub.address, drain_seconds="0.5", server_seconds="60") as gateway,
+            ThreadPoolExecutor(3) as pool,
+        ):
+            wait_for(lambda: gateway_health(gateway) == 200)
+            stub.stop()
+            asked = [pool.submit(post, gateway, form(beckett_file)), pool.submit(half_an_upload, gateway)]
+            asked.append(pool.submit(post, gateway, form(beckett_file, stream="true")))
+            wait_for(lambda: gateway.metric('asrloop_gateway_running{route="transcriptions"}') == 3)
+            gateway.signal()
+            answers = [each.result() for each in asked]
+            assert gateway.process.wait(30) == 0
+    finally:
+        stub.kill()
+    assert [(answer.status, answer.code) for answer in answers] == [(503, "closing")] * 3
+    said = [line for line in gateway.log if "closing" in line]
+    assert len(said) == 1, gateway.log
+    assert not [line for line in gateway.log if "Traceback" in line], gateway.log
+
+
+def gateway_health(gateway: RunningGateway) -> int:
+    connection = http.client.HTTPConnection(gateway.address, timeout=30)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def half_an_upload(gateway: RunningGateway) -> Answer:
+    with raw(gateway) as connection:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {KIND}\r\nContent-Length: 1000\r\n\r\n"
+        connection.sendall(head.encode() + b"--cut-here\r\n")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return Answer(response)
+
+
+def test_events_end_with_an_error_when_the_gateway_ends() -> None:
+    async def run() -> list[str]:
+        gateway = Gateway(Settings())
+        begun = asyncio.Event()
+
+        async def transcribe(on_progress: OnProgress) -> Transcript:
+            on_progress(Progress("a", 1.0, 2.0, "some words"))
+            begun.set()
+            await asyncio.sleep(60)
+            raise AssertionError("it was not ended")
+
+        events = events_of(lambda tell: gateway.until_over(transcribe(tell)), True, False)
+        sent: list[Any] = []
+        response = EventResponse(await anext(events), events, Outcome(200), AsyncExitStack())
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b"").decode())
+            if "delta" in sent[-1]:
+                gateway.end()
+
+        await response({"type": "http", "asgi": {"spec_version": "2.4"}}, asyncio.Event().wait, send)
+        await gateway.client.close()
+        return sent
+
+    sent = asyncio.run(run())
+    assert "some words" in sent[2]
+    assert sent[-2].startswith("event: error\ndata: ")
+    assert '"code": "closing"' in sent[-2]
 
 
 def test_who_leaves_ends_the_servers_work(gateway: RunningGateway, server: TritonServer, long_file: bytes) -> None:

@@ -121,18 +121,6 @@ def test_a_connection_without_a_request_is_closed(hasty: RunningGateway) -> None
         wait_for(closed(refused))
 
 
-@pytest.mark.slow
-def test_answers_that_nobody_reads_are_given_up(hasty: RunningGateway) -> None:
-    ask = b"GET /page/style.css HTTP/1.1\r\n" + HOST + b"\r\n"
-    before = hasty.descriptors
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", hasty.port))
-        wait_for(lambda: hasty.descriptors > before)
-        connection.sendall(ask * (60_000 // len(ask)))  # 10 MB of answers: more than the system keeps
-        wait_for(lambda: hasty.descriptors <= before, 90)
-
-
 def test_pings_whose_answers_nobody_reads_take_no_memory(hasty: RunningGateway) -> None:
     before = hasty.memory
     with upgraded(hasty) as connection:

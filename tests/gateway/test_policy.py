@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import grpc
 import pytest
-from asrloop_client import AccessDenied, AsrError, DeadlineExceeded, InvalidAudio, Overloaded, ServerFailure, ServerGone
+from asrloop_client import (
+    AccessDenied,
+    AsrError,
+    DeadlineExceeded,
+    InvalidAudio,
+    Overloaded,
+    ServerFailure,
+    ServerGone,
+    ServersDied,
+)
 from asrloop_client.errors import from_status
 from asrloop_gateway.admission import Admission
-from asrloop_gateway.budget import Budget
 from asrloop_gateway.errors import ApiError, from_asr
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.settings import Settings
@@ -61,6 +68,7 @@ def answered(details: str) -> AsrError:
         (Overloaded("10.0.0.7:8001: [overloaded] ..."), 503, "overloaded", "All servers are busy"),
         (ServerGone("10.0.0.7:8001: gone"), 503, "unavailable", "No speech server can be reached"),
         (DeadlineExceeded("10.0.0.7:8001: late"), 503, "deadline", "did not answer in time"),
+        (ServersDied("[servers_died] 10.0.0.7:8001 after 0.1 s"), 422, "servers_died", "give the operator this id: its id"),
         (ServerFailure("10.0.0.7:8001: [failed] bug in /srv/model.py"), 500, "failed", "Give the operator this id"),
         (AccessDenied("10.0.0.7:8001: wants a token"), 500, "failed", "Give the operator this id"),
     ],
@@ -73,32 +81,6 @@ def test_callers_learn_what_concerns_them_and_nothing_of_the_servers(
     assert message in told.message
     assert "retry cannot help" not in told.message
     assert "10.0.0.7" not in told.message
-
-
-def test_a_budget_is_given_in_turn_and_never_exceeded() -> None:
-    async def run() -> list[int]:
-        budget, held, most, order = Budget(10), 0, 0, list[int]()
-
-        async def hold(number: int, size: int) -> None:
-            nonlocal held, most
-            async with budget.share(size):
-                order.append(number)
-                held += min(size, 10)
-                most = max(most, held)
-                await asyncio.sleep(0.01)
-                held -= min(size, 10)
-
-        sizes = [6, 3, 100, 1, 1]
-        tasks = [asyncio.create_task(hold(number, size)) for number, size in enumerate(sizes)]
-        await asyncio.sleep(0)
-        tasks.append(asyncio.create_task(hold(5, 5)))
-        await asyncio.sleep(0.005)
-        tasks[-1].cancel()  # who stops waiting takes nothing along
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert most <= 10
-        return order
-
-    assert asyncio.run(run()) == [0, 1, 2, 3, 4]
 
 
 def test_a_socket_is_told_of_a_failure_of_our_own(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,3 +120,19 @@ def test_keys_are_compared_as_the_bytes_that_come(key: str) -> None:
     assert len(admit(key.encode())) == 16
     with pytest.raises(ApiError, match="Unknown API key"):
         admit(key.encode()[:-1])
+
+
+def test_strangers_do_not_use_up_the_requests_of_a_key_behind_the_same_address() -> None:
+    admission = Admission(Settings(keys=f"{KEY},{KEY}2", requests_per_minute=5))
+
+    def admit(key: str | None) -> int:
+        headers = [(b"host", b"localhost"), *([] if key is None else [(b"authorization", f"Bearer {key}".encode())])]
+        try:
+            admission.admit(HTTPConnection({"type": "http", "headers": headers, "client": ("10.0.0.1", 1)}))
+        except ApiError as error:
+            return error.status
+        return 200
+
+    assert [admit(None) for _ in range(4)] + [admit("wrong") for _ in range(4)] == [401] * 5 + [429] * 3
+    assert [admit(KEY) for _ in range(7)] == [200] * 5 + [429] * 2
+    assert [admit(f"{KEY}2") for _ in range(5)] == [200] * 5

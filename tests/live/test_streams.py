@@ -91,8 +91,8 @@ def test_the_order_of_requests_is_checked(opened: Open) -> None:
     with pytest.raises(BadSequence, match=r"'a' is not open: send a request with sequence_start first"):
         streams.hear("a", SPEECH)
     streams.start("a", Ear(), 16_000)
-    with pytest.raises(BadSequence, match="'a' is open already"):
-        streams.start("a", Ear(), 16_000)
+    with pytest.raises(BadSequence, match="sequence_id is missing"):
+        streams.start(0, Ear(), 16_000)
     streams.hear("a", SPEECH[:100])
     streams.end("a")
     assert eventually(lambda: len(streams) == 0)
@@ -101,10 +101,76 @@ def test_the_order_of_requests_is_checked(opened: Open) -> None:
             late()
 
 
+def test_two_starts_of_a_key_close_it_to_both(opened: Open) -> None:
+    """Triton does not say whose a chunk is. What the first was told so far is its own, and both are told why it ends."""
+    streams = opened(settings=SETTINGS.model_copy(update={"idle_seconds": 0.8}))
+    first, second = Ear(), Ear()
+    streams.start(7, first, 16_000)
+    streams.hear(7, audio(40, 20))
+    with pytest.raises(BadSequence, match=r"sequence 7 is open already.* closed to both. Start again with another id"):
+        streams.start(7, second, 16_000)
+    for _ in range(4):  # as long as either of them sends
+        with pytest.raises(BadSequence, match="closed to both"):
+            streams.hear(7, audio(40, 20))
+        time.sleep(0.3)
+    assert (first.text, len(first.ends)) == ("w1 w2 w3 w4", 1)
+    assert "[bad_sequence] sequence 7 is open already" in str(first.ends[0])
+    with pytest.raises(BadSequence, match="closed to both"):
+        streams.start(7, second, 16_000)
+    assert (second.events, second.ends) == ([], [])
+    assert eventually(lambda: not streams._shared, 5)
+    assert play(streams, 7).ends in ([], [None])
+
+
+def test_a_second_start_that_is_wrong_in_itself_closes_the_key_too(opened: Open) -> None:
+    """Its chunks follow all the same, so the key is claimed before the rest is checked."""
+    streams = opened()
+    first = Ear()
+    streams.claim(7)
+    streams.start(7, first, 16_000)
+    streams.claim(7)
+    with pytest.raises(BadSequence, match="closed to both"):
+        streams.hear(7, SPEECH)
+    assert eventually(lambda: first.ends)
+    assert first.events == []
+
+
+def test_a_start_behind_the_end_of_a_stream_takes_nothing_from_it(opened: Open) -> None:
+    gate = threading.Event()
+
+    def slow(decoding: Decoding) -> Hypothesis:
+        gate.wait(10)
+        return counting(decoding)
+
+    streams = opened(slow)
+    first = play(streams, 7)
+    with pytest.raises(BadSequence, match="sequence 7 is open already: wait for its last answer"):
+        streams.start(7, Ear(), 16_000)
+    with pytest.raises(BadSequence, match="was ended"):
+        streams.hear(7, SPEECH)
+    gate.set()
+    assert eventually(lambda: first.ends)
+    assert (first.text, first.ends) == (TEXT, [None])
+    assert eventually(lambda: play(streams, 7).ends in ([], [None]))
+
+
+def test_a_caller_that_lost_its_connection_may_start_again_at_once(opened: Open) -> None:
+    streams = opened()
+    gone, back = Ear(), Ear()
+    streams.start(7, gone, 16_000)
+    gone.left = True
+    streams.start(7, back, 16_000)
+    assert "[cancelled]" in str(gone.ends[0])
+    streams.hear(7, SPEECH)
+    streams.end(7)
+    assert eventually(lambda: back.ends)
+    assert (back.text, back.ends) == (TEXT, [None])
+
+
 def test_one_stream_too_many_is_refused(opened: Open) -> None:
     streams = opened()
     for key in range(SETTINGS.streams):
-        streams.start(key, Ear(), 16_000)
+        streams.start(f"{key}", Ear(), 16_000)
     with pytest.raises(Overloaded, match=r"3 streams are open \(live.streams\)"):
         streams.start("more", Ear(), 16_000)
 

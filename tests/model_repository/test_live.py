@@ -209,6 +209,35 @@ def test_two_streams_of_one_connection_stay_apart(server: TritonServer, beckett:
         caller.close()
 
 
+@pytest.mark.parametrize("more", [{}, {"sample_rate": 7}], ids=["right", "wrong in itself"])
+def test_a_second_start_puts_no_word_into_the_first_text(
+    server: TritonServer, beckett: Samples, more: dict[str, Any]
+) -> None:
+    """Integers as ids are what NVIDIA's examples use, so two callers meet."""
+    number = 1000 + len(more)
+    first, second = Caller(server), Caller(server)
+    first.send(beckett[:80_000], number, start=True)
+    assert eventually(first.has_event)
+    second.send(beckett[80_000:], number, start=True, **more)
+    for part in np.split(beckett[80_000 : 80_000 + 48_000], 3):
+        second.send(part, number)
+    second.send(beckett[-16_000:], number, end=True)
+    refused = [second.replies.get(timeout=10) for _ in range(5)]
+    codes = ["[invalid_audio] sample_rate is 7" if more else "[bad_sequence]", *["[bad_sequence]"] * 4]
+    assert all(code in str(one) for code, one in zip(codes, refused, strict=True))
+    told = []
+    while not isinstance(told[-1] if told else None, Exception):
+        told.append(first.replies.get(timeout=10))
+    assert f"[bad_sequence] sequence {number} is open already" in str(told.pop())
+    texts = [
+        one.as_numpy("STABLE")[0].decode() for one in told if one.get_response().outputs and one.as_numpy("FINAL")[0]
+    ]
+    assert "ever tried" in words(" ".join(texts))
+    assert "fail better" not in words(" ".join(texts))
+    for caller in (first, second):
+        caller.close()
+
+
 KILLED = """
 import sys, time, numpy as np, tritonclient.grpc as triton
 client = triton.InferenceServerClient(sys.argv[1])

@@ -1,5 +1,6 @@
 """Each foreseeable reason why a server cannot start is one line that says how to fix it; stopping leaves nothing behind."""
 
+import contextlib
 import os
 import platform
 import re
@@ -130,6 +131,53 @@ def test_closed_administration_is_refused_and_inference_is_not(guarded: TritonSe
     canary.transcribe(guarded.http_endpoint, timeout=20)
 
 
+def test_what_every_user_can_read_opens_no_administration(guarded: TritonServer) -> None:
+    """The command of a process is readable by all users of the machine, so it holds nothing that a request could bring."""
+    command = Path(f"/proc/{guarded.pid}/cmdline").read_bytes().split(b"\0")
+    options = dict(option.split(b":", 1) for option in command if b"restricted" in option)
+    assert len(options) == 2
+    host, port = guarded.http_endpoint.split(":")
+    for header in options.values():
+        name, _, value = header.partition(b"=")
+        for line in (
+            name + b": " + value,
+            name.replace(b":", b"%3A") + b":" + value,
+            name.split(b":")[0] + b":" + value,
+        ):
+            request = b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\n" + line + b"\r\nContent-Length: 2\r\n\r\n{}"
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                connection.sendall(request)
+                assert b"403" in connection.recv(100)
+        index = b"/inference.GRPCInferenceService/RepositoryIndex"
+        for sent in (name, name.lower(), name.replace(b":", b"")):
+            assert b"decoder_loop" not in http2(guarded, index, [(b"triton-grpc-protocol-" + sent, value)])
+    live = http2(guarded, b"/inference.GRPCInferenceService/ServerLive", [(b"x-any", b"thing")])
+    assert b"\x00\x00\x00\x00\x02\x08\x01" in live, "the call itself is right"
+
+
+def http2(server: TritonServer, method: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """What comes back for a gRPC call with an empty message and any headers, which no client would send (RFC 9113, RFC 7541)."""
+
+    def literal(text: bytes) -> bytes:
+        return bytes([len(text)]) + text
+
+    def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+        return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
+
+    usual = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", method), (b":authority", b"x")]
+    usual += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+    block = b"".join(b"\0" + literal(name) + literal(value) for name, value in (*usual, *headers))
+    host, port = server.grpc_endpoint.split(":")
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=2) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, block))
+        connection.sendall(frame(0, 1, 1, b"\0" * 5))
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while b"grpc-status" not in answer and (more := connection.recv(1 << 16)):
+                answer += more
+    return answer
+
+
 def test_a_log_sink_that_raises_does_not_end_the_server(
     installation: TritonInstallation, model_repository: Path
 ) -> None:
@@ -148,7 +196,8 @@ def test_a_log_sink_that_raises_does_not_end_the_server(
 def test_a_killed_server_leaves_nothing(start_server: StartServer, model_repository: Path) -> None:
     with start_server(model_repository) as server:
         stubs = children(server.pid)
-        prefix = server._segment_prefix
+        assert server._segments is not None
+        prefix = server._segments.prefix
         assert list(Path("/dev/shm").glob(f"{prefix}*"))
         os.kill(server.pid, signal.SIGKILL)
     assert eventually(lambda: all(gone(pid) for pid in stubs))

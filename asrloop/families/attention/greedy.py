@@ -69,7 +69,8 @@ class GreedySearch:
         likely = list(takewhile(self._may_be_drafted, draft.tokens[: encoded.token_limit]))
         if not likely or self._checked is None:
             return NOTHING
-        decided = self._checked.decide(encoded, likely, draft.forced, said)
+        # Forced tokens end where the draft does: before a token that is no text, and at the limit of this audio.
+        decided = self._checked.decide(encoded, likely, min(draft.forced, len(likely)), said)
         if not decided.done:
             self._rows.take_over(row, self._checked.rows)
         return decided

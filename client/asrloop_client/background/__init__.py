@@ -74,7 +74,12 @@ def refuse_after_fork() -> None:
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    loop.run_forever()
+    while True:
+        # asyncio lets SystemExit and KeyboardInterrupt out of a task leave the loop, after the task's future has them: the caller
+        # gets them there, and all other calls go on.
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            loop.run_forever()
+            break
     loop.close()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from tritonclient.grpc import service_pb2
 
+from asrloop_client.background.threads import in_thread
 from asrloop_client.channel import Connection, Dial
 from asrloop_client.control.cancel import CANCEL_TIMEOUT, control_request
 from asrloop_client.errors import AsrError, Cancelled, DeadlineExceeded, ServerGone
@@ -15,6 +18,21 @@ from asrloop_client.settings import Settings
 LOG = logging.getLogger("asrloop_client")
 NO_ANSWER = (ServerGone, DeadlineExceeded, Cancelled)
 """Errors that say nothing about the server's models; all others are an answer."""
+
+
+async def headers_of(settings: Settings, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the headers of a call; a function that makes them runs in a thread, in the caller's context.
+
+    Raises InvalidConfig for all that the function raises, SystemExit too: its thread is ours.
+    """
+    if not callable(settings.headers):
+        return settings.all_headers(more)
+    try:
+        return await in_thread(settings.all_headers, more)
+    except (AsrError, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        raise settings.bad_headers(error) from error
 
 
 class ControlChannel:
@@ -27,9 +45,14 @@ class ControlChannel:
 
     async def ask(self, method: str, request: Any, timeout: float | None = None) -> Any:
         """Call `method`, by default with the probe's time limit in seconds. Raises AsrError."""
-        self._connection = self._connection or self._dial(self.address)
         seconds = timeout or self._settings.probe_timeout
-        return await self._connection.call(method, request, seconds, self._settings.all_headers())
+        try:
+            async with asyncio.timeout(seconds):
+                headers = await headers_of(self._settings)
+        except TimeoutError:
+            raise DeadlineExceeded(f"headers took over {seconds:.3g} s to make. Look at the function given.") from None
+        self._connection = self._connection or self._dial(self.address)
+        return await self._connection.call(method, request, seconds, headers)
 
     async def is_loaded(self, model: str) -> bool | None:
         """Return None when the server does not know the model. Raises AsrError when it does not answer, or refuses to."""

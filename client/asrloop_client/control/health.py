@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from asrloop_client.audio import Audio, EncodedFile, load
+from asrloop_client.background.threads import in_thread
 from asrloop_client.control.state import ServerState, state_of
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError
@@ -25,7 +26,8 @@ async def _health(endpoint: Endpoint, settings: Settings, deep: Audio | None) ->
     if found.ready:
         found.error = None  # of a call before
     if deep is not None and found.live:
-        began, loaded, limit = time.monotonic(), load(deep, 16000), settings.timeout
+        loaded, limit = await in_thread(load, deep, 16000), settings.timeout
+        began = time.monotonic()
         model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
         try:
             request = Request(loaded, model, {}, "health").serialised(limit)

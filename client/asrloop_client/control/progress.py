@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from asrloop_client.background.threads import in_thread
 from asrloop_client.control.channel import LOG
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError
@@ -46,13 +47,21 @@ async def _report(endpoint: Endpoint, request: Request, tell: Callable[[Progress
         await asyncio.sleep(_SECONDS)
         try:
             progress = read_progress(await endpoint.control.progress(request.cancel_key), request.request_id)
-            if progress.known:
-                tell(progress)
         except AsrError as error:
             LOG.debug("%s: progress is not available: %s", endpoint.address, error)
-        except Exception:  # the caller's own function
-            LOG.exception("on_progress failed, and is not called again")
+            continue
+        if progress.known and not await in_thread(_told, tell, progress, at_once=True):
             return
+
+
+def _told(tell: Callable[[Progress], object], progress: Progress) -> bool:
+    """Call the caller's own function; False when it failed."""
+    try:
+        tell(progress)
+    except BaseException:
+        LOG.exception("on_progress failed, and is not called again")
+        return False
+    return True
 
 
 def read_progress(response: Any, request_id: str) -> Progress:

@@ -17,7 +17,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2
 
 from asrloop_client.channel import Connection, Dial
-from asrloop_client.control.channel import LOG, NO_ANSWER, ControlChannel
+from asrloop_client.control.channel import LOG, NO_ANSWER, ControlChannel, headers_of
 from asrloop_client.errors import AsrError, ClientClosed, ServerGone
 from asrloop_client.pool import Pool
 from asrloop_client.settings import PoolConfig, Settings
@@ -179,11 +179,20 @@ class WatchedServer:
     async def _connect(self) -> None:
         """Open channels up to the pool's minimum; a call on one that fails reports it."""
 
+        opened = self.pool.refill()
+        if not opened:
+            return
+        try:
+            async with asyncio.timeout(self._settings.probe_timeout):
+                headers = await headers_of(self._settings)
+        except (AsrError, TimeoutError):  # calls report it
+            return
+
         async def connect(connection: Connection) -> None:
-            request, headers = service_pb2.ServerLiveRequest(), self._settings.all_headers()
+            request = service_pb2.ServerLiveRequest()
             await connection.call("ServerLive", request, self._settings.probe_timeout, headers)
 
-        await asyncio.gather(*map(connect, self.pool.refill()), return_exceptions=True)
+        await asyncio.gather(*map(connect, opened), return_exceptions=True)
 
     def _go_out(self, error: AsrError) -> None:
         if self._closed or isinstance(error, ClientClosed):

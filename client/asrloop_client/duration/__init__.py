@@ -1,4 +1,7 @@
-"""The length of an audio file, from its header alone."""
+"""The length of an audio file, from its header alone.
+
+A hostile file takes long: read those of your own, and not on a loop that others share.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,23 @@ def seconds_of(file: bytes | IO[bytes]) -> float | None:
 
     A file object is read from where it is.
     """
+    content = file if isinstance(file, bytes) else file.read()
     try:
         import soundfile
     except ImportError:
-        return _wav_seconds(file if isinstance(file, bytes) else file.read())
+        return _wav_seconds(content)
     try:
-        info = soundfile.info(io.BytesIO(file) if isinstance(file, bytes) else file)
+        info = soundfile.info(_Content(content))
     except (soundfile.LibsndfileError, OverflowError):
         return None
     return float(info.duration) if info.frames < _UNKNOWN_FRAMES else None
+
+
+class _Content(io.BytesIO):
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a byte; a place before the start becomes the start. libsndfile asks for one where a header is wrong."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: len(self.getbuffer())}[whence]
+        return super().seek(max(0, base + offset))
 
 
 def _wav_seconds(content: bytes) -> float | None:

@@ -18,7 +18,8 @@ class StreamCall:
     """One call on a channel, which ends it when it closes. Raises AsrError."""
 
     def __init__(self, connection: Connection, headers: Mapping[str, str]) -> None:
-        self._connection = connection
+        self._connection, self._headers = connection, headers
+        self._was_connected = False
         begin = connection.method("ModelStreamInfer")
         try:
             self._call = begin(metadata=tuple(headers.items()))
@@ -33,7 +34,12 @@ class StreamCall:
             await self._call.write(request)
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             return False
+        self._was_connected = self._was_connected or self._connection.is_connected
         return True
+
+    async def is_lost(self) -> bool:
+        """True when the connection broke while the server had the stream."""
+        return self._was_connected and await self._connection.is_lost()
 
     async def finish(self) -> None:
         """Tell the server that no further request comes."""
@@ -52,7 +58,7 @@ class StreamCall:
             # sends a status, but loses the text.
             failure = from_status(grpc.StatusCode.UNKNOWN, response.error_message, self._connection.address)
         except FAILURES as error:
-            failure = self._connection.failure(error, {})
+            failure = self._connection.failure(error, self._headers)
         raise failure
 
     async def drain(self, seconds: float) -> None:

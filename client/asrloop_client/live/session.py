@@ -11,7 +11,7 @@ import math
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, TypedDict
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from asrloop_client.audio import as_rate
 from asrloop_client.control.channel import LOG
+from asrloop_client.deaths import Deaths
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import (
     AsrError,
@@ -45,11 +46,15 @@ _AHEAD_SECONDS = 8.0
 """Most audio that the server has not answered. It answers what it has nearly recognised."""
 _WAITING_SECONDS, _LEAST_SECONDS = 30.0, 0.01
 """`send` waits while more audio than this is unsent, where a chunk counts for no less than the second number."""
+_WAITING_BYTES = 2 << 20
+"""It waits while this is unsent as well: seconds of a high rate take more."""
 _ANSWER_SECONDS = 60.0
 """Least time that a server, which answers its probe, may take for its next response while it has audio to recognise."""
 _PATIENCE = 2.0
 """Seconds without a response of the server, which answers every chunk, before its probe is asked."""
 _CLOSE_SECONDS = 5.0
+_INNOCENT_SECONDS = 60.0
+"""A server that dies later does so by none of the audio that the one before had."""
 _NOTHING = np.empty(0, np.int16)
 
 
@@ -88,7 +93,9 @@ class Session:
         self._search = Search(model=servers.settings.stream_model, fail_fast=fast)
         self._waiting: deque[npt.NDArray[Any]] = deque()
         """Pieces that are not sent yet."""
-        self._waiting_seconds = 0.0
+        self._waiting_seconds, self._waiting_bytes = 0.0, 0
+        self._sending = asyncio.Lock()
+        """Keeps the pieces of a chunk together."""
         self._kept = KeptAudio(self._rate)
         self._open_from = 0.0
         """Where another server begins."""
@@ -110,7 +117,7 @@ class Session:
         """Samples that were sent to this attempt's server, and those of them that it answered."""
         self._owed_since = math.inf
         """Since when this attempt's server owes a response."""
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -119,7 +126,7 @@ class Session:
         self._task = self._task or asyncio.create_task(self._run())
 
     async def send(self, given: Any) -> None:
-        """Take a chunk of any length; waits while the server has much to do, as long as it goes on.
+        """Take a chunk of any length, piece by piece; waits while the server has much to do, as long as it goes on.
 
         Raises InvalidAudio, DeadlineExceeded, and the error that ended the stream.
         """
@@ -127,7 +134,20 @@ class Session:
             check_raw(bytes(given[:64]), self._rate)
         chunk = as_chunk(given)
         self._begun = self._begun or chunk.size > 0
-        while self._waiting_seconds > _WAITING_SECONDS and not self._over:
+        async with self._sending:
+            for piece in pieces_of(chunk, round(_PIECE_SECONDS * self._rate)):
+                await self._wait_for_room()
+                if self._over or self._finished:
+                    raise self._error or InvalidConfig("the stream has ended: open a new one for more audio")
+                # A copy: a view would keep the whole chunk.
+                self._waiting.append(piece if piece.size == chunk.size else piece.copy())
+                self._waiting_seconds += self._seconds_of(piece)
+                self._waiting_bytes += piece.nbytes
+                self._tell()
+
+    async def _wait_for_room(self) -> None:
+        """Wait while too much audio is unsent. Raises DeadlineExceeded."""
+        while (self._waiting_seconds > _WAITING_SECONDS or self._waiting_bytes > _WAITING_BYTES) and not self._over:
             before, done = self._waiting_seconds, (self._written, self._answered_to)
             seconds = self._answer_seconds if self._answered else self._timeout
             try:
@@ -140,12 +160,6 @@ class Session:
                 raise DeadlineExceeded(
                     f"{before:.0f} s of audio wait to be sent, and none was in {seconds:.3g} s. Look at the server's load."
                 ) from None
-        if self._over or self._finished:
-            raise self._error or InvalidConfig("the stream has ended: open a new one for more audio")
-        for piece in pieces_of(chunk, round(_PIECE_SECONDS * self._rate)):
-            self._waiting.append(piece)
-            self._waiting_seconds += self._seconds_of(piece)
-        self._tell()
 
     async def finish(self) -> None:
         """End the audio. A second time does nothing."""
@@ -165,7 +179,7 @@ class Session:
             raise self._error
         return None
 
-    async def fail(self, error: Exception | None = None) -> None:
+    async def fail(self, error: BaseException | None = None) -> None:
         """End at once, for the reader with `error`. Does nothing when the stream has ended."""
         if self._task is not None and not self._over:
             self._error = self._error or error
@@ -206,6 +220,8 @@ class Session:
                 if not (self._resume or nothing_lost):
                     raise
                 self._check_kept(error)
+                if time.monotonic() - self._search.asked > _INNOCENT_SECONDS:
+                    self._search.deaths = Deaths()
                 if not await self._servers.may_go_on(error, endpoint, self._search):
                     raise
                 if self._answered:
@@ -249,6 +265,8 @@ class Session:
                 if self._answered or self._heard:
                     raise ServerGone(str(error)) from None
             broken = isinstance(error, ServerGone)
+            if isinstance(error, ServerGone) and error.code is None and call is not None:
+                error.had_request = await call.is_lost()
             if not isinstance(error, Overloaded):  # that is about streams; files may still be welcome
                 endpoint.failed(error, began)
             raise
@@ -277,6 +295,7 @@ class Session:
             elif self._waiting:
                 piece = self._waiting.popleft()
                 self._waiting_seconds = self._waiting_seconds - self._seconds_of(piece) if self._waiting else 0.0
+                self._waiting_bytes -= piece.nbytes
                 self._kept.append(piece)
                 self._tell()
             else:
@@ -295,7 +314,7 @@ class Session:
     async def _read(self, call: StreamCall, sequence: str, endpoint: Endpoint, writer: asyncio.Task[None]) -> None:
         """Take events until the last response to START."""
         patience = min(_PATIENCE, self._timeout)
-        reading = asyncio.ensure_future(call.read())
+        reading = _looked_at(call.read())
         while True:
             tasks = {reading} if writer.done() else {reading, writer}
             done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -315,7 +334,7 @@ class Session:
                     self._tell()
                 owes = self._all_sent or self._answered_to < self._written
                 self._owed_since = time.monotonic() if owes else math.inf
-                reading = asyncio.ensure_future(call.read())
+                reading = _looked_at(call.read())
             elif not done and not self._all_sent and time.monotonic() - self._owed_since > self._answer_seconds:
                 raise ServerGone(f"{endpoint.address}: it answered no chunk for {self._answer_seconds:.3g} s.")
             elif not done and self._all_sent and time.monotonic() - self._owed_since > self._timeout:
@@ -340,3 +359,10 @@ class Session:
             self._events.append(event)
             self._tell()
         return last
+
+
+def _looked_at(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Start `work` as a task whose error asyncio does not log when the stream ends before it."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

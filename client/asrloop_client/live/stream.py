@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Self, Unpack
 
 from asrloop_client.background import result_of
-from asrloop_client.errors import AsrError, ClientClosed
+from asrloop_client.errors import AsrError, Cancelled, ClientClosed
 from asrloop_client.live.chunks import AnySource, Chunk, Source
 from asrloop_client.live.events import StreamEvent
 from asrloop_client.live.session import Session, StreamOptions
@@ -44,7 +44,7 @@ class _Face:
             for chunk in source:
                 result_of(self._submit(partial(self._session.send, chunk)))
             result_of(self._submit(self._session.finish))
-        except Exception as error:  # told to the reader
+        except BaseException as error:  # told to the reader
             with contextlib.suppress(AsrError):
                 result_of(self._submit(partial(self._session.fail, error)))
 
@@ -135,6 +135,10 @@ class AsyncStream(_Face):
             async for chunk in source:
                 await self.send(chunk)
             await self.finish()
-        except Exception as error:  # told to the reader
+        except BaseException as error:  # told to the reader
+            cancelled = isinstance(error, asyncio.CancelledError)
+            told = Cancelled("the source of the stream was cancelled.") if cancelled else error
             with contextlib.suppress(AsrError):
-                await asyncio.wrap_future(self._submit(partial(self._session.fail, error)))
+                await asyncio.wrap_future(self._submit(partial(self._session.fail, told)))
+            if not isinstance(error, Exception):
+                raise

@@ -53,6 +53,8 @@ class TritonPythonModel:
         """Hand a chunk to its stream, which answers it; a start's ``reply`` tells the events. Raises RequestError."""
         key, flags, parameters = request.correlation_id(), request.flags(), parameters_of(request)
         is_start = bool(flags & START)
+        if is_start:
+            self.streams.claim(key)
         options = parsed(parameters, Door.START if is_start else Door.CHUNK, self.info)
         samples = samples_of(tensors_of(request))
         if is_start:

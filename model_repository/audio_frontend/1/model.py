@@ -4,6 +4,7 @@ crash a parser, and the engine must survive that."""
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from asrloop import config
 from asrloop.audio.decoding import FileDecoder, FileHead
+from asrloop.audio.quiet import silence_libraries
 from asrloop.engine.options import parsed
 from asrloop.errors import RequestError
 from asrloop.tritonmodel.calls import parameters_of, tensors_of
@@ -21,11 +23,16 @@ from asrloop.tritonmodel.reply import Reply
 LONGEST_WAIT = 3600.0
 """Seconds. The loop reads nothing of a long file while that waits for its turn, and hangs up when the request ends."""
 
+SWITCH_SECONDS = 0.0005
+"""A decoder asks for the interpreter at every read, and waits so long for each time that a walk through another file has it."""
+
 
 class TritonPythonModel:
     """Takes requests at once and answers them later, from the decoder's threads."""
 
     def initialize(self, args: dict[str, str]) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
+        silence_libraries()
         self.decoder = FileDecoder(
             config.load().audio,
             # An answer that cannot be sent ends the process, so that the supervisor notices and starts the server anew.

@@ -12,7 +12,7 @@ import triton_python_backend_utils as pb_utils
 
 from asrloop import config
 from asrloop.assembly import engine_for
-from asrloop.engine.inputs import deadline_of, request_of
+from asrloop.engine.inputs import deadline_of, named_key, request_of
 from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.outputs import CANCELLED, progress_tensors
 from asrloop.errors import RequestError
@@ -66,9 +66,11 @@ class TritonPythonModel:
         """
         engine, parameters = self.engine, parameters_of(request)
         if "cancel" in parameters:
-            return reply.end({CANCELLED.name: np.array([[engine.cancel(parameters["cancel"])]], CANCELLED.dtype)})
+            return reply.end(
+                {CANCELLED.name: np.array([[engine.cancel(named_key(parameters, "cancel"))]], CANCELLED.dtype)}
+            )
         if "progress" in parameters:
-            return reply.end(progress_tensors(*engine.progress(parameters["progress"])))
+            return reply.end(progress_tensors(*engine.progress(named_key(parameters, "progress"))))
         tensors, outputs = tensors_of(request), request.requested_output_names()
         return engine.submit(
             request_of(

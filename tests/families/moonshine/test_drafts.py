@@ -198,3 +198,15 @@ def test_given_tokens_stand_and_decoding_goes_on_behind_them(
     while not right[-1].done:
         right += family.step([0])
     assert tokens(right) == plain
+
+
+@pytest.mark.parametrize("end", ["a control token", "the limit of the audio"])
+def test_forced_tokens_end_where_the_draft_does(family: Moonshine, growing: list[list[EncodedAudio]], end: str) -> None:
+    encoded = growing[0][-1]
+    given = [500, 501, family.numbers.decoder_sizes.eos, 502] if end == "a control token" else [500, 501] * 1000
+    found = [family.admit(0, encoded, drafted_by(given, forced=len(given)))]
+    while not found[-1].done:
+        found += family.step([0])
+    family.finish(0, ())
+    assert tokens(found)[:2] == [500, 501]
+    assert len(tokens(found)) <= encoded.token_limit
