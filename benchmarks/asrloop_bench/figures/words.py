@@ -1,6 +1,5 @@
 """Words: when each was said, what it costs to ask, and what terms that a caller expects do to rare words and to all others."""
 
-import random
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
@@ -125,7 +124,8 @@ def _costs(client: AsrClient) -> list[Row]:
 
 
 def _costs_of_terms(client: AsrClient, said: Sequence[str]) -> list[Row]:
-    terms = {"key_terms": "\n".join(random.Random(2).sample([word for word in said if len(word) > 4], MOST_TERMS))}
+    drawn = np.random.default_rng(2).permutation([word for word in said if len(word) > 4])[:MOST_TERMS]
+    terms = {"key_terms": "\n".join(drawn.tolist())}
     return [
         _cost(f"cost of {MOST_TERMS} terms, {seconds:g} s", 0.05, _asking(client, speech(seconds)[seconds]), terms)
         for seconds in (1.0, 10.0)
@@ -164,8 +164,8 @@ def _terms(client: AsrClient, references: Sequence[Reference], common: set[str])
     """Give each clip its rare words and others' as terms, then only others'."""
     rare = [[word for word in normalised(one.text).split() if word not in common] for one in references]
     every = sorted({word for each in rare for word in each})
-    draw = random.Random(1)
-    others = [draw.sample([word for word in every if word not in each], OTHERS) for each in rare]
+    draw = np.random.default_rng(1)
+    others = [draw.permutation([word for word in every if word not in each])[:OTHERS].tolist() for each in rare]
 
     def heard(terms: Sequence[Sequence[str]]) -> Wrong:
         texts = []
