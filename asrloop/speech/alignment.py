@@ -54,21 +54,26 @@ def _gains(evidence: NDArray[np.float32], quiet: NDArray[np.bool_], begins_word:
 def _best_way(gains: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the state at each frame: the one before, the next, or from a token the next token; of equals the later move."""
     frames, states = gains.shape
-    never = np.full(2, _NEVER, np.float32)
     may_skip = np.where(np.arange(states) % 2, 0.0, _NEVER).astype(np.float32)
-    best = np.full(states, _NEVER, np.float32)
-    best[:2] = gains[0, :2]
-    back = np.zeros((frames, states), np.int8)
-    for frame in range(1, frames):
-        padded = np.concatenate([never, best])
-        ways = np.stack([padded[:-2] + may_skip, padded[1:-1], best])
-        back[frame] = 2 - ways.argmax(axis=0)
-        best = ways.max(axis=0) + gains[frame]
-    state = states - 1 if best[-1] > best[-2] else states - 2
+    # Two states that nobody reaches stand before the first.
+    best = np.full((frames, states + 2), _NEVER, np.float32)
+    best[0, 2:4] = gains[0, :2]
+    for before, after, gain in zip(best, best[1:], gains[1:], strict=False):
+        reached = after[2:]
+        np.add(before[:-2], may_skip, reached)
+        np.maximum(reached, before[1:-1], reached)
+        np.maximum(reached, before[2:], reached)
+        reached += gain
+    state = states - 1 if best[-1, -1] > best[-1, -2] else states - 2
     way = np.empty(frames, np.int64)
     for frame in range(frames - 1, -1, -1):
         way[frame] = state
-        state -= back[frame, state]
+        skipped, advanced, same = best[frame - 1, state : state + 3].tolist()
+        skipped += may_skip[state]
+        if skipped >= max(advanced, same):
+            state -= 2
+        elif advanced >= same:
+            state -= 1
     return way
 
 

@@ -38,7 +38,8 @@ class Attending:
         stacked = np.stack(queries)
         for place, (layer, head) in enumerate(self._heads):
             keys = rows.memory.cross[f"cross_key_{layer}"][row, head, :frames].astype(np.float32)
-            scores = self._scale * (stacked[:, place] @ keys.T)
+            # No matrix product of NumPy's: its library would start threads for it, beside those that encode and step.
+            scores = self._scale * np.einsum("td,fd->tf", stacked[:, place], keys)
             shares = np.exp(scores - scores.max(axis=1, keepdims=True))
             found += np.sqrt(shares / shares.sum(axis=1, keepdims=True))
         return found / np.float32(len(self._heads))
