@@ -153,8 +153,31 @@ def test_bls_gives_the_same_tokens(
                 ]
                 inputs[0].set_data_from_numpy(wav)
                 inputs[1].set_data_from_numpy(np.array([[beckett.size], [40_000]], np.int32))
-                answers.append(client.infer("asr_ensemble", inputs).as_numpy("TOKENS"))
-    np.testing.assert_array_equal(*answers)
+                answer = client.infer("asr_ensemble", inputs, parameters={"word_times": True})
+                answers.append([answer.as_numpy(name) for name in ("TOKENS", "WORDS", "WORD_TIMES")])
+        with (
+            triton_grpc.InferenceServerClient(bls.grpc_endpoint) as client,
+            pytest.raises(InferenceServerException, match=r"\[invalid_option\] key_terms are not served in this mode"),
+        ):
+            client.infer("asr_ensemble", inputs, parameters={"key_terms": "Szczecin"})
+    for here, there in zip(*answers, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+def test_words_have_times_and_confidences_and_asking_changes_no_text(
+    grpc: triton_grpc.InferenceServerClient, beckett: Samples
+) -> None:
+    tensor = triton_grpc.InferInput("WAV", [1, beckett.size], "FP32")
+    tensor.set_data_from_numpy(beckett[None])
+    plain, asked = (grpc.infer("asr_ensemble", [tensor], parameters=each) for each in ({}, {"word_times": True}))
+    assert plain.as_numpy("WORDS").size == plain.as_numpy("WORD_CONFIDENCES").size == 0
+    np.testing.assert_array_equal(plain.as_numpy("TOKENS"), asked.as_numpy("TOKENS"))
+    (texts,), (times,), (confidences,) = (asked.as_numpy(name) for name in ("WORDS", "WORD_TIMES", "WORD_CONFIDENCES"))
+    assert b" ".join(texts) == asked.as_numpy("TRANSCRIPTS")[0, 0]
+    assert (np.diff(times.reshape(-1)) >= 0).all(), "in order, and none overlaps"
+    assert 0 <= times.min() < times.max() <= beckett.size / 16_000
+    assert ((confidences > 0) & (confidences <= 1)).all()
+    assert asked.as_numpy("TOKEN_TIMES").shape == asked.as_numpy("TOKENS").shape
 
 
 def metric(server: TritonServer, name: str) -> float:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import soundfile
 import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
 
-from asrloop.live.segmenter import Event
+from asrloop.live.segmenter import Event, SaidWord
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import eventually, words
 from tests.model_repository.test_contract import metric
@@ -64,6 +65,7 @@ class Caller:
             if response.outputs:
                 one = {name: reply.as_numpy(name)[0] for name in ("SEGMENT", "STABLE", "TAIL", "FINAL")}
                 start, heard = reply.as_numpy("TIMES")
+                said = [reply.as_numpy(name) for name in ("WORDS", "WORD_TIMES", "WORD_CONFIDENCES")]
                 events.append(
                     Event(
                         int(one["SEGMENT"]),
@@ -72,6 +74,12 @@ class Caller:
                         bool(one["FINAL"]),
                         start,
                         heard,
+                        words=[
+                            SaidWord(word.decode(), begin, end, confidence)
+                            for word, (begin, end), confidence in zip(*said, strict=True)
+                        ]
+                        if said[0] is not None
+                        else [],
                     )
                 )
             if response.parameters["triton_final_response"].bool_param:
@@ -129,6 +137,19 @@ def test_words_come_in_order_and_stable_ones_stay(caller: Caller, beckett: Sampl
 
 CHUNKS = (0.01, 0.037, 0.1, 1.0, 3.0, 60.0)
 """Seconds."""
+
+
+def test_finals_say_when_each_word_was_spoken(caller: Caller, beckett: Samples) -> None:
+    events = play(caller, beckett, word_times=True)
+    assert is_beckett(text(events))
+    assert not any(event.words for event in events if not event.final)
+    said = [word for event in events for word in event.words]
+    assert words(" ".join(word.text for word in said)) == text(events)
+    seconds = beckett.size / 16_000
+    assert all(0 <= one.start < one.end <= seconds and 0 < one.confidence <= 1 for one in said)
+    assert all(one.end <= other.start + 0.1 for one, other in pairwise(said))
+    for event in events:
+        assert all(event.start <= word.start and word.end <= event.heard for word in event.words)
 
 
 @pytest.mark.parametrize("recording", ["beckett.wav", pytest.param("endgame_nagg_nell.wav", marks=pytest.mark.slow)])

@@ -27,6 +27,9 @@ SERVED: dict[str, object] = {
     "progress": "a key of nobody",
     "language": "en-GB",
     "task": "transcribe",
+    "word_times": True,
+    "key_terms": "Szczecin\nNew York",
+    "key_terms_boost": 2.5,
 }
 """A good value of each parameter that is served; for others see VALUES."""
 
@@ -133,7 +136,8 @@ def test_http_sends_parameters_too(server: TritonServer, second: NDArray[np.floa
             return str(json.load(error)["error"])
 
     assert post() == post(language="en", word_times=False, binary_data_output=False) != ""
-    assert "[invalid_option] key_terms_boost is 2.5: this server does not serve it" in post(key_terms_boost=2.5)
+    assert post(key_terms="Szczecin", key_terms_boost=2.5) != ""
+    assert "[invalid_option] speakers is 2: this server does not serve it" in post(speakers=2)
 
 
 def test_a_segment_that_is_longer_than_a_window_stops_the_start(
