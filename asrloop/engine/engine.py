@@ -23,7 +23,8 @@ from asrloop.engine.recording import Progress
 from asrloop.engine.request import Answered, Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.stepping import StepLoop
-from asrloop.engine.utterance import Finished
+from asrloop.engine.utterance import Finished, Utterance
+from asrloop.engine.word_times import token_spans
 from asrloop.engine.work import Work
 from asrloop.errors import Cancelled, EngineClosed, RequestError
 from asrloop.speech.pauses import spoken
@@ -196,12 +197,22 @@ class Engine:
                 continue
             if request is None:  # put by close()
                 return
+            if isinstance(request, Utterance):
+                self._time_words(request)
+                continue
             for utterance in request.utterances:
                 self._observer.finished(utterance.numbers())
             for recording in request.numbers(self.clock()):
                 self._observer.answered(recording)
             request.on_done(request)
             request.close()
+
+    def _time_words(self, utterance: Utterance) -> None:
+        """Do it for each utterance as it ends: a recording of hours would hold up other answers if all came at its end."""
+        try:
+            token_spans(utterance, self.family)
+        except Exception:  # it concerns that request alone, which is told when it is answered
+            return
 
     def _watch_loop(self) -> None:
         asked_at = self.clock()

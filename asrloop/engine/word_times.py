@@ -20,6 +20,7 @@ def token_spans(utterance: Utterance, family: Family[Any]) -> Sequence[Span]:
     """Return when each token of a finished utterance was spoken. Marks take no time: they belong to the sound before them."""
     if utterance.spans is None:
         utterance.spans = _found(utterance, family)
+        utterance.evidence = utterance.quiet = None  # of a recording of hours they would take 100 MB
     return utterance.spans
 
 

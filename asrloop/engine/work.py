@@ -41,8 +41,9 @@ class Work:
         """Notified when there may be something to encode."""
         self.for_steps = threading.Condition(self.lock)
         """Notified when there may be something to step."""
-        self.replies: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        """Requests that are to be answered; None ends the thread that answers."""
+        self.replies: queue.SimpleQueue[Request | Utterance | None] = queue.SimpleQueue()
+        """Requests that are to be answered, and before each its utterances whose words are to be timed; None ends the thread that
+        answers."""
         self.whole_seconds = cutting.whole_seconds if cutting else inf
         self.long = cutting and LongRecordings(
             cutting,
@@ -182,6 +183,8 @@ class Work:
 
     def _finish(self, utterance: Utterance) -> None:
         request = self.ledger.owner(utterance)
+        if utterance.options.word_times:
+            self.replies.put(utterance)
         self._end(utterance)
         self._answer_if_finished(request)
 

@@ -74,3 +74,10 @@ def test_marks_alone_have_a_place() -> None:
     utterance = said((0, 25))
     utterance.tokens, utterance.evidence = [1], Evidence(np.ones((1, 25), np.float32), FRAME)
     assert token_spans(utterance, Spelling()) == [(0.0, 0.0)]
+
+
+def test_evidence_is_not_kept_until_a_long_recording_ends() -> None:
+    utterance = said(*SPANS)
+    spans = token_spans(utterance, Spelling())
+    assert (utterance.evidence, utterance.quiet) == (None, None)
+    assert token_spans(utterance, Spelling()) is spans
