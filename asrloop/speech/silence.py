@@ -26,6 +26,12 @@ _FLOOR, _ABOVE_FLOOR = 5, 4.0
 _SPEECH = 0.15
 """or when the detector's probability of speech is lower than this."""
 
+_SURE = 13.0
+"""What is no more than so many dB below the loud parts is speech. The detector is not asked: that halves its work."""
+
+_BEFORE = 2
+"""Frames that it hears before those that it is asked about."""
+
 
 def quiet_steps(samples: Samples, detector: Detector) -> NDArray[np.bool_]:
     """Return for each whole step of ``samples``, f32 [N], 16 kHz, if it has no speech."""
@@ -37,12 +43,31 @@ def quiet_steps(samples: Samples, detector: Detector) -> NDArray[np.bool_]:
     energies = np.convolve(np.einsum("ij,ij->i", frames, frames), np.ones(_AROUND) / _AROUND, "same")
     levels = 10 * np.log10(energies / STEP + 1e-10)
     loud, floor = np.percentile(levels, (_LOUD, _FLOOR))
-    return np.asarray((levels < max(loud - _BELOW_LOUD, floor + _ABOVE_FLOOR)) | _unheard(centred, detector, steps))
+    quiet = np.asarray(levels < max(loud - _BELOW_LOUD, floor + _ABOVE_FLOOR))
+    return quiet | _unheard(centred, detector, quiet, levels < loud - _SURE)
 
 
-def _unheard(samples: Samples, detector: Detector, steps: int) -> NDArray[np.bool_]:
+def _unheard(
+    samples: Samples, detector: Detector, quiet: NDArray[np.bool_], unsure: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return the steps in which the detector hears no speech, of those that are ``unsure`` by their level and lie at a pause or at
+    an end. All stretches go through it at once, one behind the other."""
+    each = FRAME // STEP
+    count = -(-quiet.size // each)
+    padding = (0, count * each - quiet.size)
+    steps = [np.pad(one, padding, constant_values=True).reshape(count, each) for one in (quiet, unsure)]
+    asked, heard = np.zeros((2, count), np.bool_)
+    edges = np.flatnonzero(np.diff(steps[1].all(axis=1), prepend=False, append=False)).reshape(-1, 2)
+    for begin, end in edges.tolist():
+        inside = steps[0][begin:end]
+        if (inside.any() or begin == 0 or end == count) and not inside.all():
+            asked[begin:end] = heard[max(0, begin - _BEFORE) : end] = True
     loudest = float(np.abs(samples).max())
-    if not loudest:
-        return np.ones(steps, np.bool_)
-    probabilities, _ = detector(samples * np.float32(PEAK / loudest), NOTHING)
-    return np.asarray(probabilities[np.arange(steps) * STEP // FRAME] < _SPEECH)
+    if not heard.any() or not loudest:
+        return np.zeros(quiet.size, np.bool_)
+    audio = np.zeros((count, FRAME), np.float32)
+    audio.reshape(-1)[: samples.size] = samples[: count * FRAME]
+    probabilities, _ = detector((audio[heard] * np.float32(PEAK / loudest)).reshape(-1), NOTHING)
+    unheard = np.zeros(count, np.bool_)
+    unheard[heard] = probabilities < _SPEECH
+    return np.repeat(unheard & asked, each)[: quiet.size]
