@@ -40,7 +40,7 @@ def quiet_steps(samples: Samples, detector: Detector) -> NDArray[np.bool_]:
         return np.zeros(0, np.bool_)
     centred = samples - samples.mean()
     frames = centred[: steps * STEP].reshape(steps, STEP)
-    energies = np.convolve(np.einsum("ij,ij->i", frames, frames), np.ones(_AROUND) / _AROUND, "same")
+    energies = np.convolve(np.einsum("ij,ij->i", frames, frames), np.ones(_AROUND) / _AROUND)[1:-1]
     levels = 10 * np.log10(energies / STEP + 1e-10)
     loud, floor = np.percentile(levels, (_LOUD, _FLOOR))
     quiet = np.asarray(levels < max(loud - _BELOW_LOUD, floor + _ABOVE_FLOOR))
