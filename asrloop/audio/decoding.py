@@ -7,8 +7,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import NamedTuple
+
+import numpy as np
 
 from asrloop.audio.files import Length, blocks, head_and_rest
 from asrloop.audio.pcm import SAMPLE_RATE, Samples
@@ -19,6 +21,9 @@ from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, Invalid
 
 SMALL_BYTES = 1 << 20
 """Files of up to so many bytes do not wait for larger ones: they have threads of their own."""
+
+ALIVE_SECONDS = 10.0
+"""The reader of a rest is told that its sender lives when a block takes longer, be it that others have their turns."""
 
 BUDGET_SECONDS = 600
 """Length of audio for which ``audio.decode_seconds`` is the limit."""
@@ -69,6 +74,8 @@ class FileDecoder:
         self._with_rests = 0
         """Requests of which the rest of a long file is not sent yet. They are counted apart: a rest waits until the turn of its
         recording has come, and short files must not wait for that."""
+        self._rests = ThreadPoolExecutor(max(1, cores // 2), thread_name_prefix="asrloop-rests")
+        """Decode rests a block at a time, in turn: on a thread for each, those of many long files would slow down all others."""
         self._closing = False
 
     def submit(
@@ -95,6 +102,7 @@ class FileDecoder:
         self._closing = True
         for lane in self._lanes:
             lane.threads.shutdown(wait=True)
+        self._rests.shutdown(wait=True)
 
     def _work(
         self,
@@ -143,13 +151,28 @@ class FileDecoder:
         self, outlet: Outlet, rest: Iterator[Samples], length: Length, rests: "_Rests", warn: Callable[[str], None]
     ) -> None:
         try:
-            outlet.send(rest, lambda: length.missing)
+            outlet.send(self._in_turn(rest), lambda: length.missing)
             if length.missing:
                 warn(length.warning())
         except Exception:  # our own bug fails this file alone: its reader sees the connection end
             traceback.print_exc()
         finally:
             rests.remove()
+
+    def _in_turn(self, rest: Iterator[Samples]) -> Iterator[Samples]:
+        """Yield the blocks of a rest, each decoded when its turn has come, and empty ones while that takes long. Raises
+        RequestError."""
+        while True:
+            try:
+                decoding = self._rests.submit(next, rest, None)
+            except RuntimeError:
+                raise EngineClosed("the server is closing: send the request again") from None
+            while not wait([decoding], ALIVE_SECONDS).done:
+                yield np.zeros(0, np.float32)
+            block = decoding.result()
+            if block is None:
+                return
+            yield block
 
     def _take_rests(self) -> None:
         with self._lock:

@@ -41,7 +41,7 @@ class Outlet:
 
     def send(self, blocks: Iterable[Samples], missing: Callable[[], float] = lambda: 0.0) -> None:
         """Send all ``blocks``, then what ``missing`` returns, or the RequestError that ends them. Return early when the reader is
-        gone."""
+        gone. An empty block tells the reader that the sender lives."""
         try:
             with self._listener:
                 self._listener.settimeout(ACCEPT_SECONDS)
@@ -52,7 +52,7 @@ class Outlet:
                     return
                 try:
                     for block in blocks:
-                        for start in range(0, block.size, _BLOCK):
+                        for start in range(0, block.size or 1, _BLOCK):
                             connection.sendall(_SAMPLES + block[start : start + _BLOCK].tobytes())
                     connection.sendall(_END + struct.pack("<d", missing()))
                 except RequestError as error:
@@ -101,7 +101,8 @@ def _received(connection: socket.socket, head: Samples, miss: Callable[[float], 
                 raise DecodeFailed(f"the rest of the file did not come ({error}); send it again") from None
             kind, content = message[:1], message[1:]
             if kind == _SAMPLES:
-                yield np.frombuffer(content, np.float32)
+                if content:
+                    yield np.frombuffer(content, np.float32)
             elif kind == _ERROR:
                 raise error_of(content.decode())
             elif kind == _END:

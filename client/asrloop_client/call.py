@@ -110,7 +110,9 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
             with reporting(endpoint, call.request, call.on_progress):
                 remaining = max(0.001, call.started + call.timeout - acquired)
                 build = call.request.serialised
-                message = await in_thread(build, remaining) if call.request.size > _LARGE else build(remaining)
+                # At once: files that cannot be read to their end may hold all other threads, and each call has a channel by now.
+                is_large = call.request.size > _LARGE
+                message = await in_thread(build, remaining, at_once=True) if is_large else build(remaining)
                 # gRPC's own limit is only a net: ours ends the call and tells the server.
                 reply = asyncio.ensure_future(member.connection.infer(message, remaining + 0.5, call.headers))
                 while not reply.done():

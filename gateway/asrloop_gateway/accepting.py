@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from asrloop_gateway import waiting
 from asrloop_gateway.errors import LOG
 from asrloop_gateway.logs import ADDRESS
 
@@ -24,6 +25,8 @@ _TLS_BYTES = 32 << 10
 """asyncio takes so much memory for each connection with TLS, 256 kB by default."""
 _PAUSE_SECONDS = 1.0
 """Wait so long when the system has no descriptors or memory for a further connection; callers wait in the kernel's queue."""
+_RESERVE = 16
+"""One in so many connections is kept free, for those that are just ending."""
 _QUIET_SECONDS = 60.0
 """Say it at most once in this time."""
 
@@ -39,7 +42,8 @@ class Acceptor:
         most: int,
         tls: ssl.SSLContext | None,
     ) -> None:
-        """`connections` are uvicorn's; above `most` of them further ones are closed unanswered."""
+        """`connections` are uvicorn's. When they come near to `most`, each further one ends the one that has waited longest for
+        its caller; above twice as many they are closed unanswered."""
         self.sockets = [listener]
         self._listener, self._make_protocol, self._tls = listener, make_protocol, tls
         self._connections, self._most = connections, most
@@ -70,9 +74,12 @@ class Acceptor:
                     LOG.error("no connection can be accepted for now: %s. Raise the limit of open files.", error)
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            if len(self._connections) < self._most:
+            if len(self._connections) >= self._most - 1 - self._most // _RESERVE:
+                waiting.make_room()
+            if len(self._connections) < 2 * self._most:
                 entering = _Entering()
                 self._connections.add(entering)
+                waiting.begin(entering, entering.end)
                 entering.task = asyncio.create_task(self._enter(connection, address[0], entering))
             else:
                 connection.close()  # too many even to send an error to
@@ -92,6 +99,7 @@ class Acceptor:
         except OSError:
             pass  # no TLS, another version, or too slow: nobody to tell
         finally:
+            waiting.over(entering)
             self._connections.discard(entering)
 
 
@@ -105,6 +113,11 @@ class _Entering:
         """End it when the gateway stops."""
         if self.task is not None:
             self.task.cancel()
+
+    def end(self) -> bool:
+        """End it for another one."""
+        self.shutdown()
+        return True
 
 
 def listeners(host: str, port: int, backlog: int) -> list[socket.socket]:

@@ -19,6 +19,7 @@ import httptools
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from asrloop_gateway import waiting
 from asrloop_gateway.errors import ApiError, bad_request, overloaded
 
 _HEAD_SECONDS = 10.0
@@ -160,11 +161,19 @@ class HttpProtocol(HttpToolsProtocol):
         begun = self._in_head or self.cycle is None
         seconds = _UNWANTED_SECONDS if self._in_body else _HEAD_SECONDS if begun else _IDLE_SECONDS
         self._due = self.loop.call_later(seconds, self.transport.close)
+        waiting.begin(self, self._end)
+
+    def _end(self) -> bool:
+        is_sent = not self.transport.get_write_buffer_size()
+        if is_sent:
+            self.transport.abort()
+        return is_sent
 
     def _stop_watching(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
+            waiting.over(self)
 
     def _passes_over_upgrade(self) -> bool:
         """Decide about a head that asks for another protocol. Returns False when no further bytes are HTTP."""

@@ -133,7 +133,8 @@ class Conversation:
         }
         fields = message if isinstance(message, dict) else {"type": "binary"}
         try:
-            if (kind := fields.get("type")) not in known:
+            kind = fields.get("type")
+            if not isinstance(kind, str) or kind not in known:
                 raise bad_request("invalid_message", f"type is {kind!r:.60}. Send one of {', '.join(known)}.", "type")
             await known[kind](fields)
         except ApiError as error:

@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
         def protocol() -> HttpProtocol:
             return HttpProtocol(config, state, self.lifespan.state)
 
-        most = 2 * (config.limit_concurrency or 1)
+        most = config.limit_concurrency or 1
         self.servers: list[Any] = [Acceptor(each, protocol, state.connections, most, config.ssl) for each in listening]
         self.started = True
         self._on_ready(listening[0].getsockname()[1])

@@ -170,3 +170,44 @@ def test_a_file_waits_for_its_reader_as_long_as_it_was_told_to(
     time.sleep(0.6)
     assert sum(block.size for block in long.blocks) == FORTY_SECONDS
     decoder.close()
+
+
+def test_rests_are_decoded_in_turn_and_their_readers_wait_longer_than_for_a_lost_sender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
+    monkeypatch.setattr(decoding, "ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(relay, "STALL_SECONDS", 0.3)
+    under_way, most = [], [0]
+
+    def blocks(
+        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: object
+    ) -> Iterator[Samples]:
+        yield np.zeros(31 * SAMPLE_RATE, np.float32)
+        for number in range(4):
+            under_way.append(number)
+            most[0] = max(most[0], len(under_way))
+            time.sleep(0.1)
+            under_way.pop()
+            yield np.full(100, number, np.float32)
+
+    monkeypatch.setattr(decoding, "blocks", blocks)
+    decoder, results = FileDecoder(AudioSettings()), Results()
+    for _ in range(6):
+        decoder.submit([b"long"], None, results.append)
+    assert eventually(lambda: len(results) == 6)
+    heard: list[Samples] = []
+
+    def read(file: FileHead) -> None:
+        heard.append(np.concatenate([*incoming(file.rest, file.samples, file.seconds).blocks]))
+
+    readers = [
+        threading.Thread(target=read, args=(file,)) for files in results if isinstance(files, list) for file in files
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(20)
+    assert most[0] == 1
+    assert [list(each[-400::100]) for each in heard] == [[0, 1, 2, 3]] * 6
+    decoder.close()

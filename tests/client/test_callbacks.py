@@ -118,6 +118,25 @@ def test_headers_that_are_long_in_the_making_hold_up_no_other_call(connect: Conn
         over.set()
 
 
+def test_files_that_never_end_hold_up_no_large_bytes(connect: Connect, make_stub: MakeStub) -> None:
+    over = threading.Event()
+
+    class Endless:
+        def read(self) -> bytes:
+            over.wait(30)
+            return b""
+
+    client = connect(make_stub().address)
+    try:
+        stuck = [client.submit(Endless(), timeout=0.5) for _ in range(40)]
+        for each in stuck:
+            with pytest.raises(DeadlineExceeded):
+                result(each)
+        assert result(client.submit(bytes(9 << 20), timeout=5)).text == "hello there"
+    finally:
+        over.set()
+
+
 def test_headers_may_ask_the_client(connect: Connect, make_stub: MakeStub) -> None:
     asking = threading.Lock()
 

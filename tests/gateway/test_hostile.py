@@ -6,6 +6,7 @@ import json
 import resource
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -154,11 +155,26 @@ def test_a_request_that_is_no_http_is_told_so_as_every_other(hasty: RunningGatew
 
 
 def test_one_connection_too_many_is_told_when_to_come_again(start_gateway: StartGateway) -> None:
-    with start_gateway("127.0.0.1:1", connections="2") as small, raw(small), raw(small), raw(small) as third:
+    upload = b"POST /v1/audio/transcriptions HTTP/1.1\r\n" + HOST + b"Content-Type: multipart/form-data; boundary=x\r\n"
+    with start_gateway("127.0.0.1:1", connections="2") as small, raw(small) as first, ExitStack() as later:
+        first.sendall(upload + b"Content-Length: 1000\r\n\r\n--x")
+        time.sleep(0.5)
+        later.enter_context(raw(small)).sendall(upload + b"Content-Length: 1000\r\n\r\n--x")
+        time.sleep(0.5)
+        third = later.enter_context(raw(small))
         third.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
         head, _, body = answer_of(third).partition(b"\r\n\r\n")
     assert b"retry-after: " in head.lower()
     assert json.loads(body)["error"]["code"] == "overloaded"
+
+
+def test_connections_that_only_wait_keep_nobody_out(start_gateway: StartGateway) -> None:
+    with start_gateway("127.0.0.1:1", connections="8") as small, ExitStack() as open_ones:
+        for sent in (b"", b"GET /health HTTP/1.1\r\n", b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 8:
+            open_ones.enter_context(raw(small)).sendall(sent)
+        last = open_ones.enter_context(raw(small))
+        last.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        assert json.loads(answer_of(last).partition(b"\r\n\r\n")[2])["status"] == "unavailable"
 
 
 def test_connections_do_not_use_up_the_files_it_may_open(start_gateway: StartGateway) -> None:

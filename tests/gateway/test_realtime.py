@@ -161,8 +161,8 @@ def test_a_pause_between_turns_may_be_long(gateway: RunningGateway, beckett: NDA
     assert talk(gateway, use) == [BECKETT] * 2
 
 
-@pytest.mark.parametrize("text", ["{", "7", "no JSON at all"])
-def test_text_that_is_no_json_gets_an_error_and_the_session_goes_on(
+@pytest.mark.parametrize("text", ["{", "7", "no JSON at all", '{"type": []}', '{"type": {}}'])
+def test_text_that_is_no_message_gets_an_error_and_the_session_goes_on(
     gateway: RunningGateway, beckett: NDArray[np.float32], text: str
 ) -> None:
     async def use(session: Talk) -> tuple[Any, str]:
