@@ -26,6 +26,8 @@ class Word:
     text: str
     start: float
     end: float
+    confidence: float | None = None
+    """Confidence in the word, 0..1; None when the server sends none."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Transcript:
     segments: tuple[Segment, ...]
     """Segments in order; a single one with all the text when the server sends none, empty when there is no text."""
     words: tuple[Word, ...]
-    """Empty when the server sends no times of words."""
+    """In order; empty when nobody asked for the times of words (`word_times`), or the server has none."""
     duration: float | None
     """Seconds of audio that the server decoded. Of servers that do not say it, what the file's header says; None for neither."""
     confidence: float | None
