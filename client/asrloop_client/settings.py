@@ -37,8 +37,8 @@ class WordOptions(TypedDict, total=False):
     """What a call or a live stream asks about words. Servers and models that know none of it get nothing unless asked."""
 
     word_times: bool | None
-    """True asks when each word was said and how sure it is. None does where that is served; a call is repeated without it
-    where it is refused."""
+    """True asks when each word was said and how sure it is. None asks too, but a call that is refused for it is repeated
+    without."""
     key_terms: Sequence[str]
     """Names and words to expect, each on one line; the server says how many and how long they may be."""
     key_terms_boost: float | None
