@@ -6,6 +6,9 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
+LINE_WIDTH = 42
+"""Characters of a line of subtitles, the habit of subtitle tools."""
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -70,14 +73,14 @@ class Transcript:
         """Return all fields as one line of JSON; times in seconds."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
-    def to_srt(self) -> str:
-        """Return SubRip subtitles, a cue for each segment."""
+    def to_srt(self, max_line_width: int = LINE_WIDTH) -> str:
+        """Return SubRip subtitles: cues of at most two lines of words, or, without words, a cue a segment. Raises InvalidConfig."""
         from asrloop_client.subtitles import srt
 
-        return srt(self.segments)
+        return srt(self, max_line_width)
 
-    def to_vtt(self) -> str:
-        """Return WebVTT subtitles (W3C), a cue for each segment."""
+    def to_vtt(self, max_line_width: int = LINE_WIDTH) -> str:
+        """Return WebVTT subtitles (W3C), with the cues of `to_srt`."""
         from asrloop_client.subtitles import vtt
 
-        return vtt(self.segments)
+        return vtt(self, max_line_width)
