@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -47,9 +47,12 @@ class Model:
             directory, settings.model_copy(update={"engine": settings.engine.model_copy(update=ours)})
         )
 
-    def transcribe(self, path: Path | str, *, language: str = "") -> Transcript:
+    def transcribe(
+        self, path: Path | str, *, language: str = "", word_times: bool = False, key_terms: Sequence[str] = ()
+    ) -> Transcript:
         """Return the transcript of an audio file. Raises RequestError for audio or options that are refused, and OSError."""
-        options = parsed({"language": language}, info=self._engine.family.info)
+        asked = {"language": language, "word_times": word_times, "key_terms": "\n".join(key_terms)}
+        options = parsed(asked, info=self._engine.family.info)
         (heard,) = self.transcribe_many([Path(path)], options=options)
         if heard.transcript is None:
             raise heard.error or AssertionError("neither a transcript nor an error")

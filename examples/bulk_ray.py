@@ -3,6 +3,7 @@
     pip install 'asrloop[bulk]' && asrloop models
     python examples/bulk_ray.py recordings/ out/                          # a Parquet file every 500 recordings
     python examples/bulk_ray.py manifest.jsonl out/ --form jsonl          # lines {"audio": "path"}
+    python examples/bulk_ray.py recordings/ out/ --word-times             # with the column `words`: each with its times
     python examples/bulk_ray.py recordings/ out/ --address auto           # on the Ray cluster of this machine
 
 Run it again to resume: recordings in `out/` without errors are skipped. The workers read the files
@@ -34,10 +35,12 @@ from asrloop.audio.containers import SUFFIXES
 A_TURN = 16
 """Recordings that a worker decodes side by side."""
 
+SPOKEN = {"text": pa.string(), "start": pa.float64(), "end": pa.float64()}
 SCHEMA = pa.schema(
     {
         "path": pa.string(), "text": pa.string(), "error": pa.string(), "seconds": pa.float64(), "confidence": pa.float64(),
-        "complete": pa.bool_(), "segments": pa.list_(pa.struct({"text": pa.string(), "start": pa.float64(), "end": pa.float64()})),
+        "complete": pa.bool_(), "segments": pa.list_(pa.struct(SPOKEN)),
+        "words": pa.list_(pa.struct({**SPOKEN, "confidence": pa.float64()})),
     }
 )  # fmt: skip
 Row = dict[str, Any]
@@ -53,23 +56,26 @@ class Form(StrEnum):
 class Worker:
     """The engine in a Ray process."""
 
-    def __init__(self, model: str, cores: int) -> None:
+    def __init__(self, model: str, cores: int, word_times: bool) -> None:
         from asrloop import config
+        from asrloop.engine.options import Options
         from asrloop.offline import Model
 
         threads = {"encoders": cores, "encoder_threads": cores, "decoder_threads": max(cores // 2, 1)}
         settings = config.load()
         engine = settings.engine.model_copy(update=threads)
+        self._options = Options(word_times=word_times)
         self._model = Model(Path(model), settings.model_copy(update={"engine": engine}))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Return the columns of SCHEMA for the column `path`."""
-        rows = [self._row(heard) for heard in self._model.transcribe_many(map(Path, batch["path"]))]
+        done = self._model.transcribe_many(map(Path, batch["path"]), options=self._options)
+        rows = [self._row(heard) for heard in done]
         return {name: [row[name] for row in rows] for name in SCHEMA.names}
 
-    @staticmethod
-    def _row(heard: Any) -> Row:
+    def _row(self, heard: Any) -> Row:
         said = heard.transcript
+        words = said.words if said and self._options.word_times else []
         return {
             "path": str(heard.path),
             "text": said.text if said else "",
@@ -78,6 +84,11 @@ class Worker:
             "confidence": float(said.confidence) if said else 0.0,
             "complete": bool(said and said.complete),
             "segments": [each._asdict() for each in said.segments] if said else [],
+            "words": [
+                {"text": each.text.strip(), "start": each.times[0], "end": each.times[1], "confidence": each.confidence}
+                for each in words
+                if each.times
+            ],
         }
 
 
@@ -131,13 +142,13 @@ def recordings(source: Path) -> Iterator[str]:
             yield str((source.parent / json.loads(line)["audio"]).resolve())
 
 
-def transcribed(paths: Sequence[str], model: Path, workers: int, cores: int) -> Iterator[Row]:
+def transcribed(paths: Sequence[str], model: Path, workers: int, cores: int, word_times: bool) -> Iterator[Row]:
     """Yield rows as they are ready, in any order."""
     # Split into blocks at the start: the workers hold all cores, so a later splitting step would wait forever.
     dataset = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=-(-len(paths) // A_TURN))
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
     heard = dataset.map_batches(
-        Worker, fn_constructor_args=(str(model), cores), compute=pool, num_cpus=cores, batch_size=A_TURN
+        Worker, fn_constructor_args=(str(model), cores, word_times), compute=pool, num_cpus=cores, batch_size=A_TURN
     )
     yield from heard.iter_rows()
 
@@ -156,6 +167,9 @@ def main(
     cores: Annotated[
         int, typer.Option(help="A worker's cores; an engine gains little from more than four.", min=1)
     ] = 4,
+    word_times: Annotated[
+        bool, typer.Option("--word-times", help="Fill the column `words`; without it its lists are empty.")
+    ] = False,
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster. Default: a new one on this machine.")
     ] = None,
@@ -182,7 +196,7 @@ def main(
     try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("transcribing", total=len(paths))
-            for row in transcribed(paths, model.resolve(), workers, cores):
+            for row in transcribed(paths, model.resolve(), workers, cores, word_times):
                 out.add(row)
                 rows, failed, seconds = rows + 1, failed + bool(row["error"]), seconds + row["seconds"]
                 took = time.monotonic() - started

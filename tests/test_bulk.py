@@ -70,6 +70,7 @@ def test_a_folder_becomes_parquet_and_a_stop_in_the_middle_costs_little(
     assert {words(row["text"]) for row in after} == {BECKETT}
     assert {row["error"] for row in after} == {""}
     assert all(row["segments"][0]["text"] == row["text"] for row in after)
+    assert all(row["words"] == [] for row in after)
 
 
 def test_a_manifest_becomes_lines_and_what_failed_is_tried_again(
@@ -83,13 +84,18 @@ def test_a_manifest_becomes_lines_and_what_failed_is_tried_again(
     manifest.write_text(
         "".join(json.dumps({"audio": name}) + "\n" for name in ("beckett.wav", "broken.wav", "two_cities.wav"))
     )
-    failed = start(manifest, tmp_path / "out", "--form=jsonl")
+    failed = start(manifest, tmp_path / "out", "--form=jsonl", "--word-times")
     _, said = failed.communicate(timeout=120)
     assert failed.returncode == 1, said
     found = {Path(row["path"]).name: row for row in rows(tmp_path / "out")}
     assert words(found["beckett.wav"]["text"]) == BECKETT
     assert "best of times" in words(found["two_cities.wav"]["text"])
     assert len(found["two_cities.wav"]["segments"]) > 1
+    assert [word["text"] for word in found["beckett.wav"]["words"]] == found["beckett.wav"]["text"].split()
+    ends = [end for word in found["two_cities.wav"]["words"] for end in (word["start"], word["end"])]
+    assert ends == sorted(ends)
+    assert all(0 < word["confidence"] <= 1 for word in found["beckett.wav"]["words"])
+    assert found["broken.wav"]["words"] == []
     assert "[invalid_audio]" in found["broken.wav"]["error"]
     shutil.copy(assets / "beckett.wav", broken)
     mended = start(manifest, tmp_path / "out", "--form=jsonl")

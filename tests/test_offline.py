@@ -35,6 +35,9 @@ def test_many_files_keep_their_order_and_their_errors(
 def test_a_model_is_loaded_in_four_lines(beckett_path: Path) -> None:
     with asrloop.load_model() as model:
         heard = model.transcribe(beckett_path, language="en-US")
+        timed = model.transcribe(beckett_path, word_times=True, key_terms=["Szczecin"])
+        with pytest.raises(InvalidOption, match="a term of 65 characters"):
+            model.transcribe(beckett_path, key_terms=["x" * 65])
         with pytest.raises(InvalidOption, match="the served model has en"):
             model.transcribe(beckett_path, language="de")
         with pytest.raises(FileNotFoundError):
@@ -43,6 +46,11 @@ def test_a_model_is_loaded_in_four_lines(beckett_path: Path) -> None:
     assert [words(word.text) for word in heard.words] == BECKETT.split()
     assert "".join(word.text for word in heard.words) == heard.text
     assert heard.language == "en"
+    assert not any(word.times for word in heard.words)
+    assert timed.text == heard.text
+    ends = [end for word in timed.words for end in word.times or ()]
+    assert ends == sorted(ends)
+    assert len(ends) == 2 * len(heard.words)
 
 
 @pytest.mark.slow

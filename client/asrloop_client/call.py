@@ -8,16 +8,17 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
+from asrloop_client.asked import asked
 from asrloop_client.audio import Audio, EncodedFile, Pcm, is_slow, load
 from asrloop_client.background.threads import in_thread
 from asrloop_client.control.channel import LOG, headers_of
 from asrloop_client.control.progress import reporting
 from asrloop_client.endpoints import Endpoint
-from asrloop_client.errors import AsrError, DeadlineExceeded, ServerGone
+from asrloop_client.errors import AsrError, DeadlineExceeded, InvalidOption, ServerGone
 from asrloop_client.servers import Search, Servers
-from asrloop_client.settings import OnProgress, Parameter
+from asrloop_client.settings import OnProgress, Parameter, WordOptions
 from asrloop_client.transcript import Timings, Transcript
 from asrloop_client.wire import Request, read_reply
 
@@ -40,6 +41,8 @@ class _Call(Search):
     on_progress: OnProgress | None
     is_own: bool
     """True when the length of the audio may be read from its header: bytes that were handed over may be a stranger's."""
+    may_lack_word_times: bool
+    """True when the times of words are left out where they are refused."""
     attempts: int = 0
 
     async def duration(self, response: Any) -> float | None:
@@ -59,17 +62,20 @@ async def transcribe(
     fail_fast: bool | None = None,
     request_id: str | None = None,
     on_progress: OnProgress | None = None,
+    **words: Unpack[WordOptions],
 ) -> Transcript:
     """Transcribe once; the options are those of CallOptions. Raises AsrError and nothing else."""
     settings, call = servers.settings, None
     started, seconds = time.monotonic(), settings.seconds(timeout)
     try:
+        wanted = asked(parameters, **words)
         async with asyncio.timeout(seconds):
             loaded = await in_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
             model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
             call = _Call(
                 model=model,
-                request=Request(loaded, model, parameters or {}, request_id or uuid.uuid4().hex),
+                request=Request(loaded, model, wanted, request_id or uuid.uuid4().hex),
+                may_lack_word_times=words.get("word_times", False) is None,
                 headers=await headers_of(settings, headers),
                 fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
                 started=started,
@@ -91,6 +97,10 @@ async def _until_answered(servers: Servers, call: _Call) -> Transcript:
         endpoint = await servers.next_server(call)
         try:
             return await _attempt(servers, endpoint, call)
+        except InvalidOption:
+            if not (call.may_lack_word_times and call.request.forget("word_times")):
+                raise
+            call.tried.clear()  # this server refused the parameter, not the call
         except AsrError as error:
             if not await servers.may_go_on(error, endpoint, call):
                 raise

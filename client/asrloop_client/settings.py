@@ -33,7 +33,19 @@ LONGEST = 7 * 86400.0
 """The longest time limit, in seconds."""
 
 
-class CallOptions(TypedDict, total=False):
+class WordOptions(TypedDict, total=False):
+    """What a call or a live stream asks about words. Servers and models that know none of it get nothing unless asked."""
+
+    word_times: bool | None
+    """True asks when each word was said and how sure it is. None asks too, but a call that is refused for it is repeated
+    without."""
+    key_terms: Sequence[str]
+    """Names and words to expect, each on one line; the server says how many and how long they may be."""
+    key_terms_boost: float | None
+    """How strongly they are expected, 0..10; None leaves it to the server."""
+
+
+class CallOptions(WordOptions, total=False):
     """Options of a single call."""
 
     sample_rate: float

@@ -6,6 +6,9 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
+LINE_WIDTH = 42
+"""Characters of a line of subtitles, the habit of subtitle tools."""
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -26,6 +29,8 @@ class Word:
     text: str
     start: float
     end: float
+    confidence: float | None = None
+    """Confidence in the word, 0..1; None when the server sends none."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Transcript:
     segments: tuple[Segment, ...]
     """Segments in order; a single one with all the text when the server sends none, empty when there is no text."""
     words: tuple[Word, ...]
-    """Empty when the server sends no times of words."""
+    """In order; empty when nobody asked for the times of words (`word_times`), or the server has none."""
     duration: float | None
     """Seconds of audio that the server decoded. Of servers that do not say it, what the file's header says; None for neither."""
     confidence: float | None
@@ -68,14 +73,14 @@ class Transcript:
         """Return all fields as one line of JSON; times in seconds."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
-    def to_srt(self) -> str:
-        """Return SubRip subtitles, a cue for each segment."""
+    def to_srt(self, max_line_width: int = LINE_WIDTH) -> str:
+        """Return SubRip subtitles: cues of at most two lines of words, or, without words, a cue a segment. Raises InvalidConfig."""
         from asrloop_client.subtitles import srt
 
-        return srt(self.segments)
+        return srt(self, max_line_width)
 
-    def to_vtt(self) -> str:
-        """Return WebVTT subtitles (W3C), a cue for each segment."""
+    def to_vtt(self, max_line_width: int = LINE_WIDTH) -> str:
+        """Return WebVTT subtitles (W3C), with the cues of `to_srt`."""
         from asrloop_client.subtitles import vtt
 
-        return vtt(self.segments)
+        return vtt(self, max_line_width)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tritonclient.grpc import service_pb2
@@ -54,6 +54,13 @@ class Request:
         """Seconds of audio as far as the client knows."""
         return self._audio.duration
 
+    def forget(self, parameter: str) -> bool:
+        """Leave a parameter out from now on; False when it was not there."""
+        was_there: bool = parameter in self._head.parameters
+        if was_there:
+            del self._head.parameters[parameter]
+        return was_there
+
     def serialised(self, timeout: float) -> bytes:
         """Return the message of an attempt that the server may work on for `timeout` s.
 
@@ -98,7 +105,7 @@ def read_reply(response: Any, address: str, length: Callable[[], float | None] =
         tokens = tokens[: tokens.index(_PADDING)] if _PADDING in tokens else tokens
         decoded = numbers("f", outputs.get("DURATION", b""))
         duration = round(decoded[0], 6) if decoded else length()
-        words = _timed(Word, outputs, "WORDS", "WORD_TIMES")
+        words = words_of(outputs)
         segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES")
         if text and not segments:
             end = duration if duration is not None else words[-1].end if words else 0.0
@@ -136,11 +143,22 @@ def strings(raw: bytes) -> tuple[str, ...]:
     return tuple(each.decode("utf-8") for each in deserialize_bytes_tensor(raw))
 
 
-def _timed(kind: Callable[..., Any], outputs: Mapping[str, bytes], names: str, times: str) -> tuple[Any, ...]:
-    """Return words or segments from STRING [N] and FP32 [N, 2], start and end in seconds; none when one is absent or empty."""
+def words_of(outputs: Mapping[str, bytes]) -> tuple[Word, ...]:
+    """Return the words of raw tensors; none when their texts or times are absent or empty. Raises ValueError, struct.error."""
+    return _timed(Word, outputs, "WORDS", "WORD_TIMES", numbers("f", outputs.get("WORD_CONFIDENCES", b"")))
+
+
+def _timed(
+    kind: Callable[..., Any], outputs: Mapping[str, bytes], names: str, times: str, *more: Sequence[float]
+) -> tuple[Any, ...]:
+    """Return words or segments from STRING [N] and FP32 [N, 2], start and end in seconds; none when one is absent or empty.
+
+    `more` has further values, one each; values that are too few are left out.
+    """
     texts, bounds = strings(outputs.get(names, b"")), numbers("f", outputs.get(times, b""))
     texts = texts[: texts.index("")] if "" in texts else texts
-    return tuple(map(kind, texts, bounds[::2], bounds[1::2])) if len(bounds) >= 2 * len(texts) else ()
+    whole = [values for values in more if len(values) >= len(texts)]
+    return tuple(map(kind, texts, bounds[::2], bounds[1::2], *whole)) if len(bounds) >= 2 * len(texts) else ()
 
 
 def _varint(value: int) -> bytes:

@@ -94,6 +94,12 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "in ensemble 'asr_ensemble', [closing] the engine closes")
         self.say(f"timeout={given['timeout']}")
         self.say(f"key={given['cancel_key']}")
+        for name in ("word_times", "key_terms", "key_terms_boost"):
+            if name in given:
+                self.say(f"{name}={given[name]}")
+        if given.get("refuse") in given:
+            refused = f"in ensemble 'asr_file', [invalid_option] {given['refuse']} is not served"
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, refused)
         for name, value in context.invocation_metadata():
             if name in ("x-test", "traceparent"):
                 self.say(f"header={value}")

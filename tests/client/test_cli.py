@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import soundfile
 from asrloop_client.audio import SUFFIXES
 
 from tests.client.stand_in import StandIn
+from tests.client.stub import Stub
 from tests.conftest import eventually
 
 
@@ -158,6 +160,36 @@ def test_every_command_takes_every_connection_option(command: str) -> None:
         "--certificate-chain",
     }
     assert options <= set(run(command, "--help").stdout.split())
+
+
+def test_key_terms_are_a_file_or_a_list(make_stub: Callable[..., Stub], speech: Path) -> None:
+    stub = make_stub()
+    terms = speech.with_name("terms")
+    terms.write_text("\ufeffSzczecin\r\n\n  Brno \n", encoding="utf-8")
+    for given in (terms, "Szczecin, Brno,"):
+        done = run("transcribe", speech, "--key-terms", given, "--key-terms-boost", 2, "-s", stub.address)
+        assert done.returncode == 0, done.stderr
+    assert (stub.seen()["key_terms=Szczecin"], stub.seen()["Brno"], stub.seen()["key_terms_boost=2.0"]) == (2, 2, 2)
+    assert not stub.seen()["word_times=True"]
+    for wrong, said in (("", "has no term"), (" , ", "has no term"), ("names.txt", "there is no file names.txt")):
+        for command in ("transcribe", "stream"):
+            refused = run(command, speech, "--key-terms", wrong, "-s", stub.address)
+            assert (refused.returncode, said in " ".join(refused.stderr.split())) == (2, True), refused.stderr
+
+
+def test_subtitles_ask_for_times_of_words(make_stub: Callable[..., Stub], speech: Path) -> None:
+    stub = make_stub()
+    for options, asked in (
+        (("--format", "srt"), 1),
+        (("--format", "vtt"), 2),
+        (("--format", "vtt", "--no-word-times"), 2),
+        (("--json",), 2),
+        (("--json", "--word-times"), 3),
+    ):
+        done = run("transcribe", speech, *options, "-s", stub.address)
+        assert done.returncode == 0, done.stderr
+        assert stub.seen()["word_times=True"] == asked
+    assert run("transcribe", speech, "--format", "srt", "--max-line-width", 0, "-s", stub.address).returncode == 2
 
 
 def test_help_names_the_commands_and_exit_codes() -> None:

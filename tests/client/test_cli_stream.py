@@ -74,8 +74,18 @@ def test_json_gives_a_line_for_each_event(stand_in: StandIn, recording: Path) ->
     result = run(recording, "-s", stand_in.address, "--speed", 10, "--format", "json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [each["stable"] for each in events if each["final"]] == TEN_WORDS
-    assert set(events[0]) == {"segment", "stable", "tail", "final", "start", "heard"}
+    assert set(events[0]) == {"segment", "stable", "tail", "final", "start", "heard", "words"}
     assert not events[0]["final"]
+    assert not any(each["words"] for each in events)
+
+
+def test_words_and_their_times_come_with_finals_where_asked(stand_in: StandIn, recording: Path) -> None:
+    options = ("--format", "json", "--word-times", "--key-terms", "Szczecin,Brno", "--key-terms-boost", 1)
+    result = run(recording, "-s", stand_in.address, "--speed", 10, *options)
+    assert result.returncode == 0, result.stderr
+    words = [word for line in result.stdout.splitlines() for word in json.loads(line)["words"]]
+    assert [word["text"] for word in words] == " ".join(TEN_WORDS).split()
+    assert (words[1]["start"], words[1]["end"], round(words[1]["confidence"], 2)) == (0.25, 0.5, 0.01)
 
 
 def test_raw_pcm_comes_from_standard_input(stand_in: StandIn) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import itertools
+import json
 import os
 import pty
 import re
@@ -18,7 +19,16 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from asrloop_client import AsrClient, AsyncAsrClient, Cancelled, CancelToken, DeadlineExceeded, InvalidAudio, Progress
+from asrloop_client import (
+    AsrClient,
+    AsyncAsrClient,
+    Cancelled,
+    CancelToken,
+    DeadlineExceeded,
+    InvalidAudio,
+    InvalidOption,
+    Progress,
+)
 from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
@@ -201,3 +211,69 @@ def test_live_audio_gives_the_words_in_whatever_chunks_it_comes(
             assert words(" ".join(event.stable for event in finals)) == words(BECKETT)
             assert [event.segment for event in finals] == list(range(len(finals)))
             assert not any(event.tail for event in finals)
+
+
+def test_words_have_times_within_the_audio_and_the_text_is_the_same(
+    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    client = connect(server.grpc_endpoint)
+    plain, timed = client.transcribe(beckett), client.transcribe(beckett, word_times=True)
+    assert (timed.text, timed.tokens) == (plain.text, plain.tokens)
+    assert plain.words == ()
+    assert " ".join(word.text for word in timed.words) == timed.text
+    ends = [end for word in timed.words for end in (word.start, word.end)]
+    assert ends == sorted(ends)
+    assert 0 <= ends[0] < ends[-1] <= timed.duration
+    assert all(word.end > word.start for word in timed.words)
+    assert all(0 < word.confidence <= 1 for word in timed.words)
+
+
+def test_subtitles_have_lines_that_can_be_read(
+    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    heard = connect(server.grpc_endpoint).transcribe(long_file(beckett, 3), word_times=True)
+    blocks = [block.split("\n") for block in heard.to_srt().strip().split("\n\n")]
+    assert len(blocks) > len(heard.segments)
+    assert max(len(block) for block in blocks) <= 4
+    assert max(len(line) for block in blocks for line in block[2:]) <= 42
+    assert " ".join(line for block in blocks for line in block[2:]) == heard.text
+
+
+def test_key_terms_are_taken_and_wrong_ones_are_invalid_options(
+    connect: Connect, server: TritonServer, beckett: NDArray[np.float32]
+) -> None:
+    client = connect(server.grpc_endpoint)
+    heard = client.transcribe(beckett, key_terms=["Szczecin", "Samuel Beckett"], key_terms_boost=1.5)
+    assert words(heard.text) == words(BECKETT)
+    for wrong in ({"key_terms": ["x" * 65]}, {"key_terms": ["a"] * 101}, {"key_terms_boost": 11}):
+        with pytest.raises(InvalidOption):
+            client.transcribe(beckett, **wrong)
+
+
+def test_the_command_writes_words_and_subtitles(server: TritonServer, beckett_path: Path) -> None:
+    command = [sys.executable, "-m", "asrloop_client.cli", "transcribe", beckett_path, "-s", server.grpc_endpoint]
+    done = subprocess.run([*command, "--json", "--word-times"], capture_output=True, text=True, check=True)
+    heard = json.loads(done.stdout)
+    assert [word["text"] for word in heard["words"]] == heard["text"].split()
+    assert set(heard["words"][0]) == {"text", "start", "end", "confidence"}
+    options = ["--format", "vtt", "--max-line-width", "20", "--key-terms", "Samuel Beckett"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines()[1:] if line and " --> " not in line]
+    assert max(map(len, lines)) <= 20
+    assert words(" ".join(lines)) == words(BECKETT)
+
+
+def test_finals_of_live_audio_have_their_words_where_asked(server: TritonServer, beckett: NDArray[np.float32]) -> None:
+    samples = np.concatenate([beckett, np.zeros(16_000, np.float32), beckett])
+    pieces = [samples[at : at + 1600] for at in range(0, samples.size, 1600)]
+    asked: dict[str, Any] = {"word_times": True, "key_terms": ["Szczecin"], "key_terms_boost": 1.5}
+    with AsrClient(server.grpc_endpoint) as client, client.stream(pieces, **asked) as stream:
+        events = list(stream)
+    assert not any(event.words for event in events if not event.final)
+    finals = [event for event in events if event.final]
+    for event in finals:
+        assert words(" ".join(word.text for word in event.words)) == words(event.stable)
+        assert all(event.start <= word.start <= word.end <= event.heard for word in event.words)
+    starts = [word.start for event in finals for word in event.words]
+    assert starts == sorted(starts)
+    assert starts[-1] > beckett.size / 16_000 + 1

@@ -101,6 +101,42 @@ def test_the_rate_and_parameters_go_with_the_start(client: AsrClient) -> None:
         client.stream(sample_rate=0.5)
 
 
+def test_finals_have_the_words_of_a_stream_that_asked(client: AsrClient) -> None:
+    with client.stream(chunks(10)) as stream:
+        assert not any(each.words for each in stream)
+    with client.stream(chunks(10), word_times=True) as stream:
+        events = list(stream)
+    assert not any(each.words for each in events if not each.final)
+    words = [word for each in events for word in each.words]
+    assert [word.text for word in words] == " ".join(TEN_WORDS).split()
+    assert [(word.start, word.end) for word in words] == [(at / 4, (at + 1) / 4) for at in range(10)]
+    assert [word.confidence for word in words] == pytest.approx([at / 100 for at in range(10)])
+
+
+def test_key_terms_go_with_the_start(client: AsrClient) -> None:
+    with (
+        pytest.raises(InvalidAudio, match=r"key_terms 2\.5"),
+        client.stream(chunks(1), key_terms=["refuse", "them"], key_terms_boost=2.5) as stream,
+    ):
+        list(stream)
+    with pytest.raises(InvalidConfig, match="one line"):
+        client.stream(chunks(1), key_terms=["a\nb"])
+
+
+def test_times_of_words_go_on_where_another_server_goes_on(make_stand_in: Callable[..., StandIn]) -> None:
+    server = make_stand_in()
+    with AsrClient(server.address) as client, client.stream(resume=True, word_times=True) as stream:
+        stream.send(audio(6))
+        while not next(stream).final:
+            pass
+        server.kill()
+        server.start()
+        stream.send(audio(10)[6 * WORD :])
+        stream.finish()
+        words = [word for each in stream for word in each.words]
+    assert [(word.text, word.start) for word in words] == [(f"{at / 100:.2f}", at / 4) for at in range(4, 10)]
+
+
 def test_by_hand(client: AsrClient) -> None:
     with client.stream() as stream:
         stream.send(audio(1))

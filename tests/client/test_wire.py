@@ -124,6 +124,20 @@ def test_words_are_the_servers_and_nothing_is_guessed_from_pieces() -> None:
     assert reply.words == (Word("cancel", 0.25, 0.5), Word("the", 0.5, 0.75), Word("door.", 0.875, 1.125))
 
 
+def test_the_confidence_of_a_word_is_the_servers_or_none() -> None:
+    said = {
+        "TRANSCRIPTS": TEXT,
+        "TOKENS": TOKENS,
+        "WORDS": texts("a", "b", ""),
+        "WORD_TIMES": floats(0, 1, 2, 3, -1, -1),
+    }
+    reply = wire.read_reply(response(**said, WORD_CONFIDENCES=floats(0.5, 0.75, -1)), "host:1")
+    assert [word.confidence for word in reply.words] == [0.5, 0.75]
+    for outputs in ({}, {"WORD_CONFIDENCES": b""}, {"WORD_CONFIDENCES": floats(0.5)}):
+        reply = wire.read_reply(response(**said, **outputs), "host:1")
+        assert [word.confidence for word in reply.words] == [None, None]
+
+
 def test_without_segments_there_is_one_of_all_the_text_or_none() -> None:
     def segments(text: bytes, duration: float | None, **outputs: bytes) -> tuple[Segment, ...]:
         return wire.read_reply(

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from asrloop_client.cli.connection import CONSOLE, Connect, exit_of
+from asrloop_client.cli.words import Boost, KeyTerms, terms_of
 from asrloop_client.errors import AsrError
 from asrloop_client.live.sources import played, recorded
 
@@ -42,6 +43,11 @@ def stream(
         float, typer.Option(help="Seconds to find a server, and to wait for the last words.", min=0.001)
     ] = 60.0,
     resume: Annotated[bool, typer.Option(help="Open another stream when the server is lost.")] = True,
+    word_times: Annotated[
+        bool, typer.Option("--word-times", help="Ask when each word was said and how sure it is; for the format json.")
+    ] = False,
+    key_terms: KeyTerms = None,
+    key_terms_boost: Boost = None,
 ) -> None:
     """Print the words of live audio while they are spoken, a line for each segment.
 
@@ -49,6 +55,7 @@ def stream(
 
     arecord -f S16_LE -r 16000 -t raw | asr-client stream -
     """
+    asked: Any = {"word_times": word_times, "key_terms": terms_of(key_terms), "key_terms_boost": key_terms_boost}
     stop, out = threading.Event(), Console(highlight=False, soft_wrap=True)
     view = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal and form is Form.TXT else None
 
@@ -62,7 +69,7 @@ def stream(
         with connection(timeout=timeout) as client, view or contextlib.nullcontext():
             before = signal.signal(signal.SIGINT, end_audio)
             try:
-                with client.stream(source, sample_rate=rate, resume=resume) as events:
+                with client.stream(source, sample_rate=rate, resume=resume, **asked) as events:
                     for event in events:
                         if form is Form.JSON:
                             typer.echo(json.dumps(dataclasses.asdict(event), ensure_ascii=False))

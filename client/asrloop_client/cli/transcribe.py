@@ -8,7 +8,7 @@ import glob
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +17,10 @@ from rich.progress import Progress
 
 from asrloop_client.audio import SUFFIXES
 from asrloop_client.cli.connection import CONSOLE, FAILED, UNREACHABLE, Connect
+from asrloop_client.cli.words import Boost, KeyTerms, terms_of
 from asrloop_client.errors import AsrError, ServerGone
 from asrloop_client.settings import PoolConfig
-from asrloop_client.transcript import Transcript
+from asrloop_client.transcript import LINE_WIDTH, Transcript
 
 _NAMED = 5
 """Files that are named in the summary, of those that were passed over."""
@@ -54,12 +55,24 @@ def transcribe(
     concurrency: Annotated[int, typer.Option(help="Files at the same time.", min=1)] = 8,
     timeout: Annotated[float, typer.Option(help="Deadline of each file, in seconds.", min=0.001)] = 600.0,
     pooling: Annotated[bool, typer.Option(help="Keep channels; --no-pooling opens one per file.")] = True,
+    word_times: Annotated[
+        bool | None,
+        typer.Option(
+            help="Ask when each word was said and how sure it is. Default: for srt and vtt, where the server tells it.",
+            show_default=False,
+        ),
+    ] = None,
+    key_terms: KeyTerms = None,
+    key_terms_boost: Boost = None,
+    max_line_width: Annotated[int, typer.Option(help="Most characters of a line of subtitles.", min=1)] = LINE_WIDTH,
 ) -> None:
     """Print or write the text of each file; errors and a summary go to standard error."""
     form = Form.JSON if as_json else form
+    subtitles = form in (Form.SRT, Form.VTT)
     files, passed_over = _expand(paths)
-    if form in (Form.SRT, Form.VTT) and len(files) > 1 and output_dir is None:
+    if subtitles and len(files) > 1 and output_dir is None:
         raise typer.BadParameter(f"{len(files)} files as {form.value} in one output: give --output-dir")
+    terms = terms_of(key_terms)
     targets = _targets(files, output_dir, form) if output_dir is not None else {}
     wanted = [file for file in files if file not in targets or not targets[file].exists()]
     channels = min(concurrency, len(wanted)) or 1
@@ -80,6 +93,9 @@ def transcribe(
             options: dict[str, Any] = {
                 "concurrency": concurrency,
                 "on_progress": lambda far: heard(far.request_id, far.done / far.known),
+                "word_times": None if word_times is None and subtitles else bool(word_times),
+                "key_terms": terms,
+                "key_terms_boost": key_terms_boost,
             }
             results: Iterable[tuple[Any, Any]]
             if output_dir is None:
@@ -98,7 +114,7 @@ def transcribe(
                             style="yellow",
                             markup=False,
                         )
-                    _write(file, result, form, targets.get(file), alone=len(files) == 1)
+                    _write(file, _text(file, result, form, max_line_width), form, targets.get(file), len(files) == 1)
                 else:
                     heard(file, 1)
                     failures.append(result)
@@ -166,16 +182,15 @@ def _targets(files: list[str], directory: Path, form: Form) -> dict[str, Path]:
     return targets
 
 
-def _write(file: str, result: Transcript, form: Form, target: Path | None, alone: bool) -> None:
-    forms: dict[Form, Callable[[], str]] = {
-        Form.SRT: result.to_srt,
-        Form.VTT: result.to_vtt,
-        Form.TXT: lambda: f"{result.text}\n",
-    }
+def _text(file: str, result: Transcript, form: Form, max_line_width: int) -> str:
     if form is Form.JSON:
-        text = json.dumps({"file": file, **dataclasses.asdict(result)}, ensure_ascii=False) + "\n"
-    else:
-        text = forms[form]()
+        return json.dumps({"file": file, **dataclasses.asdict(result)}, ensure_ascii=False) + "\n"
+    if form is Form.TXT:
+        return f"{result.text}\n"
+    return result.to_srt(max_line_width) if form is Form.SRT else result.to_vtt(max_line_width)
+
+
+def _write(file: str, text: str, form: Form, target: Path | None, alone: bool) -> None:
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all: a file that is there counts as done.

@@ -13,11 +13,12 @@ import uuid
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from asrloop_client.asked import asked
 from asrloop_client.audio import as_rate
 from asrloop_client.control.channel import LOG
 from asrloop_client.deaths import Deaths
@@ -38,7 +39,7 @@ from asrloop_client.live.events import StreamEvent, read_event
 from asrloop_client.live.kept import KeptAudio
 from asrloop_client.live.raw import check_raw
 from asrloop_client.servers import Search, Servers
-from asrloop_client.settings import Parameter
+from asrloop_client.settings import Parameter, WordOptions
 
 _PIECE_SECONDS = 1.0
 """Longest audio of a request, so that the server's answers tell its progress."""
@@ -58,7 +59,7 @@ _INNOCENT_SECONDS = 60.0
 _NOTHING = np.empty(0, np.int16)
 
 
-class StreamOptions(TypedDict, total=False):
+class StreamOptions(WordOptions, total=False):
     """Options of a stream of live audio."""
 
     sample_rate: float
@@ -85,10 +86,12 @@ class Session:
         parameters: Mapping[str, Parameter] | None = None,
         headers: Mapping[str, str] | None = None,
         fail_fast: bool | None = None,
+        **words: Unpack[WordOptions],
     ) -> None:
         self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
         self._answer_seconds = max(self._timeout, _ANSWER_SECONDS)
-        self._resume, self._parameters, self._headers = resume, parameters or {}, servers.settings.all_headers(headers)
+        self._resume, self._parameters = resume, asked(parameters, **words)
+        self._headers = servers.settings.all_headers(headers)
         fast = servers.settings.fail_fast if fail_fast is None else fail_fast
         self._search = Search(model=servers.settings.stream_model, fail_fast=fast)
         self._waiting: deque[npt.NDArray[Any]] = deque()
@@ -347,8 +350,10 @@ class Session:
     def _take(self, event: StreamEvent | None, last: bool) -> bool:
         """Queue an event of this attempt for the reader, and return `last`."""
         if event is not None:
-            start, heard = event.start + self._offset, event.heard + self._offset
-            event = dataclasses.replace(event, segment=event.segment + self._first, start=start, heard=heard)
+            at = self._offset
+            start, heard = event.start + at, event.heard + at
+            words = tuple(dataclasses.replace(each, start=each.start + at, end=each.end + at) for each in event.words)
+            event = StreamEvent(event.segment + self._first, event.stable, event.tail, event.final, start, heard, words)
             self._heard = True
             self._open = event.segment + event.final
             self._open_from = heard if event.final else min(start, self._open_from)

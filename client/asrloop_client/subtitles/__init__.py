@@ -1,26 +1,26 @@
-"""Subtitles of a transcript, a cue for each segment."""
+"""Subtitles of a transcript: cues of at most two lines from the times of words, or without them a cue a segment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from asrloop_client.transcript import Segment
-
-
-def srt(segments: Iterable[Segment]) -> str:
-    """Return SubRip subtitles."""
-    return "".join(f"{number}\n{_cue(each, each.text, ',')}" for number, each in enumerate(segments, 1))
+from asrloop_client.subtitles.cues import Cue, cues
+from asrloop_client.transcript import Transcript
 
 
-def vtt(segments: Iterable[Segment]) -> str:
-    """Return WebVTT subtitles (W3C)."""
+def srt(transcript: Transcript, max_line_width: int) -> str:
+    """Return SubRip subtitles. Raises InvalidConfig."""
+    numbered = enumerate(cues(transcript, max_line_width), 1)
+    return "".join(f"{number}\n{_block(cue, ',')}" for number, cue in numbered)
+
+
+def vtt(transcript: Transcript, max_line_width: int) -> str:
+    """Return WebVTT subtitles (W3C). Raises InvalidConfig."""
     escapes = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-    return "WEBVTT\n\n" + "".join(_cue(each, each.text.translate(escapes), ".") for each in segments)
+    escaped = (Cue(cue.start, cue.end, cue.text.translate(escapes)) for cue in cues(transcript, max_line_width))
+    return "WEBVTT\n\n" + "".join(_block(cue, ".") for cue in escaped)
 
 
-def _cue(segment: Segment, text: str, mark: str) -> str:
-    one_line = " ".join(text.split())  # an empty line would end the cue
-    return f"{_clock(segment.start, mark)} --> {_clock(segment.end, mark)}\n{one_line}\n\n"
+def _block(cue: Cue, mark: str) -> str:
+    return f"{_clock(cue.start, mark)} --> {_clock(cue.end, mark)}\n{cue.text}\n\n"
 
 
 def _clock(seconds: float, mark: str) -> str:

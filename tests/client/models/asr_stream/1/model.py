@@ -2,7 +2,7 @@
 
 A word is the mean of its samples, so that audio which is lost, doubled or out of order shows. `pace`: chunks are answered when
 so many times real time has reached them; `backlog`: a stream that is further ahead of that is ended; `mute_after`: audio
-behind that second has no words.
+behind that second has no words. With `word_times` a final has its words; the confidence of each is its mean.
 """
 
 import json
@@ -77,6 +77,9 @@ class TritonPythonModel:
         identity, flags = request.correlation_id(), request.flags()
         if flags & START:
             parameters = json.loads(request.parameters() or "{}")
+            if parameters.get("key_terms") == "refuse\nthem":
+                self.answer(sender, error="[bad_sequence] key_terms " + json.dumps(parameters["key_terms_boost"]))
+                return
             if "refuse" in parameters:
                 self.answer(sender, error=f"[{parameters['refuse']}] as asked")
                 return
@@ -98,17 +101,20 @@ class TritonPythonModel:
             del self.streams[identity]
             return
         for segment, stable, tail, final, heard in stream.events(bool(flags & END)):
-            stream.sender.send(
-                pb_utils.InferenceResponse(
-                    [
-                        pb_utils.Tensor("SEGMENT", np.array([segment], np.int32)),
-                        pb_utils.Tensor("STABLE", np.array([stable.encode()], np.object_)),
-                        pb_utils.Tensor("TAIL", np.array([tail.encode()], np.object_)),
-                        pb_utils.Tensor("FINAL", np.array([final])),
-                        pb_utils.Tensor("TIMES", np.array([segment, heard], np.float32)),
-                    ]
-                )
-            )
+            tensors = {
+                "SEGMENT": np.array([segment], np.int32),
+                "STABLE": np.array([stable.encode()], np.object_),
+                "TAIL": np.array([tail.encode()], np.object_),
+                "FINAL": np.array([final]),
+                "TIMES": np.array([segment, heard], np.float32),
+            }
+            if final and stream.parameters.get("word_times"):
+                words, starts = stable.split(), segment + np.arange(len(stable.split()), dtype=np.float32) / WORDS
+                tensors["WORDS"] = np.array([word.encode() for word in words], np.object_)
+                tensors["WORD_TIMES"] = np.column_stack([starts, starts + np.float32(1 / WORDS)])
+                tensors["WORD_CONFIDENCES"] = np.array([float(word) for word in words], np.float32)
+            outputs = [pb_utils.Tensor(name, tensor) for name, tensor in tensors.items()]
+            stream.sender.send(pb_utils.InferenceResponse(outputs))
         if stream.parameters.get("die_after", 1e9) <= len(stream.samples) / stream.rate:
             os._exit(1)
         if stream.parameters.get("break_after", 1e9) <= len(stream.samples) / stream.rate:

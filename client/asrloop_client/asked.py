@@ -1,0 +1,46 @@
+"""What a caller asks for beside the text, as request parameters. Limits that servers may change are left to them."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+
+from asrloop_client.errors import require
+from asrloop_client.settings import Parameter
+
+
+def asked(
+    parameters: Mapping[str, Parameter] | None,
+    *,
+    word_times: bool | None = False,
+    key_terms: Sequence[str] = (),
+    key_terms_boost: float | None = None,
+) -> Mapping[str, Parameter]:
+    """Return `parameters` with those of the options of WordOptions that ask for something. Raises InvalidConfig."""
+    found: dict[str, Parameter] = dict(parameters or {})
+    require(
+        isinstance(word_times, bool | None),
+        f"word_times is {word_times!r:.80}: give True, False or None (where served)",
+    )
+    if word_times is not False:
+        found["word_times"] = True
+    if key_terms:
+        found["key_terms"] = _lines(key_terms)
+    if key_terms_boost is not None:
+        is_number = isinstance(key_terms_boost, numbers.Real) and not isinstance(key_terms_boost, bool)
+        require(
+            is_number and math.isfinite(key_terms_boost), f"key_terms_boost is {key_terms_boost!r:.80}: give a number"
+        )
+        found["key_terms_boost"] = float(key_terms_boost)
+    return found
+
+
+def _lines(terms: Sequence[str]) -> str:
+    require(not isinstance(terms, str), "key_terms is a single str: give a list, such as ['Szczecin']")
+    require(isinstance(terms, Sequence), f"key_terms is {terms!r:.80}: give a list of str")
+    for term in terms:
+        require(isinstance(term, str), f"key term {term!r:.80} is a {type(term).__name__}: give a list of str")
+        require(term.strip() != "", f"key term {term!r:.80} is empty: leave it out")
+        require("\n" not in term, f"key term {term!r:.80} has a line break: each is one line; give several terms")
+    return "\n".join(terms)

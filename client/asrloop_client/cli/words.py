@@ -1,0 +1,35 @@
+"""Options about words, which `transcribe` and `stream` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+KeyTerms = Annotated[
+    str | None,
+    typer.Option(help="Names and words to expect: a file with one a line, or a list such as 'Szczecin,Ada Byron'."),
+]
+Boost = Annotated[
+    float | None,
+    typer.Option("--key-terms-boost", help="How strongly they are expected, 0..10; else the server decides."),
+]
+
+
+def terms_of(given: str | None) -> list[str]:
+    """Return the terms of a file or a list. Raises BadParameter."""
+    if given is None:
+        return []
+    path = Path(given)
+    is_file = len(given) < 1000 and path.is_file()  # a longer name is an error of its own
+    if not is_file and path.suffix == ".txt":
+        raise typer.BadParameter(f"--key-terms: there is no file {given}")
+    try:
+        parts = path.read_text(encoding="utf-8-sig").splitlines() if is_file else given.split(",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"--key-terms: {given} cannot be read: {error}; give UTF-8 text") from None
+    terms = [part.strip() for part in parts if part.strip()]
+    if not terms:
+        raise typer.BadParameter(f"--key-terms: {given!r} has no term; give one a line, or a list with commas")
+    return terms
