@@ -171,7 +171,7 @@ def test_a_long_file_has_segments_and_tells_how_far_it_is(
     assert told
     seconds = count * (beckett.size + 24_000) / 16_000
     assert {(far.request_id, round(far.known)) for far in told} == {("mine", round(seconds))}
-    assert 0 < told[-1].done < seconds
+    assert 0 < told[-1].done <= seconds + 0.01
     assert [far.done for far in told] == sorted(far.done for far in told)
     assert told[-1].text
     for text, longer in itertools.pairwise([*(far.text for far in told), heard.text]):
