@@ -26,6 +26,8 @@ class Word:
     text: str
     start: float
     end: float
+    confidence: float | None = None
+    """Confidence in the word, 0..1; None when the server sends none."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Transcript:
     segments: tuple[Segment, ...]
     """Segments in order; a single one with all the text when the server sends none, empty when there is no text."""
     words: tuple[Word, ...]
-    """Empty when the server sends no times of words."""
+    """Empty unless times of words were asked for."""
     duration: float | None
     """Seconds of audio that the server decoded. Of servers that do not say it, what the file's header says; None for neither."""
     confidence: float | None
@@ -55,6 +57,10 @@ class Transcript:
     tokens: tuple[int, ...]
     token_times: tuple[float, ...]
     """Seconds from the start of the audio, one per token; empty when the model gives no times."""
+    token_pieces: tuple[str, ...] = ()
+    """The text that each token adds; empty when the model gives no times."""
+    token_log_probs: tuple[float, ...] = ()
+    """Natural logarithm of each token's probability; empty when the model gives no times."""
     endpoint: str
     """`host:port` of the server that answered."""
     timings: Timings = Timings(0.0, 0.0, 0.0)

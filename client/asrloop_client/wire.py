@@ -6,6 +6,7 @@ which would be most of the client's time.
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import uuid
 from collections.abc import Callable, Mapping
@@ -98,7 +99,7 @@ def read_reply(response: Any, address: str, length: Callable[[], float | None] =
         tokens = tokens[: tokens.index(_PADDING)] if _PADDING in tokens else tokens
         decoded = numbers("f", outputs.get("DURATION", b""))
         duration = round(decoded[0], 6) if decoded else length()
-        words = _timed(Word, outputs, "WORDS", "WORD_TIMES")
+        words = words_of(outputs)
         segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES")
         if text and not segments:
             end = duration if duration is not None else words[-1].end if words else 0.0
@@ -113,6 +114,8 @@ def read_reply(response: Any, address: str, length: Callable[[], float | None] =
             complete=outputs.get("COMPLETE", b"\1") != b"\0",
             tokens=tokens,
             token_times=numbers("f", outputs.get("TOKEN_TIMES", b""))[: len(tokens)],
+            token_pieces=strings(outputs.get("TOKEN_PIECES", b""))[: len(tokens)],
+            token_log_probs=numbers("f", outputs.get("TOKEN_LOG_PROBS", b""))[: len(tokens)],
             endpoint=address,
         )
     except (struct.error, ValueError) as error:
@@ -134,6 +137,15 @@ def numbers(kind: str, raw: bytes) -> tuple[Any, ...]:
 def strings(raw: bytes) -> tuple[str, ...]:
     """Return the elements of a string tensor."""
     return tuple(each.decode("utf-8") for each in deserialize_bytes_tensor(raw))
+
+
+def words_of(outputs: Mapping[str, bytes]) -> tuple[Word, ...]:
+    """Return the words in raw outputs, with their confidences where there are any."""
+    words: tuple[Word, ...] = _timed(Word, outputs, "WORDS", "WORD_TIMES")
+    confidences = numbers("f", outputs.get("WORD_CONFIDENCES", b""))
+    if len(confidences) < len(words):
+        return words
+    return tuple(dataclasses.replace(word, confidence=each) for word, each in zip(words, confidences, strict=False))
 
 
 def _timed(kind: Callable[..., Any], outputs: Mapping[str, bytes], names: str, times: str) -> tuple[Any, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrloop_client.errors import ServerFailure
-from asrloop_client.wire import numbers, outputs_of, strings
+from asrloop_client.transcript import Word
+from asrloop_client.wire import numbers, outputs_of, strings, words_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class StreamEvent:
     """Start of the segment."""
     heard: float
     """End of the audio that the server had heard."""
+    words: tuple[Word, ...] = ()
+    """Words of `stable` when `final`, where times of words were asked for."""
 
     @property
     def text(self) -> str:
@@ -42,7 +45,7 @@ def read_event(response: Any, address: str) -> tuple[StreamEvent | None, bool]:
     try:
         (segment,), (start, heard) = numbers("i", outputs["SEGMENT"]), numbers("f", outputs["TIMES"])
         (stable,), (tail,) = strings(outputs["STABLE"]), strings(outputs["TAIL"])
-        return StreamEvent(segment, stable, tail, outputs["FINAL"] != b"\0", start, heard), last
+        return StreamEvent(segment, stable, tail, outputs["FINAL"] != b"\0", start, heard, words_of(outputs)), last
     except (KeyError, ValueError, struct.error) as error:
         raise ServerFailure(
             f"{address}: model {response.model_name} sent an event that cannot be read: {error!r}. Check `stream_model`."

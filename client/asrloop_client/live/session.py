@@ -348,7 +348,13 @@ class Session:
         """Queue an event of this attempt for the reader, and return `last`."""
         if event is not None:
             start, heard = event.start + self._offset, event.heard + self._offset
-            event = dataclasses.replace(event, segment=event.segment + self._first, start=start, heard=heard)
+            words = tuple(
+                dataclasses.replace(word, start=word.start + self._offset, end=word.end + self._offset)
+                for word in event.words
+            )
+            event = dataclasses.replace(
+                event, segment=event.segment + self._first, start=start, heard=heard, words=words
+            )
             self._heard = True
             self._open = event.segment + event.final
             self._open_from = heard if event.final else min(start, self._open_from)
