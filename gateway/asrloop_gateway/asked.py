@@ -1,13 +1,13 @@
-"""What a caller asks of the servers, and how it is said in request parameters. The servers check it."""
+"""What a caller asks of the servers, and how it is said in request parameters. The servers check nearly all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asrloop_client.settings import Parameter
 
 from asrloop_gateway.errors import bad_request
+from asrloop_gateway.prompts import MOST_TERMS
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,12 @@ def language_of(value: object) -> str:
     return text_of("language", value, "an ISO 639-1 code, such as en")
 
 
-def texts_of(name: str, value: object) -> tuple[str, ...]:
-    """Return an option that is a list of texts. Raises ApiError 400."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
+def terms_of(name: str, value: object) -> tuple[str, ...]:
+    """Return key terms, which are a list. Their number is checked here, before any is looked at. Raises ApiError 400."""
+    if not isinstance(value, list):
         raise bad_request("invalid_option", f"{name} is {value!a:.50}. Give a list of words and names.", name)
+    if len(value) > MOST_TERMS:
+        raise bad_request("invalid_option", f"{name} has {len(value)} terms. Give at most {MOST_TERMS}.", name)
     return tuple(text_of(name, each) for each in value)
 
 

@@ -8,7 +8,7 @@ from asrloop_client import AsyncStream, StreamEvent
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from starlette.websockets import WebSocket
 
-from asrloop_gateway.asked import Asked, language_of, text_of, texts_of
+from asrloop_gateway.asked import Asked, language_of, terms_of, text_of
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
@@ -88,7 +88,7 @@ def _asked(start: dict[str, Any]) -> Asked:
     return Asked(
         language=language_of(start.get("language", "")),
         word_times=word_times,
-        key_terms=texts_of("key_terms", start.get("key_terms", [])),
+        key_terms=terms_of("key_terms", start.get("key_terms", [])),
         key_terms_boost=text_of("key_terms_boost", boost, "a number"),
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_MOST_TERMS, _LONGEST_TERM = 100, 64
+MOST_TERMS, _LONGEST_TERM = 100, 64
 """Limits of the servers."""
+_LONGEST_PROMPT = 8192
+"""Characters that are looked at."""
 _LONGEST_PHRASE = 5
 """Words of a part that is taken as it stands; one of more words is prose."""
 _PARTS = re.compile(r"[,;]|:\s")
@@ -23,11 +25,11 @@ def terms_of(prompt: str) -> tuple[str, ...]:
     """
     cleaned = (" ".join(term.split()) for term in _found(prompt))
     terms = (term for term in cleaned if len(term) <= _LONGEST_TERM and any(map(str.isalnum, term)))
-    return tuple(dict.fromkeys(terms))[:_MOST_TERMS]
+    return tuple(dict.fromkeys(terms))[:MOST_TERMS]
 
 
 def _found(prompt: str) -> Iterator[str]:
-    for line in prompt.splitlines():
+    for line in prompt[:_LONGEST_PROMPT].splitlines():
         begins_sentence = True
         for part in _PARTS.split("".join(each if each.isprintable() else " " for each in line)):
             if not (words := part.split()):

@@ -13,7 +13,7 @@ from asrloop_client import AsrError, Progress, Transcript
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asrloop_gateway.asked import Asked, texts_of
+from asrloop_gateway.asked import Asked, terms_of
 from asrloop_gateway.errors import ApiError, bad_request, from_asr
 from asrloop_gateway.events import EventResponse, OnProgress, Tells, events_of
 from asrloop_gateway.formats import FORMATS, ResponseOptions, seconds_of
@@ -142,7 +142,7 @@ def parse_fields(form: Form, settings: Settings) -> FormFields:
         asked=Asked(
             language=form.text("language"),
             word_times=words or logprobs,
-            key_terms=texts_of("key_terms[]", list(filter(None, form.texts("key_terms")))),
+            key_terms=terms_of("key_terms[]", list(filter(None, form.texts("key_terms")))),
             key_terms_boost=form.text("key_terms_boost"),
         ),
         prompt=form.text("prompt"),

@@ -111,7 +111,7 @@ def test_no_prompt_fails_a_request(ask: Any, prompt: str) -> None:
 @pytest.mark.parametrize(
     ("extra", "param", "message"),
     [
-        ({"key_terms": [f"Name{number}" for number in range(101)]}, "key_terms[]", "has 101 lines: send at most 100"),
+        ({"key_terms": [f"Name{number}" for number in range(101)]}, "key_terms[]", "has 101 terms. Give at most 100"),
         ({"key_terms": ["a" * 65]}, "key_terms[]", "a term of 65 characters"),
         ({"key_terms": ["a\x07b"]}, "key_terms[]", "no control characters"),
         ({"key_terms": '["\\ud800"]'}, "key_terms[]", r"is '\\ud800'"),
@@ -167,7 +167,7 @@ def test_key_terms_are_heard_live(gateway: RunningGateway, beckett: NDArray[np.f
         ({"word_times": "maybe"}, "word_times", "word_times is 'maybe'. Give true or false."),
         ({"key_terms": "Szczecin"}, "key_terms", "key_terms is 'Szczecin'. Give a list"),
         ({"key_terms": ["Szczecin", 7]}, "key_terms", "key_terms is 7. Give text."),
-        ({"key_terms": ["a"] * 101}, "key_terms", "has 101 lines: send at most 100"),
+        ({"key_terms": ["a"] * 101}, "key_terms", "has 101 terms. Give at most 100"),
         ({"key_terms": ["a" * 65]}, "key_terms", "a term of 65 characters"),
         ({"key_terms_boost": []}, "key_terms_boost", "key_terms_boost is []. Give a number."),
         ({"key_terms_boost": 11}, "key_terms_boost", "key_terms_boost is 11.0: send a number in 0..10"),
