@@ -87,6 +87,7 @@ def test_windows_are_joined_in_order_with_their_times(engine: Engine, family: Co
         Segment("16000 16001 16002", 0.0, 1.0), Segment("32000", 2.5, 4.5), Segment("20000 20001", 5.0, 6.25)
     ]  # fmt: skip
     assert (heard.complete, heard.duration) == (True, 4.75)
+    assert (heard.pieces, heard.log_probs) == ([], []), "nobody asked for the times of words, and the family has none"
 
 
 def test_audio_that_its_file_claims_and_does_not_have_makes_it_incomplete(

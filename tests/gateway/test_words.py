@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from tests.conftest import BECKETT, words
-from tests.gateway.conftest import RunningGateway, pcm
+from tests.conftest import BECKETT, StartServer, words
+from tests.gateway.conftest import RunningGateway, StartGateway, pcm
 from tests.gateway.test_openai import COMPLETED, append, realtime, until
 from tests.gateway.test_streams import opened, rest, send
 
@@ -128,8 +129,43 @@ def test_what_the_servers_refuse_is_said_with_its_field(
     assert (refused.value.code, refused.value.param) == ("invalid_option", param)
 
 
+def test_log_probabilities_of_a_long_file_are_those_of_its_text(client: OpenAI, long_file: bytes) -> None:
+    told = client.audio.transcriptions.create(file=("b.flac", long_file), model="any", include=["logprobs"])
+    assert told.logprobs is not None
+    assert "".join(each.token or "" for each in told.logprobs) == told.text
+
+
 def test_a_hundred_terms_may_come_in_fields_of_their_own(ask: Any) -> None:
     assert words(ask(extra={"key_terms": [f"Name{number}" for number in range(100)]}).text) == BECKETT
+
+
+@pytest.mark.slow
+def test_a_prompt_does_no_harm_where_no_key_terms_are_served(
+    start_gateway: StartGateway,
+    start_server: StartServer,
+    repository_copy: Path,
+    beckett_file: bytes,
+    beckett: NDArray[np.float32],
+) -> None:
+    config = repository_copy / "decoder_loop" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"in_process"', '"bls"'))
+    with (
+        start_server(repository_copy) as server,
+        start_gateway(server.grpc_endpoint) as gateway,
+        OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=60) as client,
+    ):
+
+        def ask(**extra: Any) -> str:
+            return words(
+                client.audio.transcriptions.create(file=("b.wav", beckett_file), model="any", extra_body=extra).text
+            )
+
+        assert ask(prompt="Names: Szczecin, Fayle.") == BECKETT
+        with pytest.raises(openai.BadRequestError, match="key_terms are not served") as refused:
+            ask(key_terms=["Szczecin"])
+        assert refused.value.param == "key_terms[]"
+        (said,) = asyncio.run(_prompted(gateway, pcm(beckett), "Names: Szczecin, Fayle."))
+        assert said.startswith("ever tried ever failed"), "the rest differs in pieces without drafts"
 
 
 def live(gateway: RunningGateway, samples: NDArray[np.float32], **start: Any) -> list[dict[str, Any]]:
@@ -182,24 +218,22 @@ def test_a_start_that_asks_for_what_cannot_be_is_refused(
     assert message in event["error"]["message"]
 
 
-def test_no_prompt_of_a_realtime_session_fails_it(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:
-    async def talk() -> list[str]:
-        format_ = {"type": "audio/pcm", "rate": 16_000}
-        said = []
-        async with realtime(gateway, format=format_, turn_detection=None) as connection:
-            for prompt in (
-                "Names: Szczecin, Fayle",
-                "\x00, \u200d" * 500,
-                "Nobody says a name in this whole sentence.",
-            ):
-                new = {"type": "transcription", "audio": {"input": {"transcription": {"prompt": prompt}}}}
-                await connection.send({"type": "session.update", "session": new})
-                await append(connection, pcm(beckett))
-                await connection.input_audio_buffer.commit()
-                said.append((await until(connection, COMPLETED))[-1].transcript)
-        return said
+async def _prompted(gateway: RunningGateway, content: bytes, *prompts: str) -> list[str]:
+    """What a session says that has one prompt after another."""
+    said = []
+    async with realtime(gateway, format={"type": "audio/pcm", "rate": 16_000}, turn_detection=None) as connection:
+        for prompt in prompts:
+            new = {"type": "transcription", "audio": {"input": {"transcription": {"prompt": prompt}}}}
+            await connection.send({"type": "session.update", "session": new})
+            await append(connection, content)
+            await connection.input_audio_buffer.commit()
+            said.append(words((await until(connection, COMPLETED))[-1].transcript))
+    return said
 
-    assert [words(text) for text in asyncio.run(talk())] == [BECKETT] * 3
+
+def test_no_prompt_of_a_realtime_session_fails_it(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:
+    prompts = ("Names: Szczecin, Fayle", "\x00, \u200d" * 500, "Nobody says a name in this whole sentence.")
+    assert asyncio.run(_prompted(gateway, pcm(beckett), *prompts)) == [BECKETT] * 3
 
 
 class Watched(Gateway):
