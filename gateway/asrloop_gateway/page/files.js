@@ -40,18 +40,15 @@ async function work() {
 }
 
 async function transcribe({ file, transcript, terms, signal }) {
-  let words = true;
   for (let attempt = 1; ; attempt++) {
     try {
-      const done = await once(file, transcript, { terms, words, signal });
+      const done = await once(file, transcript, { terms, signal });
       finish(transcript, done, file);
       return;
     } catch (error) {
       if (error.kind === "cancelled" || signal.aborted) return;
       if (error.kind === "key") {
         await keyFor(transcript, signal);
-      } else if (error.kind === "wordless" && words) {
-        words = false;
       } else if (error.kind === "busy" && attempt < MOST_ATTEMPTS) {
         await pause(transcript, signal, Math.max(SHORTEST_PAUSE, error.retryAfter));
       } else {

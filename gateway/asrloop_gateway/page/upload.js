@@ -3,10 +3,9 @@
 
 import { sentence } from "./sentence.js";
 
-const WORDS = "timestamp_granularities[]";
 const SILENT_SECONDS = 300; // long, because a busy server lets files wait; users can cancel
 
-/** Error for a file without text; `kind` is key, busy, wordless (the server has no times of words), cancelled or failed. */
+/** Error for a file without text; `kind` is key, busy, cancelled or failed. */
 export class UploadEnded extends Error {
   constructor(kind, message, retryAfter = 0) {
     super(message);
@@ -32,29 +31,26 @@ function eventReader(onEvent) {
 
 function refusal(request) {
   let message = `The server answered ${request.status}.`;
-  let kind = { 401: "key", 429: "busy", 503: "busy" }[request.status] ?? "failed";
   try {
-    const { error } = JSON.parse(request.responseText);
-    message = sentence(error.message);
-    if (error.param === WORDS) kind = "wordless";
+    message = sentence(JSON.parse(request.responseText).error.message);
   } catch {
     // An error page of a proxy, not the server's JSON.
   }
+  const kind = { 401: "key", 429: "busy", 503: "busy" }[request.status] ?? "failed";
   return new UploadEnded(kind, message, Number(request.getResponseHeader("Retry-After")) || 0);
 }
 
 /**
- * Send `file`. `terms` are names and words to expect, `words` asks for the times of words. `onSent(fraction)` reports the
- * upload, `onEvent(event)` gets each event of the response. Resolves with the last one, `transcript.text.done`. Throws UploadEnded.
+ * Send `file`. `terms` are names and words to expect. `onSent(fraction)` reports the upload, `onEvent(event)`
+ * gets each event of the response. Resolves with the last one, `transcript.text.done`. Throws UploadEnded.
  */
-export function upload(file, { key, terms, words, signal, onSent, onEvent }) {
+export function upload(file, { key, terms, signal, onSent, onEvent }) {
   const form = new FormData();
   form.append("model", "default");
   form.append("response_format", "verbose_json");
   form.append("stream", "true");
   form.append("include[]", "progress");
-  form.append(WORDS, "segment");
-  if (words) form.append(WORDS, "word");
+  form.append("timestamp_granularities[]", "word");
   if (terms.length) form.append("key_terms[]", JSON.stringify(terms));
   form.append("file", file);
 

@@ -91,22 +91,3 @@ def test_unsure_words_are_underlined_and_names_are_heard(address: str, open_page
     assert "underline dotted" in unsure.evaluate("word => getComputedStyle(word).textDecoration")
     assert re.search(r'name="key_terms\[\]"\s+\["Szczecin","Jan Kowalski"\]', sent[-1])
     assert not problems_for_readers(page)
-
-
-def test_a_server_without_times_of_words_still_gives_the_text(
-    address: str, open_page: OpenPage, beckett_path: Path
-) -> None:
-    page = open_page(address, expected="status of 400")
-
-    def answer(route: Any) -> None:
-        error = {"message": "no times of words here", "param": "timestamp_granularities[]", "code": "invalid_option"}
-        if "\r\nword\r\n" in (route.request.post_data or ""):
-            route.fulfill(status=400, json={"error": error})
-        else:
-            route.continue_()
-
-    page.route("**/v1/audio/transcriptions", answer)
-    drop(page, ("beckett.wav", beckett_path.read_bytes()))
-    expect(state(page)).to_have_text("Done, 0:09", timeout=LONG)
-    assert words(page.locator(".words").inner_text()) == BECKETT
-    assert page.locator(".word").count() == 0
