@@ -76,6 +76,9 @@ class Transcript(NamedTuple):
     duration: float = 0.0
     """Seconds of audio that were decoded."""
 
+    log_probs: Sequence[float] = ()
+    """Natural logarithm of each token's probability, as the model itself thinks; empty where there are no times."""
+
 
 class Output(NamedTuple):
     """One output tensor, [B, 1] or padded to the longest row [B, -1], where it may have a second dimension."""
@@ -107,6 +110,7 @@ OUTPUTS = (
     Output("TOKENS", np.int32, "TYPE_INT32", (-1,), -1, lambda heard: heard.tokens),
     Output("TOKEN_TIMES", np.float32, "TYPE_FP32", (-1,), -1, lambda heard: heard.times),
     Output("TOKEN_PIECES", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: _strings(heard.pieces)),
+    Output("TOKEN_LOG_PROBS", np.float32, "TYPE_FP32", (-1,), -1, lambda heard: heard.log_probs),
     Output(
         "SEGMENTS", np.object_, "TYPE_STRING", (-1,), b"", lambda heard: _strings(one.text for one in heard.segments)
     ),

@@ -118,9 +118,10 @@ class Recording:
         return Progress(open_from, self.expected_seconds, " ".join(filter(None, self._texts)))
 
     def transcript(self, family: Family[Any], words: Words = Words.ALL) -> Transcript:
-        """Return the transcript. It has pieces only where the family gives times."""
+        """Return the transcript. Its tokens have texts and probabilities only where they have times."""
         self._join(family)
         parts = self._parts
+        log_probs = [value for part in parts for value in part.log_probs]
         tokens = [token for part in parts for token in part.tokens]
         times = [time for part in parts for time in part.times(family)]
         segments = [Segment(text, part.start, part.end) for part in parts if (text := family.text(part.tokens))]
@@ -129,7 +130,7 @@ class Recording:
             tokens,
             times,
             [family.piece(token) for token in tokens] if times else [],
-            family.confidence([value for part in parts for value in part.log_probs]),
+            family.confidence(log_probs),
             self.is_whole and all(one.ending.is_complete for one in self.utterances),
             segments,
             [word for part in parts for word in part.words(family)]
@@ -140,6 +141,7 @@ class Recording:
                 self.options.language or _only(family.info.languages),
             ),
             self.audio_seconds,
+            log_probs if times else [],
         )
 
     def _join(self, family: Family[Any]) -> None:

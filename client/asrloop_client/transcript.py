@@ -60,6 +60,10 @@ class Transcript:
     tokens: tuple[int, ...]
     token_times: tuple[float, ...]
     """Seconds from the start of the audio, one per token; empty when the model gives no times."""
+    token_pieces: tuple[str, ...] = ()
+    """The text that each token adds; empty when the model gives no times."""
+    token_log_probs: tuple[float, ...] = ()
+    """Natural logarithm of each token's probability; empty when the model gives no times."""
     endpoint: str
     """`host:port` of the server that answered."""
     timings: Timings = Timings(0.0, 0.0, 0.0)

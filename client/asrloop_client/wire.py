@@ -120,6 +120,8 @@ def read_reply(response: Any, address: str, length: Callable[[], float | None] =
             complete=outputs.get("COMPLETE", b"\1") != b"\0",
             tokens=tokens,
             token_times=numbers("f", outputs.get("TOKEN_TIMES", b""))[: len(tokens)],
+            token_pieces=strings(outputs.get("TOKEN_PIECES", b""))[: len(tokens)],
+            token_log_probs=numbers("f", outputs.get("TOKEN_LOG_PROBS", b""))[: len(tokens)],
             endpoint=address,
         )
     except (struct.error, ValueError) as error:

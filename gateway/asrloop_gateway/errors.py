@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from asrloop_client import (
@@ -84,10 +85,14 @@ def failed(name: str) -> ApiError:
     return ApiError(500, "failed", f"The transcription failed. Give the operator this id: {name}.")
 
 
-def from_asr(error: AsrError, name: str) -> ApiError:
-    """Translate an error of the servers for the caller. One that only the operator can fix is logged under `name`."""
+def from_asr(error: AsrError, name: str, fields: Mapping[str, str] | None = None) -> ApiError:
+    """Translate an error of the servers for the caller. One that only the operator can fix is logged under `name`.
+
+    `fields` are the caller's names of the servers' options, where they differ.
+    """
     if error.code == "invalid_option":
-        return bad_request(error.code, error.detail, "language")  # the only option that the gateway passes on
+        option = error.detail.split(" ", 1)[0]  # their messages begin with its name
+        return bad_request(error.code, error.detail, (fields or {}).get(option, option))
     if isinstance(error, InvalidAudio):
         return bad_request(error.code or "invalid_audio", error.detail or str(error), "file")
     if isinstance(error, Overloaded | PoolExhausted):

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from asrloop_client import Progress, Transcript
@@ -13,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from asrloop_gateway.errors import ApiError
-from asrloop_gateway.formats import rounded, seconds_of
+from asrloop_gateway.formats import logprobs, rounded, seconds_of, told
 from asrloop_gateway.gateway import GONE, Outcome
 
 OnProgress = Callable[[Progress], object]
@@ -48,7 +49,17 @@ class EventResponse(StreamingResponse):
         self._complete = True
 
 
-async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments: bool) -> AsyncGenerator[str, None]:
+@dataclass(frozen=True)
+class Tells:
+    """What the events tell besides the text."""
+
+    progress: bool = False
+    segments: bool = False
+    words: bool = False
+    logprobs: bool = False
+
+
+async def events_of(transcribe: Transcribe, tells: Tells) -> AsyncGenerator[str, None]:
     """Yield the events of a transcription, which is cancelled when this generator is closed. Raises ApiError."""
     news = asyncio.Queue[Progress]()
     said = ""
@@ -61,7 +72,7 @@ async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments
                     yield ": waiting\n\n"
                 continue
             progress, waiting = waiting.result(), asyncio.ensure_future(news.get())
-            if tells_progress:
+            if tells.progress:
                 yield _event("transcript.progress", seconds=rounded(progress.done), duration=rounded(progress.known))
             if len(progress.text) > len(said) and progress.text.startswith(said):
                 yield _event("transcript.text.delta", delta=progress.text[len(said) :])
@@ -72,21 +83,25 @@ async def events_of(transcribe: Transcribe, tells_progress: bool, tells_segments
         waiting.cancel()
         # Also looks at their errors: asyncio logs those that nobody looked at.
         await asyncio.gather(call, waiting, return_exceptions=True)
-    for event in _last(transcript, said, tells_segments):
+    for event in _last(transcript, said, tells):
         yield event
 
 
-def _last(transcript: Transcript, said: str, tells_segments: bool) -> Iterator[str]:
+def _last(transcript: Transcript, said: str, tells: Tells) -> Iterator[str]:
     # A server that took over from one that died may give another text: then only `done` has the right one.
     if len(transcript.text) > len(said) and transcript.text.startswith(said):
         yield _event("transcript.text.delta", delta=transcript.text[len(said) :])
-    if tells_segments:
+    if tells.segments:
         for number, each in enumerate(transcript.segments):
             times = {"start": rounded(each.start), "end": rounded(each.end)}
             yield _event("transcript.text.segment", id=str(number), **times, text=each.text, speaker="")
     tokens = {"input_tokens": 0, "output_tokens": len(transcript.tokens), "total_tokens": len(transcript.tokens)}
     usage = {"type": "tokens", **tokens, "seconds": rounded(seconds_of(transcript))}
-    yield _event("transcript.text.done", text=transcript.text, usage=usage)
+    more = {
+        **({"words": [told(word) for word in transcript.words]} if tells.words else {}),
+        **({"logprobs": logprobs(transcript)} if tells.logprobs else {}),
+    }
+    yield _event("transcript.text.done", text=transcript.text, **more, usage=usage)
 
 
 def _event(kind: str, **fields: Any) -> str:

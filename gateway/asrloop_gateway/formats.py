@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from asrloop_client import Segment, Transcript
+from asrloop_client import Segment, Transcript, Word
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 Form = Callable[[Transcript, "ResponseOptions"], Response]
@@ -23,6 +23,8 @@ class ResponseOptions:
     granularities: Collection[str] = ("segment",)
     language: str = "english"
     """Language of the served model."""
+    logprobs: bool = False
+    """True to tell the log probabilities of the tokens, in `json`."""
 
 
 def seconds_of(transcript: Transcript) -> float:
@@ -42,8 +44,26 @@ def usage(transcript: Transcript) -> dict[str, Any]:
     return {"type": "duration", "seconds": math.ceil(rounded(seconds_of(transcript)))}
 
 
+def told(word: Word) -> dict[str, Any]:
+    """Return a word as OpenAI tells it, and its confidence."""
+    confidence = {} if word.confidence is None else {"confidence": rounded(word.confidence)}
+    return {"word": word.text, "start": rounded(word.start), "end": rounded(word.end), **confidence}
+
+
+def logprobs(transcript: Transcript) -> list[dict[str, Any]]:
+    """Return the tokens with their log probabilities. Joined they are about the text."""
+    pieces = list(transcript.token_pieces)
+    pieces[:1] = [piece.lstrip(" ") for piece in pieces[:1]]
+    return [
+        # The bytes of a part of a character are not known.
+        {"token": piece, "bytes": None if "\ufffd" in piece else list(piece.encode()), "logprob": round(value, 4)}
+        for piece, value in zip(pieces, transcript.token_log_probs, strict=False)
+    ]
+
+
 def _json(transcript: Transcript, options: ResponseOptions) -> Response:
-    return JSONResponse({"text": transcript.text, "model": options.model, "usage": usage(transcript)})
+    probabilities = {"logprobs": logprobs(transcript)} if options.logprobs else {}
+    return JSONResponse({"text": transcript.text, "model": options.model, **probabilities, "usage": usage(transcript)})
 
 
 def _text(transcript: Transcript, _: ResponseOptions) -> Response:
@@ -71,9 +91,7 @@ def _verbose_json(transcript: Transcript, options: ResponseOptions) -> Response:
     if "segment" in options.granularities:
         body["segments"] = [_segment(transcript, number, each) for number, each in enumerate(transcript.segments)]
     if "word" in options.granularities:
-        body["words"] = [
-            {"word": each.text, "start": rounded(each.start), "end": rounded(each.end)} for each in transcript.words
-        ]
+        body["words"] = [told(word) for word in transcript.words]
     return JSONResponse(body)
 
 

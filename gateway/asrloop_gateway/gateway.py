@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from asrloop_client import AsyncAsrClient, AsyncStream, DeadlineExceeded, PoolConfig
+import numpy as np
+from asrloop_client import AsrError, AsyncAsrClient, AsyncStream, DeadlineExceeded, InvalidOption, PoolConfig
 
 from asrloop_gateway.admission import Admission
+from asrloop_gateway.asked import Asked
 from asrloop_gateway.budget import Budget
 from asrloop_gateway.errors import LOG, ApiError, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
+from asrloop_gateway.prompts import terms_of
 from asrloop_gateway.settings import Settings
 
 _CALLS_PER_CHANNEL = 8
@@ -27,6 +30,10 @@ GONE = 499
 """Status in the metrics for a caller that disconnected before the response."""
 _END_SECONDS = 2.0
 """Longest time to tell callers that the gateway ends."""
+_TERMS_SECONDS, _MOST_ANSWERS = 60.0, 256
+"""The answers about the terms of so many prompts are kept for so long."""
+_QUESTION_SECONDS = 2.0
+_SILENCE = np.zeros(1600, np.float32)
 
 T = TypeVar("T")
 
@@ -35,16 +42,18 @@ def _too_many(message: str) -> ApiError:
     return ApiError(429, "too_many_uploads", f"{message} Wait for one to end.", retry_after=10)
 
 
-def language_parameter(language: str) -> dict[str, str]:
-    """Return the request parameters that ask the server for `language`, none for ""."""
-    return {"language": language} if language else {}
-
-
 @dataclass
 class Outcome:
     """HTTP status that the metrics count."""
 
     status: int
+
+
+class _Answer(NamedTuple):
+    """Whether the servers take a list of key terms."""
+
+    takes: bool
+    asked_at: float
 
 
 class Gateway:
@@ -73,6 +82,7 @@ class Gateway:
         self._on_disk: Counter[str] = Counter()
         """Uploads in progress and their bytes, by caller."""
         self._memory = Budget(int(settings.memory_megabytes * 1e6))
+        self._terms: dict[tuple[str, ...], _Answer] = {}
 
     @contextmanager
     def running(self, route: str, status: int = 200) -> Iterator[Outcome]:
@@ -152,11 +162,37 @@ class Gateway:
         except DeadlineExceeded:
             raise unavailable() from None
 
-    def stream(self, rate: int, parameters: Mapping[str, str] | None = None) -> AsyncStream:
-        """Open live audio of `rate` Hz, with request parameters. When its server is lost, another one gets the open segment."""
+    def stream(self, rate: int, asked: Asked) -> AsyncStream:
+        """Open live audio of `rate` Hz. When its server is lost, another one gets the open segment."""
         return self.client.stream(
-            sample_rate=rate, timeout=self.settings.server_seconds, resume=True, parameters=parameters
+            sample_rate=rate, timeout=self.settings.server_seconds, resume=True, parameters=asked.parameters
         )
+
+    async def terms_of(self, prompt: str) -> tuple[str, ...]:
+        """Return the key terms in a prompt; none where the servers do not take them, for no prompt may fail a request.
+
+        They are asked with a moment of silence, once for each list of terms in a while.
+        """
+        terms, now = terms_of(prompt), time.monotonic()
+        if not terms:
+            return ()
+        known = self._terms.get(terms)
+        if known is None or now - known.asked_at > _TERMS_SECONDS:
+            known = self._terms[terms] = _Answer(await self._takes(terms), now)
+            while len(self._terms) > _MOST_ANSWERS:
+                del self._terms[next(iter(self._terms))]
+        return terms if known.takes else ()
+
+    async def _takes(self, terms: Sequence[str]) -> bool:
+        """Return False where a server refuses the terms. One that has no time for the question will tell with the request."""
+        asked = Asked(key_terms=tuple(terms))
+        try:
+            await self.client.transcribe(_SILENCE, timeout=_QUESTION_SECONDS, parameters=asked.parameters)
+        except InvalidOption:
+            return False
+        except AsrError:
+            return True
+        return True
 
     async def until_over(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. Raises ApiError 503, and cancels it, when it outlasts the gateway."""

@@ -8,8 +8,9 @@ from asrloop_client import AsyncStream, StreamEvent
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from starlette.websockets import WebSocket
 
+from asrloop_gateway.asked import Asked, language_of, terms_of, text_of
 from asrloop_gateway.errors import bad_request
-from asrloop_gateway.formats import rounded
+from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.sockets import Message, Socket, check_first, serve, side_by_side
 
@@ -28,12 +29,12 @@ class LiveStreams:
 
     async def _talk(self, socket: Socket) -> None:
         first = await socket.receive()
-        rate, parameters = 16_000, {}
+        rate, asked = 16_000, Asked()
         if isinstance(first, dict) and _is(first, "start"):
-            rate, parameters, first = _rate(first), _parameters(first), b""
+            rate, asked, first = _rate(first), _asked(first), b""
         await self._gateway.server_there()
-        async with self._gateway.stream(rate, parameters) as stream:
-            await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream))
+        async with self._gateway.stream(rate, asked) as stream:
+            await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream, asked.word_times))
 
     async def _feed(self, socket: Socket, stream: AsyncStream, message: Message | None, rate: int) -> None:
         begun = False
@@ -55,19 +56,21 @@ class LiveStreams:
         await stream.finish()
 
 
-async def _tell(socket: Socket, stream: AsyncStream) -> None:
+async def _tell(socket: Socket, stream: AsyncStream, tells_words: bool) -> None:
     async for event in stream:
-        await socket.send(_fields(event))
+        await socket.send(_fields(event, tells_words))
 
 
-def _fields(event: StreamEvent) -> dict[str, object]:
-    """Return the outputs of asr_stream under their names in lower case."""
+def _fields(event: StreamEvent, tells_words: bool) -> dict[str, object]:
+    """Return the outputs of asr_stream under their names in lower case; `words` of a final are as in `verbose_json`."""
+    words = {"words": [told(word) for word in event.words]} if tells_words and event.final else {}
     return {
         "segment": event.segment,
         "stable": event.stable,
         "tail": event.tail,
         "final": event.final,
         "times": [rounded(event.start), rounded(event.heard)],
+        **words,
     }
 
 
@@ -75,14 +78,19 @@ def _is(message: Message | None, kind: str) -> bool:
     return isinstance(message, dict) and message.get("type") == kind
 
 
-def _parameters(start: dict[str, Any]) -> dict[str, str]:
-    """Return the request parameters that a start message sets. The server says which languages it has. Raises ApiError 400."""
-    language = start.get("language", "")
-    if not isinstance(language, str):
-        raise bad_request(
-            "invalid_option", f"language is {language!r:.50}. Give an ISO 639-1 code, such as en.", "language"
-        )
-    return {"language": language} if language else {}
+def _asked(start: dict[str, Any]) -> Asked:
+    """Return what a start message asks for. The server says which values it takes. Raises ApiError 400."""
+    word_times, boost = start.get("word_times", False), start.get("key_terms_boost", "")
+    if not isinstance(word_times, bool):
+        raise bad_request("invalid_option", f"word_times is {word_times!a:.50}. Give true or false.", "word_times")
+    if isinstance(boost, int | float) and not isinstance(boost, bool):
+        boost = repr(boost)
+    return Asked(
+        language=language_of(start.get("language", "")),
+        word_times=word_times,
+        key_terms=terms_of("key_terms", start.get("key_terms", [])),
+        key_terms_boost=text_of("key_terms_boost", boost, "a number"),
+    )
 
 
 def _rate(start: dict[str, Any]) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 from asrloop_client import AsyncStream
 from starlette.websockets import WebSocket
 
+from asrloop_gateway.asked import Asked
 from asrloop_gateway.errors import ApiError, bad_request
-from asrloop_gateway.gateway import Gateway, language_parameter
+from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.sessions import Session, Transcription, new_id
 from asrloop_gateway.sockets import Message, Socket, check_first, serve
 
@@ -175,8 +176,9 @@ class Conversation:
         samples = settings.samples(content)
         if self._stream is None:
             await self._gateway.server_there()
+            asked = Asked(language=self._session.language, key_terms=await self._gateway.terms_of(self._session.prompt))
             self._of_stream = self._session
-            self._stream = self._gateway.stream(self._session.rate, language_parameter(self._session.language))
+            self._stream = self._gateway.stream(self._session.rate, asked)
             self._began = self._heard
             await self._stream.__aenter__()
             events = self._tell_turns if self._session.turn_detection else self._tell_item
@@ -272,13 +274,18 @@ class Conversation:
             return False
         if new.format != old.format:
             return True
-        return self._item is None and (new.turn_detection, new.language) != (old.turn_detection, old.language)
+        return self._item is None and _wishes(new) != _wishes(old)
 
     async def _tell_error(self, error: ApiError, event_id: object) -> None:
         await self._tell("error", error={**error.body["error"], "event_id": event_id})
 
     async def _tell(self, kind: str, **fields: Any) -> None:
         await self._socket.send({"type": kind, **_event_id(), **fields})
+
+
+def _wishes(session: Session) -> tuple[object, ...]:
+    """Return the settings that a stream keeps from its start, but for the format."""
+    return session.turn_detection, session.language, session.prompt
 
 
 def _event_id() -> dict[str, str]:

@@ -39,7 +39,7 @@ class Format(_Model):
 
 
 class Transcription(_Model):
-    """Sent back to the caller. Only `language` has an effect: it is passed on to the server."""
+    """Sent back to the caller. `language` is passed on to the server, and names and words of `prompt` as key terms."""
 
     model: Annotated[str, Field(max_length=200)] | None = None
     language: Annotated[str, Field(max_length=200)] | None = None
@@ -73,6 +73,11 @@ class Session(_Model):
     def language(self) -> str:
         """The language asked for, or "" where the model decides."""
         return (self.transcription.language or "").strip() if self.transcription is not None else ""
+
+    @property
+    def prompt(self) -> str:
+        """The prompt, or ""."""
+        return (self.transcription.prompt or "") if self.transcription is not None else ""
 
     def updated(self, message: dict[str, Any]) -> Session:
         """Return the session with the message's settings; others stay. Raises ApiError 400."""

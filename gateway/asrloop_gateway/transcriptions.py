@@ -6,17 +6,18 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from asrloop_client import AsrError, Progress, Transcript
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asrloop_gateway.asked import Asked, terms_of
 from asrloop_gateway.errors import ApiError, bad_request, from_asr
-from asrloop_gateway.events import EventResponse, OnProgress, events_of
+from asrloop_gateway.events import EventResponse, OnProgress, Tells, events_of
 from asrloop_gateway.formats import FORMATS, ResponseOptions, seconds_of
-from asrloop_gateway.gateway import Gateway, Outcome, language_parameter
+from asrloop_gateway.gateway import Gateway, Outcome
 from asrloop_gateway.settings import Settings
 from asrloop_gateway.traces import trace_headers
 from asrloop_gateway.uploads import Form, form_of
@@ -34,11 +35,18 @@ class FormFields:
 
     format: str
     stream: bool
-    tells_progress: bool
-    """True when `include[]` has our own value `progress`."""
-    language: str
-    """The language asked for, or "" where the model decides."""
+    tells: Tells
+    """Of a stream."""
+    asked: Asked
+    prompt: str
+    """Its names and words are key terms where `asked` has none."""
     response: ResponseOptions
+
+    @property
+    def of_options(self) -> dict[str, str]:
+        """Names of the fields that set the servers' options."""
+        times = "timestamp_granularities[]" if "word" in self.response.granularities else "include[]"
+        return {"key_terms": "key_terms[]", "word_times": times}
 
 
 class Transcriptions:
@@ -62,27 +70,29 @@ class Transcriptions:
         gateway.metrics.bytes.labels(ROUTE).inc(form.size)
         until = time.monotonic() + gateway.settings.transcription_seconds
 
-        async def loaded() -> bytes:
+        async def loaded() -> tuple[bytes, Asked]:
             await gateway.server_there()
+            terms = fields.asked.key_terms or await gateway.terms_of(fields.prompt)
             await held.enter_async_context(gateway.memory(form.size, caller, until - time.monotonic()))
-            return await form.file.read()
+            return await form.file.read(), replace(fields.asked, key_terms=terms)
 
-        content = await _while_connected(request, loaded())
+        content, asked = await _while_connected(request, loaded())
+        fields = replace(fields, asked=asked)
         if not fields.stream:
-            transcript = await _while_connected(request, self._transcribe(request, content, fields.language, until))
+            transcript = await _while_connected(request, self._transcribe(request, content, fields, until))
             return FORMATS[fields.format](transcript, fields.response)
 
         def transcribe(on_progress: OnProgress) -> Coroutine[Any, Any, Transcript]:
-            return gateway.until_over(self._transcribe(request, content, fields.language, until, on_progress))
+            return gateway.until_over(self._transcribe(request, content, fields, until, on_progress))
 
-        events = events_of(transcribe, fields.tells_progress, fields.format == "verbose_json")
+        events = events_of(transcribe, fields.tells)
         held.push_async_callback(events.aclose)
         # An error before the first event still sets the HTTP status.
         first = await anext(events)
         return EventResponse(first, events, outcome, held.pop_all())
 
     async def _transcribe(
-        self, request: Request, content: bytes, language: str, until: float, on_progress: OnProgress | None = None
+        self, request: Request, content: bytes, fields: FormFields, until: float, on_progress: OnProgress | None = None
     ) -> Transcript:
         """Transcribe a file until a moment of time.monotonic(). Cancelling this also ends the server's work. Raises ApiError."""
         loop = asyncio.get_running_loop()
@@ -97,11 +107,11 @@ class Transcriptions:
                 timeout=max(0.0, until - time.monotonic()),
                 headers=trace_headers(request.headers),
                 on_progress=tell if on_progress else None,
-                parameters=language_parameter(language),
+                parameters=fields.asked.parameters,
                 request_id=request.state.request_id,
             )
         except AsrError as error:
-            raise from_asr(error, request.state.request_id) from error
+            raise from_asr(error, request.state.request_id, fields.of_options) from error
         self._gateway.metrics.audio.labels(ROUTE).inc(seconds_of(transcript))
         return transcript
 
@@ -120,12 +130,25 @@ def parse_fields(form: Form, settings: Settings) -> FormFields:
         _require_one_of("timestamp_granularities[]", each, _GRANULARITIES)
     _require_one_of("stream", stream := form.text("stream", "false").lower(), ("true", "false", "1", "0"))
     _check_temperature(form.text("temperature", "0"))
+    streams, include = stream in ("true", "1"), form.texts("include")
+    # Only where the response shows them: they cost the servers time.
+    shows_words = format_ == "verbose_json" or (format_ in ("srt", "vtt") and not streams)
+    words = "word" in granularities and shows_words
+    logprobs = "logprobs" in include and (streams or format_ == "json")
     return FormFields(
         format=format_,
-        stream=stream in ("true", "1"),
-        tells_progress="progress" in form.texts("include"),
-        language=form.text("language"),
-        response=ResponseOptions(form.text("model", "asr_file")[:_MODEL_CHARACTERS], granularities, settings.language),
+        stream=streams,
+        tells=Tells("progress" in include, format_ == "verbose_json", words, logprobs),
+        asked=Asked(
+            language=form.text("language"),
+            word_times=words or logprobs,
+            key_terms=terms_of("key_terms[]", list(filter(None, form.texts("key_terms")))),
+            key_terms_boost=form.text("key_terms_boost"),
+        ),
+        prompt=form.text("prompt"),
+        response=ResponseOptions(
+            form.text("model", "asr_file")[:_MODEL_CHARACTERS], granularities, settings.language, logprobs
+        ),
     )
 
 

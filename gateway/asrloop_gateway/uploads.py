@@ -24,8 +24,9 @@ from asrloop_gateway.errors import LOG, ApiError, bad_request, overloaded
 from asrloop_gateway.gateway import OnBytes
 from asrloop_gateway.settings import Settings
 
-_MOST_FIELDS = 64
-_FIELD_BYTES = 64 << 10
+_MOST_FIELDS = 128
+"""Each of 100 key terms may be one."""
+_FIELD_BYTES = 32 << 10
 _FORM_BYTES = _MOST_FIELDS * _FIELD_BYTES
 """Bytes that a body may have besides the file."""
 logging.getLogger("python_multipart").setLevel(

@@ -191,3 +191,12 @@ def test_blocks_of_ten_seconds_of_audio_are_not_faulted_in_again() -> None:
     before, after = map(int, result.stdout.split())
     assert before > 50, "glibc reuses such blocks by itself: keep_large_blocks can go"
     assert after * 10 < before
+
+
+def test_words_have_confidences_and_tokens_probabilities_where_the_server_sends_them() -> None:
+    words = {"WORDS": texts("a", "b"), "WORD_TIMES": floats(0.5, 1, 2, 2.5), "WORD_CONFIDENCES": floats(0.75, 0.5)}
+    tokens = {"TOKEN_PIECES": texts(" a", " b", ".", ""), "TOKEN_LOG_PROBS": floats(-1, -0.5, 0, -1)}
+    reply = wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, **words, **tokens), "host:1")
+    assert reply.words == (Word("a", 0.5, 1, 0.75), Word("b", 2, 2.5, 0.5))
+    assert reply.token_pieces == (" a", " b", ".")
+    assert reply.token_log_probs == (-1, -0.5, 0)

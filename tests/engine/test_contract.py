@@ -67,12 +67,14 @@ def test_rows_are_padded_to_the_longest() -> None:
         [Segment("a", 0, 1), Segment("b", 2, 3)],
         [TranscriptWord("a", 0.9, (0.5, 0.75), 0.75), TranscriptWord(" b", 0.25, (1.0, 1.0), 0.5)],
         duration=3.5,
+        log_probs=[-0.5, -1.0],
     )
     found = tensors_of([heard, Transcript("", [], [], [])])
     assert found["TRANSCRIPTS"].tolist() == [[b"a b"], [b""]]
     assert found["TOKENS"].tolist() == [[5, 6], [-1, -1]]
     assert found["TOKEN_TIMES"].tolist() == [[0.5, 1.0], [-1.0, -1.0]]
     assert found["TOKEN_PIECES"].tolist() == [[b" a", b" b"], [b"", b""]]
+    assert found["TOKEN_LOG_PROBS"].tolist() == [[-0.5, -1.0], [-1.0, -1.0]]
     assert found["SEGMENTS"].tolist() == [[b"a", b"b"], [b"", b""]]
     assert found["SEGMENT_TIMES"].tolist() == [[[0, 1], [2, 3]], [[-1, -1], [-1, -1]]]
     assert found["CONFIDENCE"].tolist() == [[0.5], [0.0]]

@@ -2,6 +2,7 @@
 
 import { askForKey, currentKey } from "./key.js";
 import { shortClock } from "./subtitles.js";
+import { keyTerms } from "./terms.js";
 import { Transcript, announce } from "./transcript.js";
 import { UploadEnded, upload } from "./upload.js";
 
@@ -24,7 +25,7 @@ export function addFiles(files) {
     transcript.cancel.hidden = false;
     transcript.cancel.addEventListener("click", () => stop.abort());
     stop.signal.addEventListener("abort", () => transcript.end("Cancelled"));
-    return { file, transcript, signal: stop.signal };
+    return { file, transcript, terms: keyTerms(), signal: stop.signal };
   });
   queue.push(...jobs.reverse());
   if (!working) work();
@@ -38,12 +39,11 @@ async function work() {
   working = false;
 }
 
-async function transcribe({ file, transcript, signal }) {
-  transcript.setSound(file);
+async function transcribe({ file, transcript, terms, signal }) {
   for (let attempt = 1; ; attempt++) {
     try {
-      const done = await once(file, transcript, signal);
-      finish(transcript, done);
+      const done = await once(file, transcript, { terms, signal });
+      finish(transcript, done, file);
       return;
     } catch (error) {
       if (error.kind === "cancelled" || signal.aborted) return;
@@ -62,7 +62,7 @@ async function transcribe({ file, transcript, signal }) {
   }
 }
 
-async function once(file, transcript, signal) {
+async function once(file, transcript, options) {
   let text = "";
   transcript.setRunning("");
   transcript.setProgress(0);
@@ -88,17 +88,19 @@ async function once(file, transcript, signal) {
       transcript.setSegment({ id: event.id, start: event.start, end: event.end, text: event.text });
     }
   };
-  return upload(file, { key: currentKey(), signal, onSent, onEvent });
+  return upload(file, { key: currentKey(), ...options, onSent, onEvent });
 }
 
 function unreadable() {
   throw new UploadEnded("failed", "The browser cannot read this file. It may be a folder, or have changed since you chose it.");
 }
 
-function finish(transcript, done) {
+function finish(transcript, done, file) {
   transcript.setRunning("");
   const seconds = done.usage?.seconds ?? 0;
   if (transcript.isEmpty && done.text) transcript.setSegment({ id: 0, start: 0, end: seconds, text: done.text });
+  if (done.words) transcript.setWords(done.words);
+  if (!transcript.isEmpty) transcript.setSound(file);
   const length = seconds ? `, ${shortClock(seconds)}` : "";
   const state = transcript.isEmpty ? `No speech found${length}` : `Done${length}`;
   transcript.end(state);

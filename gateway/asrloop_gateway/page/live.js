@@ -28,10 +28,10 @@ function outcome(code, error, opened) {
 
 export class LiveSession {
   /**
-   * `rate`: samples a second of the audio given to `send`. `onSegment({ id, start, heard, stable, tail, final })`: times are
-   * seconds. `onEnd({ kind, message })` comes once, last. Throws SyntaxError for a key that no browser can send.
+   * `rate`: samples a second of the audio given to `send`. `terms`: names and words to expect.
+   * `onSegment({ id, start, heard, stable, tail, final, words })`: times are seconds; only a final has words. `onEnd({ kind, message })` comes once, last. Throws SyntaxError for a key that no browser can send.
    */
-  constructor({ rate, key, onSegment, onEnd }) {
+  constructor({ rate, key, terms, onSegment, onEnd }) {
     this.rate = rate;
     this.onSegment = onSegment;
     this.onEnd = onEnd;
@@ -48,7 +48,7 @@ export class LiveSession {
     this.socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
     this.socket.onclose = ({ code }) => this.#end(outcome(code, this.error, this.opened));
     this.#expect(OPEN_SECONDS, UNREACHED);
-    this.#send(JSON.stringify({ type: "start", sample_rate: rate }));
+    this.#send(JSON.stringify({ type: "start", sample_rate: rate, word_times: true, key_terms: terms }));
   }
 
   /** Give an ArrayBuffer of 16-bit PCM. */
@@ -93,7 +93,8 @@ export class LiveSession {
       this.error = event.error;
     } else if (typeof event.segment === "number") {
       const [start, heard] = event.times;
-      this.onSegment({ id: event.segment, start, heard, stable: event.stable, tail: event.tail, final: event.final });
+      const { segment: id, stable, tail, final, words } = event;
+      this.onSegment({ id, start, heard, stable, tail, final, words });
     }
     if (this.finished) this.#expect(FINISH_SECONDS, UNFINISHED);
   }

@@ -4,7 +4,9 @@ import { askForKey, currentKey } from "./key.js";
 import { LiveSession } from "./live.js";
 import { NoMicrophone, openMicrophone } from "./microphone.js";
 import { shortClock } from "./subtitles.js";
+import { keyTerms } from "./terms.js";
 import { Transcript, announce } from "./transcript.js";
+import { Sound } from "./wav.js";
 
 const QUIETEST_DB = -60;
 const HEARD_DB = -50;
@@ -65,10 +67,12 @@ class Recording {
     const time = now.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     this.transcript = new Transcript(`Microphone, ${time}`, `recording-${now.toISOString().slice(0, 19).replaceAll(":", "-")}`);
     this.transcript.setState("Recording");
+    this.sound = new Sound(this.microphone.rate);
     try {
       this.session = new LiveSession({
         rate: this.microphone.rate,
         key: currentKey(),
+        terms: keyTerms(),
         onSegment: (segment) => this.#segment(segment),
         onEnd: (outcome) => this.#ended(outcome),
       });
@@ -91,6 +95,7 @@ class Recording {
   #chunk(pcm, peak) {
     if (this.over || !this.session) return;
     this.session.send(pcm);
+    this.sound.add(pcm);
     this.seconds += pcm.byteLength / 2 / this.microphone.rate;
     clock.textContent = shortClock(this.seconds);
     const decibels = 20 * Math.log10(Math.max(peak, 1e-6));
@@ -102,8 +107,8 @@ class Recording {
     else tell("Listening");
   }
 
-  #segment({ id, start, heard, stable, tail, final }) {
-    this.transcript.setSegment({ id, start, end: heard, text: stable, tail, follow: true });
+  #segment({ id, start, heard, stable, tail, final, words }) {
+    this.transcript.setSegment({ id, start, end: heard, text: stable, tail, words, follow: true });
     if (final && stable.trim()) announce(stable);
   }
 
@@ -114,6 +119,8 @@ class Recording {
     if (kind === "done") transcript.end(`${transcript.isEmpty ? "No speech found" : "Done"}${length}`);
     else if (transcript.isEmpty) transcript.discard();
     else transcript.end(`Ended early${length}`);
+    const { wav } = this.sound;
+    if (wav && !transcript.isEmpty) transcript.setSound(wav);
     this.#end(message + kept);
     if (kind === "key") {
       await askForKey();

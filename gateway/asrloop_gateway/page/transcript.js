@@ -3,6 +3,7 @@
 
 import { copyText, saveFile } from "./save.js";
 import { FORMATS, shortClock } from "./subtitles.js";
+import { isUnsure, saidAt, split } from "./words.js";
 
 const list = document.getElementById("transcripts");
 const empty = document.getElementById("empty");
@@ -41,6 +42,7 @@ export class Transcript {
     this.cancel = part(".cancel");
     this.remove = part(".remove");
     this.segments = new Map();
+    this.words = []; // those with times, in order, and their elements
     this.title = title;
     this.fileName = fileName;
     part("h2").textContent = title;
@@ -57,6 +59,8 @@ export class Transcript {
     part(".copy").setAttribute("aria-label", `Copy the text of ${title}`);
     this.remove.addEventListener("click", () => this.discard());
     this.audio.addEventListener("timeupdate", () => this.#mark());
+    this.audio.addEventListener("play", () => this.#follow());
+    this.audio.addEventListener("error", () => this.#setPlayable(false)); // not every browser plays every format
     empty.hidden = true;
     empty.after(article);
   }
@@ -86,8 +90,11 @@ export class Transcript {
     this.running.textContent = text;
   }
 
-  /** Show a new or changed segment, times in seconds: `tail` may still change; `follow` keeps the last line in view. */
-  setSegment({ id, start, end, text, tail = "", follow = false }) {
+  /**
+   * Show a new or changed segment, times in seconds: `tail` may still change; `words` are those of `text`, as far as they are
+   * known, when it will not; `follow` keeps the last line in view.
+   */
+  setSegment({ id, start, end, text, tail = "", words = [], follow = false }) {
     const shown = `${text} ${tail}`.trim();
     const known = this.segments.get(id);
     if (!shown && !known) return;
@@ -95,15 +102,29 @@ export class Transcript {
     const atEnd = before.getBoundingClientRect().bottom <= window.innerHeight; // the reader has not scrolled away
     const line = known?.line ?? this.#newLine(start);
     this.segments.set(id, { start, end, text: shown, line });
-    line.lastElementChild.replaceChildren(text.trim(), text.trim() && tail.trim() ? " " : "", span("tail", tail.trim()));
+    const parts = split(text.trim(), words).parts.map((part) => this.#part(part));
+    line.lastElementChild.replaceChildren(...parts, text.trim() && tail.trim() ? " " : "", span("tail", tail.trim()));
     line.hidden = !shown;
     this.footer.hidden = false;
     if (follow && atEnd) line.scrollIntoView({ block: "nearest" });
   }
 
-  /** Set the audio that a click on a line plays from there. Call before adding segments. */
+  /** Mark the words of all segments, which are complete. */
+  setWords(words) {
+    this.words = [];
+    let first = 0;
+    for (const { text, line } of this.#inOrder()) {
+      if (!line) continue;
+      const { parts, next } = split(text, words, first);
+      line.lastElementChild.replaceChildren(...parts.map((part) => this.#part(part)));
+      first = next;
+    }
+  }
+
+  /** Set the audio that a click on a line plays from there. */
   setSound(blob) {
-    this.sound = blob;
+    this.audio.src = URL.createObjectURL(blob);
+    this.#setPlayable(true);
   }
 
   /** Mark the transcript as complete. */
@@ -127,28 +148,32 @@ export class Transcript {
     return segments.sort((one, other) => one.start - other.start);
   }
 
-  #openSound() {
-    this.audio.src = URL.createObjectURL(this.sound);
-    this.audio.hidden = false;
-    this.article.classList.add("plays");
-    this.audio.addEventListener("error", () => {
-      // Not every browser plays every format.
-      this.audio.hidden = true;
-      this.article.classList.remove("plays");
-      for (const time of this.lines.querySelectorAll("button")) time.disabled = true;
-    });
+  #setPlayable(playable) {
+    this.audio.hidden = !playable;
+    this.article.classList.toggle("plays", playable);
+    for (const time of this.lines.querySelectorAll("button")) time.disabled = !playable;
+  }
+
+  /** Return a node for a string, or for a word with its times. */
+  #part(part) {
+    if (typeof part === "string") return document.createTextNode(part);
+    const element = span("word", part.word);
+    if (isUnsure(part)) {
+      element.classList.add("unsure");
+      element.title = `Unsure: ${Math.round(100 * part.confidence)} %`;
+    }
+    this.words.push({ start: part.start, end: part.end, element });
+    return element;
   }
 
   #newLine(start) {
-    if (this.sound && !this.audio.src) this.#openSound();
     const line = document.createElement("li");
-    const time = document.createElement(this.audio.hidden ? "span" : "button");
+    const time = document.createElement("button");
     time.className = "time";
+    time.type = "button";
     time.textContent = shortClock(start);
-    if (time instanceof HTMLButtonElement) {
-      time.type = "button";
-      time.setAttribute("aria-label", `Play from ${shortClock(start)}`);
-    }
+    time.disabled = this.audio.hidden;
+    time.setAttribute("aria-label", `Play from ${shortClock(start)}`);
     const words = span("words", "");
     words.dir = "auto";
     line.append(time, words);
@@ -168,6 +193,17 @@ export class Transcript {
   #mark() {
     const now = this.audio.currentTime;
     for (const { start, end, line } of this.segments.values()) line.classList.toggle("now", start <= now && now < end);
+  }
+
+  /** Mark the word that is being said, while the audio plays. */
+  #follow() {
+    const said = saidAt(this.words, this.audio.currentTime)?.element;
+    if (said !== this.said) {
+      this.said?.classList.remove("now");
+      said?.classList.add("now");
+      this.said = said;
+    }
+    if (!this.audio.paused) requestAnimationFrame(() => this.#follow());
   }
 
   async #copy(button) {

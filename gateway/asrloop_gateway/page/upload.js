@@ -41,15 +41,17 @@ function refusal(request) {
 }
 
 /**
- * Send `file`. `onSent(fraction)` reports the upload, `onEvent(event)` gets each event of the response.
- * Resolves with the last one, `transcript.text.done`. Throws UploadEnded.
+ * Send `file`. `terms` are names and words to expect. `onSent(fraction)` reports the upload, `onEvent(event)`
+ * gets each event of the response. Resolves with the last one, `transcript.text.done`. Throws UploadEnded.
  */
-export function upload(file, { key, signal, onSent, onEvent }) {
+export function upload(file, { key, terms, signal, onSent, onEvent }) {
   const form = new FormData();
   form.append("model", "default");
   form.append("response_format", "verbose_json");
   form.append("stream", "true");
   form.append("include[]", "progress");
+  form.append("timestamp_granularities[]", "word");
+  if (terms.length) form.append("key_terms[]", JSON.stringify(terms));
   form.append("file", file);
 
   return new Promise((resolve, reject) => {

@@ -1,0 +1,64 @@
+"""What a caller asks of the servers, and how it is said in request parameters. The servers check nearly all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asrloop_client.settings import Parameter
+
+from asrloop_gateway.errors import bad_request
+from asrloop_gateway.prompts import MOST_TERMS
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Wishes of a caller. By default none."""
+
+    language: str = ""
+    """"" where the model decides."""
+    word_times: bool = False
+    """True for the times of words and what else is known of words and tokens."""
+    key_terms: tuple[str, ...] = ()
+    key_terms_boost: str = ""
+    """A number as text, "" for the servers' own."""
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The request parameters; none for what is not asked for."""
+        given: dict[str, Parameter] = {
+            "language": self.language,
+            "word_times": self.word_times,
+            "key_terms": "\n".join(self.key_terms),
+            "key_terms_boost": self.key_terms_boost,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+def text_of(name: str, value: object, kind: str = "text") -> str:
+    """Return an option that is text, of this kind. Raises ApiError 400."""
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise bad_request("invalid_option", f"{name} is {value!a:.50}. Give {kind}.", name)
+    return value
+
+
+def language_of(value: object) -> str:
+    """Return a language. Raises ApiError 400."""
+    return text_of("language", value, "an ISO 639-1 code, such as en")
+
+
+def terms_of(name: str, value: object) -> tuple[str, ...]:
+    """Return key terms, which are a list. Their number is checked here, before any is looked at. Raises ApiError 400."""
+    if not isinstance(value, list):
+        raise bad_request("invalid_option", f"{name} is {value!a:.50}. Give a list of words and names.", name)
+    if len(value) > MOST_TERMS:
+        raise bad_request("invalid_option", f"{name} has {len(value)} terms. Give at most {MOST_TERMS}.", name)
+    return tuple(text_of(name, each) for each in value)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for halves of characters, which JSON can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
