@@ -18,7 +18,8 @@ from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_
 from asrloop.errors import InvalidAudio
 
 MAX_CHANNELS = 8
-MAX_RATE = 192_000
+MIN_RATE, MAX_RATE = 100, 192_000
+"""At a lower rate there is no speech, and one block of the resampler is minutes: 806 s at 1 Hz."""
 DECODE_FRAMES, DECODE_SECONDS = 65_536, 4
 """Most frames and most seconds of a block that is decoded at once: at a low rate few frames become many samples."""
 
@@ -211,8 +212,8 @@ def _read(file: soundfile.SoundFile, size: int, channels: int) -> tuple[Samples,
 def _check_format(rate: int, channels: int) -> None:
     if not 1 <= channels <= MAX_CHANNELS:
         raise InvalidAudio(f"AUDIO has {channels} channels: the limit is {MAX_CHANNELS}; mix it to mono")
-    if not 1 <= rate <= MAX_RATE:
-        raise InvalidAudio(f"AUDIO says a sample rate of {rate} Hz: it must be between 1 and {MAX_RATE}")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise InvalidAudio(f"AUDIO says a sample rate of {rate} Hz: it must be between {MIN_RATE} and {MAX_RATE}")
 
 
 def _unreadable(size: int, reason: object) -> _NoSound:

@@ -106,13 +106,23 @@ def silence(seconds: float, rate: int, channels: int, container: str, subtype: s
     [
         (lambda: silence(0.5, 192_000, 255, "OGG", "VORBIS"), "255 channels: the limit is 8; mix it to mono"),
         (lambda: silence(1, 16_000, 9, "WAV", "PCM_16"), "9 channels: the limit is 8"),
-        (lambda: silence(1, 384_000, 1, "FLAC", "PCM_16"), "sample rate of 384000 Hz: it must be between 1 and 192000"),
+        (
+            lambda: silence(1, 384_000, 1, "FLAC", "PCM_16"),
+            "sample rate of 384000 Hz: it must be between 100 and 192000",
+        ),
+        (lambda: silence(60, 96, 1, "WAV", "PCM_U8"), "sample rate of 96 Hz: it must be between 100 and 192000"),
     ],
 )
-def test_more_channels_or_a_higher_rate_is_refused(content: object, message: str) -> None:
+def test_more_channels_or_another_rate_is_refused(content: object, message: str) -> None:
     assert callable(content)
     with pytest.raises(InvalidAudio, match=message):
         audio.from_file(content(), max_seconds=30)
+
+
+@pytest.mark.parametrize("rate", [100, 1000])
+def test_blocks_are_short_at_the_lowest_rates(rate: int) -> None:
+    blocks = audio.blocks(silence(100, rate, 1, "WAV", "PCM_U8"), max_seconds=200)
+    assert max(block.size for block in blocks) < 15 * audio.SAMPLE_RATE
 
 
 PEAK = """
