@@ -167,7 +167,8 @@ class TritonServer:
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command,
-            env={**os.environ, **self._installation.environment},
+            # NumPy's matrix library would start threads beside those that decode, encode and step.
+            env={"OPENBLAS_NUM_THREADS": "1", **os.environ, **self._installation.environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             # Own process group: Ctrl-C in the terminal reaches only this process, which stops the server in order.
             start_new_session=True,
