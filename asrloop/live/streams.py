@@ -32,7 +32,7 @@ AHEAD_SECONDS = 2.0
 TAKEN_SECONDS = 30.0
 """Most audio that a segmenter takes at once; none while it has more than ``AHEAD_SECONDS`` left."""
 
-SHARE = 4.0
+SHARE = 2.5
 """Least time between partials, as a multiple of the time that one took: partials become rarer before finals become late."""
 
 
