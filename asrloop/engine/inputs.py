@@ -142,7 +142,7 @@ def draft_of(tensors: Mapping[str, NDArray[Any]], rows: list[Samples | LongAudio
         return NO_DRAFT
     words = family.words(tokens[prefix.size :])
     forced = words[forced_words].first if forced_words < len(words) else draft.size
-    return Draft(tokens, prefix.size + forced, prefix.size)
+    return Draft(tokens, prefix.size + forced, prefix.size, before)
 
 
 def _number(tensors: Mapping[str, NDArray[Any]], name: str, most: int) -> int:

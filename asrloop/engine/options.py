@@ -35,6 +35,9 @@ class Draft(NamedTuple):
     before: int = 0
     """Number of leading tokens that belong to earlier speech and are left out of the answer."""
 
+    before_samples: int = 0
+    """Number of leading samples, 16 kHz, in which that was said."""
+
 
 NO_DRAFT = Draft()
 

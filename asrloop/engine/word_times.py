@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.family import Evidence, Family
 from asrloop.engine.utterance import Span, Utterance
 from asrloop.speech.alignment import align
@@ -27,14 +28,16 @@ def token_spans(utterance: Utterance, family: Family[Any]) -> Sequence[Span]:
 def _found(utterance: Utterance, family: Family[Any]) -> list[Span]:
     tokens = utterance.tokens
     evidence = utterance.evidence or _of_times(utterance)
-    heard = [number for number, token in enumerate(tokens) if _is_sound(family.piece(token))]
+    draft = utterance.options.draft
+    # What was said before has its part of the audio, and the answer has the rest.
+    begin = int(draft.before_samples / SAMPLE_RATE / evidence.frame_seconds)
+    heard = [number for number in range(draft.before, len(tokens)) if _is_sound(family.piece(tokens[number]))]
     first_of = {next((n for n in heard if word.first <= n < word.end), -1) for word in family.words(tokens)}
-    frames = align(
-        evidence.weights[heard], _quiet_frames(utterance, evidence), [number in first_of for number in heard]
-    )
+    quiet = _quiet_frames(utterance, evidence)
+    frames = align(evidence.weights[heard, begin:], quiet[begin:], [number in first_of for number in heard])
     seconds = evidence.frame_seconds
     spoken = {
-        number: Span(span.begin * seconds, min(span.end * seconds, utterance.audio_seconds))
+        number: Span((begin + span.begin) * seconds, min((begin + span.end) * seconds, utterance.audio_seconds))
         for number, span in zip(heard, frames, strict=True)
     }
     spans: list[Span] = []

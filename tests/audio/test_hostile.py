@@ -206,7 +206,7 @@ def test_sixteen_megabytes_that_mean_no_good_are_soon_dealt_with(name: str) -> N
     started = time.thread_time()
     with suppress(InvalidAudio):
         audio.from_file(content, max_seconds=600)
-    assert time.thread_time() - started < 1
+    assert time.thread_time() - started < 5, "it took 10 to 30 s"
 
 
 def test_a_decoder_writes_nothing_of_a_wrong_header_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ class CheckingFamily(CountingFamily):
 
     def admit(self, slot: int, encoded: tuple[int, int], options: Options) -> Emission:
         super().admit(slot, encoded, options)
-        draft, _, _ = options.draft
+        draft = options.draft.tokens
         if list(draft[:1]) == [-1]:
             raise ValueError("poisoned draft")
         length, count = encoded
@@ -123,7 +123,7 @@ def test_what_is_given_stands_and_what_was_said_before_is_no_part_of_the_answer(
         ({}, NO_DRAFT),
         ({"DRAFT": [5, 6]}, Draft([5, 6], 0, 0)),
         ({"DRAFT": [5, 6, 7], "FORCED": [2]}, Draft([5, 6, 7], 2, 0)),
-        ({"PREFIX": [1, 2], "DRAFT": [5, 6], "FORCED": [1], "PREFIX_SAMPLES": [4]}, Draft([1, 2, 5, 6], 3, 2)),
+        ({"PREFIX": [1, 2], "DRAFT": [5, 6], "FORCED": [1], "PREFIX_SAMPLES": [4]}, Draft([1, 2, 5, 6], 3, 2, 4)),
         ({"PREFIX": [1, 2]}, Draft([1, 2], 2, 2)),
         ({"DRAFT": [5, 6], "FORCED": [9]}, Draft([5, 6], 2, 0)),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asrloop.engine.family import Evidence
-from asrloop.engine.options import Options
+from asrloop.engine.options import Draft, Options
 from asrloop.engine.utterance import Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.families.text.words import words_between_spaces
@@ -68,6 +68,14 @@ def test_a_transducers_times_end_with_the_sound() -> None:
     assert spans[0].end == pytest.approx(5 * FRAME, abs=0.05)
     assert spans[2].start == pytest.approx(0.8, abs=0.05), "from where its sound begins"
     assert spans[4].start == pytest.approx(1.1, abs=0.05)
+
+
+def test_what_was_said_before_has_its_own_part_of_the_audio() -> None:
+    utterance = said(*SPANS)
+    utterance.options = Options(word_times=True, draft=Draft([0, 1, 2], 3, 3, int(14 * FRAME * 16_000)))
+    spans = token_spans(utterance, Spelling())
+    assert spans[4].start == pytest.approx(14 * FRAME)
+    assert all(one.start < one.end for one in spans[4:6])
 
 
 def test_marks_alone_have_a_place() -> None:

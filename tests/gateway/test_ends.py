@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from asrloop_client import Progress, Transcript
-from asrloop_gateway.events import EventResponse, OnProgress, events_of
+from asrloop_gateway.events import EventResponse, OnProgress, Tells, events_of
 from asrloop_gateway.gateway import Gateway, Outcome
 from asrloop_gateway.settings import Settings
 from numpy.typing import NDArray
@@ -140,7 +140,7 @@ def test_events_end_with_an_error_when_the_gateway_ends() -> None:
             await asyncio.sleep(60)
             raise AssertionError("it was not ended")
 
-        events = events_of(lambda tell: gateway.until_over(transcribe(tell)), True, False)
+        events = events_of(lambda tell: gateway.until_over(transcribe(tell)), Tells(progress=True))
         sent: list[Any] = []
         response = EventResponse(await anext(events), events, Outcome(200), AsyncExitStack())
 
