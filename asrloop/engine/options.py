@@ -60,6 +60,8 @@ class Options:
     """How much less probable than what the model would say a term may be, in nats."""
 
     draft: Draft = NO_DRAFT
+    prompt: str = ""
+    """Text that came before."""
 
 
 DEFAULTS = Options()
