@@ -34,8 +34,32 @@ class Shape:
         printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
         others = [byte for byte in range(256) if byte not in printable]
         written = {byte: chr(byte) for byte in printable} | {byte: chr(256 + at) for at, byte in enumerate(others)}
-        words = ["Ġt", "he", "Ġthe", "in", "er", "Ġa", "on", "re", "at", "nd", "Ġw", "or", "is", "es", "en", "ou", "it", "ar"]
-        special = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in self.languages), "<|translate|>"]
+        words = [
+            "Ġt",
+            "he",
+            "Ġthe",
+            "in",
+            "er",
+            "Ġa",
+            "on",
+            "re",
+            "at",
+            "nd",
+            "Ġw",
+            "or",
+            "is",
+            "es",
+            "en",
+            "ou",
+            "it",
+            "ar",
+        ]
+        special = [
+            "<|endoftext|>",
+            "<|startoftranscript|>",
+            *(f"<|{code}|>" for code in self.languages),
+            "<|translate|>",
+        ]
         special += ["<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
         return [*(written[byte] for byte in range(256)), *words, *special]
 
@@ -215,7 +239,12 @@ def write_ctranslate2(
         aliases["decoder/projection/weight_scale"] = "decoder/embeddings/weight_scale"
     out = struct.pack("<I", 6) + _string("WhisperSpec") + struct.pack("<II", 3, len(variables))
     for name, (sizes, stored, data) in variables.items():
-        out += _string(name) + struct.pack(f"<B{len(sizes)}I", len(sizes), *sizes) + struct.pack("<BI", stored, len(data)) + data
+        out += (
+            _string(name)
+            + struct.pack(f"<B{len(sizes)}I", len(sizes), *sizes)
+            + struct.pack("<BI", stored, len(data))
+            + data
+        )
     out += struct.pack("<I", len(aliases)) + b"".join(_string(alias) + _string(name) for alias, name in aliases.items())
     (folder / "model.bin").write_bytes(out)
     settings = {

@@ -57,7 +57,10 @@ class ReferenceWhisper:
     def logits(self, states: Array, tokens: Sequence[int]) -> Array:
         """Logits f32 [len(tokens), vocabulary] of the token after each of ``tokens``."""
         t = self.tensors
-        x = t["model.decoder.embed_tokens.weight"][list(tokens)] + t["model.decoder.embed_positions.weight"][: len(tokens)]
+        x = (
+            t["model.decoder.embed_tokens.weight"][list(tokens)]
+            + t["model.decoder.embed_positions.weight"][: len(tokens)]
+        )
         for name in self._layers("decoder"):
             x = x + self._attend(f"{name}.self_attn", self._norm(f"{name}.self_attn_layer_norm", x), None, "decoder")
             asked = self._norm(f"{name}.encoder_attn_layer_norm", x)

@@ -67,7 +67,9 @@ def test_a_vocabulary_of_two_files_does_as_well(tmp_path: Path) -> None:
     document = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(document["model"]["vocab"]))
-    (folder / "added_tokens.json").write_text(json.dumps({one["content"]: one["id"] for one in document["added_tokens"]}))
+    (folder / "added_tokens.json").write_text(
+        json.dumps({one["content"]: one["id"] for one in document["added_tokens"]})
+    )
     found = opened(folder).vocabulary()
     assert (list(found[0]), found[1]) == (list(expected[0]), expected[1])
 
@@ -96,20 +98,24 @@ def change(name: str, **values: object) -> Callable[[Path], None]:
         (lambda folder: (folder / "vocabulary.json").unlink(), "has none of vocabulary.json, .*tokenizer.json"),
         (lambda folder: (folder / "vocabulary.json").write_text('["a", "b"]'), r"has no token <\|endoftext\|>"),
         (lambda folder: (folder / "vocabulary.json").write_text("{"), "vocabulary.json is no list of tokens"),
-        (lambda folder: (folder / "vocabulary.json").write_text(json.dumps(["a"] * 999)), "tokens up to 998, the weights have"),
+        (
+            lambda folder: (folder / "vocabulary.json").write_text(json.dumps(["a"] * 999)),
+            "tokens up to 998, the weights have",
+        ),
         (lambda folder: (folder / "model.bin").write_bytes(b""), "it was cut short"),
         (lambda folder: (folder / "model.bin").write_bytes(b"\x63" * 100), "has version 1667457891"),
         (cut("model.bin", 0.5), "it was cut short"),
         (cut("model.bin", 0.99999), "it was cut short"),
-        (change("config.json", alignment_heads=[[7, 0]]), "alignment_heads has layer 7, head 0; the weights have 2 layers"),
+        (
+            change("config.json", alignment_heads=[[7, 0]]),
+            "alignment_heads has layer 7, head 0; the weights have 2 layers",
+        ),
         (change("config.json", alignment_heads="last"), "alignment_heads are no pairs"),
         (change("config.json", suppress_ids=[70_000]), "token 70000 is suppressed"),
         (lambda folder: (folder / "config.json").write_text("[]"), "config.json holds no JSON object"),
     ],
 )
-def test_a_spoilt_ctranslate2_folder_is_refused(
-    spoil: Callable[[Path], object], message: str, tmp_path: Path
-) -> None:
+def test_a_spoilt_ctranslate2_folder_is_refused(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     folder = write_ctranslate2(tmp_path, SMALL, random_tensors(SMALL))
     spoil(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -132,7 +138,10 @@ def test_another_specification_and_an_unknown_type_are_refused(tmp_path: Path) -
     ("spoil", "message"),
     [
         (change("config.json", model_type="moonshine"), "model_type 'moonshine', not 'whisper'"),
-        (change("config.json", num_mel_bins=128), r"conv1.weight' has shape \[32, 80, 3\], config.json says \[32, 128, 3\]"),
+        (
+            change("config.json", num_mel_bins=128),
+            r"conv1.weight' has shape \[32, 80, 3\], config.json says \[32, 128, 3\]",
+        ),
         (change("config.json", decoder_layers=3), "has no tensor 'model.decoder.layers.2.self_attn_layer_norm.weight'"),
         (change("config.json", d_model="many"), "d_model is 'many'; it must be a positive number"),
         (change("config.json", encoder_attention_heads=5), "encoder_attention_heads, 5, does not divide"),
@@ -144,9 +153,7 @@ def test_another_specification_and_an_unknown_type_are_refused(tmp_path: Path) -
         (lambda folder: (folder / "tokenizer.json").unlink(), "has none of"),
     ],
 )
-def test_a_spoilt_hugging_face_folder_is_refused(
-    spoil: Callable[[Path], object], message: str, tmp_path: Path
-) -> None:
+def test_a_spoilt_hugging_face_folder_is_refused(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     folder = HuggingFaceFolder(SMALL, random_tensors(SMALL)).write(tmp_path)
     spoil(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
