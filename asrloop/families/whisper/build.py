@@ -5,20 +5,25 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from asrloop import paths
+from asrloop.cores import usable_cores
 from asrloop.engine.options import TRANSCRIBE, TRANSLATE
 from asrloop.families.checkpoints.safetensors import INDEX_FILE, TENSOR_FILE
 from asrloop.families.quantize.calibration import recordings
 from asrloop.families.whisper import ctranslate2_weights, hugging_face_weights
+from asrloop.families.whisper.context import silent_audio
 from asrloop.families.whisper.ctranslate2_weights import CTranslate2Source
 from asrloop.families.whisper.decoder_graph import sizes
-from asrloop.families.whisper.decoding import DECODER, ENCODER, FAMILY, NUMBERS, VOCABULARY
+from asrloop.families.whisper.decoding import DECODER, ENCODER, NUMBERS, SILENCE, VOCABULARY
 from asrloop.families.whisper.hugging_face_weights import HuggingFaceSource
-from asrloop.families.whisper.numbers import WhisperNumbers
+from asrloop.families.whisper.numbers import FAMILY, WhisperNumbers
 from asrloop.families.whisper.precision import graphs
 from asrloop.families.whisper.source import Source, Tokens
 from asrloop.families.whisper.weights import WhisperConfig
 from asrloop.onnx_files.external_data import write
+from asrloop.onnx_files.sessions import Tensors, open_graph
 from asrloop.wheels import MOONSHINE_SPEECH, moonshine_assets
 
 
@@ -49,6 +54,7 @@ def build(
     made = graphs(weights, tokens, precision, heard)
     write(made.encoder, destination / ENCODER)
     write(made.decoder, destination / DECODER)
+    np.savez(destination / SILENCE, **_silence(destination / ENCODER, weights.config.frames))
     (destination / VOCABULARY).write_bytes(vocabulary.to_bytes())
     numbers = _numbers(weights.config, tokens, precision, made.cross_type)
     multilingual = bool(tokens.languages)
@@ -72,6 +78,11 @@ def opened(source: Path) -> Source:
         f"{source} holds neither {ctranslate2_weights.MODEL_FILE} (CTranslate2, as faster-whisper has it) nor {TENSOR_FILE} or "
         f"{INDEX_FILE} (Hugging Face checkpoint with {hugging_face_weights.CONFIG_FILE})"
     )
+
+
+def _silence(encoder: Path, frames: int) -> Tensors:
+    """Return the cross K/V of silent audio of full length."""
+    return open_graph(encoder, threads=usable_cores())({"audio": silent_audio(frames)[None]})
 
 
 def _numbers(config: WhisperConfig, tokens: Tokens, precision: str, cross_type: str) -> WhisperNumbers:

@@ -21,16 +21,16 @@ from asrloop.families.text.byte_level import ByteLevelEncoder
 from asrloop.families.text.terms import TermsOf
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.families.text.words import words_between_spaces
-from asrloop.families.whisper.context import SAMPLES_PER_FRAME, context_samples
+from asrloop.families.whisper.context import SAMPLES_PER_FRAME, context_samples, with_silence
 from asrloop.families.whisper.ending import looks_wrong
-from asrloop.families.whisper.numbers import FAMILY as FAMILY
 from asrloop.families.whisper.numbers import WhisperNumbers
 from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
 
 INFO = FamilyInfo(
     windows=Lengths(10.0, 15.0), languages=("en",), takes_drafts=True, takes_key_terms=True, takes_prompt=True
 )
-ENCODER, DECODER, VOCABULARY, NUMBERS = "encoder.onnx", "decoder.onnx", "tokenizer.bin", "family.json"
+ENCODER, DECODER, SILENCE = "encoder.onnx", "decoder.onnx", "silence.npz"
+VOCABULARY, NUMBERS = "tokenizer.bin", "family.json"
 """Files of a prepared model."""
 
 FEWEST_TOKENS, TOKENS_PER_SECOND = 8, 12.0
@@ -96,6 +96,8 @@ class Whisper:
         self._vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
         self._tokens_of = ByteLevelEncoder(list(self._vocabulary))
         self._terms = TermsOf(self._vocabulary.spaced())
+        with np.load(directory / SILENCE) as silence:
+            self._silence = dict(silence)
         self._languages = list(self.numbers.language_tokens)
         most = self.numbers.frames * SAMPLES_PER_FRAME
         self._max_samples = min(round(max_audio_seconds * SAMPLE_RATE), most)
@@ -130,6 +132,8 @@ class Whisper:
         audio = np.pad(samples, (0, context - samples.size))
         encode = self._encode_alone if alone and samples.size > ALONE_SAMPLES else self._encode
         cross = encode({"audio": audio[None]})
+        if not again:
+            cross = with_silence(cross, self._silence)
         frames = cross["cross_key_0"].shape[2]
         heard = -(-samples.size // SAMPLES_PER_FRAME)
         return Encoded(EncodedAudio(cross, frames, self._token_limit(samples.size), heard), samples, again)
@@ -166,7 +170,7 @@ class Whisper:
         if here.encoded is None or here.encoded.again:
             return ended
         cut = here.cut or len(kept) < len(here.log_probs)
-        wrong = looks_wrong(self.text(kept), here.log_probs, cut=cut)
+        wrong = looks_wrong(kept, self.text(kept), here.log_probs, cut=cut)
         return ended._replace(again=here.encoded.samples if wrong else None)
 
     def confidence(self, log_probs: Sequence[float]) -> float:

@@ -2,7 +2,8 @@
 
 from asrloop.families.entry import FamilyEntry
 from asrloop.families.quantize.vnni import VNNI, usual_precision
-from asrloop.families.whisper.decoding import FAMILY, INFO, Whisper
+from asrloop.families.whisper.decoding import INFO, Whisper
+from asrloop.families.whisper.numbers import FAMILY
 from asrloop.wheels import whisper_model
 
 ENTRY = FamilyEntry(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from asrloop.engine.options import TRANSLATE, Options
 from asrloop.families import registry
 from asrloop.families.features.whisper_mel import whisper_mel
-from asrloop.families.whisper.context import context_samples
+from asrloop.families.whisper.context import SILENT_FRAMES, context_samples, silent_audio
 from asrloop.families.whisper.decoding import Whisper
 from asrloop.onnx_files.graph_writer import GraphWriter
 from tests.families.whisper.folders import MULTILINGUAL, TURBO, HuggingFaceFolder, Shape, random_tensors
@@ -41,8 +41,7 @@ def test_greedy_search_gives_the_tokens_of_plain_numpy(
     family = opened(HuggingFaceFolder(shape, tensors).write(tmp_path / "source"), tmp_path / "prepared")
     reference = ReferenceWhisper(tensors, shape.encoder_heads, shape.decoder_heads)
     samples = beckett[:20_000]
-    padded = np.pad(samples, (0, context_samples(samples.size, shape.frames, whole=again) - samples.size))
-    states = reference.encode(padded)
+    states = heard(reference, samples, shape, again=again)
     found = tokens(family, samples, Options(language="de" if shape.languages else "en"), again=again)
     steer = ["<|de|>", "<|transcribe|>"] if shape.languages else []
     prefix = [shape.token(name) for name in ("<|startoftranscript|>", *steer, "<|notimestamps|>")]
@@ -56,7 +55,7 @@ def test_a_language_is_found_out_and_a_task_and_a_prompt_are_told(beckett: Array
     family = opened(HuggingFaceFolder(shape, tensors).write(tmp_path / "source"), tmp_path / "prepared")
     reference = ReferenceWhisper(tensors, shape.encoder_heads, shape.decoder_heads)
     samples = beckett[30_000:50_000]
-    states = reference.encode(np.pad(samples, (0, context_samples(samples.size, shape.frames) - samples.size)))
+    states = heard(reference, samples, shape)
     languages = [shape.token(f"<|{code}|>") for code in shape.languages]
     sot = shape.token("<|startoftranscript|>")
     spoken = languages[int(reference.logits(states, [sot])[0][languages].argmax())]
@@ -87,6 +86,17 @@ def opened(source: Path, directory: Path, precision: str = "fp32") -> Whisper:
     directory.mkdir()
     registry.build("whisper", source, directory, precision, lambda line: None)
     return Whisper(directory, slots=4, max_audio_seconds=20)
+
+
+def heard(reference: ReferenceWhisper, samples: Array, shape: Shape, *, again: bool = False) -> Array:
+    """States of the context that the family gives ``samples``."""
+    states = reference.encode(
+        np.pad(samples, (0, context_samples(samples.size, shape.frames, whole=again) - samples.size))
+    )
+    if again:
+        return states
+    silent = reference.encode(silent_audio(shape.frames))
+    return np.concatenate([states, silent[len(states) : len(states) + SILENT_FRAMES]])
 
 
 def greedy(reference: ReferenceWhisper, states: Array, shape: Shape, prefix: list[int], count: int) -> list[int]:
