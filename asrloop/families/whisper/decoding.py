@@ -170,7 +170,8 @@ class Whisper:
         if here.encoded is None or here.encoded.again:
             return ended
         cut = here.cut or len(kept) < len(here.log_probs)
-        wrong = looks_wrong(kept, self.text(kept), here.log_probs, cut=cut)
+        seconds = here.encoded.samples.size / SAMPLE_RATE
+        wrong = looks_wrong(kept, self.text(kept), here.log_probs, seconds, cut=cut)
         return ended._replace(again=here.encoded.samples if wrong else None)
 
     def confidence(self, log_probs: Sequence[float]) -> float:

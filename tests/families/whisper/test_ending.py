@@ -25,9 +25,10 @@ def test_a_phrase_said_twice_is_found(tokens: list[int], twice: bool) -> None:
 
 def test_every_sign_counts_by_itself() -> None:
     tokens, text, sure = [1, 2, 3], "as it should be", [-0.1, -0.2, -0.1]
-    assert not looks_wrong(tokens, text, sure, cut=False)
-    assert looks_wrong(tokens, text, sure, cut=True)
-    assert looks_wrong(tokens, text, [-0.9, -1.2, -1.0], cut=False)
-    assert looks_wrong(tokens, "so and so " * 20, sure, cut=False)
-    assert looks_wrong([1, 2, 3, 1, 2, 3], text, sure, cut=False)
-    assert not looks_wrong([], "", [], cut=False)
+    assert not looks_wrong(tokens, text, sure, 2.0, cut=False)
+    assert looks_wrong(tokens, text, sure, 2.0, cut=True)
+    assert looks_wrong(tokens, text, [-0.9, -1.2, -1.0], 2.0, cut=False)
+    assert looks_wrong(tokens, "so and so " * 20, sure, 2.0, cut=False)
+    assert looks_wrong([1, 2, 3, 1, 2, 3], text, sure, 2.0, cut=False)
+    assert looks_wrong(tokens, text, sure, 9.0, cut=False)
+    assert not looks_wrong([], "", [], 9.0, cut=False)
