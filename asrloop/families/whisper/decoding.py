@@ -15,7 +15,7 @@ from asrloop.engine.options import DEFAULTS, TRANSLATE, Options
 from asrloop.families.attention.greedy import GreedySearch
 from asrloop.families.attention.rows import EncodedAudio
 from asrloop.families.bias import Bias
-from asrloop.families.confidence import confidence
+from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.quantize.vnni import check
 from asrloop.families.text.byte_level import ByteLevelEncoder
 from asrloop.families.text.terms import TermsOf
@@ -27,7 +27,7 @@ from asrloop.families.whisper.numbers import WhisperNumbers
 from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
 
 INFO = FamilyInfo(
-    windows=Lengths(10.0, 15.0), languages=("en",), takes_drafts=True, takes_key_terms=True, takes_prompt=True
+    windows=Lengths(20.0, 28.0), languages=("en",), takes_drafts=True, takes_key_terms=True, takes_prompt=True
 )
 ENCODER, DECODER, SILENCE = "encoder.onnx", "decoder.onnx", "silence.npz"
 VOCABULARY, NUMBERS = "tokenizer.bin", "family.json"
@@ -40,6 +40,12 @@ MULTILINGUAL_TIMES = 2.0
 
 ALONE_SAMPLES = SAMPLE_RATE // 2
 """Shortest audio that several threads encode faster than one: they must be woken."""
+
+CALIBRATION = Calibration(offset=0.60, slope=1.44)
+"""Fitted with tiny.en; see docs/whisper.md."""
+
+WORD_CALIBRATION = Calibration(offset=1.09, slope=0.95)
+"""The same for a word, by its least probable token."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ class Whisper:
             slots,
             token_capacity=self.numbers.positions - 1,
             frame_capacity=self.numbers.frames,
+            compares=True,
         )
         self._slots = [_Slot() for _ in range(slots)]
         here = self._search.is_here
@@ -176,11 +183,11 @@ class Whisper:
 
     def confidence(self, log_probs: Sequence[float]) -> float:
         """Return the share of right words to expect."""
-        return confidence(log_probs)
+        return confidence(log_probs, CALIBRATION)
 
     def word_confidence(self, log_prob: float) -> float:
         """Return the share of such words that are right."""
-        return confidence([log_prob])
+        return confidence([log_prob], WORD_CALIBRATION)
 
     def can_write(self, term: str) -> bool:
         return self._terms.can_write(term)
