@@ -39,6 +39,7 @@ class Pieces:
         # Of equal texts the later one: byte pieces stand before the letters that decoders use.
         self._token = {piece: token for token, piece in enumerate(pieces) if piece}
         self._longest = max(map(len, self._token), default=0)
+        self._bytes = bytes(piece[0] for piece in self._token if len(piece) == 1)
 
     def beginnings(self, text: bytes) -> Iterable[tuple[int, int]]:
         """Yield each token that ``text`` may begin with, and its length."""
@@ -49,6 +50,8 @@ class Pieces:
 
     def spells(self, text: bytes) -> bool:
         """Return True when pieces make ``text``."""
+        if not text.translate(None, self._bytes):
+            return True
         reached = {0}
         for at in range(len(text)):
             if at in reached:
@@ -65,7 +68,10 @@ class Terms:
         forms = sorted(form for form in written if pieces.spells(b" " + form))
         self.behind_space = self._next(Place(b" " + form, 0) for form in forms)
         """What may begin a term anywhere."""
-        self.anywhere = self._next(place for form in forms for place in (Place(b" " + form, 0), Place(form, 0)))
+        without = self._next(Place(form, 0) for form in forms)  # by other tokens: none of these begins with a space
+        self.anywhere = Next(
+            np.concatenate((self.behind_space.tokens, without.tokens)), {**self.behind_space.places, **without.places}
+        )
         """The same where a word may begin without a space: at the start, and behind a mark."""
         self._known: dict[Places, Next] = {frozenset(): NONE}
 
