@@ -40,6 +40,11 @@ MANY = FamilyInfo(Lengths(10, 30), languages=("en", "de", "zh"), tasks=("transcr
             replace(ENGLISH, takes_key_terms=True),
             Options(key_terms=("Szczecin", "New York"), key_terms_boost=2.0),
         ),
+        (
+            {"key_terms": "Zu\u0308rich\nNew   York\nLo\u0301dz\nL\u00f3dz"},
+            replace(ENGLISH, takes_key_terms=True),
+            Options(key_terms=("Z\u00fcrich", "New York", "L\u00f3dz")),
+        ),
         ({"word_times": 1}, ENGLISH, Options(word_times=True)),
         ({"language": "zh-Hant-TW", "task": "translate"}, MANY, Options("zh", "translate")),
         (
