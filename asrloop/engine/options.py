@@ -174,6 +174,8 @@ def _key_terms(given: str, info: "FamilyInfo | None") -> tuple[str, ...]:
             )
         if not term.isprintable():
             raise InvalidOption(f"key_terms has {term!r:.80}: send letters, digits and marks, no control characters")
+        if not any(map(str.isalnum, term)):  # a mark would stand behind every other word
+            raise InvalidOption(f"key_terms has {term!r:.80}: send names and words, each with a letter or digit")
     if terms and info is not None and not info.takes_key_terms:
         raise InvalidOption("key_terms are not served in this mode of this model: leave them out")
     return tuple(dict.fromkeys(normalize("NFC", term) for term in terms))  # of long texts it would take minutes
