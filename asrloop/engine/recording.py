@@ -103,6 +103,7 @@ class Recording:
             overlap_seconds=window.overlap / SAMPLE_RATE,
             is_speech=rank is Rank.WINDOW,
         )
+        utterance.audio_seconds -= window.filling / SAMPLE_RATE
         self.utterances.append(utterance)
         return utterance
 

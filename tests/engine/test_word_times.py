@@ -144,6 +144,16 @@ def test_the_seam_stays_in_the_middle_where_no_word_is() -> None:
     assert heard.segments == [Segment("Well", 0, 8.5), Segment("itself", 8.5, 17)]
 
 
+def test_a_window_that_is_filled_up_has_no_words_there() -> None:
+    recording = Recording(LongAudio(iter(())), 16_000, Options(word_times=True), 15.0)
+    utterance = recording.add(Window(16_000, np.zeros(32_000, np.float32), filling=320))
+    utterance.tokens, utterance.log_probs, utterance.state = [0], [-0.1], State.FINISHED
+    utterance.evidence = Evidence(np.ones((1, 100), np.float32), 0.02)
+    heard = recording.transcript(Spelling())
+    assert heard.segments == [Segment("Well", 1, pytest.approx(2.98))]
+    assert heard.words[0].times == pytest.approx((1, 2.98))
+
+
 def test_a_segment_holds_its_words() -> None:
     """Its bounds are found by the level, which may miss a faint word."""
     recording = Recording(np.zeros(160_000, np.float32), 16_000, Options(word_times=True), 15.0)
