@@ -45,6 +45,7 @@ def request_of(
     """Return a request with checked copies of its rows; see :class:`Request`. Raises InvalidAudio, InvalidOption, DecodeFailed."""
     options = options_of(parameters, family)
     rows, rate = rows_of(tensors, parameters, settings)
+    sent = _samples_in(rows[0])
     draft = draft_of(tensors, rows, family)
     return Request(
         rows,
@@ -57,7 +58,12 @@ def request_of(
         outputs=outputs,
         missing_seconds=_seconds(tensors, "MISSING_SECONDS", len(rows)),
         is_live="FORCED" in tensors,
+        start=(sent - _samples_in(rows[0])) / SAMPLE_RATE,
     )
+
+
+def _samples_in(row: Samples | LongAudio) -> int:
+    return 0 if isinstance(row, LongAudio) else row.size
 
 
 def options_of(parameters: Mapping[str, Any], family: Family[Any]) -> Options:

@@ -45,8 +45,11 @@ class Recording:
         missing_seconds: float = 0.0,
         *,
         is_live: bool = False,
+        start: float = 0.0,
     ) -> None:
-        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption."""
+        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption.
+
+        ``start`` are the seconds of the caller's audio before what is not cut."""
         self.options = options
         self._missing_seconds = missing_seconds
         """Seconds that the file claims and does not have, apart from those of ``long``."""
@@ -69,7 +72,8 @@ class Recording:
             self.long = audio if isinstance(audio, LongAudio) else long_audio(audio, sample_rate)
         else:
             self.audio_seconds = audio.size / sample_rate
-            self.utterances.append(Utterance(audio, sample_rate, options, rank=Rank.LIVE if is_live else Rank.WHOLE))
+            rank = Rank.LIVE if is_live else Rank.WHOLE
+            self.utterances.append(Utterance(audio, sample_rate, options, start=start, rank=rank))
 
     @property
     def expected_seconds(self) -> float:
@@ -181,9 +185,23 @@ def _timed(parts: Sequence["_Part"], family: Family[Any]) -> list["_Part"]:
             end = before.spans[-1].end if before.spans else -math.inf
             start = part.spans[0].start if part.spans else math.inf
             middle = min(max(part.start, end), start) if end <= start else (end + start) / 2
-            timed[-1], part = before.within(before.start, middle), part.within(middle, part.end)
+            timed[-1] = before._replace(end=middle, spans=_squeezed(before.spans, (start, end), (start, middle)))
+            part = part._replace(start=middle, spans=_squeezed(part.spans, (start, end), (middle, end)))
         timed.append(part)
     return [part.holding_its_tokens() for part in timed]
+
+
+def _squeezed(spans: Sequence[Span], bounds: tuple[float, float], others: tuple[float, float]) -> Sequence[Span]:
+    """Return spans whose edges within ``bounds``, if those are in order, lie within ``others`` in the same shares."""
+    start, end = bounds
+    if start >= end:
+        return spans
+
+    def moved(edge: float) -> float:
+        share = (edge - start) / (end - start)
+        return others[0] + share * (others[1] - others[0]) if 0 <= share <= 1 else edge
+
+    return [Span(moved(span.start), moved(span.end)) for span in spans]
 
 
 class _Part(NamedTuple):
@@ -222,11 +240,6 @@ class _Part(NamedTuple):
             least = min(log_probs[word.first : word.end])
             found.append(TranscriptWord(word.text, math.exp(least), times, family.word_confidence(least)))
         return found
-
-    def within(self, start: float, end: float) -> "_Part":
-        """Return it with other bounds, beyond which no token goes."""
-        spans = [Span(*(min(max(edge, start), end) for edge in span)) for span in self.spans]
-        return self._replace(start=start, end=end, spans=spans)
 
     def holding_its_tokens(self) -> "_Part":
         """Return it with bounds that hold its tokens: it was found by its level, and a faint word may lie before or behind."""

@@ -139,6 +139,16 @@ def test_words_of_windows_that_overlap_do_not(behind: float) -> None:
     assert it == pytest.approx((7.25 + behind, 7.5 + behind))
 
 
+def test_words_of_windows_that_heard_different_things_keep_their_order_and_some_time() -> None:
+    """Such as two voices at once: a word that both heard joins them, and each goes on where the other begins."""
+    first = [Span(1, 2), Span(2, 2), Span(8, 8.5), Span(8.5, 9.9)]
+    second = [Span(0.1, 0.2), Span(0.2, 0.6), Span(0.6, 1.0)]
+    heard = windows(([0, 1, 4, 2], first), ([2, 4, 5], second))
+    times = [edge for word in heard.words for edge in word.times or ()]
+    assert times == sorted(times)
+    assert all(word.times and word.times[0] < word.times[1] for word in heard.words)
+
+
 def test_the_seam_stays_in_the_middle_where_no_word_is() -> None:
     heard = windows(([0, 4], [Span(1, 2), Span(9, 9)]), ([2, 4, 5], [Span(0, 1), Span(4, 5), Span(5, 6)]))
     assert heard.segments == [Segment("Well", 0, 8.5), Segment("itself", 8.5, 17)]
