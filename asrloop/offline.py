@@ -11,10 +11,11 @@ from typing import NamedTuple, Self
 from asrloop import audio, config, paths
 from asrloop.assembly import engine_for
 from asrloop.config import Settings
-from asrloop.engine.options import DEFAULTS, Options, parsed
+from asrloop.engine.inputs import options_of
+from asrloop.engine.options import DEFAULTS, Options
 from asrloop.engine.outputs import Transcript
 from asrloop.engine.request import Request
-from asrloop.errors import RequestError
+from asrloop.errors import InvalidOption, RequestError
 from asrloop.families import registry
 
 FILES_AT_ONCE = 16
@@ -51,8 +52,10 @@ class Model:
         self, path: Path | str, *, language: str = "", word_times: bool = False, key_terms: Sequence[str] = ()
     ) -> Transcript:
         """Return the transcript of an audio file. Raises RequestError for audio or options that are refused, and OSError."""
+        if isinstance(key_terms, str):
+            raise InvalidOption(f"key_terms is the text {key_terms!r:.80}: give a list, such as ['Szczecin']")
         asked = {"language": language, "word_times": word_times, "key_terms": "\n".join(key_terms)}
-        options = parsed(asked, info=self._engine.family.info)
+        options = options_of(asked, self._engine.family)
         (heard,) = self.transcribe_many([Path(path)], options=options)
         if heard.transcript is None:
             raise heard.error or AssertionError("neither a transcript nor an error")

@@ -9,6 +9,7 @@ import pytest
 import asrloop
 from asrloop import config
 from asrloop.errors import InvalidOption
+from asrloop.families import registry
 from asrloop.offline import FILES_AT_ONCE, Model
 from tests.conftest import BECKETT, ROOT, words
 
@@ -38,6 +39,8 @@ def test_a_model_is_loaded_in_four_lines(beckett_path: Path) -> None:
         timed = model.transcribe(beckett_path, word_times=True, key_terms=["Szczecin"])
         with pytest.raises(InvalidOption, match="a term of 65 characters"):
             model.transcribe(beckett_path, key_terms=["x" * 65])
+        with pytest.raises(InvalidOption, match="key_terms is the text 'Szczecin': give a list"):
+            model.transcribe(beckett_path, key_terms="Szczecin")
         with pytest.raises(InvalidOption, match="the served model has en"):
             model.transcribe(beckett_path, language="de")
         with pytest.raises(FileNotFoundError):
@@ -51,6 +54,15 @@ def test_a_model_is_loaded_in_four_lines(beckett_path: Path) -> None:
     ends = [end for word in timed.words for end in word.times or ()]
     assert ends == sorted(ends)
     assert len(ends) == 2 * len(heard.words)
+
+
+def test_terms_that_the_model_cannot_write_are_named(tmp_path: Path, beckett_path: Path) -> None:
+    registry.build("transducer", ROOT / "training" / "tiny-tdt", tmp_path)
+    with (
+        Model(tmp_path, config.Settings()) as model,
+        pytest.raises(InvalidOption, match="key_terms has \u0141\u00f3d\u017a: "),
+    ):
+        model.transcribe(beckett_path, key_terms=["open", "\u0141\u00f3d\u017a"])
 
 
 @pytest.mark.slow

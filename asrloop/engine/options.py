@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import normalize
 
 from asrloop.engine.parameters import PARAMETERS, Door, is_tritons
 from asrloop.errors import InvalidOption
@@ -21,6 +22,8 @@ BOOST, MOST_BOOST = 3.0, 10.0
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})([-_][A-Za-z0-9]{1,8})*")
 """ISO 639 code with the subtags of BCP 47 (RFC 5646); browsers also write an underscore."""
+
+_SPACES = re.compile(" +")
 
 
 class Draft(NamedTuple):
@@ -159,8 +162,9 @@ def _task(given: str, info: "FamilyInfo | None") -> str:
 
 
 def _key_terms(given: str, info: "FamilyInfo | None") -> tuple[str, ...]:
-    """Return the terms, which stand one a line, without doubles."""
-    terms = [line.strip(" \t\r") for line in given.strip().split("\n")] if given.strip() else []
+    """Return the terms, which stand one a line, composed as models write them (NFC), without doubles."""
+    lines = given.strip().split("\n") if given.strip() else []
+    terms = [_SPACES.sub(" ", line.strip(" \t\r")) for line in lines]
     if len(terms) > MOST_TERMS:
         raise InvalidOption(f"key_terms has {len(terms)} lines: send at most {MOST_TERMS}, one term each")
     for term in terms:
@@ -170,9 +174,11 @@ def _key_terms(given: str, info: "FamilyInfo | None") -> tuple[str, ...]:
             )
         if not term.isprintable():
             raise InvalidOption(f"key_terms has {term!r:.80}: send letters, digits and marks, no control characters")
+        if not any(map(str.isalnum, term)):  # a mark would stand behind every other word
+            raise InvalidOption(f"key_terms has {term!r:.80}: send names and words, each with a letter or digit")
     if terms and info is not None and not info.takes_key_terms:
         raise InvalidOption("key_terms are not served in this mode of this model: leave them out")
-    return tuple(dict.fromkeys(terms))
+    return tuple(dict.fromkeys(normalize("NFC", term) for term in terms))  # of long texts it would take minutes
 
 
 def _boost(given: float) -> float:

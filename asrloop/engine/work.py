@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from math import inf
 
+from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.cutting import Cutting, LongRecordings, Queue
 from asrloop.engine.family import Emission, Ended
 from asrloop.engine.ledger import Ledger
@@ -74,7 +75,9 @@ class Work:
         if utterance.is_finished:
             return
         request, recording = self.ledger.owner(utterance), self.ledger.recording(utterance)
-        for other in recording.part(utterance, found):
+        others = recording.part(utterance, found)
+        self.ledger.shorten(utterance, found.parts[0].samples.size / SAMPLE_RATE)
+        for other in others:
             self._queue(request, recording, other)
 
     def encoded(self, utterance: Utterance, encoded: object) -> None:

@@ -8,6 +8,8 @@ larger chunks is cut alike. Partials depend on time: they are made as often as d
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -369,10 +371,17 @@ class Segmenter:
 
 
 def _said(segment: _Segment, decoding: Decoding, found: Hypothesis) -> list[SaidWord]:
-    """Return the words of a segment that is over, which are as many as its last decoding gave."""
+    """Return the words of a segment that is over, where times are asked for.
+
+    Stable words that its last decoding does not have take no time at its end: a family without drafts may hear fewer at last.
+    """
+    if not found.times:
+        return []
     seconds = FRAME / SAMPLE_RATE
     begin, least, most = decoding.begin * seconds, segment.begin * seconds, decoding.end * seconds
-    words = zip(segment.agreement.stable, found.times, found.confidences, strict=False)
+    stable = segment.agreement.stable
+    times, confidences = chain(found.times, repeat((inf, inf))), chain(found.confidences, repeat(0.0))
+    words = zip(stable, times, confidences, strict=False)
     return [
         SaidWord(text.strip(), min(max(begin + start, least), most), min(max(begin + end, least), most), confidence)
         for text, (start, end), confidence in words

@@ -35,7 +35,8 @@ EOS = 0
 def biased(*terms: str, boost: float = 3.0) -> Bias:
     continues = np.array([piece[:1].isalnum() for piece in PIECES])
     ends = np.array([piece[-1:].isalnum() for piece in PIECES])
-    return Bias(Terms(terms, Pieces([piece.encode() for piece in PIECES])), boost, continues, ends)
+    is_text = np.array([piece != "" for piece in PIECES])
+    return Bias(Terms(terms, Pieces([piece.encode() for piece in PIECES])), boost, continues, ends, is_text)
 
 
 def said(bias: Bias, *steps: Mapping[str, float]) -> list[str]:
@@ -116,8 +117,16 @@ def test_no_list_of_terms_makes_a_row_slow() -> None:
     assert 0 < tried < 30
 
 
+def test_no_term_begins_where_the_model_says_nothing_more() -> None:
+    assert said(biased("in"), {" the": SURE}, {"": SURE, " in": -2.0}) == [" the", ""]
+    assert "".join(said(biased("Szczecin"), *WAYS[:-1], {"": SURE, "in": -0.3})) == " Szczecin", (
+        "one that began goes on"
+    )
+
+
 def test_casings_and_what_cannot_be_written() -> None:
     assert casings("new York") == {"new York", "new york", "NEW YORK", "New York"}
+    assert "O'Brien" in casings("O\u2019Brien"), "word processors write other apostrophes than models"
     pieces = Pieces([b"a", b"bc", b" d"])
     assert pieces.spells(b"abc d")
     assert not pieces.spells(b"ab")

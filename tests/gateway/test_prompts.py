@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from asrloop_gateway import prompts
 from asrloop_gateway.prompts import terms_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from asrloop.engine.options import LONGEST_TERM, MOST_TERMS
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,10 @@ from hypothesis import strategies as st
 )
 def test_names_and_words_are_taken_and_prose_is_not(prompt: str, terms: tuple[str, ...]) -> None:
     assert terms_of(prompt) == terms
+
+
+def test_the_limits_are_those_of_the_servers() -> None:
+    assert (prompts.MOST_TERMS, prompts._LONGEST_TERM) == (MOST_TERMS, LONGEST_TERM)
 
 
 @settings(max_examples=50)

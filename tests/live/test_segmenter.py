@@ -192,6 +192,25 @@ def test_silence_tells_nothing_and_keeps_nothing() -> None:
         assert stream._audio.shape[0] <= PAD + 4
 
 
+def test_each_word_of_a_final_has_times_also_where_the_last_decoding_has_fewer() -> None:
+    """Families without drafts may hear otherwise at last; what is stable stays."""
+
+    def forgetting(decoding: Decoding) -> Hypothesis:
+        found = counting(decoding)
+        kept = len(found.words) if decoding.over_at is None else 1
+        times = [(0.1 * number, 0.1 * number + 0.05) for number in range(kept)]
+        return found._replace(words=found.words[:kept], times=times, confidences=[0.5] * kept)
+
+    events, _, _ = run(audio(100, 60), 512, forgetting)
+    (final,) = (event for event in events if event.final)
+    assert len(final.stable.split()) > 1
+    assert [word.text for word in final.words] == final.stable.split()
+    edges = [edge for word in final.words for edge in (word.start, word.end)]
+    assert edges == sorted(edges)
+    assert edges[-1] <= final.heard
+    assert not any(word.confidence for word in final.words[1:])
+
+
 def test_noise_that_has_no_words_is_no_segment() -> None:
     events, _, _ = run(
         audio(20, 30, 40, 30), 512, lambda decoding: Hypothesis() if decoding.end < 60 else counting(decoding)

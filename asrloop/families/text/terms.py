@@ -97,8 +97,12 @@ class TermsOf:
         self._pieces = Pieces(pieces)
         self._made = lru_cache(64)(partial(Terms, pieces=self._pieces))
         texts = [piece.decode("utf-8", "replace") for piece in pieces]
-        self.edges = np.array([text[:1].isalnum() for text in texts]), np.array([text[-1:].isalnum() for text in texts])
-        """For each token, if it begins with a letter or digit, and if it ends with one."""
+        self.edges = (
+            np.array([text[:1].isalnum() for text in texts]),
+            np.array([text[-1:].isalnum() for text in texts]),
+            np.array([text != "" for text in texts]),
+        )
+        """For each token, if it begins with a letter or digit, if it ends with one, and if it is any text."""
 
     def __call__(self, terms: tuple[str, ...]) -> Terms:
         return self._made(terms)
@@ -109,5 +113,9 @@ class TermsOf:
 
 
 def casings(term: str) -> set[str]:
-    """Return a term as it may be written: as given, in lower and upper case, and with a capital at its start or at each word's."""
-    return {term, term.lower(), term.upper(), term[:1].upper() + term[1:], term.title()}
+    """Return a term as it may be written: as given, in lower and upper case, and with a capital at its start or at each word's.
+
+    Apostrophes also as on a typewriter, as models write them.
+    """
+    cased = {term, term.lower(), term.upper(), term[:1].upper() + term[1:], term.title()}
+    return cased | {each.replace("\u2019", "'") for each in cased}
