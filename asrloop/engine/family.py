@@ -31,6 +31,13 @@ class FamilyInfo:
     takes_drafts: bool = False
     """True when ``admit`` makes use of a draft and accepts forced tokens."""
 
+    takes_prompt: bool = False
+    """True when decoding goes on behind the text that came before. A prompt for a family that takes none is refused."""
+
+    detects_language: bool = False
+    """True when ``finish`` says which language it found where ``Options`` name none. The rest of a recording waits for the first
+    speech of it, and is then decoded in that language."""
+
     takes_key_terms: bool = False
     """True when ``admit`` prefers the terms that a caller expects."""
 
@@ -102,7 +109,7 @@ class Ended(NamedTuple):
     """Results that a family has only when all tokens of a row are decided."""
 
     language: str = ""
-    """ISO 639 code; "" where the family does not find it out."""
+    """ISO 639 code that the family found, or was told; "" where it does not find it out."""
 
     evidence: Evidence | None = None
     """Of the kept tokens, where steps give no times and ``Options`` ask for those of words."""
