@@ -13,12 +13,19 @@ from asrloop_client.settings import Parameter
 def asked(
     parameters: Mapping[str, Parameter] | None,
     *,
+    language: str | None = None,
+    task: str | None = None,
+    prompt: str | None = None,
     word_times: bool | None = False,
     key_terms: Sequence[str] = (),
     key_terms_boost: float | None = None,
 ) -> Mapping[str, Parameter]:
-    """Return `parameters` with those of the options of WordOptions that ask for something. Raises InvalidConfig."""
+    """Return `parameters` with those of the options of CallOptions that ask the model for something. Raises InvalidConfig."""
     found: dict[str, Parameter] = dict(parameters or {})
+    for name, text in (("language", language), ("task", task), ("prompt", prompt)):
+        require(isinstance(text, str | None), f"{name} is {text!r:.80}: give a str")
+        if text:
+            found[name] = text
     require(
         isinstance(word_times, bool | None),
         f"word_times is {word_times!r:.80}: give True, False or None (where served)",
