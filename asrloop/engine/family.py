@@ -31,15 +31,14 @@ class FamilyInfo:
     takes_drafts: bool = False
     """True when ``admit`` makes use of a draft and accepts forced tokens."""
 
-    takes_prompt: bool = False
-    """True when decoding goes on behind the text that came before. A prompt for a family that takes none is refused."""
-
-    detects_language: bool = False
-    """True when ``finish`` says which language it found where ``Options`` name none. The rest of a recording waits for the first
-    speech of it, and is then decoded in that language."""
-
     takes_key_terms: bool = False
     """True when ``admit`` prefers the terms that a caller expects."""
+
+    takes_prompt: bool = False
+    """True when ``admit`` makes use of text that came before."""
+
+    detects_language: bool = False
+    """True when the model finds out which language is spoken, and ``Ended`` says so."""
 
     turn_cost: float = 0.1
     """Seconds by which an utterance's turn comes later for each second of its audio, so that short audio passes long audio."""

@@ -57,9 +57,6 @@ class Options:
     """ISO 639 code in lower case; "" lets the model decide."""
 
     task: str = TRANSCRIBE
-    prompt: str = ""
-    """Text that came before the audio; special tokens of a model that are written in it are text."""
-
     word_times: bool = False
     """True where somebody wants to know when each word was spoken."""
 
@@ -70,6 +67,8 @@ class Options:
     """How much less probable than what the model would say a term may be, in nats."""
 
     draft: Draft = NO_DRAFT
+    prompt: str = ""
+    """Text that came before."""
 
 
 DEFAULTS = Options()
