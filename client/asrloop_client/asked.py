@@ -24,6 +24,7 @@ def asked(
     found: dict[str, Parameter] = dict(parameters or {})
     for name, text in (("language", language), ("task", task), ("prompt", prompt)):
         require(isinstance(text, str | None), f"{name} is {text!r:.80}: give a str")
+        require("\0" not in (text or ""), f"{name} has a NUL, where Triton would cut it off: leave it out")
         if text:
             found[name] = text
     require(
@@ -49,5 +50,6 @@ def _lines(terms: Sequence[str]) -> str:
     for term in terms:
         require(isinstance(term, str), f"key term {term!r:.80} is a {type(term).__name__}: give a list of str")
         require(term.strip() != "", f"key term {term!r:.80} is empty: leave it out")
+        require("\0" not in term, f"key term {term!r:.80} has a NUL, where Triton would cut the list off: leave it out")
         require("\n" not in term, f"key term {term!r:.80} has a line break: each is one line; give several terms")
     return "\n".join(terms)

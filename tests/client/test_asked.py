@@ -50,6 +50,8 @@ def test_the_parameters_are_the_servers() -> None:
         ({"key_terms_boost": "much"}, "key_terms_boost is 'much': give a number"),
         ({"key_terms_boost": True}, "key_terms_boost is True: give a number"),
         ({"language": 7}, "language is 7: give a str"),
+        ({"prompt": "a\0b"}, "prompt has a NUL, where Triton would cut it off"),
+        ({"key_terms": ["a\0b"]}, "has a NUL, where Triton would cut the list off"),
         ({"prompt": ["a"]}, r"prompt is \['a'\]: give a str"),
         ({"word_times": "maybe"}, "word_times is 'maybe': give True, False or None"),
     ],
