@@ -52,8 +52,8 @@ class Bias:
         ends_word: NDArray[np.bool_],
         is_text: NDArray[np.bool_],
     ) -> None:
-        """``continues_word`` says of each token if it begins with a letter or digit, ``ends_word`` if it ends with one, ``is_text``
-        if it is any text."""
+        """``continues_word`` says of each token if it begins with a letter or digit, ``ends_word`` if it ends with one; not where
+        words have no spaces between them. ``is_text`` says if it is any text. See ``TermsOf.edges``."""
         self._terms = terms
         self._boost = boost
         self._continues_word, self._ends_word, self._is_text = continues_word, ends_word, is_text

@@ -19,7 +19,7 @@ DECODE_SECONDS = 30.0
 """Longest wait for one decoding."""
 
 _OUTPUTS = ("TOKENS", "COMPLETE", "CONFIDENCE", "WORD_TEXTS", "WORD_PROBABILITIES")
-_WITH_TIMES = (*_OUTPUTS, "WORD_TIMES", "WORD_CONFIDENCES")
+_OF_TIMES = ("WORD_TIMES", "WORD_CONFIDENCES")
 
 
 def samples_of(tensors: Mapping[str, NDArray[Any]]) -> Samples:
@@ -76,7 +76,7 @@ def decode_by(pb_utils: Any, model: str) -> Decode:
         if decoding.prefix:
             inputs["PREFIX"] = np.array([decoding.prefix], np.int32)
             inputs["PREFIX_SAMPLES"] = np.array([[decoding.prefix_samples]], np.int32)
-        outputs = _WITH_TIMES if options.word_times else _OUTPUTS
+        outputs = [*_OUTPUTS, *(_OF_TIMES if options.word_times else ()), *(() if options.language else ("LANGUAGE",))]
         try:
             found = called(pb_utils, model, inputs, outputs, parameters=parameters_of(options), seconds=DECODE_SECONDS)
         except CallFailed as error:
@@ -89,6 +89,7 @@ def decode_by(pb_utils: Any, model: str) -> Decode:
             probabilities=found["WORD_PROBABILITIES"].reshape(-1).tolist(),
             times=found["WORD_TIMES"].reshape(-1, 2).tolist() if options.word_times else (),
             confidences=found["WORD_CONFIDENCES"].reshape(-1).tolist() if options.word_times else (),
+            language="" if options.language else found["LANGUAGE"].reshape(-1)[0].decode(),
         )
 
     return decode
