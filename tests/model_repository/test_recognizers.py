@@ -1,0 +1,111 @@
+"""A real server with a second recognizer of another family beside the default: both answer, live audio chooses, metrics tell them
+apart."""
+
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+from typer.testing import CliRunner
+
+from asrloop import config
+from asrloop.cli import app
+from asrloop.offline import Model
+from asrloop.tritonserver.process import TritonServer
+from tests.conftest import BECKETT, ROOT, StartServer, eventually, words
+from tests.model_repository.test_live import Caller, Samples
+
+TINY = ROOT / "training" / "tiny-tdt"
+
+
+@pytest.fixture(scope="module")
+def repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with the recognizer ``tiny``, made as a user makes it."""
+    made = tmp_path_factory.mktemp("two") / "model_repository"
+    shutil.copytree(model_repository, made, ignore=shutil.ignore_patterns("__pycache__"))
+    asked = ["models", "--as", "tiny", "--family", "nemo", "--from", str(TINY), "--model-repository", str(made)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer, repository: Path) -> Iterator[TritonServer]:
+    with start_server(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def said_by_tiny(repository: Path, beckett_path: Path) -> str:
+    """What the second recognizer makes of beckett.wav, without a server."""
+    with Model(repository / "tiny_loop" / "1", config.load()) as model:
+        said = model.transcribe(beckett_path).text
+    assert words(said) not in ("", BECKETT)
+    return said
+
+
+def test_both_take_samples_and_files(
+    server: TritonServer, beckett: NDArray[np.float32], beckett_path: Path, said_by_tiny: str
+) -> None:
+    wav = triton_grpc.InferInput("WAV", [1, beckett.size], "FP32")
+    wav.set_data_from_numpy(beckett[None])
+    file = triton_grpc.InferInput("AUDIO", [1, 1], "BYTES")
+    file.set_data_from_numpy(np.array([[beckett_path.read_bytes()]], np.object_))
+    with triton_grpc.InferenceServerClient(server.grpc_endpoint) as client:
+        for model, tensor in (("asr_ensemble", wav), ("asr_file", file), ("tiny", wav), ("tiny_file", file)):
+            result = client.infer(model, [tensor], client_timeout=60).as_numpy("TRANSCRIPTS")[0, 0].decode()
+            assert words(result) == (words(said_by_tiny) if model.startswith("tiny") else BECKETT)
+
+
+def streamed(server: TritonServer, samples: Samples, **parameters: str) -> str:
+    """The text of a stream."""
+    caller = Caller(server)
+    try:
+        caller.send(samples, 77, start=True, **parameters)
+        caller.send(samples[:0], 77, end=True)
+        return words(" ".join(event.stable for event in caller.until_over() if event.final))
+    finally:
+        caller.client.stop_stream(cancel_requests=True)
+        caller.client.close()
+
+
+def test_a_stream_names_its_recognizer(server: TritonServer, beckett: NDArray[np.float32]) -> None:
+    heard = streamed(server, beckett)
+    by_tiny = streamed(server, beckett, model="tiny")
+    assert heard == streamed(server, beckett, model="") == BECKETT
+    assert by_tiny not in ("", BECKETT)
+
+
+@pytest.mark.parametrize("name", ["nobody", "../tiny", "Tiny", "family"])
+def test_a_recognizer_that_is_not_there_is_named(server: TritonServer, name: str) -> None:
+    with pytest.raises(InferenceServerException, match=r"\[invalid_option\] model.*(choose of tiny|no name)"):
+        streamed(server, np.zeros(1600, np.float32), model=name)
+
+
+def test_an_option_that_only_the_other_has_is_refused(server: TritonServer) -> None:
+    with pytest.raises(InferenceServerException, match=r"\[invalid_option\] language is 'de': the served model has en"):
+        streamed(server, np.zeros(1600, np.float32), model="tiny", language="de")
+
+
+def test_metrics_tell_them_apart(server: TritonServer, beckett: NDArray[np.float32]) -> None:
+    def steps() -> list[str]:
+        lines = urllib.request.urlopen(server.metrics_url).read().decode().splitlines()
+        return [line for line in lines if line.startswith("asrloop_steps_total")]
+
+    streamed(server, beckett, model="tiny")
+    assert eventually(
+        lambda: (
+            any('recognizer="tiny"' in line and not line.endswith(" 0") for line in steps())
+            and any("{" not in line for line in steps())
+        )
+    )
+
+
+def test_the_list_names_both(repository: Path) -> None:
+    listed = CliRunner().invoke(app, ["models", "--list", "--model-repository", str(repository)]).output.splitlines()
+    assert [line.split(", ")[0] for line in listed] == ["default: moonshine", "tiny: transducer"]
