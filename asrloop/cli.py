@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from asrloop import __version__, config, paths
+from asrloop import __version__, config, paths, printing
+from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.offline import Model
 from asrloop.recognizer import DEFAULT, STREAM, recognizer
@@ -262,21 +263,58 @@ def _recognizers(repository: Path) -> Iterator[str]:
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Audio files.", show_default=False)],
     model_repository: ModelRepository = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="ISO 639-1 code of what is spoken, such as de. Default: what the model finds.", show_default=False
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="transcribe, or translate into English, where the model can.", show_default=False),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text that came before, for models that take one.", show_default=False)
+    ] = None,
+    word_times: Annotated[
+        bool, typer.Option("--word-times", help="Find when each word was said and how sure it is; for --json.")
+    ] = False,
+    key_terms: Annotated[
+        str | None,
+        typer.Option(
+            help="Names and words to expect: a file with one a line, or a list such as 'Szczecin,Ada Byron'.",
+            show_default=False,
+        ),
+    ] = None,
+    key_terms_boost: Annotated[
+        float | None, typer.Option(help="How strongly they are expected, 0..10. Default: 3.", show_default=False)
+    ] = None,
 ) -> None:
     """Transcribe files side by side with the same engine, without a server."""
     with (
-        one_line_errors(),
+        one_line_errors(RequestError),
         Model(repository(model_repository) / DEFAULT.loop / "1", config.load()) as model,
     ):
+        asked = {
+            "language": language,
+            "task": task,
+            "prompt": prompt,
+            "word_times": word_times,
+            "key_terms": printing.terms_of(key_terms),
+            "key_terms_boost": key_terms_boost,
+        }
+        options = model.options(**{name: value for name, value in asked.items() if value is not None})
         started = time.perf_counter()
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("transcribing", total=None)
+            row = bar.add_task("transcribing", total=None)
             heard = list(
-                model.transcribe_many(files, lambda done, known: bar.update(task, completed=done, total=known))
+                model.transcribe_many(files, lambda done, known: bar.update(row, completed=done, total=known), options)
             )
         took = time.perf_counter() - started
     for each in heard:
-        typer.echo(f"{each.path}: {each.error if each.transcript is None else each.transcript.text}")
+        text = each.error if each.transcript is None else each.transcript.text
+        typer.echo(printing.json_of(each) if as_json else f"{each.path}: {text}")
         if each.transcript and not each.transcript.complete:
             console.print(
                 f"{each.path}: words may be missing: it is cut short, or a limit ended it", style="yellow", markup=False

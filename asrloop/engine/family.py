@@ -34,6 +34,12 @@ class FamilyInfo:
     takes_key_terms: bool = False
     """True when ``admit`` prefers the terms that a caller expects."""
 
+    takes_prompt: bool = False
+    """True when ``admit`` makes use of text that came before."""
+
+    detects_language: bool = False
+    """True when the model finds out which language is spoken, and ``Ended`` says so."""
+
     turn_cost: float = 0.1
     """Seconds by which an utterance's turn comes later for each second of its audio, so that short audio passes long audio."""
 
@@ -102,7 +108,7 @@ class Ended(NamedTuple):
     """Results that a family has only when all tokens of a row are decided."""
 
     language: str = ""
-    """ISO 639 code; "" where the family does not find it out."""
+    """ISO 639 code that the family found, or was told; "" where it does not find it out."""
 
     evidence: Evidence | None = None
     """Of the kept tokens, where steps give no times and ``Options`` ask for those of words."""

@@ -1,6 +1,7 @@
 """Options of a request: one frozen object, parsed once from the request's parameters and carried unchanged to the family."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,12 @@ TASKS = (TRANSCRIBE, TRANSLATE)
 MOST_TERMS, LONGEST_TERM = 100, 64
 BOOST, MOST_BOOST = 3.0, 10.0
 """Nats. With 3, errors in rare words fell by two fifths, and no other word changed for the worse; see docs/words.md."""
+
+MOST_PROMPT_BYTES, LONGEST_PROMPT = 1 << 20, 8192
+"""More bytes of a prompt are refused. Of fewer the last so many characters stay, which are more than a model looks at."""
+
+_ALSO_CALLED = {"nb": "no", "jv": "jw", "iw": "he", "in": "id", "fil": "tl", "cmn": "zh"}
+"""Codes that browsers send, and what models call those languages."""
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})([-_][A-Za-z0-9]{1,8})*")
 """ISO 639 code with the subtags of BCP 47 (RFC 5646); browsers also write an underscore."""
@@ -63,6 +70,8 @@ class Options:
     """Name of the one that decodes live audio; "" for the default."""
 
     draft: Draft = NO_DRAFT
+    prompt: str = ""
+    """Text that came before."""
 
 
 DEFAULTS = Options()
@@ -77,6 +86,7 @@ def parsed(parameters: Mapping[str, Any], door: Door = Door.REQUEST, info: "Fami
     return Options(
         language=_language(values.get("language", ""), info),
         task=_task(values.get("task", TRANSCRIBE), info),
+        prompt=_prompt(values.get("prompt", ""), info),
         word_times=values.get("word_times", False),
         key_terms=_key_terms(values.get("key_terms", ""), info),
         key_terms_boost=_boost(values.get("key_terms_boost", BOOST)),
@@ -89,6 +99,7 @@ def parameters_of(options: Options) -> dict[str, str | bool]:
     given: dict[str, str | bool] = {
         "language": options.language,
         "task": options.task,
+        "prompt": options.prompt,
         "word_times": options.word_times,
         "key_terms": "\n".join(options.key_terms),
         "key_terms_boost": str(options.key_terms_boost),  # from model to model no fraction can be sent
@@ -148,7 +159,10 @@ def _language(given: str, info: "FamilyInfo | None") -> str:
     if found is None:
         raise InvalidOption(f"language is {given!r:.80}: send an ISO 639-1 code such as en, or auto")
     language = found[1].lower()
-    if info is not None and language not in info.languages:
+    if info is None or language in info.languages:
+        return language
+    language = _ALSO_CALLED.get(language, "")
+    if language not in info.languages:
         raise InvalidOption(
             f"language is {given!r:.80}: the served model has {', '.join(info.languages)}; send one of these, or auto"
         )
@@ -160,6 +174,25 @@ def _task(given: str, info: "FamilyInfo | None") -> str:
     if given not in possible:
         raise InvalidOption(f"task is {given!r:.80}: the served model can {', '.join(possible)}")
     return given
+
+
+def _prompt(given: str, info: "FamilyInfo | None") -> str:
+    """Return the end of a prompt: a model that reads no more of it is told what came last."""
+    if not given.strip():
+        return ""
+    if info is not None and not info.takes_prompt:
+        raise InvalidOption(
+            f"prompt is {given!r:.80}: this server does not serve it (its model takes no text that came before); leave it out"
+        )
+    size = len(given.encode("utf-8", "replace"))
+    if size > MOST_PROMPT_BYTES:
+        raise InvalidOption(
+            f"prompt has {size} bytes: send at most {MOST_PROMPT_BYTES}; its end is enough, models read about a page"
+        )
+    wrong = next((one for one in given if unicodedata.category(one) in ("Cc", "Cs") and one not in "\n\r\t"), None)
+    if wrong is not None:
+        raise InvalidOption(f"prompt has {wrong!a}: send text, no control characters but line ends and tabs")
+    return given[-LONGEST_PROMPT:]
 
 
 def _key_terms(given: str, info: "FamilyInfo | None") -> tuple[str, ...]:

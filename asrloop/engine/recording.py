@@ -6,6 +6,7 @@ it comes in. Its utterances are joined again here.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples, long_audio
@@ -15,6 +16,7 @@ from asrloop.engine.outputs import Segment, Transcript, TranscriptWord, Words
 from asrloop.engine.utterance import Ending, Rank, Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.errors import InvalidOption
+from asrloop.spacing import joined
 from asrloop.speech.joining import seam
 from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
@@ -106,6 +108,11 @@ class Recording:
         self.utterances.append(utterance)
         return utterance
 
+    def take_language(self, language: str) -> None:
+        """Keep the language that was found in its first speech for all that follows, unless the caller named one."""
+        if language and not self.options.language:
+            self.options = replace(self.options, language=language)
+
     @property
     def has_speech(self) -> bool:
         """True when any was found."""
@@ -115,7 +122,7 @@ class Recording:
         """Return its progress."""
         open_from = next((one.start for one in self.utterances if not one.is_finished), self.audio_seconds)
         self._join(family)
-        return Progress(open_from, self.expected_seconds, " ".join(filter(None, self._texts)))
+        return Progress(open_from, self.expected_seconds, joined(self._texts))
 
     def transcript(self, family: Family[Any], words: Words = Words.ALL) -> Transcript:
         """Return the transcript. Its tokens have texts and probabilities only where they have times."""
@@ -126,7 +133,7 @@ class Recording:
         times = [time for part in parts for time in part.times(family)]
         segments = [Segment(text, part.start, part.end) for part in parts if (text := family.text(part.tokens))]
         return Transcript(
-            " ".join(segment.text for segment in segments),
+            joined(segment.text for segment in segments),
             tokens,
             times,
             [family.piece(token) for token in tokens] if times else [],
@@ -136,10 +143,7 @@ class Recording:
             [word for part in parts for word in part.words(family)]
             if words > (Words.NONE if times else Words.TIMED)
             else [],
-            next(
-                filter(None, (one.language for one in self.utterances)),
-                self.options.language or _only(family.info.languages),
-            ),
+            self.options.language or _only(family.info.languages),
             self.audio_seconds,
             log_probs if times else [],
         )

@@ -12,6 +12,7 @@ from asrloop.engine.outputs import Transcript, Words, tensors_of, words_for
 from asrloop.engine.recording import Progress, Recording
 from asrloop.engine.utterance import Utterance
 from asrloop.errors import DecodeFailed, RequestError
+from asrloop.spacing import joined
 
 
 class Answered(NamedTuple):
@@ -87,7 +88,7 @@ class Request:
     def progress(self, family: Family[Any]) -> Progress:
         """Return the progress of all rows together."""
         done, known, texts = zip(*(recording.progress(family) for recording in self.recordings), strict=True)
-        return Progress(sum(done), sum(known), " ".join(filter(None, texts)))
+        return Progress(sum(done), sum(known), joined(texts))
 
     def numbers(self, now: float) -> list[Answered]:
         """Return what the metrics need to know of each row; ``now`` is on the engine's clock."""

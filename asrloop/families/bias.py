@@ -47,7 +47,8 @@ class Bias:
     def __init__(
         self, terms: Terms, boost: float, continues_word: NDArray[np.bool_], ends_word: NDArray[np.bool_]
     ) -> None:
-        """``continues_word`` says of each token if it begins with a letter or digit, ``ends_word`` if it ends with one."""
+        """``continues_word`` says of each token if it begins with a letter or digit, ``ends_word`` if it ends with one; not where
+        words have no spaces between them (``TermsOf.edges``)."""
         self._terms = terms
         self._boost = boost
         self._continues_word, self._ends_word = continues_word, ends_word

@@ -134,6 +134,9 @@ class Hypothesis(NamedTuple):
     confidences: Sequence[float] = ()
     """One a word, where times are asked for."""
 
+    language: str = ""
+    """ISO 639 code that the model found, where the stream has none; "" where it knows none."""
+
 
 class _Said(NamedTuple):
     """A segment that is over."""

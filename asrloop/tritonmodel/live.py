@@ -20,7 +20,7 @@ DECODE_SECONDS = 30.0
 """Longest wait for one decoding."""
 
 _OUTPUTS = ("TOKENS", "COMPLETE", "CONFIDENCE", "WORD_TEXTS", "WORD_PROBABILITIES")
-_WITH_TIMES = (*_OUTPUTS, "WORD_TIMES", "WORD_CONFIDENCES")
+_OF_TIMES = ("WORD_TIMES", "WORD_CONFIDENCES")
 
 
 def samples_of(tensors: Mapping[str, NDArray[Any]]) -> Samples:
@@ -78,7 +78,7 @@ def decode_by(pb_utils: Any) -> Decode:
             inputs["PREFIX"] = np.array([decoding.prefix], np.int32)
             inputs["PREFIX_SAMPLES"] = np.array([[decoding.prefix_samples]], np.int32)
         loop = recognizer(options.recognizer).loop
-        outputs = _WITH_TIMES if options.word_times else _OUTPUTS
+        outputs = [*_OUTPUTS, *(_OF_TIMES if options.word_times else ()), *(() if options.language else ("LANGUAGE",))]
         try:
             found = called(pb_utils, loop, inputs, outputs, parameters=parameters_of(options), seconds=DECODE_SECONDS)
         except CallFailed as error:
@@ -91,6 +91,7 @@ def decode_by(pb_utils: Any) -> Decode:
             probabilities=found["WORD_PROBABILITIES"].reshape(-1).tolist(),
             times=found["WORD_TIMES"].reshape(-1, 2).tolist() if options.word_times else (),
             confidences=found["WORD_CONFIDENCES"].reshape(-1).tolist() if options.word_times else (),
+            language="" if options.language else found["LANGUAGE"].reshape(-1)[0].decode(),
         )
 
     return decode

@@ -18,7 +18,7 @@ from asrloop_client.control.progress import reporting
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, DeadlineExceeded, InvalidOption, ServerGone
 from asrloop_client.servers import Search, Servers
-from asrloop_client.settings import OnProgress, Parameter, WordOptions
+from asrloop_client.settings import OnProgress, Parameter, SpeechOptions
 from asrloop_client.transcript import Timings, Transcript
 from asrloop_client.wire import Request, read_reply
 
@@ -62,20 +62,21 @@ async def transcribe(
     fail_fast: bool | None = None,
     request_id: str | None = None,
     on_progress: OnProgress | None = None,
-    **words: Unpack[WordOptions],
+    task: str | None = None,
+    **speech: Unpack[SpeechOptions],
 ) -> Transcript:
     """Transcribe once; the options are those of CallOptions. Raises AsrError and nothing else."""
     settings, call = servers.settings, None
     started, seconds = time.monotonic(), settings.seconds(timeout)
     try:
-        wanted = asked(parameters, **words)
+        wanted = asked(parameters, task=task, **speech)
         async with asyncio.timeout(seconds):
             loaded = await in_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
             model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
             call = _Call(
                 model=model,
                 request=Request(loaded, model, wanted, request_id or uuid.uuid4().hex),
-                may_lack_word_times=words.get("word_times", False) is None,
+                may_lack_word_times=speech.get("word_times", False) is None,
                 headers=await headers_of(settings, headers),
                 fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
                 started=started,

@@ -33,9 +33,13 @@ LONGEST = 7 * 86400.0
 """The longest time limit, in seconds."""
 
 
-class WordOptions(TypedDict, total=False):
-    """What a call or a live stream asks about words. Servers and models that know none of it get nothing unless asked."""
+class SpeechOptions(TypedDict, total=False):
+    """What a call or a live stream asks of the model. Servers and models that know none of it get nothing unless asked."""
 
+    language: str | None
+    """ISO 639-1 or BCP 47 code of what is spoken, such as "de"; "" or "auto" lets a multilingual model find it out."""
+    prompt: str | None
+    """Text that came before, for a model that takes one. Of a long one the end counts."""
     word_times: bool | None
     """True asks when each word was said and how sure it is. None asks too, but a call that is refused for it is repeated
     without."""
@@ -45,9 +49,11 @@ class WordOptions(TypedDict, total=False):
     """How strongly they are expected, 0..10; None leaves it to the server."""
 
 
-class CallOptions(WordOptions, total=False):
+class CallOptions(SpeechOptions, total=False):
     """Options of a single call."""
 
+    task: str | None
+    """"transcribe", or "translate" into English, which multilingual Whisper can."""
     sample_rate: float
     """Rate of samples in Hz (default 16000); files carry their own."""
     timeout: float | None

@@ -20,13 +20,13 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asrloop_gateway.errors import LOG, ApiError, bad_request
+from asrloop_gateway.errors import LOG, ApiError
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.health import Health
 from asrloop_gateway.live import LiveStreams
 from asrloop_gateway.logs import ADDRESS
 from asrloop_gateway.realtime import Realtime
-from asrloop_gateway.transcriptions import Transcriptions
+from asrloop_gateway.transcriptions import TRANSLATE, Transcriptions
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_POLICY = (
@@ -43,7 +43,8 @@ _HEADERS = {
 
 def make_app(gateway: Gateway) -> Starlette:
     """Return the gateway as an ASGI application."""
-    transcriptions, live, realtime = Transcriptions(gateway), LiveStreams(gateway), Realtime(gateway)
+    transcriptions, translations = Transcriptions(gateway), Transcriptions(gateway, TRANSLATE)
+    live, realtime = LiveStreams(gateway), Realtime(gateway)
     health = Health(gateway)
 
     async def page(_: Request) -> Response:
@@ -73,13 +74,6 @@ def make_app(gateway: Gateway) -> Starlette:
             raise ApiError(404, "model_not_found", message, param="model")
         return JSONResponse(known[name])
 
-    async def translations(request: Request) -> Response:
-        gateway.admission.admit(request)
-        raise bad_request(
-            "not_supported",
-            "Translation is not supported. /v1/audio/transcriptions gives the text in the language spoken.",
-        )
-
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await health.look()
@@ -96,7 +90,7 @@ def make_app(gateway: Gateway) -> Starlette:
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
             Route("/v1/audio/transcriptions", transcriptions.post, methods=["POST"]),
-            Route("/v1/audio/translations", translations, methods=["POST"]),
+            Route("/v1/audio/translations", translations.post, methods=["POST"]),
             WebSocketRoute("/v1/stream", live.serve),
             WebSocketRoute("/v1/realtime", realtime.serve),
         ],

@@ -11,6 +11,8 @@ from typing import Any
 from asrloop_client import Segment, Transcript, Word
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from asrloop_gateway.languages import name_of
+
 Form = Callable[[Transcript, "ResponseOptions"], Response]
 
 
@@ -22,9 +24,14 @@ class ResponseOptions:
     """Any name; sent back, as OpenAI does."""
     granularities: Collection[str] = ("segment",)
     language: str = "english"
-    """Language of the served model."""
+    """Language of a translation, and of other text where the servers do not know it."""
     logprobs: bool = False
     """True to tell the log probabilities of the tokens, in `json`."""
+    task: str = "transcribe"
+
+    def language_of(self, transcript: Transcript) -> str:
+        """Return the name of the language of its text."""
+        return "" if self.task == "translate" else name_of(transcript.language)
 
 
 def seconds_of(transcript: Transcript) -> float:
@@ -80,8 +87,8 @@ def _vtt(transcript: Transcript, _: ResponseOptions) -> Response:
 
 def _verbose_json(transcript: Transcript, options: ResponseOptions) -> Response:
     body: dict[str, Any] = {
-        "task": "transcribe",
-        "language": options.language,
+        "task": options.task,
+        "language": options.language_of(transcript) or options.language,
         "duration": rounded(seconds_of(transcript)),
         "text": transcript.text,
         "model": options.model,

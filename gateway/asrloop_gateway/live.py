@@ -12,6 +12,7 @@ from asrloop_gateway.asked import Asked, language_of, terms_of, text_of
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.sessions import PROMPT_CHARACTERS
 from asrloop_gateway.sockets import Message, Socket, check_first, serve, side_by_side
 
 ROUTE = "stream"
@@ -29,10 +30,11 @@ class LiveStreams:
 
     async def _talk(self, socket: Socket) -> None:
         first = await socket.receive()
-        rate, asked = 16_000, Asked()
+        rate, asked, prompt = 16_000, Asked(), ""
         if isinstance(first, dict) and _is(first, "start"):
-            rate, asked, first = _rate(first), _asked(first), b""
+            rate, asked, prompt, first = _rate(first), _asked(first), _prompt(first), b""
         await self._gateway.server_there()
+        asked = await self._gateway.prompted(asked, prompt)
         async with self._gateway.stream(rate, asked) as stream:
             await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream, asked.word_times))
 
@@ -91,6 +93,15 @@ def _asked(start: dict[str, Any]) -> Asked:
         key_terms=terms_of("key_terms", start.get("key_terms", [])),
         key_terms_boost=text_of("key_terms_boost", boost, "a number"),
     )
+
+
+def _prompt(start: dict[str, Any]) -> str:
+    """Return the prompt of a start message. Raises ApiError 400."""
+    prompt = text_of("prompt", start.get("prompt", ""))
+    if len(prompt) > PROMPT_CHARACTERS:
+        message = f"prompt has {len(prompt)} characters. Give at most {PROMPT_CHARACTERS}."
+        raise bad_request("invalid_option", message, "prompt")
+    return prompt
 
 
 def _rate(start: dict[str, Any]) -> int:

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     trusted_proxies: str = ""
     """Addresses or networks of proxies whose X-Forwarded-For is trusted, separated by commas."""
     language: str = "english"
-    """Language of the served model, as `verbose_json` names it."""
+    """What `verbose_json` names as the language where the servers do not know it."""
 
     upload_megabytes: float = Field(256, gt=0, le=2000)
     """Largest file, in MB."""

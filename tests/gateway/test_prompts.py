@@ -22,6 +22,8 @@ from hypothesis import strategies as st
         ("This is what people say. Then nobody ever says a name at all.", ()),
         ("We went from there to the town of łódź", ("łódź",)),
         (f"{'a' * 65}, b", ("b",)),
+        ("\u4eba\u540d\uff1a\u674e\u56db\u3001\u738b\u4e94\u3002", ("\u4eba\u540d", "\u674e\u56db", "\u738b\u4e94")),
+        ("\u4eca\u5929\u6211\u4eec\u4e00\u8d77\u53bb\u516c\u56ed\u8dd1\u6b65\u5440\u54df\uff0cGPT", ("GPT",)),
         ("\x00\x07, \ud800x, ..., ,", ("x",)),
     ],
 )
