@@ -2,13 +2,17 @@
 apart."""
 
 import shutil
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tritonclient.grpc as triton_grpc
+from asrloop_client import AsrClient, AsrError, Cancelled, CancelToken
+from asrloop_client.cli import app as client_app
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
@@ -109,3 +113,43 @@ def test_metrics_tell_them_apart(server: TritonServer, beckett: NDArray[np.float
 def test_the_list_names_both(repository: Path) -> None:
     listed = CliRunner().invoke(app, ["models", "--list", "--model-repository", str(repository)]).output.splitlines()
     assert [line.split(", ")[0] for line in listed] == ["default: moonshine", "tiny: transducer"]
+
+
+def test_the_client_chooses(server: TritonServer, beckett_path: Path, said_by_tiny: str) -> None:
+    with AsrClient(server.grpc_endpoint) as client:
+        assert client.recognizers() == ["", "tiny"]
+        assert words(client.transcribe(beckett_path, model="tiny").text) == words(said_by_tiny)
+        assert words(client.transcribe(beckett_path, model="").text) == BECKETT
+        many = client.transcribe_many([beckett_path] * 2, model="tiny")
+        assert [words(each.text) for each in many] == [words(said_by_tiny)] * 2
+        with client.stream(iter([soundfile.read(beckett_path, dtype="float32")[0]]), model="tiny") as stream:
+            assert words(" ".join(event.stable for event in stream if event.final)) not in ("", BECKETT)
+        with pytest.raises(AsrError, match="nobody"):
+            client.transcribe(beckett_path, model="nobody", timeout=5)
+
+
+def test_a_call_that_is_cancelled_ends_in_its_own_loop(server: TritonServer, beckett: NDArray[np.float32]) -> None:
+    def number(name: str) -> float:
+        lines = urllib.request.urlopen(server.metrics_url).read().decode().splitlines()
+        return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    def cancel_when_it_runs() -> None:
+        eventually(lambda: number('asrloop_slots_in_use{recognizer="tiny"} '))
+        token.cancel()
+
+    ended = 'asrloop_requests_total{outcome="cancelled",recognizer="tiny"} '
+    before, token = number(ended), CancelToken()
+    with AsrClient(server.grpc_endpoint) as client:
+        canceller = threading.Thread(target=cancel_when_it_runs)
+        canceller.start()
+        with pytest.raises(Cancelled):
+            client.transcribe(np.tile(beckett, 300), model="tiny", cancel=token, timeout=120)
+        canceller.join()
+        assert eventually(lambda: number(ended) > before)
+
+
+def test_the_command_line_chooses(server: TritonServer, beckett_path: Path, said_by_tiny: str) -> None:
+    named = CliRunner().invoke(client_app, ["models", "--server", server.grpc_endpoint])
+    assert named.output.split() == ["default", "tiny"]
+    asked = ["transcribe", str(beckett_path), "--model", "tiny", "--server", server.grpc_endpoint]
+    assert words(said_by_tiny) in words(CliRunner().invoke(client_app, asked).output)
