@@ -1,6 +1,7 @@
 """A real server with a second recognizer of another family beside the default: both answer, live audio chooses, metrics tell them
 apart."""
 
+import json
 import shutil
 import threading
 import urllib.request
@@ -14,14 +15,17 @@ import tritonclient.grpc as triton_grpc
 from asrloop_client import AsrClient, AsrError, Cancelled, CancelToken
 from asrloop_client.cli import app as client_app
 from numpy.typing import NDArray
+from openai import BadRequestError, NotFoundError, OpenAI
 from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
+from websockets.sync.client import connect
 
 from asrloop import config
 from asrloop.cli import app
 from asrloop.offline import Model
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import BECKETT, ROOT, StartServer, eventually, words
+from tests.gateway.conftest import RunningGateway
 from tests.model_repository.test_live import Caller, Samples
 
 TINY = ROOT / "training" / "tiny-tdt"
@@ -32,8 +36,8 @@ def repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory)
     """A copy with the recognizer ``tiny``, made as a user makes it."""
     made = tmp_path_factory.mktemp("two") / "model_repository"
     shutil.copytree(model_repository, made, ignore=shutil.ignore_patterns("__pycache__"))
-    asked = ["models", "--as", "tiny", "--family", "nemo", "--from", str(TINY), "--model-repository", str(made)]
-    result = CliRunner().invoke(app, asked)
+    asked = ["models", "--as", "tiny", "--family", "nemo", "--from", str(TINY), "--languages", "en de"]
+    result = CliRunner().invoke(app, [*asked, "--model-repository", str(made)])
     assert result.exit_code == 0, result.output
     return made
 
@@ -92,8 +96,10 @@ def test_a_recognizer_that_is_not_there_is_named(server: TritonServer, name: str
 
 
 def test_an_option_that_only_the_other_has_is_refused(server: TritonServer) -> None:
-    with pytest.raises(InferenceServerException, match=r"\[invalid_option\] language is 'de': the served model has en"):
-        streamed(server, np.zeros(1600, np.float32), model="tiny", language="de")
+    with pytest.raises(
+        InferenceServerException, match=r"\[invalid_option\] language is 'fr': the served model has en, de"
+    ):
+        streamed(server, np.zeros(1600, np.float32), model="tiny", language="fr")
 
 
 def test_metrics_tell_them_apart(server: TritonServer, beckett: NDArray[np.float32]) -> None:
@@ -153,3 +159,60 @@ def test_the_command_line_chooses(server: TritonServer, beckett_path: Path, said
     assert named.output.split() == ["default", "tiny"]
     asked = ["transcribe", str(beckett_path), "--model", "tiny", "--server", server.grpc_endpoint]
     assert words(said_by_tiny) in words(CliRunner().invoke(client_app, asked).output)
+
+
+@pytest.fixture(scope="module")
+def gateway(server: TritonServer) -> Iterator[RunningGateway]:
+    running = RunningGateway(server.grpc_endpoint, {"model_aliases": '{"whisper-1": "tiny"}'})
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def openai_client(gateway: RunningGateway) -> Iterator[OpenAI]:
+    with OpenAI(api_key="any", base_url=f"{gateway.url}/v1", max_retries=0) as client:
+        yield client
+
+
+def test_the_gateway_lists_them_with_their_languages(openai_client: OpenAI) -> None:
+    listed = {each.id: (each.model_extra or {})["languages"] for each in openai_client.models.list()}
+    assert listed == {"asr_ensemble": ["en"], "asr_file": ["en"], "tiny": ["en", "de"]}
+    assert openai_client.models.retrieve("tiny").id == "tiny"
+    with pytest.raises(NotFoundError, match="There are asr_ensemble, asr_file, tiny"):
+        openai_client.models.retrieve("nobody")
+
+
+def post(client: OpenAI, file: Path, **fields: str) -> str:
+    return client.audio.transcriptions.create(file=file, **fields).text  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("model", ["tiny", "whisper-1"])
+def test_a_model_or_its_alias_is_asked(
+    openai_client: OpenAI, beckett_path: Path, said_by_tiny: str, model: str
+) -> None:
+    assert words(post(openai_client, beckett_path, model=model)) == words(said_by_tiny)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-transcribe", "any", "asr_file", "decoder_loop", ""])
+def test_any_other_name_is_the_default(openai_client: OpenAI, beckett_path: Path, model: str) -> None:
+    assert words(post(openai_client, beckett_path, model=model)) == BECKETT
+
+
+def test_a_language_that_another_has_names_that(openai_client: OpenAI, beckett_path: Path) -> None:
+    with pytest.raises(BadRequestError, match="Of the other models tiny have it") as refused:
+        post(openai_client, beckett_path, model="any", language="de")
+    assert (refused.value.code, refused.value.param) == ("invalid_option", "language")
+    with pytest.raises(BadRequestError, match=r"^(?!.*tiny).*the served model has en;"):
+        post(openai_client, beckett_path, model="any", language="fr")
+
+
+def test_a_socket_names_its_model(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:
+    def said(**start: str) -> str:
+        with connect(f"ws://{gateway.address}/v1/stream") as socket:
+            socket.send(json.dumps({"type": "start", **start}))
+            socket.send((beckett * 32767).astype("<i2").tobytes())
+            socket.send(json.dumps({"type": "end"}))
+            return words(" ".join(event["stable"] for each in socket if (event := json.loads(each))["final"]))
+
+    assert said() == said(model="any") == BECKETT
+    assert said(model="tiny") not in ("", BECKETT)
