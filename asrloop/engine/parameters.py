@@ -67,7 +67,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     ),
     "silence_ms": Parameter(Door.START, int, "length of the pause that ends a segment", served=False),
     "turn_threshold": Parameter(Door.START, float, "probability from which on a pause ends a turn", served=False),
-    "model": Parameter(Door.START, str, "the loop that decodes", served=False, neutral=[""]),
+    "model": Parameter(Door.START, str, "name of the recognizer that decodes; by default the default"),
     "end_segment": Parameter(Door.CHUNK, bool, "end the open segment now", served=False, neutral=[False]),
 }
 """Every parameter by name. One that is not served yet is refused unless its value asks for nothing."""

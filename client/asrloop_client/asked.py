@@ -13,6 +13,7 @@ from asrloop_client.settings import Parameter
 def asked(
     parameters: Mapping[str, Parameter] | None,
     *,
+    model: str | None = None,
     language: str | None = None,
     task: str | None = None,
     prompt: str | None = None,
@@ -22,7 +23,7 @@ def asked(
 ) -> Mapping[str, Parameter]:
     """Return `parameters` with those of the options of CallOptions that ask the model for something. Raises InvalidConfig."""
     found: dict[str, Parameter] = dict(parameters or {})
-    for name, text in (("language", language), ("task", task), ("prompt", prompt)):
+    for name, text in (("model", model), ("language", language), ("task", task), ("prompt", prompt)):
         require(isinstance(text, str | None), f"{name} is {text!r:.80}: give a str")
         require("\0" not in (text or ""), f"{name} has a NUL, where Triton would cut it off: leave it out")
         if text:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from asrloop_client.errors import InvalidConfig, require
 
@@ -52,6 +52,8 @@ class SpeechOptions(TypedDict, total=False):
 class CallOptions(SpeechOptions, total=False):
     """Options of a single call."""
 
+    model: str | None
+    """Name of a recognizer that stands beside the server's default, such as "whisper"; None or "" for the default."""
     task: str | None
     """"transcribe", or "translate" into English, which multilingual Whisper can."""
     sample_rate: float
@@ -68,6 +70,14 @@ class CallOptions(SpeechOptions, total=False):
     """Called every half second with the Progress of a long recording."""
     request_id: str | None
     """The request's name in logs, the same in all its attempts; by default a new one."""
+
+
+class Models(NamedTuple):
+    """The Triton models of a recognizer."""
+
+    samples: str
+    file: str
+    loop: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +181,13 @@ class Settings:
     def bad_headers(error: BaseException) -> InvalidConfig:
         """Return the error for a function for headers that raised `error`."""
         return InvalidConfig(f"headers could not be made: {error!r}; give a mapping or a function")
+
+    def models(self, recognizer: str | None) -> Models:
+        """Return the Triton models of a recognizer, for None and "" those of these settings. Raises InvalidConfig."""
+        require(isinstance(recognizer, str | None), f"model is {recognizer!r:.80}: give a str")
+        if not recognizer:
+            return Models(self.model, self.file_model, self.loop_model)
+        return Models(recognizer, f"{recognizer}_file", f"{recognizer}_loop")
 
     def seconds(self, timeout: float | None) -> float:
         """Return the time limit of a call that asks for `timeout`. Raises InvalidConfig."""

@@ -26,6 +26,7 @@ from asrloop_gateway.health import Health
 from asrloop_gateway.live import LiveStreams
 from asrloop_gateway.logs import ADDRESS
 from asrloop_gateway.realtime import Realtime
+from asrloop_gateway.recognizers import DEFAULT
 from asrloop_gateway.transcriptions import TRANSLATE, Transcriptions
 
 _PAGE = Path(__file__).parent / "page"
@@ -54,21 +55,30 @@ def make_app(gateway: Gateway) -> Starlette:
         gateway.admission.admit(request)
         return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def served() -> dict[str, dict[str, Any]]:
-        names = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
+    async def served() -> dict[str, dict[str, Any]]:
+        default = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
+        recognizer_of = dict.fromkeys(default, DEFAULT) | {name: name for name in await gateway.recognizers.names()}
+        languages = {each: await gateway.languages(each) for each in set(recognizer_of.values())}
         return {
-            name: {"id": name, "object": "model", "created": gateway.started, "owned_by": "asrloop"} for name in names
+            name: {
+                "id": name,
+                "object": "model",
+                "created": gateway.started,
+                "owned_by": "asrloop",
+                "languages": languages[recognizer],
+            }
+            for name, recognizer in recognizer_of.items()
         }
 
     async def models(request: Request) -> Response:
         """List the servers' models that the gateway uses. Requests may give any other name as well."""
         gateway.admission.admit(request)
-        return JSONResponse({"object": "list", "data": [*served().values()]})
+        return JSONResponse({"object": "list", "data": [*(await served()).values()]})
 
     async def model(request: Request) -> Response:
         """Describe one of these models."""
         gateway.admission.admit(request)
-        name, known = request.path_params["name"], served()
+        name, known = request.path_params["name"], await served()
         if name not in known:
             message = f"The model {name!r:.80} does not exist. There are {', '.join(known) or 'none now'}."
             raise ApiError(404, "model_not_found", message, param="model")

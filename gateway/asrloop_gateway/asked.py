@@ -14,6 +14,8 @@ from asrloop_gateway.prompts import MOST_TERMS
 class Asked:
     """Wishes of a caller. By default none."""
 
+    model: str = ""
+    """Name of a recognizer; "" for the default. It is no parameter: other Triton models take its requests."""
     language: str = ""
     """"" where the model decides."""
     task: str = ""

@@ -19,6 +19,7 @@ from asrloop_gateway.budget import Budget
 from asrloop_gateway.errors import LOG, ApiError, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
 from asrloop_gateway.prompts import cleaned, terms_of
+from asrloop_gateway.recognizers import DEFAULT, Recognizers, languages_in
 from asrloop_gateway.settings import Settings
 
 _CALLS_PER_CHANNEL = 8
@@ -32,8 +33,9 @@ _END_SECONDS = 2.0
 """Longest time to tell callers that the gateway ends."""
 _ANSWER_SECONDS, _MOST_ANSWERS = 60.0, 256
 """So many answers of the servers about what they take are kept, and asked for again after so long."""
-_A_PROMPT = Asked(prompt=".")
 _QUESTION_SECONDS = 2.0
+_NO_LANGUAGE = "qaa"
+"""A code that ISO 639 gives to no language."""
 _SILENCE = np.zeros(1600, np.float32)
 
 T = TypeVar("T")
@@ -74,6 +76,7 @@ class Gateway:
             pool=PoolConfig(min_channels=min(4, channels), max_channels=channels, calls_per_channel=_CALLS_PER_CHANNEL),
             probe_interval=10.0,
         )
+        self.recognizers = Recognizers(self.client, settings.recognizers, settings.model_aliases)
         self.closing = asyncio.Event()
         """Set when the gateway stops: new requests are refused, running ones finish."""
         self._over = asyncio.Event()
@@ -166,7 +169,11 @@ class Gateway:
     def stream(self, rate: int, asked: Asked) -> AsyncStream:
         """Open live audio of `rate` Hz. When its server is lost, another one gets the open segment."""
         return self.client.stream(
-            sample_rate=rate, timeout=self.settings.server_seconds, resume=True, parameters=asked.parameters
+            model=asked.model,
+            sample_rate=rate,
+            timeout=self.settings.server_seconds,
+            resume=True,
+            parameters=asked.parameters,
         )
 
     async def prompted(self, asked: Asked, prompt: str) -> Asked:
@@ -176,13 +183,13 @@ class Gateway:
         """
         if not (text := cleaned(prompt)):
             return asked
-        takes_prompt = await self.takes(_A_PROMPT)
+        takes_prompt = await self.takes(Asked(asked.model, prompt="."))
         if takes_prompt:
             return replace(asked, prompt=text)
         terms = () if asked.key_terms else terms_of(prompt)
         if not terms:
             return asked
-        takes_terms = await self.takes(Asked(key_terms=terms))
+        takes_terms = await self.takes(Asked(asked.model, key_terms=terms))
         # Servers that have no time for a question mostly take terms, but for those that take prompts.
         is_likely = takes_terms is None and takes_prompt is False
         return replace(asked, key_terms=terms) if takes_terms or is_likely else asked
@@ -205,12 +212,29 @@ class Gateway:
 
     async def _takes(self, asked: Asked) -> bool | None:
         try:
-            await self.client.transcribe(_SILENCE, timeout=_QUESTION_SECONDS, parameters=asked.parameters)
+            await self.client.transcribe(
+                _SILENCE, model=asked.model, timeout=_QUESTION_SECONDS, parameters=asked.parameters
+            )
         except InvalidOption:
             return False
         except AsrError:
             return None
         return True
+
+    async def others_that_take(self, asked: Asked) -> list[str]:
+        """Return the names of the recognizers that take what the one that is asked refuses."""
+        others = {DEFAULT, *await self.recognizers.names()} - {asked.model}
+        return [name or "asr_file" for name in sorted(others) if await self.takes(replace(asked, model=name))]
+
+    async def languages(self, model: str) -> list[str]:
+        """Return the ISO 639 codes of what a recognizer speaks; none where it has no time to tell."""
+        try:
+            await self.client.transcribe(_SILENCE, model=model, timeout=_QUESTION_SECONDS, language=_NO_LANGUAGE)
+        except InvalidOption as error:
+            return languages_in(error.detail)
+        except AsrError:
+            pass
+        return []
 
     async def until_over(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. Raises ApiError 503, and cancels it, when it outlasts the gateway."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from asrloop_client import AsyncStream, StreamEvent
@@ -34,6 +35,7 @@ class LiveStreams:
         if isinstance(first, dict) and _is(first, "start"):
             rate, asked, prompt, first = _rate(first), _asked(first), _prompt(first), b""
         await self._gateway.server_there()
+        asked = replace(asked, model=await self._gateway.recognizers.named(asked.model))
         asked = await self._gateway.prompted(asked, prompt)
         async with self._gateway.stream(rate, asked) as stream:
             await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream, asked.word_times))
@@ -88,6 +90,7 @@ def _asked(start: dict[str, Any]) -> Asked:
     if isinstance(boost, int | float) and not isinstance(boost, bool):
         boost = repr(boost)
     return Asked(
+        model=text_of("model", start.get("model", "")),
         language=language_of(start.get("language", "")),
         word_times=word_times,
         key_terms=terms_of("key_terms", start.get("key_terms", [])),

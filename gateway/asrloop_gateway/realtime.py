@@ -177,7 +177,8 @@ class Conversation:
         samples = settings.samples(content)
         if self._stream is None:
             await self._gateway.server_there()
-            asked = await self._gateway.prompted(Asked(language=self._session.language), self._session.prompt)
+            model = await self._gateway.recognizers.named(self._session.model)
+            asked = await self._gateway.prompted(Asked(model, self._session.language), self._session.prompt)
             self._of_stream = self._session
             self._stream = self._gateway.stream(self._session.rate, asked)
             self._began = self._heard

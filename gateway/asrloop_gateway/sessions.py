@@ -70,6 +70,11 @@ class Session(_Model):
         return self.rate if self.format.type in _G711 else 2 * self.rate
 
     @property
+    def model(self) -> str:
+        """The model that the caller names, or ""."""
+        return (self.transcription.model or "") if self.transcription is not None else ""
+
+    @property
     def language(self) -> str:
         """The language asked for, or "" where the model decides."""
         return (self.transcription.language or "").strip() if self.transcription is not None else ""

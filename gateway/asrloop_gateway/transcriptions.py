@@ -62,14 +62,16 @@ class Transcriptions:
             outcome = held.enter_context(self._gateway.running(self._route))
             caller = self._gateway.admission.admit(request)
             if self._task:
-                await self._check_task()
+                await self._check_task("", *await self._gateway.recognizers.names())
             return await self._gateway.until_over(self._answer(request, caller, held, outcome))
 
-    async def _check_task(self) -> None:
-        """Raise ApiError 400 where the model cannot translate, before anything is uploaded, and 503 where no server is there."""
+    async def _check_task(self, *models: str) -> None:
+        """Raise ApiError 400 where none of the models can translate, and 503 where no server is there."""
         await self._gateway.server_there()
-        if await self._gateway.takes(Asked(task=self._task)) is False:
-            raise _cannot_translate()
+        for model in models:
+            if await self._gateway.takes(Asked(model, task=self._task)) is not False:
+                return
+        raise _cannot_translate()
 
     async def _answer(self, request: Request, caller: str, held: AsyncExitStack, outcome: Outcome) -> Response:
         gateway = self._gateway
@@ -81,7 +83,10 @@ class Transcriptions:
 
         async def loaded() -> tuple[bytes, Asked]:
             await gateway.server_there()
-            asked = await gateway.prompted(fields.asked, fields.prompt)
+            asked = replace(fields.asked, model=await gateway.recognizers.named(fields.response.model))
+            if self._task:
+                await self._check_task(asked.model)
+            asked = await gateway.prompted(asked, fields.prompt)
             await held.enter_async_context(gateway.memory(form.size, caller, until - time.monotonic()))
             return await form.file.read(), asked
 
@@ -113,6 +118,7 @@ class Transcriptions:
         try:
             transcript = await self._gateway.client.transcribe(
                 content,
+                model=fields.asked.model,
                 timeout=max(0.0, until - time.monotonic()),
                 headers=trace_headers(request.headers),
                 on_progress=tell if on_progress else None,
@@ -122,9 +128,18 @@ class Transcriptions:
         except AsrError as error:
             if self._task and error.code == "invalid_option" and (error.detail or "").startswith("task "):
                 raise _cannot_translate() from error
-            raise from_asr(error, request.state.request_id, fields.of_options) from error
+            told = from_asr(error, request.state.request_id, fields.of_options)
+            if told.param == "language" and (others := await self._others(fields.asked)):
+                told = bad_request(
+                    told.code, f"{told.message} Of the other models {', '.join(others)} have it.", told.param
+                )
+            raise told from error
         self._gateway.metrics.audio.labels(self._route).inc(seconds_of(transcript))
         return transcript
+
+    async def _others(self, asked: Asked) -> list[str]:
+        """Return the models that have the language that the one that was asked lacks."""
+        return await self._gateway.others_that_take(Asked(asked.model, language=asked.language))
 
 
 def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:

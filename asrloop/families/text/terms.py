@@ -104,8 +104,8 @@ class TermsOf:
             np.array([_is_in_word(text[-1:]) for text in texts]),
             np.array([text != "" for text in texts]),
         )
-        """For each token, if it begins within a word where none ended before, if a word goes on behind it without a space, and if it
-        is any text."""
+        """For each token, if it begins within a word where none ended before, if a word goes on behind it without a space, and if
+        it is any text."""
 
     def __call__(self, terms: tuple[str, ...]) -> Terms:
         return self._made(terms)

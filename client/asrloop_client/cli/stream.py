@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from asrloop_client.cli.connection import CONSOLE, Connect, exit_of
-from asrloop_client.cli.words import Boost, KeyTerms, Language, Prompt, terms_of
+from asrloop_client.cli.words import Boost, KeyTerms, Language, Model, Prompt, terms_of
 from asrloop_client.errors import AsrError
 from asrloop_client.live.sources import played, recorded
 from asrloop_client.spacing import joined
@@ -47,6 +47,7 @@ def stream(
     word_times: Annotated[
         bool, typer.Option("--word-times", help="Ask when each word was said and how sure it is; for the format json.")
     ] = False,
+    model: Model = None,
     language: Language = None,
     prompt: Prompt = None,
     key_terms: KeyTerms = None,
@@ -59,6 +60,7 @@ def stream(
     arecord -f S16_LE -r 16000 -t raw | asr-client stream -
     """
     asked: Any = {
+        "model": model,
         "language": language,
         "prompt": prompt,
         "word_times": word_times,

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from asrloop_client.audio import SUFFIXES
 from asrloop_client.cli.connection import CONSOLE, FAILED, UNREACHABLE, Connect
-from asrloop_client.cli.words import Boost, KeyTerms, Language, Prompt, terms_of
+from asrloop_client.cli.words import Boost, KeyTerms, Language, Model, Prompt, terms_of
 from asrloop_client.errors import AsrError, ServerGone
 from asrloop_client.settings import PoolConfig
 from asrloop_client.transcript import LINE_WIDTH, Transcript
@@ -69,6 +69,7 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
+    model: Model = None,
     language: Language = None,
     task: Annotated[
         Task | None, typer.Option(help="Translate into English, where the model can.", show_default=False)
@@ -107,6 +108,7 @@ def transcribe(
             options: dict[str, Any] = {
                 "concurrency": concurrency,
                 "on_progress": lambda far: heard(far.request_id, far.done / far.known),
+                "model": model,
                 "language": language,
                 "task": task and task.value,
                 "prompt": prompt,

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+Model = Annotated[
+    str | None,
+    typer.Option(help="Recognizer to ask, such as whisper. Default: the server's default.", show_default=False),
+]
 Language = Annotated[
     str | None,
     typer.Option(

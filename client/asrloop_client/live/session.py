@@ -62,6 +62,8 @@ _NOTHING = np.empty(0, np.int16)
 class StreamOptions(SpeechOptions, total=False):
     """Options of a stream of live audio."""
 
+    model: str | None
+    """Name of a recognizer that stands beside the server's default; None or "" for the default."""
     sample_rate: float
     """Rate of the chunks in Hz (default 16000)."""
     timeout: float | None
@@ -80,6 +82,7 @@ class Session:
         self,
         servers: Servers,
         *,
+        model: str | None = None,
         sample_rate: float = 16000,
         timeout: float | None = None,
         resume: bool = False,
@@ -90,7 +93,7 @@ class Session:
     ) -> None:
         self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
         self._answer_seconds = max(self._timeout, _ANSWER_SECONDS)
-        self._resume, self._parameters = resume, asked(parameters, **speech)
+        self._resume, self._parameters = resume, asked(parameters, model=model, **speech)
         self._headers = servers.settings.all_headers(headers)
         fast = servers.settings.fail_fast if fail_fast is None else fail_fast
         self._search = Search(model=servers.settings.stream_model, fail_fast=fast)
