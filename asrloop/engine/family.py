@@ -113,6 +113,9 @@ class Ended(NamedTuple):
     evidence: Evidence | None = None
     """Of the kept tokens, where steps give no times and ``Options`` ask for those of words."""
 
+    again: NDArray[np.float32] | None = None
+    """Samples that are to be encoded, with ``again``, and decoded once more: the tokens look wrong. Asked for at most once."""
+
 
 class Family(Protocol[Encoded]):
     """A model family as the engine sees it.
@@ -124,10 +127,13 @@ class Family(Protocol[Encoded]):
     info: FamilyInfo
     vocabulary_size: int
 
-    def encode(self, samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> Encoded:
+    def encode(
+        self, samples: NDArray[np.float32], options: Options, *, alone: bool = False, again: bool = False
+    ) -> Encoded:
         """Encode ``samples`` (f32 [N], 16 kHz mono, finite, -1..1, N >= 1) for ``admit``. Must not touch a slot.
 
-        ``alone`` is True when there is nothing else to do: then several threads may work on it.
+        ``alone`` is True when there is nothing else to do: then several threads may work on it. ``again`` is True when ``finish``
+        asked for it: then care comes before speed.
         """
 
     def admit(self, slot: int, encoded: Encoded, options: Options) -> Emission:

@@ -105,7 +105,7 @@ class Work:
             utterance.ending = Ending.NO_SPEECH
             self._finish(utterance)
         elif utterance.state is State.GATED:
-            self._finish(utterance)
+            self._end_or_again(utterance)
 
     def decided(self, utterance: Utterance, emission: Emission | DecodeFailed) -> None:
         """Add the tokens that were decided for a running utterance, and end it where they do."""
@@ -142,10 +142,23 @@ class Work:
             return
         utterance.language = found.language
         utterance.evidence = found.evidence
+        utterance.wanted_again = None if utterance.is_again else found.again
         if utterance.is_speech:
-            self._finish(utterance)
+            self._end_or_again(utterance)
         else:
             self.scheduler.gate(utterance)
+
+    def _end_or_again(self, utterance: Utterance) -> None:
+        """Finish an utterance with speech, or queue it to be decoded once more, before others: it has waited once."""
+        samples, utterance.wanted_again = utterance.wanted_again, None
+        if samples is None:
+            self._finish(utterance)
+            return
+        self.scheduler.gated.discard(utterance)
+        utterance.start_again(samples)
+        utterance.arrived_at = self.clock()
+        self.scheduler.add(utterance, self.ledger.owner(utterance).arrived_at)
+        self.for_encoders.notify()
 
     def fail_row(self, utterance: Utterance, error: RequestError) -> None:
         """End the request of an utterance, unless that was answered meanwhile."""

@@ -81,10 +81,13 @@ def info_in(directory: Path, settings: Settings, description: str = DESCRIPTION)
     entry = _entry_in(directory, description)
     if unknown := settings.windows.lengths.keys() - FAMILIES.keys():
         raise ValueError(f"windows.lengths has {', '.join(sorted(unknown))}: the families are {', '.join(FAMILIES)}")
+    content = _description(directory, description) or {}
     return replace(
         entry.info,
         windows=settings.windows.lengths.get(entry.name, entry.info.windows),
-        languages=tuple((_description(directory, description) or {}).get("languages", entry.info.languages)),
+        languages=tuple(content.get("languages", entry.info.languages)),
+        tasks=tuple(content.get("tasks", entry.info.tasks)),
+        detects_language=bool(content.get("detects_language", entry.info.detects_language)),
     )
 
 
@@ -166,9 +169,9 @@ def build(
             return
         importlib.import_module(entry.build_module).build(source, Path(scratch), recipe, progress)
         shutil.copyfile(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
-        codes = entry.info.languages if languages is None else languages.split()
-        ours = {"languages": codes, "format": FORMAT}
-        description = json.dumps({**(_description(Path(scratch)) or {}), **ours}, indent=2)
+        made = _description(Path(scratch)) or {}
+        codes = made.get("languages", entry.info.languages) if languages is None else languages.split()
+        description = json.dumps({**made, "languages": codes, "format": FORMAT}, indent=2)
         Path(scratch, DESCRIPTION).write_text(description + "\n", encoding="utf-8")
         (directory / DESCRIPTION).unlink(missing_ok=True)
         for old in directory.iterdir():

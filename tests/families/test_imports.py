@@ -68,8 +68,8 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
 
 
 def test_the_rooms_are_found() -> None:
-    assert FAMILIES == ["moonshine", "transducer"]
-    assert ROOMS == ["attention", "features", "quantize", "text"]
+    assert FAMILIES == ["moonshine", "transducer", "whisper"]
+    assert ROOMS == ["attention", "checkpoints", "features", "graphs", "quantize", "text"]
 
 
 @pytest.mark.parametrize("module", ["registry", "offline", *(f"{family}.entry" for family in FAMILIES)])

@@ -27,11 +27,11 @@ class Attending:
         return np.array(asked, np.float32).reshape(len(self._heads), size)
 
     def weights(self, rows: Rows, row: int, queries: Sequence[Queries]) -> NDArray[np.float32]:
-        """Return the root of the mean attention of tokens, whose ``queries`` are given in order, to the frames of ``row``.
+        """Return the root of the mean attention of tokens, whose ``queries`` are given in order, to what ``row`` heard.
 
         f32 [tokens, frames], 0..1. The root makes many faint hints weigh more than one strong one.
         """
-        frames = int(rows.frames[row])
+        frames = int(rows.heard[row])
         found = np.zeros((len(queries), frames), np.float32)
         if not queries:
             return found

@@ -11,11 +11,12 @@ from asrloop.families.attention.memory import bind_array, query_name
 from asrloop.families.attention.rows import Rows
 from asrloop.onnx_files.sessions import Graph
 
-Decided = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""``next_tokens`` i64 [rows, 1] and ``token_log_probs`` f32 [rows, 1] of a step."""
+Step = Callable[[int], None]
+"""Takes a number of rows and decides one token for each of the first so many; the results are in the rows."""
 
-Step = Callable[[int], Decided]
-"""Takes a number of rows and decides one token for each of the first so many."""
+_ONLY_CACHES = ort.RunOptions()
+_ONLY_CACHES.only_execute_path_to_fetches = True
+"""Leaves out what no output that is bound depends on: the head, which is a third of a step and more."""
 
 
 class BoundStep:
@@ -25,20 +26,30 @@ class BoundStep:
         self._session = session
         self._state = state
         self._bindings = [self._bind(rows) for rows in range(1, state.count + 1)]
+        self._to_caches: dict[int, ort.IOBinding] = {}
 
-    def __call__(self, rows: int) -> Decided:
+    def __call__(self, rows: int) -> None:
         self._session.run_with_iobinding(self._bindings[rows - 1])
-        return self._state.next_tokens[:rows], self._state.token_log_probs[:rows]
 
-    def _bind(self, rows: int) -> ort.IOBinding:
+    def fill_caches(self, rows: int) -> None:
+        """Write the K/V of the tokens of the first ``rows`` rows, and decide nothing."""
+        if rows not in self._to_caches:
+            self._to_caches[rows] = self._bind(rows, decides=False)
+        self._session.run_with_iobinding(self._to_caches[rows], _ONLY_CACHES)
+
+    def _bind(self, rows: int, *, decides: bool = True) -> ort.IOBinding:
         state, binding = self._state, self._session.io_binding()
         for name in ("tokens", "lengths", "frames"):
             bind_array(binding.bind_input, name, getattr(state, name), rows)
+        state.memory.bind(binding, rows)
+        if not decides:
+            return binding
         for name in ("next_tokens", "token_log_probs", "log_probs"):
             bind_array(binding.bind_output, name, getattr(state, name), rows)
+        if state.language_logits is not None:
+            bind_array(binding.bind_output, "language_logits", state.language_logits, rows)
         for layer, queries in state.queries.items():
             bind_array(binding.bind_output, query_name(layer), queries, rows)
-        state.memory.bind(binding, rows)
         return binding
 
 
@@ -49,7 +60,7 @@ class CalledStep:
         self._graph = graph
         self._state = state
 
-    def __call__(self, rows: int) -> Decided:
+    def __call__(self, rows: int) -> None:
         state, memory = self._state, self._state.memory
         tokens, frames = int(state.lengths[:rows].max()) + 1, int(state.frames[:rows].max())
         inputs: dict[str, NDArray[Any]] = {
@@ -61,12 +72,17 @@ class CalledStep:
             inputs[f"past_{name}"] = np.ascontiguousarray(cache[:rows, :, :tokens])
         for name, cross in memory.cross.items():
             inputs[name] = np.ascontiguousarray(cross[:rows, :, :frames])
-        # All log probabilities of a step are as large as its K/V: they stay where they are.
-        wanted = ["next_tokens", "token_log_probs", *(f"present_{name}" for name in memory.cache)]
+        decided: dict[str, NDArray[Any]] = {"next_tokens": state.next_tokens, "token_log_probs": state.token_log_probs}
+        if state.language_logits is not None:
+            decided["language_logits"] = state.language_logits
+        if state.may_take_another(rows):  # seldom: all log probabilities of a step are as large as its K/V
+            decided["log_probs"] = state.log_probs
+        wanted = [*decided, *(f"present_{name}" for name in memory.cache)]
         outputs = self._graph(inputs, [*wanted, *map(query_name, state.queries)])
         row, position = np.arange(rows), state.lengths[:rows]
         for name, cache in memory.cache.items():
             cache[row, :, position] = outputs[f"present_{name}"][row, :, position]
         for layer, queries in state.queries.items():
             queries[:rows] = outputs[query_name(layer)]
-        return np.asarray(outputs["next_tokens"], np.int64), np.asarray(outputs["token_log_probs"], np.float32)
+        for name, results in decided.items():
+            results[:rows] = outputs[name]
