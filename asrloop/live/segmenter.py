@@ -140,6 +140,10 @@ class Hypothesis(NamedTuple):
     """ISO 639 code that the model found, where the stream has none; "" where it knows none."""
 
 
+_CLOSING = ",.;:!?\u2026\u3001\u3002\uff0c\uff0e\uff1b\uff1a\uff01\uff1f"
+"""Marks that end a part of a sentence, also the Chinese and Japanese ones. Others, such as quotes, may begin one."""
+
+
 class _Said(NamedTuple):
     """A segment that is over."""
 
@@ -255,6 +259,8 @@ class Segmenter:
         segment = self._segment
         if segment is None or segment.number != decoding.segment:
             return
+        if decoding.prefix:
+            found = _without_marks_of_before(found)
         segment.draft = found.tokens
         segment.agreement.take(found.words, found.probabilities if found.complete else None)
         self._tell(segment, decoding.end, final=False)
@@ -342,7 +348,7 @@ class Segmenter:
             raise AssertionError("a segment is over when its last decoding is there")
         decoding, found = segment.last
         segment.agreement.finish(found.words)
-        if segment.agreement.stable or any(segment.told):
+        if any(segment.agreement.stable) or any(segment.told):
             self._tell(segment, self._at, final=True, words=_said(segment, decoding, found))
             self._count += 1
         end = segment.decoded_to
@@ -388,4 +394,11 @@ def _said(segment: _Segment, decoding: Decoding, found: Hypothesis) -> list[Said
     return [
         SaidWord(text.strip(), min(max(begin + start, least), most), min(max(begin + end, least), most), confidence)
         for text, (start, end), confidence in words
+        if text
     ]
+
+
+def _without_marks_of_before(found: Hypothesis) -> Hypothesis:
+    """Return a hypothesis without the marks that its text begins with: they belong to what was said before, which is told."""
+    first = [word.lstrip(_CLOSING) for word in found.words[:1]]
+    return found._replace(words=[*first, *found.words[1:]])

@@ -170,6 +170,20 @@ def test_what_was_said_shortly_before_is_decoded_with_it() -> None:
     assert last[1].prefix_samples == (50 + SPECULATE) * FRAME
 
 
+def test_marks_of_what_was_said_before_are_not_told_again() -> None:
+    def with_mark(decoding: Decoding) -> Hypothesis:
+        found = counting(decoding)
+        words = [",", *spaced(["", *[word.strip() for word in found.words]])[1:]] if decoding.prefix else found.words
+        ones = [1.0] * len(words)
+        return found._replace(words=words, probabilities=ones, times=[(0.0, 0.1)] * len(words), confidences=ones)
+
+    events, _, _ = run(audio(50, ENDS + 4, 50, 40), 100 * FRAME, with_mark)
+    assert finals(events) == [(0, "w1 w2 w3 w4 w5"), (1, "w6 w7 w8 w9 w10")]
+    assert [[word.text for word in event.words] for event in events if event.final] == [
+        said.split() for _, said in finals(events)
+    ]
+
+
 def test_without_a_pause_a_segment_is_cut_at_its_longest() -> None:
     events, decodings, _ = run(audio(700, 30), 1600)
     assert " ".join(text for _, text in finals(events)).split() == [f"w{word}" for word in range(1, 71)]
