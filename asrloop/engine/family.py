@@ -108,7 +108,7 @@ class Ended(NamedTuple):
     """Results that a family has only when all tokens of a row are decided."""
 
     language: str = ""
-    """ISO 639 code; "" where the family does not find it out."""
+    """ISO 639 code that the family found, or was told; "" where it does not find it out."""
 
     evidence: Evidence | None = None
     """Of the kept tokens, where steps give no times and ``Options`` ask for those of words."""

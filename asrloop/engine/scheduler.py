@@ -200,7 +200,7 @@ class Scheduler:
                 self._leave_batch(utterance)
             case State.GATED:
                 self.gated.discard(utterance)
-            case State.ENDING | State.FINISHED:
+            case State.HELD | State.ENDING | State.FINISHED:
                 pass
         utterance.state = State.FINISHED
 

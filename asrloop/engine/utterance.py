@@ -14,7 +14,10 @@ from asrloop.engine.options import DEFAULTS, Options
 
 
 class State(Enum):
-    """Stage of an utterance. Stages follow in this order; FINISHED may follow any of them."""
+    """Stage of an utterance. Stages follow in this order; most begin with WAITING, and FINISHED may follow any of them."""
+
+    HELD = auto()
+    """Its recording has no language yet; an earlier utterance is decoded to find it."""
 
     WAITING = auto()
     ENCODING = auto()

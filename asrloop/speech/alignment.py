@@ -8,7 +8,7 @@ Source: dynamic time warping over cross-attention (as for Whisper), with pauses 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,70 +16,50 @@ from numpy.typing import NDArray
 LOUD_PAUSE, QUIET_TOKEN = 1.0, 0.6
 """What a frame costs in a pause where it is loud, and in a token where it is quiet. Evidence is worth 0..1."""
 
-_NEVER = -1e9
-
 
 class Span(NamedTuple):
     """Frames of a token."""
 
-    begin: int
-    end: int
-    """Behind the last one."""
+    begin: float
+    end: float
+    """Behind the last one. Both are whole numbers where there are as many frames as tokens."""
 
 
 def align(evidence: NDArray[np.float32], quiet: NDArray[np.bool_], begins_word: Sequence[bool]) -> list[Span]:
     """Return the frames of each token. Spans are in order, do not overlap, and have at least a frame each.
 
     ``evidence`` is f32 [tokens, frames], 0..1; ``quiet`` says which frames have no speech; ``begins_word`` which tokens may have a
-    pause before them. With fewer frames than tokens, tokens share frames.
+    pause before them. With fewer frames than tokens each has an equal part of them.
     """
     tokens, frames = evidence.shape
     if frames < tokens or not tokens:
-        edges = np.linspace(0, frames, tokens + 1)
-        return [Span(int(begin), max(int(begin) + 1, int(end))) for begin, end in pairwise(edges)]
-    gains = _gains(evidence, quiet, begins_word)
-    return _spans(_best_way(gains), tokens)
+        return [Span(begin, end) for begin, end in pairwise(np.linspace(0, frames, tokens + 1).tolist())]
+    said = _sums(evidence - np.where(quiet, QUIET_TOKEN, 0.0))
+    rested = _sums(np.where(quiet, 0.0, -LOUD_PAUSE))
+    may_rest = [*begins_word, True]
+    # What the best way is worth up to each frame, where the next token, or the pause before it, begins there.
+    before = rested if may_rest[0] else np.where(np.arange(frames + 1), -np.inf, 0.0)
+    begins, ends = np.empty((2, tokens, frames + 1))
+    for token in range(tokens):
+        begins[token] = before - said[token]
+        before = np.append(-np.inf, said[token, 1:] + np.maximum.accumulate(begins[token, :-1]))
+        if may_rest[token + 1]:
+            ends[token] = before - rested
+            before = rested + np.maximum.accumulate(ends[token])
+    spans: list[Span] = []
+    at = frames
+    for token in reversed(range(tokens)):
+        end = _last_best(ends[token, : at + 1]) if may_rest[token + 1] else at
+        at = _last_best(begins[token, :end])
+        spans.append(Span(at, end))
+    return spans[::-1]
 
 
-def _gains(evidence: NDArray[np.float32], quiet: NDArray[np.bool_], begins_word: Sequence[bool]) -> NDArray[np.float32]:
-    """Return what each frame gives in each state, [frames, states]: pause, token, pause, token, ... pause."""
-    tokens, frames = evidence.shape
-    gains = np.full((frames, 2 * tokens + 1), _NEVER, np.float32)
-    gains[:, 1::2] = evidence.T - np.where(quiet, QUIET_TOKEN, 0.0)[:, None]
-    may_rest = 2 * np.append(np.flatnonzero(begins_word), tokens)
-    gains[:, may_rest] = np.where(quiet, 0.0, -LOUD_PAUSE)[:, None]
-    return gains
+def _sums(gains: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return what all frames before each give together, f64 [..., frames + 1]."""
+    return np.append(np.zeros((*gains.shape[:-1], 1)), np.cumsum(gains, axis=-1, dtype=np.float64), axis=-1)
 
 
-def _best_way(gains: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the state at each frame: the one before, the next, or from a token the next token; of equals the later move."""
-    frames, states = gains.shape
-    may_skip = np.where(np.arange(states) % 2, 0.0, _NEVER).astype(np.float32)
-    # Two states that nobody reaches stand before the first.
-    best = np.full((frames, states + 2), _NEVER, np.float32)
-    best[0, 2:4] = gains[0, :2]
-    for before, after, gain in zip(best, best[1:], gains[1:], strict=False):
-        reached = after[2:]
-        np.add(before[:-2], may_skip, reached)
-        np.maximum(reached, before[1:-1], reached)
-        np.maximum(reached, before[2:], reached)
-        reached += gain
-    state = states - 1 if best[-1, -1] > best[-1, -2] else states - 2
-    way = np.empty(frames, np.int64)
-    for frame in range(frames - 1, -1, -1):
-        way[frame] = state
-        skipped, advanced, same = best[frame - 1, state : state + 3].tolist()
-        skipped += may_skip[state]
-        if skipped >= max(advanced, same):
-            state -= 2
-        elif advanced >= same:
-            state -= 1
-    return way
-
-
-def _spans(way: NDArray[np.int64], tokens: int) -> list[Span]:
-    states = 2 * np.arange(tokens) + 1
-    return [
-        Span(int(begin), int(end))
-        for begin, end in zip(np.searchsorted(way, states), np.searchsorted(way, states, side="right"), strict=True)
-    ]
+def _last_best(values: NDArray[np.float64]) -> int:
+    """Return the last index of the greatest value."""
+    return values.size - 1 - int(values[::-1].argmax())

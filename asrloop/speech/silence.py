@@ -32,6 +32,9 @@ _SURE = 13.0
 _BEFORE = 2
 """Frames that it hears before those that it is asked about."""
 
+_FADING = 8
+"""Frames behind such speech in which a word may fade. The detector is not asked there: it hears words end too early."""
+
 
 def quiet_steps(samples: Samples, detector: Detector) -> NDArray[np.bool_]:
     """Return for each whole step of ``samples``, f32 [N], 16 kHz, if it has no speech."""
@@ -60,8 +63,9 @@ def _unheard(
     edges = np.flatnonzero(np.diff(steps[1].all(axis=1), prepend=False, append=False)).reshape(-1, 2)
     for begin, end in edges.tolist():
         inside = steps[0][begin:end]
-        if (inside.any() or begin == 0 or end == count) and not inside.all():
-            asked[begin:end] = heard[max(0, begin - _BEFORE) : end] = True
+        first = begin + _FADING if begin else 0
+        if first < end and (inside.any() or begin == 0 or end == count) and not inside.all():
+            asked[first:end] = heard[max(0, first - _BEFORE) : end] = True
     loudest = float(np.abs(samples).max())
     if not heard.any() or not loudest:
         return np.zeros(quiet.size, np.bool_)

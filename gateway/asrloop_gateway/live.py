@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from asrloop_client import AsyncStream, StreamEvent
@@ -12,6 +13,7 @@ from asrloop_gateway.asked import Asked, language_of, terms_of, text_of
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.sessions import PROMPT_CHARACTERS
 from asrloop_gateway.sockets import Message, Socket, check_first, serve, side_by_side
 
 ROUTE = "stream"
@@ -29,10 +31,12 @@ class LiveStreams:
 
     async def _talk(self, socket: Socket) -> None:
         first = await socket.receive()
-        rate, asked = 16_000, Asked()
+        rate, asked, prompt = 16_000, Asked(), ""
         if isinstance(first, dict) and _is(first, "start"):
-            rate, asked, first = _rate(first), _asked(first), b""
+            rate, asked, prompt, first = _rate(first), _asked(first), _prompt(first), b""
         await self._gateway.server_there()
+        asked = replace(asked, model=await self._gateway.recognizers.named(asked.model))
+        asked = await self._gateway.prompted(asked, prompt)
         async with self._gateway.stream(rate, asked) as stream:
             await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream, asked.word_times))
 
@@ -86,11 +90,21 @@ def _asked(start: dict[str, Any]) -> Asked:
     if isinstance(boost, int | float) and not isinstance(boost, bool):
         boost = repr(boost)
     return Asked(
+        model=text_of("model", start.get("model", "")),
         language=language_of(start.get("language", "")),
         word_times=word_times,
         key_terms=terms_of("key_terms", start.get("key_terms", [])),
         key_terms_boost=text_of("key_terms_boost", boost, "a number"),
     )
+
+
+def _prompt(start: dict[str, Any]) -> str:
+    """Return the prompt of a start message. Raises ApiError 400."""
+    prompt = text_of("prompt", start.get("prompt", ""))
+    if len(prompt) > PROMPT_CHARACTERS:
+        message = f"prompt has {len(prompt)} characters. Give at most {PROMPT_CHARACTERS}."
+        raise bad_request("invalid_option", message, "prompt")
+    return prompt
 
 
 def _rate(start: dict[str, Any]) -> int:
