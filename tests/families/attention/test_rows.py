@@ -73,6 +73,7 @@ def test_a_text_begins_behind_its_prefix_and_never_with_what_is_no_beginning() -
     rows.begin(0, (7, 8, 1))
     assert (rows.tokens[0, 0], rows.lengths[0], rows.said(0)) == (1, 2, 0)
     rows.next_tokens[0], rows.token_log_probs[0] = 5, -0.1
+    rows.log_probs[:] = -1e30  # as what is padded is
     rows.log_probs[0, 0, :9] = [-9, -8, -0.5, -7, -3, -0.1, -6, -5, -4]
     assert rows.may_take_another(1)
     assert rows.taken(0, 0) == (4, -3.0)
