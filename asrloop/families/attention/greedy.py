@@ -34,13 +34,15 @@ class GreedySearch:
         slots: int,
         token_capacity: int,
         frame_capacity: int,
+        *,
+        compares: bool = False,
     ) -> None:
-        """Take a ``decoder`` that is a session of this process, or a graph that runs elsewhere."""
+        """Take a ``decoder`` that is a session of this process, or a graph that runs elsewhere; for ``compares`` see Attending."""
         self._sizes = sizes
         self._rows = Rows(sizes, slots, token_capacity, frame_capacity)
         self._row_of = list(range(slots))
         """The row that each slot has now."""
-        self._attending = Attending(sizes)
+        self._attending = Attending(sizes, compares=compares)
         self._said = [Said() for _ in range(slots)]
         self._checked: CheckedRow | None = None
         self._step: Step

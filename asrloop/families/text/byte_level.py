@@ -12,6 +12,9 @@ _BYTE_OF = {chr(byte): byte for byte in _PRINTABLE} | {chr(256 + at): byte for a
 _PARTS = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 """Tokens never reach over the ends of these parts of a text."""
 
+LONGEST_PART = 128
+"""Bytes of a part; a longer one is cut, for joining takes time by its square."""
+
 
 def piece_bytes(name: str) -> bytes:
     """Return the bytes that a token is written for; a name that is not of this kind stands for its own UTF-8."""
@@ -34,7 +37,9 @@ class ByteLevelEncoder:
                 self._token.setdefault(piece, token)
 
     def __call__(self, text: str) -> list[int]:
-        return [token for part in _PARTS.findall(text) for token in self._part(part.encode())]
+        parts = [part.encode() for part in _PARTS.findall(text)]
+        pieces = [part[at : at + LONGEST_PART] for part in parts for at in range(0, len(part), LONGEST_PART)]
+        return [token for piece in pieces for token in self._part(piece)]
 
     def _part(self, text: bytes) -> list[int]:
         pieces = [bytes([byte]) for byte in text]

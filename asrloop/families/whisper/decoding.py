@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from asrloop.engine.options import DEFAULTS, TRANSLATE, Options
 from asrloop.families.attention.greedy import GreedySearch
 from asrloop.families.attention.rows import EncodedAudio
 from asrloop.families.bias import Bias
-from asrloop.families.confidence import confidence
+from asrloop.families.confidence import Calibration, confidence
 from asrloop.families.quantize.vnni import check
 from asrloop.families.text.byte_level import ByteLevelEncoder
 from asrloop.families.text.terms import TermsOf
@@ -27,7 +28,7 @@ from asrloop.families.whisper.numbers import WhisperNumbers
 from asrloop.onnx_files.sessions import Graphs, open_graph, open_session
 
 INFO = FamilyInfo(
-    windows=Lengths(10.0, 15.0), languages=("en",), takes_drafts=True, takes_key_terms=True, takes_prompt=True
+    windows=Lengths(20.0, 28.0), languages=("en",), takes_drafts=True, takes_key_terms=True, takes_prompt=True
 )
 ENCODER, DECODER, SILENCE = "encoder.onnx", "decoder.onnx", "silence.npz"
 VOCABULARY, NUMBERS = "tokenizer.bin", "family.json"
@@ -38,8 +39,20 @@ FEWEST_TOKENS, TOKENS_PER_SECOND = 8, 12.0
 
 MULTILINGUAL_TIMES = 2.0
 
+LETTERS_PER_TOKEN = 32
+"""No token of a text has more, but for rows of one mark; so much of the end of a long prompt is looked at."""
+
+LARGE = 256 << 20
+"""Bytes of an encoder of which there is one, that takes all cores: such a model is seldom asked for many things at once."""
+
 ALONE_SAMPLES = SAMPLE_RATE // 2
 """Shortest audio that several threads encode faster than one: they must be woken."""
+
+CALIBRATION = Calibration(offset=0.60, slope=1.44)
+"""Fitted with tiny.en; see docs/whisper.md."""
+
+WORD_CALIBRATION = Calibration(offset=1.09, slope=0.95)
+"""The same for a word, by its least probable token."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,9 @@ class Encoded:
 class _Slot:
     """What was decided in a slot."""
 
-    encoded: Encoded | None = None
+    samples: NDArray[np.float32] | None = None
+    """For once more; None where this is that."""
+
     language: str = ""
     log_probs: list[float] = field(default_factory=list)
     cut: bool = False
@@ -95,6 +110,7 @@ class Whisper:
         self.vocabulary_size = sizes.vocabulary_size
         self._vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
         self._tokens_of = ByteLevelEncoder(list(self._vocabulary))
+        self._before = lru_cache(64)(self._tokens_before)
         self._terms = TermsOf(self._vocabulary.spaced())
         with np.load(directory / SILENCE) as silence:
             self._silence = dict(silence)
@@ -105,10 +121,11 @@ class Whisper:
             raise ValueError(
                 f"windows.lengths of whisper end at {max_audio_seconds:g} s, the model at {most / SAMPLE_RATE:g} s: lower them"
             )
+        is_large = sum(file.stat().st_size for file in directory.glob(f"{ENCODER}*")) > LARGE
         self._encode = self._encode_alone = graphs.get("encoder") or open_graph(
-            directory / ENCODER, threads=1, memory_arena=False
+            directory / ENCODER, threads=encoder_threads if is_large else 1, memory_arena=False
         )
-        if "encoder" not in graphs and encoder_threads > 1:
+        if "encoder" not in graphs and encoder_threads > 1 and not is_large:
             self._encode_alone = open_graph(directory / ENCODER, threads=encoder_threads, memory_arena=False)
         self._search = GreedySearch(
             graphs.get("decoder") or open_session(directory / DECODER, threads=decoder_threads),
@@ -116,10 +133,11 @@ class Whisper:
             slots,
             token_capacity=self.numbers.positions - 1,
             frame_capacity=self.numbers.frames,
+            compares=True,
         )
         self._slots = [_Slot() for _ in range(slots)]
         here = self._search.is_here
-        self.info = replace(info, takes_drafts=here, takes_key_terms=here)
+        self.info = replace(info, takes_drafts=here, takes_key_terms=here, encodes_side_by_side=not is_large)
 
     def encode(
         self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False, again: bool = False
@@ -127,7 +145,8 @@ class Whisper:
         """Run the encoder over ``samples`` f32 [N] and silence: a little, or ``again`` as much as the model was trained with."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")
-        self._terms(options.key_terms)  # so that no step waits for them to be made
+        self._terms(options.key_terms)  # so that no step waits for them to be made,
+        self._before(options.prompt)  # nor for this
         context = context_samples(samples.size, self.numbers.frames, whole=again)
         audio = np.pad(samples, (0, context - samples.size))
         encode = self._encode_alone if alone and samples.size > ALONE_SAMPLES else self._encode
@@ -139,7 +158,7 @@ class Whisper:
         return Encoded(EncodedAudio(cross, frames, self._token_limit(samples.size), heard), samples, again)
 
     def admit(self, slot: int, encoded: Encoded, options: Options = DEFAULTS) -> Emission:
-        here = self._slots[slot] = _Slot(encoded, options.language)
+        here = self._slots[slot] = _Slot(None if encoded.again else encoded.samples, options.language)
         if self._languages and not here.language:
             here.language = self._languages[self._search.language(slot, encoded.audio)]
         prefix = self._prefix(here.language, options)
@@ -167,20 +186,19 @@ class Whisper:
             language=here.language,
             evidence=None if weights is None else Evidence(weights, SAMPLES_PER_FRAME / SAMPLE_RATE),
         )
-        if here.encoded is None or here.encoded.again:
+        if here.samples is None:
             return ended
         cut = here.cut or len(kept) < len(here.log_probs)
-        seconds = here.encoded.samples.size / SAMPLE_RATE
-        wrong = looks_wrong(kept, self.text(kept), here.log_probs, seconds, cut=cut)
-        return ended._replace(again=here.encoded.samples if wrong else None)
+        wrong = looks_wrong(kept, self.text(kept), here.log_probs, here.samples.size / SAMPLE_RATE, cut=cut)
+        return ended._replace(again=here.samples if wrong else None)
 
     def confidence(self, log_probs: Sequence[float]) -> float:
         """Return the share of right words to expect."""
-        return confidence(log_probs)
+        return confidence(log_probs, CALIBRATION)
 
     def word_confidence(self, log_prob: float) -> float:
         """Return the share of such words that are right."""
-        return confidence([log_prob])
+        return confidence([log_prob], WORD_CALIBRATION)
 
     def can_write(self, term: str) -> bool:
         return self._terms.can_write(term)
@@ -202,11 +220,13 @@ class Whisper:
             task = numbers.translate if options.task == TRANSLATE else numbers.transcribe
             prefix += [numbers.language_tokens[language], task or 0]
         prefix.append(numbers.no_timestamps)
-        if options.prompt.strip() and numbers.previous is not None:
-            most = numbers.positions // 2 - 1
-            before = self._tokens_of(f" {options.prompt.strip()}")[-most:]
-            prefix = [numbers.previous, *before, *prefix]
-        return prefix
+        return [*self._before(options.prompt), *prefix]
+
+    def _tokens_before(self, prompt: str) -> list[int]:
+        """Return the end of a text that came before, as tokens, and what begins it."""
+        previous, most = self.numbers.previous, self.numbers.positions // 2 - 1
+        written = prompt.strip()[-most * LETTERS_PER_TOKEN :]
+        return [previous, *self._tokens_of(f" {written}")[-most:]] if written and previous is not None else []
 
     def _token_limit(self, samples: int) -> int:
         times = MULTILINGUAL_TIMES if self._languages else 1.0

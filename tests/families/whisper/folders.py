@@ -106,8 +106,10 @@ def random_tensors(shape: Shape, seed: int = 0) -> dict[str, Array]:
         found[f"model.encoder.{name}.weight"] = made(hidden, inputs, 3, scale=1.5 * (3 * inputs) ** -0.5)
         found[f"model.encoder.{name}.bias"] = made(hidden, scale=0.3)
     found["model.encoder.embed_positions.weight"] = made(shape.frames, hidden, scale=0.3)
-    found["model.decoder.embed_positions.weight"] = made(shape.positions, hidden, scale=0.5)
-    found["model.decoder.embed_tokens.weight"] = made(shape.size, hidden, scale=1.0)
+    found["model.decoder.embed_positions.weight"] = made(shape.positions, hidden, scale=1.0)
+    found["model.decoder.embed_tokens.weight"] = made(
+        shape.size, hidden, scale=0.3
+    )  # else each token says itself again
     return found
 
 

@@ -35,7 +35,7 @@ def test_greedy_generation_is_the_same(shape: Shape, task: str, beckett: Array, 
     config = {
         key: generation[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id", "bos_token_id")
     }
-    tensors = random_tensors(shape, seed=5)
+    tensors = random_tensors(shape)
     source = HuggingFaceFolder(shape, tensors, config=config, generation=generation).write(tmp_path / "source")
     registry.build("whisper", source, tmp_path / "prepared", "fp32", lambda line: None)
     family = Whisper(tmp_path / "prepared", slots=2, max_audio_seconds=30)
@@ -48,7 +48,7 @@ def test_greedy_generation_is_the_same(shape: Shape, task: str, beckett: Array, 
         while not found[-1].done:
             found += family.step([0])
         ours = [token for one in found for token in one.tokens]
-        assert len(ours) > 5
+        assert len(set(ours)) >= 3
         heard = features(samples, sampling_rate=16_000, return_tensors="pt").input_features
         with torch.no_grad():
             theirs = model.generate(

@@ -18,6 +18,7 @@ from asrloop.families.quantize.vnni import usual_precision
 from asrloop.families.whisper.decoding import Encoded, Whisper
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 from tests.conftest import BECKETT, words
+from tests.families.whisper.folders import MULTILINGUAL, HuggingFaceFolder, random_tensors
 
 Array = NDArray[np.float32]
 
@@ -25,6 +26,20 @@ Array = NDArray[np.float32]
 @pytest.fixture(scope="module")
 def family(directory: Path) -> Whisper:
     return opened(directory)
+
+
+@pytest.fixture(scope="module")
+def small_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model, which says nothing that makes sense, and is fast."""
+    folder = tmp_path_factory.mktemp("small")
+    source = HuggingFaceFolder(MULTILINGUAL, random_tensors(MULTILINGUAL)).write(folder / "source")
+    registry.build("whisper", source, folder / "prepared", "fp32", lambda line: None)
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def small(small_directory: Path) -> Whisper:
+    return opened(small_directory)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +68,7 @@ def decoded(family: Whisper, encoded: Encoded, options: Options) -> tuple[list[i
 
 def test_text_of_speech_in_company(family: Whisper, clips: list[Array]) -> None:
     alone = [decode(family, [family.encode(clip)])[0].tokens for clip in clips]
-    for seed in range(2):
+    for seed in range(1):
         order = [int(clip) for clip in np.random.default_rng(seed).permutation(len(clips))]
         together = decode(family, [family.encode(clips[clip]) for clip in order], slots=4, arrivals_per_step=1)
         assert [one.tokens for one in together] == [alone[clip] for clip in order]
@@ -68,29 +83,30 @@ def test_words_are_spans_of_the_tokens(family: Whisper, beckett: Array) -> None:
     assert words(family.text(tokens)) == BECKETT
 
 
-def test_a_cancelled_row_frees_its_slot_and_harms_no_other(family: Whisper, clips: list[Array]) -> None:
-    expected, _ = decoded(family, family.encode(clips[0]), Options())
-    family.admit(0, family.encode(clips[3]))
-    family.admit(1, family.encode(clips[0]))
-    beside = [token for _ in range(3) for token in family.step([0, 1])[1].tokens]
-    family.finish(0, ())
-    while not (emission := family.step([1])[0]).done:
+def test_a_cancelled_row_frees_its_slot_and_harms_no_other(small: Whisper, clips: list[Array]) -> None:
+    expected, _ = decoded(small, small.encode(clips[0]), Options())
+    small.admit(0, small.encode(clips[3]))
+    small.admit(1, small.encode(clips[0]))
+    beside = [token for _ in range(3) for token in small.step([0, 1])[1].tokens]
+    small.finish(0, ())
+    while not (emission := small.step([1])[0]).done:
         beside += emission.tokens
-    family.finish(1, beside)
+    small.finish(1, beside)
     assert beside == expected
 
 
-def test_a_failed_step_leaves_every_row_where_it_was(directory: Path, family: Whisper, clips: list[Array]) -> None:
-    working = remote_graph(directory / "decoder.onnx")
-    failures = iter([False, False, False, True, False, True])
+def test_a_failed_step_leaves_every_row_where_it_was(small_directory: Path, small: Whisper, clips: list[Array]) -> None:
+    working = remote_graph(small_directory / "decoder.onnx")
+    failures = iter(())
 
     def failing(inputs: Tensors, outputs: Sequence[str] = (), /) -> Tensors:
         if next(failures, False):
             raise RuntimeError("the server went away")
         return working(inputs, outputs)
 
-    remote = opened(directory, graphs={"decoder": failing})
+    remote = opened(small_directory, graphs={"decoder": failing})
     assert remote.admit(0, remote.encode(clips[0])) == NOTHING
+    failures = iter([False, True, False, True])
     tokens: list[int] = []
     errors = 0
     while True:
@@ -103,7 +119,7 @@ def test_a_failed_step_leaves_every_row_where_it_was(directory: Path, family: Wh
         if emission.done:
             break
     assert errors == 2
-    assert tokens == decoded(family, family.encode(clips[0]), Options())[0]
+    assert tokens == decoded(small, small.encode(clips[0]), Options())[0]
 
 
 def remote_graph(path: Path) -> Graph:
@@ -118,14 +134,15 @@ def remote_graph(path: Path) -> Graph:
 
 
 def test_graphs_elsewhere_give_the_same_tokens_with_a_prompt(
-    directory: Path, family: Whisper, clips: list[Array]
+    small_directory: Path, small: Whisper, clips: list[Array]
 ) -> None:
     remote = opened(
-        directory, graphs={name: remote_graph(directory / f"{name}.onnx") for name in ("encoder", "decoder")}
+        small_directory,
+        graphs={name: remote_graph(small_directory / f"{name}.onnx") for name in ("encoder", "decoder")},
     )
     options = Options(prompt="Samuel Beckett wrote it.")
     for clip in clips[:2]:
-        here, there = (decoded(one, one.encode(clip), options) for one in (family, remote))
+        here, there = (decoded(one, one.encode(clip), options) for one in (small, remote))
         assert here[0] == there[0]
         np.testing.assert_allclose(here[1], there[1], atol=1e-4)
 
@@ -144,23 +161,23 @@ def test_what_is_too_long_is_refused(family: Whisper, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", "A play by Samuel Beckett.", "It was said before. " * 100])
-def test_a_draft_changes_no_bit(family: Whisper, beckett: Array, prompt: str) -> None:
+def test_a_draft_changes_no_bit(small: Whisper, beckett: Array, prompt: str) -> None:
     options = Options(prompt=prompt)
-    encoded = family.encode(beckett[:48_000])
-    plain = decoded(family, encoded, options)
-    spoilt = ([100] * 30, [family.numbers.eot], [-1], [2**40], [family.numbers.sot] * 3)
+    encoded = small.encode(beckett[:48_000])
+    plain = decoded(small, encoded, options)
+    spoilt = ([100] * 30, [small.numbers.eot], [-1], [2**40], [small.numbers.sot] * 3)
     for draft in (plain[0], [*plain[0][:3], 100, *plain[0][4:]], *(spoilt if not prompt else ())):
-        drafted = decoded(family, encoded, dataclasses.replace(options, draft=Draft(draft)))
+        drafted = decoded(small, encoded, dataclasses.replace(options, draft=Draft(draft)))
         assert drafted == plain
 
 
-def test_forced_tokens_stand(family: Whisper, beckett: Array) -> None:
-    encoded = family.encode(beckett)
-    plain, _ = decoded(family, encoded, Options())
-    given = [plain[0], 500, *plain[2:6]]
-    assert decoded(family, encoded, Options(draft=Draft(given, len(given))))[0][: len(given)] == given
-    steering = [500, family.numbers.sot, 501]
-    assert decoded(family, encoded, Options(draft=Draft(steering, 3)))[0][0] == 500
+def test_forced_tokens_stand(small: Whisper, beckett: Array) -> None:
+    encoded = small.encode(beckett)
+    plain, _ = decoded(small, encoded, Options())
+    given = [plain[0], 100, *plain[2:6]]
+    assert decoded(small, encoded, Options(draft=Draft(given, len(given))))[0][: len(given)] == given
+    steering = [100, small.numbers.sot, 101]
+    assert decoded(small, encoded, Options(draft=Draft(steering, 3)))[0][0] == 100
 
 
 def test_a_prompt_is_text_and_changes_how_names_are_written(family: Whisper, beckett: Array) -> None:
@@ -195,14 +212,14 @@ def test_evidence_goes_forward_and_a_draft_gives_the_same(family: Whisper, becke
         assert evidence.frame_seconds == 0.02
         found.append(evidence.weights)
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
-    middles = (found[0] * np.arange(found[0].shape[1])).sum(axis=1) / found[0].sum(axis=1)
-    assert np.mean(np.diff(middles) > 0) > 0.7
+    assert 0 <= found[0].min() <= found[0].max() <= 1
+    assert np.mean(np.diff(found[0].argmax(axis=1)) > 0) > 0.7
 
 
 def test_what_looks_wrong_is_asked_for_once_more(family: Whisper, beckett: Array) -> None:
     encoded = family.encode(beckett[:32_000])
     tokens, _ = decoded(family, encoded, Options())
-    assert family.finish(0, tokens) == Ended(language="en") or family.finish(0, tokens).again is None
+    assert family.finish(0, tokens) == Ended()
     decoded(family, encoded, Options())
     again = family.finish(0, tokens[:-1]).again
     assert again is not None

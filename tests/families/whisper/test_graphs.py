@@ -45,13 +45,13 @@ def test_greedy_search_gives_the_tokens_of_plain_numpy(
     found = tokens(family, samples, Options(language="de" if shape.languages else "en"), again=again)
     steer = ["<|de|>", "<|transcribe|>"] if shape.languages else []
     prefix = [shape.token(name) for name in ("<|startoftranscript|>", *steer, "<|notimestamps|>")]
-    assert len(found) > 5
+    assert len(set(found)) >= 3
     assert found == greedy(reference, states, shape, prefix, len(found))
 
 
 def test_a_language_is_found_out_and_a_task_and_a_prompt_are_told(beckett: Array, tmp_path: Path) -> None:
     shape = MULTILINGUAL
-    tensors = random_tensors(shape, seed=3)
+    tensors = random_tensors(shape, seed=2)
     family = opened(HuggingFaceFolder(shape, tensors).write(tmp_path / "source"), tmp_path / "prepared")
     reference = ReferenceWhisper(tensors, shape.encoder_heads, shape.decoder_heads)
     samples = beckett[30_000:50_000]
