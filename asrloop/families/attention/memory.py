@@ -46,6 +46,9 @@ class DecoderSizes:
     languages: int = 0
     """Number of languages that the graph tells apart; it then gives ``language_logits``."""
 
+    picks_rows: bool = False
+    """True for a graph that decides for the rows named in ``wanted`` alone."""
+
     @property
     def padded_vocabulary(self) -> int:
         """Size of the log probabilities of a step: whole blocks."""

@@ -41,6 +41,7 @@ class Rows:
         self.token_log_probs = np.zeros((count, 1), np.float32)
         self.log_probs = np.zeros((count, 1, sizes.padded_vocabulary), np.float32)
         self.language_logits = np.zeros((count, 1, sizes.languages), np.float32) if sizes.languages else None
+        self.wanted = np.arange(count) if sizes.picks_rows else None
         self._not_first = list(sizes.not_first)
         width = sizes.heads * sizes.cross_head_size
         self.queries = {layer: np.zeros((count, 1, width), np.float32) for layer in sizes.query_layers}

@@ -14,10 +14,6 @@ from asrloop.onnx_files.sessions import Graph
 Step = Callable[[int], None]
 """Takes a number of rows and decides one token for each of the first so many; the results are in the rows."""
 
-_ONLY_CACHES = ort.RunOptions()
-_ONLY_CACHES.only_execute_path_to_fetches = True
-"""Leaves out what no output that is bound depends on: the head, which is a third of a step and more."""
-
 
 class BoundStep:
     """Steps rows in a session whose inputs and outputs are bound to their memory."""
@@ -25,31 +21,33 @@ class BoundStep:
     def __init__(self, session: ort.InferenceSession, state: Rows) -> None:
         self._session = session
         self._state = state
-        self._bindings = [self._bind(rows) for rows in range(1, state.count + 1)]
+        self._bindings = [self._bind(rows, rows) for rows in range(1, state.count + 1)]
         self._to_caches: dict[int, ort.IOBinding] = {}
 
     def __call__(self, rows: int) -> None:
         self._session.run_with_iobinding(self._bindings[rows - 1])
 
     def fill_caches(self, rows: int) -> None:
-        """Write the K/V of the tokens of the first ``rows`` rows, and decide nothing."""
+        """Write the K/V of the tokens of the first ``rows`` rows. Where the graph lets choose, it decides for one only: the head is
+        a third of a step and more."""
         if rows not in self._to_caches:
-            self._to_caches[rows] = self._bind(rows, decides=False)
-        self._session.run_with_iobinding(self._to_caches[rows], _ONLY_CACHES)
+            self._to_caches[rows] = self._bind(rows, rows if self._state.wanted is None else 1)
+        self._session.run_with_iobinding(self._to_caches[rows])
 
-    def _bind(self, rows: int, *, decides: bool = True) -> ort.IOBinding:
+    def _bind(self, rows: int, decided: int) -> ort.IOBinding:
+        """Bind ``rows`` rows, of which the first ``decided`` are decided for."""
         state, binding = self._state, self._session.io_binding()
         for name in ("tokens", "lengths", "frames"):
             bind_array(binding.bind_input, name, getattr(state, name), rows)
-        state.memory.bind(binding, rows)
-        if not decides:
-            return binding
+        if state.wanted is not None:
+            bind_array(binding.bind_input, "wanted", state.wanted, decided)
         for name in ("next_tokens", "token_log_probs", "log_probs"):
-            bind_array(binding.bind_output, name, getattr(state, name), rows)
+            bind_array(binding.bind_output, name, getattr(state, name), decided)
         if state.language_logits is not None:
-            bind_array(binding.bind_output, "language_logits", state.language_logits, rows)
+            bind_array(binding.bind_output, "language_logits", state.language_logits, decided)
         for layer, queries in state.queries.items():
             bind_array(binding.bind_output, query_name(layer), queries, rows)
+        state.memory.bind(binding, rows)
         return binding
 
 
@@ -68,6 +66,8 @@ class CalledStep:
             "lengths": state.lengths[:rows],
             "frames": state.frames[:rows],
         }
+        if state.wanted is not None:
+            inputs["wanted"] = state.wanted[:rows]
         for name, cache in memory.cache.items():
             inputs[f"past_{name}"] = np.ascontiguousarray(cache[:rows, :, :tokens])
         for name, cross in memory.cross.items():

@@ -7,6 +7,8 @@ Inputs
     tokens            i64 [rows, 1]   the token decided last, the first one at first
     lengths           i32 [rows]      tokens already in the row's cache, 0 at first
     frames            i32 [rows]      valid frames of the row's cross K/V, at least 1
+    wanted            i64 [wanted]    only where the sizes say so: rows that are decided for, in place of all, in the outputs that
+                                      say what was decided
     past_key_l, past_value_l          f32 [rows, heads, token_capacity, cache_head_size], one pair a layer
     cross_key_l, cross_value_l        f32 or s8 [rows, heads, frame_capacity, cross_head_size], one pair a layer
 Outputs
@@ -58,9 +60,12 @@ class StepWriter:
         graph.input("tokens", np.int64, ["rows", 1])
         graph.input("lengths", np.int32, ["rows"])
         graph.input("frames", np.int32, ["rows"])
-        graph.output("next_tokens", np.int64, ["rows", 1])
-        graph.output("token_log_probs", np.float32, ["rows", 1])
-        graph.output("log_probs", np.float32, ["rows", 1, sizes.padded_vocabulary])
+        if sizes.picks_rows:
+            graph.input("wanted", np.int64, ["wanted"])
+        decided = "wanted" if sizes.picks_rows else "rows"
+        graph.output("next_tokens", np.int64, [decided, 1])
+        graph.output("token_log_probs", np.float32, [decided, 1])
+        graph.output("log_probs", np.float32, [decided, 1, sizes.padded_vocabulary])
         self._declare_caches()
         for index in sizes.query_layers:
             graph.output(query_name(index), np.float32, ["rows", 1, sizes.heads * sizes.cross_head_size])
@@ -79,13 +84,13 @@ class StepWriter:
     def layers(
         self, layers: Sequence[DecoderLayer], hidden: str, last_norm: Array, last_bias: Array | None = None
     ) -> str:
-        """Return the normed result of all layers over ``hidden``."""
+        """Return the normed result of all layers over ``hidden``, of the rows that are decided for."""
         normed = self.norm(hidden, layers[0].attention_norm, "layer0.attention_norm")
         norms = [layer.attention_norm for layer in layers[1:]] + [last_norm]
         biases = [None] * (len(layers) - 1) + [last_bias]
         for index, (layer, norm, bias) in enumerate(zip(layers, norms, biases, strict=True)):
             hidden, normed = self._layer(index, layer, hidden, normed, norm, bias)
-        return normed
+        return self.graph.node("Gather", [normed, "wanted"], "last", axis=0) if self.sizes.picks_rows else normed
 
     def _declare_caches(self) -> None:
         sizes = self.sizes

@@ -120,6 +120,8 @@ def _decode(
     token = prefix[0]
     for length in range(len(prefix) + most - 1):
         fed = {"tokens": np.array([[token]]), "lengths": np.array([length], np.int32), "frames": frames}
+        if sizes.picks_rows:
+            fed["wanted"] = np.zeros(1, np.int64)
         results = run({**fed, **caches, **cross})
         caches = {f"past_{part}": results[f"present_{part}"] for part in parts}
         is_in_prefix = length + 1 < len(prefix)

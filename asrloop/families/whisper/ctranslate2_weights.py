@@ -44,7 +44,12 @@ class CTranslate2Source:
         self._values = _Variables(directory / MODEL_FILE)
         self._settings = json_object(directory / CONFIG_FILE)
         values = self._values
-        hidden, mels, _ = values["encoder/conv1/weight"].shape
+        shape = values["encoder/conv1/weight"].shape
+        if len(shape) != 3:
+            raise ValueError(
+                f"{directory / MODEL_FILE}: variable 'encoder/conv1/weight' has shape {list(shape)}, not three numbers; {_AGAIN}"
+            )
+        hidden, mels, _ = shape
         decoder_layers, heads = values.layers("decoder"), values.heads("decoder", hidden)
         self.config = WhisperConfig(
             hidden_size=hidden,

@@ -1,6 +1,6 @@
 """The Whisper decoder as an ONNX graph that decides one token for every row of a batch; see ``asrloop.families.graphs.step``.
 
-A multilingual one also gives ``language_logits`` f32 [rows, 1, languages], which mean something behind the first token.
+A multilingual one also gives ``language_logits`` f32 [wanted, 1, languages], which mean something behind the first token.
 """
 
 from collections.abc import Sequence
@@ -37,6 +37,7 @@ def sizes(config: WhisperConfig, tokens: Tokens, cross_type: str) -> DecoderSize
         alignment_heads=config.alignment_heads,
         not_first=tokens.not_first,
         languages=len(tokens.languages),
+        picks_rows=True,
     )
 
 
@@ -61,7 +62,7 @@ def _tell_languages(graph: GraphWriter, normed: str, weights: WhisperWeights, la
     """Write the logits of the tokens of languages, which are suppressed otherwise."""
     matrix = graph.constant("languages.matrix", np.ascontiguousarray(weights.head.matrix[:, list(languages)]))
     graph.node("MatMul", [normed, matrix], "language_logits")
-    graph.output("language_logits", np.float32, ["rows", 1, len(languages)])
+    graph.output("language_logits", np.float32, ["wanted", 1, len(languages)])
 
 
 class _Step(StepWriter):
