@@ -28,10 +28,10 @@ class BoundStep:
         self._session.run_with_iobinding(self._bindings[rows - 1])
 
     def fill_caches(self, rows: int) -> None:
-        """Write the K/V of the tokens of the first ``rows`` rows. Where the graph lets choose, it decides for one only: the head is
+        """Write the K/V of the tokens of the first ``rows`` rows. Where the graph lets choose, it decides for none: the head is
         a third of a step and more."""
         if rows not in self._to_caches:
-            self._to_caches[rows] = self._bind(rows, rows if self._state.wanted is None else 1)
+            self._to_caches[rows] = self._bind(rows, rows if self._state.wanted is None else 0)
         self._session.run_with_iobinding(self._to_caches[rows])
 
     def _bind(self, rows: int, decided: int) -> ort.IOBinding:
