@@ -1,5 +1,6 @@
 """What browsers, phones and cameras write is decoded; a process that crashes, hangs or is ended costs its file alone."""
 
+import importlib.util
 import io
 import os
 import re
@@ -252,3 +253,11 @@ def test_sixty_broken_recordings_end_in_samples_or_are_refused() -> None:
 def test_the_decoders_that_are_allowed_are_there() -> None:
     assert [name for name in ffmpeg_worker.CODECS if av.Codec(name, "r").name != name] == []
     assert not any(av.Codec(name, "r").type != "audio" for name in ffmpeg_worker.CODECS)
+
+
+def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        InvalidAudio, match=r"AUDIO is M4A \(MP4\), which needs PyAV, and that is not installed here: install the"
+    ):
+        decoded(RECORDINGS["M4A, AAC"](TONE))
