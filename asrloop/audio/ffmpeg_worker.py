@@ -1,7 +1,7 @@
 """Decodes files by FFmpeg (PyAV), each in a process of its own that can open no file and no connection.
 
-This is a program, not a module to import: :mod:`asrloop.audio.ffmpeg` starts it once. It loads FFmpeg, and forks for each file, so
-that a file costs a fork and not a start, nothing of one file is there for the next, and a crash ends that file alone.
+This is a program: the server starts it, and the gateway, a package of its own, an equal one. It loads FFmpeg, and forks for each
+file, so that a file costs a fork and not a start, nothing of one file is there for the next, and a crash ends that file alone.
 
 It is told what to do through standard input, a socket that keeps messages whole (``START``, ``STOP``). A forked process writes
 messages to the socket that came with its file: ``HEAD`` and the rest of it.
@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # in the program it is loaded when its place is known
     import av
 
 COMMAND = struct.Struct("<cQ16s")
-"""What to do, the number of the file, and, to start, the name of FFmpeg's demuxer. With START come two descriptors: the file, and a
-socket for what is decoded."""
-START, STOP = b"+", b"-"
+"""What to do, the number of the file, and, to start, the name of FFmpeg's demuxer. With START and LIVE come two descriptors: the
+file, or a socket where it arrives, and a socket for what is decoded."""
+START, LIVE, STOP = b"+", b"~", b"-"
 
 HEAD = struct.Struct("<cI")
 """Kind of a message and its size."""
@@ -50,7 +50,14 @@ MEMORY = 192 << 20
 """Bytes of address space that a file may take beyond those of FFmpeg itself."""
 
 MESSAGE_SECONDS = 2.0
+LIVE_MESSAGE_SECONDS = 0.1
 """Sound of one message."""
+
+LIVE_STEP_SECONDS = 10
+"""Processor time between two reads of what arrives; one that takes more is ended. Of a file the other side counts it."""
+
+LIVE_OPTIONS = {"probesize": "32", "analyzeduration": "1"}
+"""What arrives is decoded at once: its header says enough."""
 
 TORN_PACKETS = 2
 """Packets that may be missing without a word: the last one that is cut, and what an encoder puts before the sound."""
@@ -81,11 +88,11 @@ def main() -> NoReturn:
         if not message:
             break
         what, number, name = COMMAND.unpack(message)
-        if what == START:
+        if what in (START, LIVE):
             pid = os.fork()
             if not pid:
                 control.close()
-                _decode_and_exit(descriptors, name.rstrip(b"\0").decode(), size + MEMORY)
+                _decode_and_exit(descriptors, name.rstrip(b"\0").decode(), size + MEMORY, is_live=what == LIVE)
             running[number] = pid
             for each in descriptors:
                 os.close(each)
@@ -102,9 +109,10 @@ def _end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def _decode_and_exit(descriptors: list[int], demuxer: str, memory: int) -> NoReturn:
+def _decode_and_exit(descriptors: list[int], demuxer: str, memory: int, *, is_live: bool) -> NoReturn:
     try:
-        file, out = os.fdopen(descriptors[0], "rb", buffering=0), socket.socket(fileno=descriptors[1])
+        out = socket.socket(fileno=descriptors[1])
+        file = _Arriving(descriptors[0]) if is_live else os.fdopen(descriptors[0], "rb", buffering=0)
         for limit, most in (
             (resource.RLIMIT_AS, memory),
             (resource.RLIMIT_CORE, 0),
@@ -114,7 +122,7 @@ def _decode_and_exit(descriptors: list[int], demuxer: str, memory: int) -> NoRet
             resource.setrlimit(limit, (most, most))
         _send(out, BEGUN, struct.pack("<i", os.getpid()))
         try:
-            for kind, content in decoded(file, demuxer):
+            for kind, content in decoded(file, demuxer, is_live=is_live):
                 _send(out, kind, content)
         except Exception as error:  # the other side says it to the caller
             reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
@@ -127,7 +135,26 @@ def _send(out: socket.socket, kind: bytes, content: bytes) -> None:
     out.sendall(HEAD.pack(kind, len(content)) + content)
 
 
-def decoded(file: BinaryIO, demuxer: str) -> Iterator[tuple[bytes, bytes]]:
+class _Arriving(io.RawIOBase):
+    """A file that arrives through a socket. It cannot be read again."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._is_over = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Wait for bytes; there are none only at the end."""
+        content = b"" if self._is_over else os.read(self._descriptor, size)
+        if not self._is_over:
+            signal.setitimer(signal.ITIMER_PROF, LIVE_STEP_SECONDS)
+        self._is_over = not content
+        return content
+
+
+def decoded(file: io.RawIOBase | BinaryIO, demuxer: str, *, is_live: bool = False) -> Iterator[tuple[bytes, bytes]]:
     """Yield the messages for the first audio track of a file. Raises Refused, and what PyAV raises."""
     import av
 
@@ -135,6 +162,8 @@ def decoded(file: BinaryIO, demuxer: str) -> Iterator[tuple[bytes, bytes]]:
         raise PermissionError("no other file is opened")
 
     options = {"protocol_whitelist": "", "codec_whitelist": ",".join(CODECS), "format_whitelist": demuxer}
+    if is_live:
+        options |= LIVE_OPTIONS
     # With these find_stream_info() cannot decode video either: none of its decoders is allowed.
     container = av.open(file, "r", format=demuxer, container_options=options, io_open=nothing)
     if not container.streams.audio:
@@ -147,7 +176,7 @@ def decoded(file: BinaryIO, demuxer: str) -> Iterator[tuple[bytes, bytes]]:
     if decoder is None or decoder.name not in CODECS:
         raise Refused(CODEC + (decoder.name if decoder else "unknown"))
     decoder.thread_count = 1
-    sound = _Sound()
+    sound = _Sound(LIVE_MESSAGE_SECONDS if is_live else MESSAGE_SECONDS)
     for frame in _frames(container, track, sound, file):
         if sound.rate == 0:
             sound.begin(frame)
@@ -163,7 +192,7 @@ def decoded(file: BinaryIO, demuxer: str) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _frames(
-    container: "av.container.InputContainer", track: "av.AudioStream", sound: "_Sound", file: BinaryIO
+    container: "av.container.InputContainer", track: "av.AudioStream", sound: "_Sound", file: io.RawIOBase | BinaryIO
 ) -> "Iterator[av.AudioFrame]":
     """Yield the frames of a track as far as they can be read, and count what cannot."""
     import av
@@ -175,9 +204,9 @@ def _frames(
         except av.error.FFmpegError:
             if sound.rate == 0:
                 raise
-            # What is left is about as long as its bytes say.
-            read, size = file.tell(), os.fstat(file.fileno()).st_size
-            sound.lost += sound.samples / sound.rate * (size - read) / max(1, read)
+            if file.seekable():  # what is left is about as long as its bytes say
+                read, size = file.tell(), os.fstat(file.fileno()).st_size
+                sound.lost += sound.samples / sound.rate * (size - read) / max(1, read)
             packet = None
         if packet is None:
             return
@@ -216,7 +245,8 @@ def _claimed(container: "av.container.InputContainer", track: "av.AudioStream") 
 class _Sound:
     """Frames of one track as f32, channel after channel, at the rate and in the channels of the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, message_seconds: float) -> None:
+        self._message_seconds = message_seconds
         self.rate = self.channels = self.samples = 0
         self.lost = self.longest_packet = self.first = self.end = 0.0
         """Seconds: of packets that are damaged, of the longest packet, and when the first and the last frame begin and end."""
@@ -240,7 +270,7 @@ class _Sound:
                 part += memoryview(plane)[:size]
             self._held += each.samples
             self.samples += each.samples
-        return self.taken() if self._held >= MESSAGE_SECONDS * self.rate else b""
+        return self.taken() if self._held >= self._message_seconds * self.rate else b""
 
     def taken(self) -> bytes:
         """Return what is held."""
