@@ -47,7 +47,7 @@ class LiveStreams:
         begun = False
         while isinstance(message, bytes):
             if not begun:
-                check_first(message, rate)
+                check_first(message, rate, f"; or name its format at the start: {', '.join(DEMUXERS)}")
             begun = begun or bool(message)
             if len(message) % 2:
                 raise bad_request(
