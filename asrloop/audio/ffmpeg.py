@@ -40,7 +40,7 @@ _INDICES = {"mov": b"moov", "caf": b"pakt"}
 _COPIED = 64 << 20
 """Bytes that are copied between two checks."""
 
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
+_KEPT = ("PATH", "LD_LIBRARY_PATH")
 """Environment variables that the program gets. Others may hold secrets."""
 
 
@@ -75,6 +75,8 @@ class FfmpegFile:
     def read(self, size: int) -> tuple[Samples, bool]:
         """Return the next block, f32 [N, channels], and whether it is the last. The process says how long a block is."""
         content = self._content_of(worker.SAMPLES)
+        if len(content) % (4 * self.channels):
+            raise self._crash()
         block = np.frombuffer(content, np.float32).reshape(self.channels, -1).T
         return block, not content
 
@@ -127,7 +129,10 @@ class FfmpegFile:
             ) from None
         except (_Ended, OSError, struct.error):
             pass
-        raise InvalidAudio(
+        raise self._crash()
+
+    def _crash(self) -> InvalidAudio:
+        return InvalidAudio(
             f"AUDIO is {self._container.name} that ends its decoder: it is damaged, or takes over "
             f"{worker.MEMORY >> 20} MiB; {self._container.as_wav}"
         )
@@ -252,6 +257,9 @@ class _Program:
 _LOCK = threading.Lock()
 _programs: list[_Program] = []
 """The one that runs, if one does."""
+
+
+os.register_at_fork(after_in_child=_programs.clear)  # a copy of this process has a program of its own
 
 
 def _start(file: int, demuxer: str, watch: Callable[[_Process], None]) -> _Process:

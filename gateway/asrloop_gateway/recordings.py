@@ -27,7 +27,7 @@ DEMUXERS = {"webm": "matroska", "ogg": "ogg", "mp4": "mov"}
 """FFmpeg's names for the formats of MediaRecorder."""
 
 _MOST_CHANNELS = 8
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
+_KEPT = ("PATH", "LD_LIBRARY_PATH")
 """Environment variables that the processes get. Others may hold secrets, such as API keys."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from asrloop import audio
+from asrloop import audio, config
 from asrloop.audio import ffmpeg, ffmpeg_worker
 from asrloop.audio.decoding import FileDecoder, FileHead
 from asrloop.audio.length import Length
@@ -136,6 +136,16 @@ def test_limits_of_length_channels_and_kinds_hold(long: bytes) -> None:
         next(audio.blocks(live, 60, formats=["flac", "mp4"]))
     with pytest.raises(InvalidAudio, match=r"AUDIO is AU, which .* \(audio.formats\): send WAV or W64$"):
         next(audio.blocks(zoo.ZOO["AU"](TONE), 60, formats=["wav"]))
+
+
+def test_the_setting_narrows_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASRLOOP_AUDIO__FORMATS", '["wav", "flac"]')
+    decoder = FileDecoder(config.load().audio)
+    results: list[list[FileHead] | RequestError] = []
+    decoder.submit([RECORDINGS["AAC, ADTS"](TONE)], None, results.append)
+    assert eventually(lambda: results, 10)
+    decoder.close()
+    assert "AUDIO is AAC, which this server does not take (audio.formats): send WAV, W64 or FLAC" in str(results[0])
 
 
 def test_a_process_can_open_nothing_and_take_little(long: bytes) -> None:
