@@ -132,7 +132,8 @@ def _decode_and_exit(descriptors: list[int], demuxer: str, memory: int, *, is_li
 
 
 def _send(out: socket.socket, kind: bytes, content: bytes) -> None:
-    out.sendall(HEAD.pack(kind, len(content)) + content)
+    out.sendall(HEAD.pack(kind, len(content)))
+    out.sendall(content)
 
 
 class _Arriving(io.RawIOBase):
@@ -197,7 +198,7 @@ def _frames(
     """Yield the frames of a track as far as they can be read, and count what cannot."""
     import av
 
-    packets = container.demux(track)
+    packets, unit = container.demux(track), float(track.time_base or 0)
     while True:
         try:
             packet = next(packets, None)
@@ -210,14 +211,14 @@ def _frames(
             packet = None
         if packet is None:
             return
-        step = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
-        sound.longest_packet = max(sound.longest_packet, step)
+        step = packet.duration or 0
+        sound.longest_packet = max(sound.longest_packet, step * unit)
         try:
             yield from packet.decode()
         except av.error.EOFError:
             return
         except av.error.FFmpegError:  # those behind it may be whole
-            sound.lost += step
+            sound.lost += step * unit
 
 
 def _claimed(container: "av.container.InputContainer", track: "av.AudioStream") -> float:
@@ -253,17 +254,19 @@ class _Sound:
         self._parts: list[bytearray] = []
         self._held = 0
         self._layout = ""
+        self._unit = 0.0
         self._convert: tuple[tuple[object, ...], av.AudioResampler] | None = None
 
     def begin(self, frame: "av.AudioFrame") -> None:
         self.rate, self.channels, self._layout = frame.sample_rate, frame.layout.nb_channels, frame.layout.name
         self._parts = [bytearray() for _ in range(self.channels)]
-        self.first = self.end = float(frame.time or 0)
+        self._unit = float(frame.time_base or 0)
+        self.first = self.end = (frame.pts or 0) * self._unit
 
     def add(self, frame: "av.AudioFrame") -> bytes:
         """Take a frame; return a message when enough is there."""
-        if frame.time is not None:
-            self.end = max(self.end, frame.time + frame.samples / frame.sample_rate)
+        if frame.pts is not None:
+            self.end = max(self.end, frame.pts * self._unit + frame.samples / frame.sample_rate)
         for each in self._converted(frame):
             size = 4 * each.samples
             for part, plane in zip(self._parts, each.planes, strict=True):
