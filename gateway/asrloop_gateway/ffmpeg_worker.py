@@ -74,9 +74,8 @@ class Refused(Exception):
 
 def main() -> NoReturn:
     """Fork for each file until standard input ends."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C goes to all; the other side ends in its own time, and this then
+    # Ctrl-C goes to all; the other side ends in its own time, and this program then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path.insert(0, sys.argv[1])
     for _ in decoded(io.BytesIO(_A_WAV), "wav"):  # loads all of PyAV, once for all that are forked, which cannot
         pass
@@ -165,8 +164,10 @@ def decoded(file: io.RawIOBase | BinaryIO, demuxer: str, *, is_live: bool = Fals
     options = {"protocol_whitelist": "", "codec_whitelist": ",".join(CODECS), "format_whitelist": demuxer}
     if is_live:
         options |= LIVE_OPTIONS
-    # With these find_stream_info() cannot decode video either: none of its decoders is allowed.
-    container = av.open(file, "r", format=demuxer, container_options=options, io_open=nothing)
+    # With these FFmpeg cannot decode video even to find out what it is: none of its decoders is allowed.
+    container = av.open(
+        file, "r", format=demuxer, container_options=options, io_open=nothing, metadata_errors="replace"
+    )
     if not container.streams.audio:
         raise Refused(NO_TRACK)
     track = container.streams.audio[0]

@@ -271,3 +271,11 @@ def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.Monke
         InvalidAudio, match=r"AUDIO is M4A \(MP4\), which needs PyAV, and that is not installed here: install the"
     ):
         decoded(RECORDINGS["M4A, AAC"](TONE))
+
+
+def test_a_title_in_another_encoding_does_no_harm(beckett: NDArray[np.float32]) -> None:
+    content = RECORDINGS["Matroska, FLAC"](beckett)
+    tag = re.search(rb"Lav[cf]\d+", content)
+    assert tag is not None
+    samples, _ = decoded(content.replace(tag[0], b"\xe9\xe8" + tag[0][2:]))
+    assert samples.size == beckett.size
