@@ -7,6 +7,7 @@ It is told what to do through standard input, a socket that keeps messages whole
 messages to the socket that came with its file: ``HEAD`` and the rest of it.
 """
 
+import gc
 import io
 import os
 import resource
@@ -79,6 +80,7 @@ def main() -> NoReturn:
     sys.path.insert(0, sys.argv[1])
     for _ in decoded(io.BytesIO(_A_WAV), "wav"):  # loads all of PyAV, once for all that are forked, which cannot
         pass
+    gc.freeze()  # or a collection would touch, and so copy, the pages that processes share
     control = socket.socket(fileno=0)
     size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115 - few imports
     running: dict[int, int] = {}
