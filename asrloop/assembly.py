@@ -10,12 +10,14 @@ from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine, EngineObserver
 from asrloop.engine.family import FamilyInfo
 from asrloop.engine.scheduler import Scheduler
+from asrloop.errors import InvalidOption
 from asrloop.families.registry import MOST_THREADS, info_in, open_family
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.segmenter import Segmenter
 from asrloop.live.streams import Decode, Streams
 from asrloop.live.voice import Voice
 from asrloop.onnx_files.sessions import Graphs
+from asrloop.recognizer import DEFAULT, recognizer
 from asrloop.speech.detector import Detector, open_detector
 from asrloop.speech.gate import speech_gate
 from asrloop.speech.silence import quiet_steps
@@ -66,19 +68,32 @@ def cutting_for(info: FamilyInfo, settings: Settings, detector: Detector) -> Cut
     return Cutting(lambda: Cutter(detector, target, longest), longest, windows.share, windows.recordings)
 
 
-def live_streams_for(
-    directory: Path, settings: Settings, decode: Decode, metrics: LiveMetrics
-) -> tuple[FamilyInfo, Streams]:
-    """Return what the model that ``decode`` reaches can do, and the streams of live audio. ``directory`` is ``asr_stream/1``.
+def live_streams_for(directory: Path, settings: Settings, decode: Decode, metrics: LiveMetrics) -> Streams:
+    """Return the streams of live audio. ``directory`` is ``asr_stream/1``. Raises OSError where it lacks a file."""
+    detector, live = open_detector(directory), settings.live
+    return Streams(lambda: Segmenter(Voice(detector), *live.segment, live.interval_seconds), decode, live, metrics)
 
-    Raises OSError where it lacks a file, and ValueError for settings that do not fit the model.
+
+def live_info(directory: Path, settings: Settings, name: object = "") -> FamilyInfo:
+    """Return what the recognizer ``name`` can do with live audio, from ``directory``, ``asr_stream/1``.
+
+    Raises InvalidOption for a name that none has, OSError where a file of the default is missing, and ValueError for settings
+    that do not fit the model.
     """
-    info, detector, live = info_in(directory, settings), open_detector(directory), settings.live
-    if live.segment.longest > info.windows.longest:
+    try:
+        description = recognizer(str(name)).description
+    except ValueError as error:
+        raise InvalidOption(f"model: {error}") from None
+    if name and not (directory / description).is_file():
+        there = ", ".join(sorted(path.stem for path in directory.glob("*.json") if path.name != DEFAULT.description))
+        raise InvalidOption(
+            f"model is {name!r:.80}: there is no such recognizer; leave it out for the default, "
+            + (f"or choose of {there}" if there else "the only one")
+        )
+    info, longest = info_in(directory, settings, description), settings.live.segment.longest
+    if longest > info.windows.longest:
         raise ValueError(
-            f"live.segment ends at {live.segment.longest:g} s, the model's windows at {info.windows.longest:g} s: a longer segment "
+            f"live.segment ends at {longest:g} s, the model's windows at {info.windows.longest:g} s: a longer segment "
             "would be cut and its words said again; lower live.segment (config.yaml), or raise windows.lengths"
         )
-    return info, Streams(
-        lambda: Segmenter(Voice(detector), *live.segment, live.interval_seconds), decode, live, metrics
-    )
+    return info

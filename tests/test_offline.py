@@ -1,5 +1,6 @@
 """Files in this process without a server: in order, side by side, and one that cannot be read harms no other."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 import asrloop
 from asrloop import config
 from asrloop.errors import InvalidOption
+from asrloop.families import registry
 from asrloop.offline import FILES_AT_ONCE, Model
 from tests.audio.recordings import RECORDINGS
 from tests.conftest import BECKETT, ROOT, words
@@ -44,6 +46,8 @@ def test_a_model_is_loaded_in_four_lines(beckett_path: Path, beckett: NDArray[np
         timed = model.transcribe(beckett_path, word_times=True, key_terms=["Szczecin"])
         with pytest.raises(InvalidOption, match="a term of 65 characters"):
             model.transcribe(beckett_path, key_terms=["x" * 65])
+        with pytest.raises(InvalidOption, match="key_terms is the text 'Szczecin': give a list"):
+            model.transcribe(beckett_path, key_terms="Szczecin")
         with pytest.raises(InvalidOption, match="the served model has en"):
             model.transcribe(beckett_path, language="de")
         with pytest.raises(FileNotFoundError):
@@ -57,6 +61,15 @@ def test_a_model_is_loaded_in_four_lines(beckett_path: Path, beckett: NDArray[np
     ends = [end for word in timed.words for end in word.times or ()]
     assert ends == sorted(ends)
     assert len(ends) == 2 * len(heard.words)
+
+
+def test_terms_that_the_model_cannot_write_are_named(tmp_path: Path, beckett_path: Path) -> None:
+    registry.build("transducer", ROOT / "training" / "tiny-tdt", tmp_path)
+    with (
+        Model(tmp_path, config.Settings()) as model,
+        pytest.raises(InvalidOption, match="key_terms has \u0141\u00f3d\u017a: "),
+    ):
+        model.transcribe(beckett_path, key_terms=["open", "\u0141\u00f3d\u017a"])
 
 
 @pytest.mark.slow
@@ -77,7 +90,7 @@ def test_the_command_tells_each_file_and_fails_if_one_failed(
 ) -> None:
     command = [sys.executable, "-m", "asrloop.cli", "transcribe", f"--model-repository={model_repository}"]
 
-    def run(*paths: Path) -> "subprocess.CompletedProcess[str]":
+    def run(*paths: Path | str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, timeout=120, check=False)
 
     good, mixed = run(beckett_path), run(tmp_path / "missing.wav", beckett_path)
@@ -86,3 +99,28 @@ def test_the_command_tells_each_file_and_fails_if_one_failed(
     first, second = mixed.stdout.splitlines()
     assert "No such file" in first
     assert BECKETT in words(second)
+
+    options = (
+        "--word-times",
+        "--language=en-US",
+        "--task=transcribe",
+        "--key-terms=Szczecin,Ada Byron",
+        "--key-terms-boost=2",
+    )
+    asked = run("--json", *options, beckett_path, tmp_path / "missing.wav")
+    heard, missing = map(json.loads, asked.stdout.splitlines())
+    assert (heard["file"], words(heard["text"]), heard["language"]) == (str(beckett_path), BECKETT, "en")
+    assert [words(word["text"]) for word in heard["words"]] == BECKETT.split()
+    assert all(0 <= word["start"] <= word["end"] <= heard["duration"] for word in heard["words"])
+    assert missing["error"] == "FileNotFoundError"
+
+    for wrong, message in {
+        "--language=de": "[invalid_option] language is 'de': the served model has en",
+        "--task=translate": "[invalid_option] task is 'translate': the served model can transcribe",
+        "--prompt=before": "[invalid_option] prompt is 'before': this server does not serve it",
+        "--key-terms=none.txt": "--key-terms: there is no file none.txt",
+        "--key-terms-boost=11": "[invalid_option] key_terms_boost is 11.0",
+    }.items():
+        refused = run(wrong, beckett_path)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert message in refused.stderr.replace("\n", " ")

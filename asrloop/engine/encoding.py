@@ -55,8 +55,9 @@ class EncodeLoop:
     def _encode(self, utterance: Utterance, alone: bool) -> None:
         try:
             samples = self._first_part(utterance, resampled(utterance.take_samples(), utterance.sample_rate))
-            encoded = self._family.encode(samples, utterance.options, alone=alone)
-            if utterance.is_speech:
+            again = {"again": True} if utterance.is_again else {}
+            encoded = self._family.encode(samples, utterance.options, alone=alone, **again)
+            if utterance.is_speech and not utterance.is_again:
                 self._listen_for_pauses(utterance, samples)
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._work.lock:

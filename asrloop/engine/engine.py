@@ -89,7 +89,14 @@ class Engine:
         self.clock = clock
         self._observer = observer or _Nobody()
         self._on_bug = on_bug
-        self._work = Work(scheduler, clock, family.info.turn_cost, cutting, self._guarded)
+        self._work = Work(
+            scheduler,
+            clock,
+            family.info.turn_cost,
+            cutting,
+            self._guarded,
+            detects_language=family.info.detects_language,
+        )
         self._cancelled = CancelledKeys()
         self._closed = threading.Event()
         self._why_closed = ""

@@ -34,6 +34,12 @@ class FamilyInfo:
     takes_key_terms: bool = False
     """True when ``admit`` prefers the terms that a caller expects."""
 
+    takes_prompt: bool = False
+    """True when ``admit`` makes use of text that came before."""
+
+    detects_language: bool = False
+    """True when the model finds out which language is spoken, and ``Ended`` says so."""
+
     turn_cost: float = 0.1
     """Seconds by which an utterance's turn comes later for each second of its audio, so that short audio passes long audio."""
 
@@ -102,10 +108,13 @@ class Ended(NamedTuple):
     """Results that a family has only when all tokens of a row are decided."""
 
     language: str = ""
-    """ISO 639 code; "" where the family does not find it out."""
+    """ISO 639 code that the family found, or was told; "" where it does not find it out."""
 
     evidence: Evidence | None = None
     """Of the kept tokens, where steps give no times and ``Options`` ask for those of words."""
+
+    again: NDArray[np.float32] | None = None
+    """Samples that are to be encoded, with ``again``, and decoded once more: the tokens look wrong. Asked for at most once."""
 
 
 class Family(Protocol[Encoded]):
@@ -118,10 +127,13 @@ class Family(Protocol[Encoded]):
     info: FamilyInfo
     vocabulary_size: int
 
-    def encode(self, samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> Encoded:
+    def encode(
+        self, samples: NDArray[np.float32], options: Options, *, alone: bool = False, again: bool = False
+    ) -> Encoded:
         """Encode ``samples`` (f32 [N], 16 kHz mono, finite, -1..1, N >= 1) for ``admit``. Must not touch a slot.
 
-        ``alone`` is True when there is nothing else to do: then several threads may work on it.
+        ``alone`` is True when there is nothing else to do: then several threads may work on it. ``again`` is True when ``finish``
+        asked for it: then care comes before speed.
         """
 
     def admit(self, slot: int, encoded: Encoded, options: Options) -> Emission:

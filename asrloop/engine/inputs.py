@@ -12,7 +12,7 @@ from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.engine.family import Family
-from asrloop.engine.options import NO_DRAFT, Draft, parsed
+from asrloop.engine.options import NO_DRAFT, Draft, Options, parsed
 from asrloop.engine.parameters import Door
 from asrloop.engine.request import Request
 from asrloop.errors import InvalidAudio, InvalidOption
@@ -43,12 +43,9 @@ def request_of(
     outputs: Collection[str] | None = None,
 ) -> Request:
     """Return a request with checked copies of its rows; see :class:`Request`. Raises InvalidAudio, InvalidOption, DecodeFailed."""
-    options = parsed(parameters, Door.REQUEST, family.info)
-    if unwritable := [term for term in options.key_terms if not family.can_write(term)]:
-        raise InvalidOption(
-            f"key_terms has {', '.join(unwritable):.200}: the served model cannot write that; leave it out"
-        )
+    options = options_of(parameters, family)
     rows, rate = rows_of(tensors, parameters, settings)
+    sent = _samples_in(rows[0])
     draft = draft_of(tensors, rows, family)
     return Request(
         rows,
@@ -61,7 +58,22 @@ def request_of(
         outputs=outputs,
         missing_seconds=_seconds(tensors, "MISSING_SECONDS", len(rows)),
         is_live="FORCED" in tensors,
+        start=(sent - _samples_in(rows[0])) / SAMPLE_RATE,
     )
+
+
+def _samples_in(row: Samples | LongAudio) -> int:
+    return 0 if isinstance(row, LongAudio) else row.size
+
+
+def options_of(parameters: Mapping[str, Any], family: Family[Any]) -> Options:
+    """Return the options that parameters set, as far as the family can honour them. Raises InvalidOption."""
+    options = parsed(parameters, Door.REQUEST, family.info)
+    if unwritable := [term for term in options.key_terms if not family.can_write(term)]:
+        raise InvalidOption(
+            f"key_terms has {', '.join(unwritable):.200}: the served model cannot write that; leave it out"
+        )
+    return options
 
 
 def rows_of(

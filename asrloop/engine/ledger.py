@@ -50,6 +50,11 @@ class Ledger:
         account.seconds += utterance.audio_seconds
         return account.seconds
 
+    def shorten(self, utterance: Utterance, seconds: float) -> None:
+        """Note that an unfinished utterance has only so much audio."""
+        self._accounts[self._owners[utterance]].seconds += seconds - utterance.audio_seconds
+        utterance.audio_seconds = seconds
+
     def owner(self, utterance: Utterance) -> Request:
         """Return the request of an unfinished utterance."""
         return self._owners[utterance]

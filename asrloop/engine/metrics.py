@@ -54,6 +54,11 @@ UTTERANCES = MetricSpec(
 NO_SPEECH = MetricSpec("asrloop_no_speech_total", "counter", "Recordings without speech, which got an empty transcript")
 LIMIT = MetricSpec("asrloop_token_limit_total", "counter", "Transcripts that were cut at their token limit")
 REPETITION = MetricSpec("asrloop_repetition_total", "counter", "Transcripts that were cut at an endless repetition")
+AGAIN = MetricSpec(
+    "asrloop_decoded_again_total",
+    "counter",
+    "Utterances decoded once more, with all care, because their first tokens looked wrong; all others were decoded once",
+)
 DRAFTED = MetricSpec("asrloop_draft_tokens_total", "counter", "Tokens that were offered as drafts of utterances")
 ACCEPTED = MetricSpec(
     "asrloop_draft_tokens_accepted_total", "counter", "Tokens of drafts that needed no step of their own"
@@ -73,6 +78,7 @@ ENGINE_METRICS = (
     NO_SPEECH,
     LIMIT,
     REPETITION,
+    AGAIN,
     DRAFTED,
     ACCEPTED,
     RESTARTS,
@@ -203,6 +209,7 @@ def _changes(one: Finished | Answered) -> Iterator[Change]:
         return
     yield from (Change(UTTERANCES, 1), Change(TOKENS, one.tokens))
     yield from (Change(DRAFTED, one.draft), Change(ACCEPTED, one.draft_accepted))
+    yield Change(AGAIN, one.again)
     if one.ending in _ENDINGS:
         yield Change(_ENDINGS[one.ending], 1)
     for spec, seconds in (

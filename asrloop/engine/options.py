@@ -1,10 +1,12 @@
 """Options of a request: one frozen object, parsed once from the request's parameters and carried unchanged to the family."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import normalize
 
 from asrloop.engine.parameters import PARAMETERS, Door, is_tritons
 from asrloop.errors import InvalidOption
@@ -19,8 +21,16 @@ MOST_TERMS, LONGEST_TERM = 100, 64
 BOOST, MOST_BOOST = 3.0, 10.0
 """Nats. With 3, errors in rare words fell by two fifths, and no other word changed for the worse; see docs/words.md."""
 
+MOST_PROMPT_BYTES, LONGEST_PROMPT = 1 << 20, 8192
+"""More bytes of a prompt are refused. Of fewer the last so many characters stay, which are more than a model looks at."""
+
+_ALSO_CALLED = {"nb": "no", "jv": "jw", "iw": "he", "in": "id", "fil": "tl", "cmn": "zh"}
+"""Codes that browsers send, and what models call those languages."""
+
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})([-_][A-Za-z0-9]{1,8})*")
 """ISO 639 code with the subtags of BCP 47 (RFC 5646); browsers also write an underscore."""
+
+_SPACES = re.compile(" +")
 
 
 class Draft(NamedTuple):
@@ -59,7 +69,12 @@ class Options:
     key_terms_boost: float = BOOST
     """How much less probable than what the model would say a term may be, in nats."""
 
+    recognizer: str = ""
+    """Name of the one that decodes live audio; "" for the default."""
+
     draft: Draft = NO_DRAFT
+    prompt: str = ""
+    """Text that came before."""
 
 
 DEFAULTS = Options()
@@ -74,9 +89,11 @@ def parsed(parameters: Mapping[str, Any], door: Door = Door.REQUEST, info: "Fami
     return Options(
         language=_language(values.get("language", ""), info),
         task=_task(values.get("task", TRANSCRIBE), info),
+        prompt=_prompt(values.get("prompt", ""), info),
         word_times=values.get("word_times", False),
         key_terms=_key_terms(values.get("key_terms", ""), info),
         key_terms_boost=_boost(values.get("key_terms_boost", BOOST)),
+        recognizer=values.get("model", ""),
     )
 
 
@@ -85,6 +102,7 @@ def parameters_of(options: Options) -> dict[str, str | bool]:
     given: dict[str, str | bool] = {
         "language": options.language,
         "task": options.task,
+        "prompt": options.prompt,
         "word_times": options.word_times,
         "key_terms": "\n".join(options.key_terms),
         "key_terms_boost": str(options.key_terms_boost),  # from model to model no fraction can be sent
@@ -144,7 +162,10 @@ def _language(given: str, info: "FamilyInfo | None") -> str:
     if found is None:
         raise InvalidOption(f"language is {given!r:.80}: send an ISO 639-1 code such as en, or auto")
     language = found[1].lower()
-    if info is not None and language not in info.languages:
+    if info is None or language in info.languages:
+        return language
+    language = _ALSO_CALLED.get(language, "")
+    if language not in info.languages:
         raise InvalidOption(
             f"language is {given!r:.80}: the served model has {', '.join(info.languages)}; send one of these, or auto"
         )
@@ -158,9 +179,29 @@ def _task(given: str, info: "FamilyInfo | None") -> str:
     return given
 
 
+def _prompt(given: str, info: "FamilyInfo | None") -> str:
+    """Return the end of a prompt: a model that reads no more of it is told what came last."""
+    if not given.strip():
+        return ""
+    if info is not None and not info.takes_prompt:
+        raise InvalidOption(
+            f"prompt is {given!r:.80}: this server does not serve it (its model takes no text that came before); leave it out"
+        )
+    size = len(given.encode("utf-8", "replace"))
+    if size > MOST_PROMPT_BYTES:
+        raise InvalidOption(
+            f"prompt has {size} bytes: send at most {MOST_PROMPT_BYTES}; its end is enough, models read about a page"
+        )
+    wrong = next((one for one in given if unicodedata.category(one) in ("Cc", "Cs") and one not in "\n\r\t"), None)
+    if wrong is not None:
+        raise InvalidOption(f"prompt has {wrong!a}: send text, no control characters but line ends and tabs")
+    return given[-LONGEST_PROMPT:]
+
+
 def _key_terms(given: str, info: "FamilyInfo | None") -> tuple[str, ...]:
-    """Return the terms, which stand one a line, without doubles."""
-    terms = [line.strip(" \t\r") for line in given.strip().split("\n")] if given.strip() else []
+    """Return the terms, which stand one a line, composed as models write them (NFC), without doubles."""
+    lines = given.strip().split("\n") if given.strip() else []
+    terms = [_SPACES.sub(" ", line.strip(" \t\r")) for line in lines]
     if len(terms) > MOST_TERMS:
         raise InvalidOption(f"key_terms has {len(terms)} lines: send at most {MOST_TERMS}, one term each")
     for term in terms:
@@ -170,9 +211,11 @@ def _key_terms(given: str, info: "FamilyInfo | None") -> tuple[str, ...]:
             )
         if not term.isprintable():
             raise InvalidOption(f"key_terms has {term!r:.80}: send letters, digits and marks, no control characters")
+        if not any(map(str.isalnum, term)):  # a mark would stand behind every other word
+            raise InvalidOption(f"key_terms has {term!r:.80}: send names and words, each with a letter or digit")
     if terms and info is not None and not info.takes_key_terms:
         raise InvalidOption("key_terms are not served in this mode of this model: leave them out")
-    return tuple(dict.fromkeys(terms))
+    return tuple(dict.fromkeys(normalize("NFC", term) for term in terms))  # of long texts it would take minutes
 
 
 def _boost(given: float) -> float:

@@ -65,13 +65,13 @@ class Transcript(NamedTuple):
     """False when decoding was ended by a limit or by endless repetition, or the file is cut short: words may be missing."""
 
     segments: Sequence[Segment] = ()
-    """In order. Their texts, joined by a space, are ``text``."""
+    """In order. Their texts, joined (``asrloop.spacing``), are ``text``."""
 
     words: Sequence[TranscriptWord] = ()
     """In order; empty where nobody asked for what needs them."""
 
     language: str = ""
-    """ISO 639 code; "" where neither the caller nor the model says it."""
+    """ISO 639 code of what is spoken: as the caller named it, the model's only one, or the one that it found; else ""."""
 
     duration: float = 0.0
     """Seconds of audio that were decoded."""
@@ -151,6 +151,7 @@ OUTPUTS = (
     ),
     Output("CONFIDENCE", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.confidence]),
     Output("COMPLETE", np.bool_, "TYPE_BOOL", (1,), True, lambda heard: [heard.complete]),
+    Output("LANGUAGE", np.object_, "TYPE_STRING", (1,), b"", lambda heard: [heard.language.encode()]),
     Output("DURATION", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.duration]),
 )
 

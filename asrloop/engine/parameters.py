@@ -56,7 +56,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     ),
     "language": Parameter(Door.REQUEST | Door.START, str, 'ISO 639-1 or BCP 47; "" or "auto" lets the model decide'),
     "task": Parameter(Door.REQUEST, str, "transcribe or translate"),
-    "prompt": Parameter(Door.REQUEST | Door.START, str, "text that came before", served=False, neutral=[""]),
+    "prompt": Parameter(Door.REQUEST | Door.START, str, "text that came before; of a long one the end counts"),
     "key_terms": Parameter(Door.REQUEST | Door.START, str, "names and words to expect, one a line"),
     "key_terms_boost": Parameter(Door.REQUEST | Door.START, float, "how much they are preferred, 0..10"),
     "word_times": Parameter(Door.REQUEST | Door.START, bool, "say when each word was spoken"),
@@ -67,7 +67,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     ),
     "silence_ms": Parameter(Door.START, int, "length of the pause that ends a segment", served=False),
     "turn_threshold": Parameter(Door.START, float, "probability from which on a pause ends a turn", served=False),
-    "model": Parameter(Door.START, str, "the loop that decodes", served=False, neutral=[""]),
+    "model": Parameter(Door.START, str, "name of the recognizer that decodes; by default the default"),
     "end_segment": Parameter(Door.CHUNK, bool, "end the open segment now", served=False, neutral=[False]),
 }
 """Every parameter by name. One that is not served yet is refused unless its value asks for nothing."""

@@ -6,15 +6,17 @@ it comes in. Its utterances are joined again here.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples, long_audio
 from asrloop.engine.family import Family
 from asrloop.engine.options import NO_DRAFT, Options
 from asrloop.engine.outputs import Segment, Transcript, TranscriptWord, Words
-from asrloop.engine.utterance import Ending, Rank, Utterance
+from asrloop.engine.utterance import Ending, Rank, Span, Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.errors import InvalidOption
+from asrloop.spacing import joined
 from asrloop.speech.joining import seam
 from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
@@ -45,8 +47,11 @@ class Recording:
         missing_seconds: float = 0.0,
         *,
         is_live: bool = False,
+        start: float = 0.0,
     ) -> None:
-        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption."""
+        """``audio`` of more than ``whole_seconds``, or that comes bit by bit, is to be cut. Raises InvalidOption.
+
+        ``start`` are the seconds of the caller's audio before what is not cut."""
         self.options = options
         self._missing_seconds = missing_seconds
         """Seconds that the file claims and does not have, apart from those of ``long``."""
@@ -69,7 +74,8 @@ class Recording:
             self.long = audio if isinstance(audio, LongAudio) else long_audio(audio, sample_rate)
         else:
             self.audio_seconds = audio.size / sample_rate
-            self.utterances.append(Utterance(audio, sample_rate, options, rank=Rank.LIVE if is_live else Rank.WHOLE))
+            rank = Rank.LIVE if is_live else Rank.WHOLE
+            self.utterances.append(Utterance(audio, sample_rate, options, start=start, rank=rank))
 
     @property
     def expected_seconds(self) -> float:
@@ -103,8 +109,14 @@ class Recording:
             overlap_seconds=window.overlap / SAMPLE_RATE,
             is_speech=rank is Rank.WINDOW,
         )
+        utterance.audio_seconds -= window.filling / SAMPLE_RATE
         self.utterances.append(utterance)
         return utterance
+
+    def take_language(self, language: str) -> None:
+        """Keep the language that was found in its first speech for all that follows, unless the caller named one."""
+        if language and not self.options.language:
+            self.options = replace(self.options, language=language)
 
     @property
     def has_speech(self) -> bool:
@@ -115,18 +127,18 @@ class Recording:
         """Return its progress."""
         open_from = next((one.start for one in self.utterances if not one.is_finished), self.audio_seconds)
         self._join(family)
-        return Progress(open_from, self.expected_seconds, " ".join(filter(None, self._texts)))
+        return Progress(open_from, self.expected_seconds, joined(self._texts))
 
     def transcript(self, family: Family[Any], words: Words = Words.ALL) -> Transcript:
         """Return the transcript. Its tokens have texts and probabilities only where they have times."""
         self._join(family)
-        parts = self._parts
+        parts = _timed(self._parts, family)
         log_probs = [value for part in parts for value in part.log_probs]
         tokens = [token for part in parts for token in part.tokens]
-        times = [time for part in parts for time in part.times(family)]
+        times = [span.start for part in parts for span in part.spans]
         segments = [Segment(text, part.start, part.end) for part in parts if (text := family.text(part.tokens))]
         return Transcript(
-            " ".join(segment.text for segment in segments),
+            joined(segment.text for segment in segments),
             tokens,
             times,
             [family.piece(token) for token in tokens] if times else [],
@@ -136,10 +148,7 @@ class Recording:
             [word for part in parts for word in part.words(family)]
             if words > (Words.NONE if times else Words.TIMED)
             else [],
-            next(
-                filter(None, (one.language for one in self.utterances)),
-                self.options.language or _only(family.info.languages),
-            ),
+            self.options.language or _only(family.info.languages),
             self.audio_seconds,
             log_probs if times else [],
         )
@@ -169,6 +178,36 @@ def _only(languages: Sequence[str]) -> str:
     return languages[0] if len(languages) == 1 else ""
 
 
+def _timed(parts: Sequence["_Part"], family: Family[Any]) -> list["_Part"]:
+    """Return parts with the times of their tokens. Each holds its own, and no two overlap: where two windows heard the same audio,
+    the seam goes between the words that were kept of the one and of the other."""
+    timed: list[_Part] = []
+    for each in parts:
+        part = each._replace(spans=each.spans_in(family))
+        if timed and part.utterance.overlap_seconds:
+            before = timed[-1]
+            end = before.spans[-1].end if before.spans else -math.inf
+            start = part.spans[0].start if part.spans else math.inf
+            middle = min(max(part.start, end), start) if end <= start else (end + start) / 2
+            timed[-1] = before._replace(end=middle, spans=_squeezed(before.spans, (start, end), (start, middle)))
+            part = part._replace(start=middle, spans=_squeezed(part.spans, (start, end), (middle, end)))
+        timed.append(part)
+    return [part.holding_its_tokens() for part in timed]
+
+
+def _squeezed(spans: Sequence[Span], bounds: tuple[float, float], others: tuple[float, float]) -> Sequence[Span]:
+    """Return spans whose edges within ``bounds``, if those are in order, lie within ``others`` in the same shares."""
+    start, end = bounds
+    if start >= end:
+        return spans
+
+    def moved(edge: float) -> float:
+        share = (edge - start) / (end - start)
+        return others[0] + share * (others[1] - others[0]) if 0 <= share <= 1 else edge
+
+    return [Span(moved(span.start), moved(span.end)) for span in spans]
+
+
 class _Part(NamedTuple):
     """The kept tokens of an utterance; times in seconds from the start of the recording."""
 
@@ -181,6 +220,9 @@ class _Part(NamedTuple):
     stop: int
     """Behind the last of them."""
 
+    spans: Sequence[Span] = ()
+    """One a token, where the family gives times or they were asked for. Where nobody asked, an end is no more than the start."""
+
     @property
     def tokens(self) -> Sequence[int]:
         return self.utterance.tokens[self.first : self.stop]
@@ -189,17 +231,13 @@ class _Part(NamedTuple):
     def log_probs(self) -> Sequence[float]:
         return self.utterance.log_probs[self.first : self.stop]
 
-    def times(self, family: Family[Any]) -> list[float]:
-        """Return the start of each token, where the family gives them or they were asked for."""
-        return [start for start, _ in self._spans(family)]
-
     def between(self, first: int, end: int) -> "_Part":
         """Return it with some of its tokens."""
         return self._replace(first=self.first + first, stop=min(self.first + end, self.stop))
 
     def words(self, family: Family[Any]) -> list[TranscriptWord]:
         """Return its words; each is as probable as its least probable token."""
-        spans, log_probs = self._spans(family), self.log_probs
+        spans, log_probs = self.spans, self.log_probs
         found = []
         for word in family.words(self.tokens):
             times = (spans[word.first][0], spans[word.end - 1][1]) if spans else None
@@ -207,11 +245,15 @@ class _Part(NamedTuple):
             found.append(TranscriptWord(word.text, math.exp(least), times, family.word_confidence(least)))
         return found
 
-    def _spans(self, family: Family[Any]) -> list[tuple[float, float]]:
-        """Return start and end of each token. Where nobody asked for the times of words, an end is no more than the start."""
+    def holding_its_tokens(self) -> "_Part":
+        """Return it with bounds that hold its tokens: it was found by its level, and a faint word may lie before or behind."""
+        if not self.spans:
+            return self
+        return self._replace(start=min(self.start, self.spans[0].start), end=max(self.end, self.spans[-1].end))
+
+    def spans_in(self, family: Family[Any]) -> list[Span]:
+        """Return ``spans``, of the family or found by the words' alignment."""
         utterance = self.utterance
-        if utterance.options.word_times:
-            found: Sequence[tuple[float, float]] = token_spans(utterance, family)
-        else:
-            found = [(time, time) for time in utterance.times]
-        return [(utterance.start + start, utterance.start + end) for start, end in found[self.first : self.stop]]
+        asked = utterance.options.word_times
+        found = token_spans(utterance, family) if asked else [Span(time, time) for time in utterance.times]
+        return [Span(utterance.start + start, utterance.start + end) for start, end in found[self.first : self.stop]]

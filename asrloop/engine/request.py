@@ -12,6 +12,7 @@ from asrloop.engine.outputs import Transcript, Words, tensors_of, words_for
 from asrloop.engine.recording import Progress, Recording
 from asrloop.engine.utterance import Utterance
 from asrloop.errors import DecodeFailed, RequestError
+from asrloop.spacing import joined
 
 
 class Answered(NamedTuple):
@@ -45,6 +46,7 @@ class Request:
         outputs: Collection[str] | None = None,
         missing_seconds: Sequence[float] = (),
         is_live: bool = False,
+        start: float = 0.0,
     ) -> None:
         """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
         engine's clock, in seconds.
@@ -54,6 +56,7 @@ class Request:
         ``outputs`` names the tensors that the answer needs; None for all.
         ``missing_seconds`` says of each row how much its file claims and does not have; () where all is there.
         ``is_live`` where somebody is speaking: it goes before others, and its segments are decided elsewhere. So does a draft.
+        ``start`` is where the caller's audio begins, in seconds before that of ``rows``: what came first was left out.
         """
         self.options = options
         self.on_done = on_done
@@ -68,13 +71,16 @@ class Request:
         self.arrived_at = 0.0
         self._rows = list(rows)
         self._sample_rate = sample_rate
+        self._start = start
         self._outputs = outputs
         self._missing_seconds = missing_seconds or [0.0] * len(self._rows)
 
     def divide(self, whole_seconds: float) -> None:
         """Decide which rows are cut, before any work is made: those of more than ``whole_seconds``. Raises InvalidOption."""
         self.recordings = [
-            Recording(row, self._sample_rate, self.options, whole_seconds, missing, is_live=self.is_live)
+            Recording(
+                row, self._sample_rate, self.options, whole_seconds, missing, is_live=self.is_live, start=self._start
+            )
             for row, missing in zip(self._rows, self._missing_seconds, strict=True)
         ]
         self._rows = []
@@ -87,7 +93,7 @@ class Request:
     def progress(self, family: Family[Any]) -> Progress:
         """Return the progress of all rows together."""
         done, known, texts = zip(*(recording.progress(family) for recording in self.recordings), strict=True)
-        return Progress(sum(done), sum(known), " ".join(filter(None, texts)))
+        return Progress(sum(done), sum(known), joined(texts))
 
     def numbers(self, now: float) -> list[Answered]:
         """Return what the metrics need to know of each row; ``now`` is on the engine's clock."""

@@ -32,9 +32,9 @@ class Scheduler:
     """Slots and the queue before them.
 
     Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` whole recordings are taken on while
-    they wait, and parts of theirs may come later; as many of live audio; at most ``encoders`` utterances are encoded side by side;
-    at most ``slots`` run or end, each in a slot of its own; at most ``slots + ENCODED_AHEAD`` are between the start of their
-    encoding and their end.
+    they wait, and parts of theirs, and what is decoded once more, may come later; as many of live audio; at most ``encoders``
+    utterances are encoded side by side; at most ``slots`` run or end, each in a slot of its own; at most
+    ``slots + ENCODED_AHEAD`` are between the start of their encoding and their end.
     """
 
     def __init__(self, slots: int, inbox: int, queue_timeout: float, encoders: int = 1) -> None:
@@ -83,7 +83,7 @@ class Scheduler:
             raise InvalidAudio(
                 f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
             )
-        whole = sum(not utterance.is_part for utterance in self.waiting[Rank.LIVE if is_live else Rank.WHOLE])
+        whole = sum(not utterance.is_under_way for utterance in self.waiting[Rank.LIVE if is_live else Rank.WHOLE])
         for wait, more in ((whole, rows - long_rows), (in_line, long_rows)):
             if more and wait + more > self.inbox:
                 raise Overloaded(
@@ -93,6 +93,7 @@ class Scheduler:
 
     def add(self, utterance: Utterance, turn: float) -> None:
         """Queue an utterance of a request that was taken on. The smallest ``turn`` is encoded first."""
+        utterance.state = State.WAITING
         self.waiting[utterance.rank][utterance] = None
         heapq.heappush(self._turns[utterance.rank], (turn, next(self._arrivals), utterance))
 
@@ -199,7 +200,7 @@ class Scheduler:
                 self._leave_batch(utterance)
             case State.GATED:
                 self.gated.discard(utterance)
-            case State.ENDING | State.FINISHED:
+            case State.HELD | State.ENDING | State.FINISHED:
                 pass
         utterance.state = State.FINISHED
 
@@ -211,7 +212,7 @@ class Scheduler:
             for utterance in queue:
                 if now - utterance.arrived_at <= self.queue_timeout:
                     break
-                if not utterance.is_part:
+                if not utterance.is_under_way:
                     late.append(utterance)
         return late
 

@@ -8,12 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.family import Evidence
 from asrloop.engine.options import DEFAULTS, Options
 
 
 class State(Enum):
-    """Stage of an utterance. Stages follow in this order; FINISHED may follow any of them."""
+    """Stage of an utterance. Stages follow in this order; most begin with WAITING, and FINISHED may follow any of them."""
+
+    HELD = auto()
+    """Its recording has no language yet; an earlier utterance is decoded to find it."""
 
     WAITING = auto()
     ENCODING = auto()
@@ -67,6 +71,8 @@ class Finished(NamedTuple):
     """Tokens of its draft."""
 
     draft_accepted: int = 0
+    again: bool = False
+    """True when it was decoded once more."""
 
 
 class Span(NamedTuple):
@@ -107,6 +113,12 @@ class Utterance:
     draft_accepted: int = 0
     """Leading tokens of its draft that the family decided itself."""
 
+    is_again: bool = False
+    """True while it is decoded once more, as the family asked: its first tokens looked wrong."""
+
+    wanted_again: NDArray[np.float32] | None = None
+    """16 kHz samples for that, while the speech gate has not answered."""
+
     state: State = State.WAITING
     slot: int | None = None
     encoded: object = None
@@ -144,6 +156,13 @@ class Utterance:
         samples, self.samples = self.samples, self.samples[:0].copy()
         return samples
 
+    def start_again(self, samples: NDArray[np.float32]) -> None:
+        """Forget what was decided, to be decoded once more from ``samples``, which are at 16 kHz."""
+        self.samples, self.sample_rate, self.is_again = samples, SAMPLE_RATE, True
+        self.drop_tokens(0)
+        self.ending = Ending.END_OF_TEXT
+        self.draft_accepted = 0
+
     def drop_tokens(self, kept: int) -> None:
         """Keep the first ``kept`` tokens only."""
         del self.tokens[kept:], self.times[kept:], self.log_probs[kept:]
@@ -151,7 +170,12 @@ class Utterance:
     @property
     def may_be_parted(self) -> bool:
         """True where long pauses part it before it is encoded: live audio was parted elsewhere, windows were cut at pauses."""
-        return self.rank is Rank.WHOLE and not self.is_part
+        return self.rank is Rank.WHOLE and not self.is_part and not self.is_again
+
+    @property
+    def is_under_way(self) -> bool:
+        """True for a part or a second decoding of audio that was taken on before: it is never refused, nor counted as new."""
+        return self.is_part or self.is_again
 
     @property
     def place(self) -> str:
@@ -170,6 +194,7 @@ class Utterance:
             ending=self.ending,
             draft=len(self.options.draft.tokens),
             draft_accepted=self.draft_accepted,
+            again=self.is_again,
         )
         started, encoded, admitted, ended = (
             self.encode_started_at, self.encoded_at, self.admitted_at, self.finished_at,

@@ -35,9 +35,9 @@ def _found(utterance: Utterance, family: Family[Any]) -> list[Span]:
     first_of = {next((n for n in heard if word.first <= n < word.end), -1) for word in family.words(tokens)}
     quiet = _quiet_frames(utterance, evidence)
     frames = align(evidence.weights[heard, begin:], quiet[begin:], [number in first_of for number in heard])
-    seconds = evidence.frame_seconds
+    # Frames may lie beyond the audio, for the shortest is filled up before it is encoded.
     spoken = {
-        number: Span((begin + span.begin) * seconds, min((begin + span.end) * seconds, utterance.audio_seconds))
+        number: Span(*(min((begin + edge) * evidence.frame_seconds, utterance.audio_seconds) for edge in span))
         for number, span in zip(heard, frames, strict=True)
     }
     spans: list[Span] = []

@@ -5,9 +5,11 @@ The engine's threads share one of these. All methods are called under its ``lock
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from math import inf
 
+from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.cutting import Cutting, LongRecordings, Queue
 from asrloop.engine.family import Emission, Ended
 from asrloop.engine.ledger import Ledger
@@ -31,8 +33,10 @@ class Work:
         turn_cost: float,
         cutting: Cutting | None,
         guarded: Callable[[Callable[[], None]], None],
+        *,
+        detects_language: bool = False,
     ) -> None:
-        """``turn_cost`` is the family's; ``guarded`` runs a thread's work."""
+        """``turn_cost`` and ``detects_language`` are the family's; ``guarded`` runs a thread's work."""
         self.scheduler = scheduler
         self.clock = clock
         self.ledger = Ledger()
@@ -53,6 +57,9 @@ class Work:
             guarded,
         )
         self._turn_cost = turn_cost
+        self._detects_language = detects_language
+        self._held: dict[Recording, deque[tuple[float, Utterance]]] = {}
+        """Utterances, with their turns, whose recording has no language yet; each recording here has one that is not held."""
 
     def take_on(self, request: Request) -> None:
         """Take all rows of a request on, or none. Raises Overloaded or InvalidAudio when the inbox has no room for them."""
@@ -74,7 +81,9 @@ class Work:
         if utterance.is_finished:
             return
         request, recording = self.ledger.owner(utterance), self.ledger.recording(utterance)
-        for other in recording.part(utterance, found):
+        others = recording.part(utterance, found)
+        self.ledger.shorten(utterance, found.parts[0].samples.size / SAMPLE_RATE)
+        for other in others:
             self._queue(request, recording, other)
 
     def encoded(self, utterance: Utterance, encoded: object) -> None:
@@ -96,7 +105,7 @@ class Work:
             utterance.ending = Ending.NO_SPEECH
             self._finish(utterance)
         elif utterance.state is State.GATED:
-            self._finish(utterance)
+            self._end_or_again(utterance)
 
     def decided(self, utterance: Utterance, emission: Emission | DecodeFailed) -> None:
         """Add the tokens that were decided for a running utterance, and end it where they do."""
@@ -133,10 +142,23 @@ class Work:
             return
         utterance.language = found.language
         utterance.evidence = found.evidence
+        utterance.wanted_again = None if utterance.is_again else found.again
         if utterance.is_speech:
-            self._finish(utterance)
+            self._end_or_again(utterance)
         else:
             self.scheduler.gate(utterance)
+
+    def _end_or_again(self, utterance: Utterance) -> None:
+        """Finish an utterance with speech, or queue it to be decoded once more, before others: it has waited once."""
+        samples, utterance.wanted_again = utterance.wanted_again, None
+        if samples is None:
+            self._finish(utterance)
+            return
+        self.scheduler.gated.discard(utterance)
+        utterance.start_again(samples)
+        utterance.arrived_at = self.clock()
+        self.scheduler.add(utterance, self.ledger.owner(utterance).arrived_at)
+        self.for_encoders.notify()
 
     def fail_row(self, utterance: Utterance, error: RequestError) -> None:
         """End the request of an utterance, unless that was answered meanwhile."""
@@ -147,6 +169,8 @@ class Work:
         """End a request with its first error; rows that are finished already stay so. Later calls do nothing."""
         for utterance in self.ledger.fail(request, error):
             self._end(utterance)
+        for recording in request.recordings:
+            self._held.pop(recording, None)
         if self.long is not None:
             self.long.leave(request)
         self._answer_if_finished(request)
@@ -171,8 +195,28 @@ class Work:
         under_way = self.ledger.add(request, recording, utterance)
         # A part has waited with the whole of which it was a part.
         since = request.arrived_at if utterance.is_part else utterance.arrived_at
-        self.scheduler.add(utterance, since + self._turn_cost * under_way)
+        turn = since + self._turn_cost * under_way
+        if self._has_no_language(recording) and self.ledger.under_way(request, recording) > 1:
+            utterance.state = State.HELD
+            self._held.setdefault(recording, deque()).append((turn, utterance))
+            return
+        self.scheduler.add(utterance, turn)
         self.for_encoders.notify()
+
+    def _has_no_language(self, recording: Recording) -> bool:
+        return self._detects_language and not recording.options.language
+
+    def _release(self, recording: Recording) -> None:
+        """Let the held utterances of a recording wait, in its language, or, while nobody knows that, the next one alone."""
+        held = self._held.pop(recording, None)
+        while held:
+            turn, utterance = held.popleft()
+            utterance.options, utterance.state, utterance.arrived_at = recording.options, State.WAITING, self.clock()
+            self.scheduler.add(utterance, turn)
+            self.for_encoders.notify()
+            if held and self._has_no_language(recording):
+                self._held[recording] = held
+                return
 
     def _add_window(self, request: Request, recording: Recording, window: Window) -> None:
         self._queue(request, recording, recording.add(window))
@@ -182,10 +226,13 @@ class Work:
         self._answer_if_finished(request)
 
     def _finish(self, utterance: Utterance) -> None:
-        request = self.ledger.owner(utterance)
+        request, recording = self.ledger.owner(utterance), self.ledger.recording(utterance)
+        if utterance.tokens:
+            recording.take_language(utterance.language)
         if utterance.options.word_times:
             self.replies.put(utterance)
         self._end(utterance)
+        self._release(recording)
         self._answer_if_finished(request)
 
     def _end(self, utterance: Utterance) -> None:

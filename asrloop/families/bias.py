@@ -2,7 +2,7 @@
 
 A term may be less probable than what the model would say, by so many nats in all along its tokens. It is tried: when it turns out
 to cost more, or to go on into another word, what was said of it is taken back, and the model's own token stands. So a term is not
-made up because its first letters fit.
+made up because its first letters fit. Where the model says nothing more no term begins.
 """
 
 from typing import NamedTuple
@@ -45,12 +45,18 @@ class Bias:
     """The state of one row."""
 
     def __init__(
-        self, terms: Terms, boost: float, continues_word: NDArray[np.bool_], ends_word: NDArray[np.bool_]
+        self,
+        terms: Terms,
+        boost: float,
+        continues_word: NDArray[np.bool_],
+        ends_word: NDArray[np.bool_],
+        is_text: NDArray[np.bool_],
     ) -> None:
-        """``continues_word`` says of each token if it begins with a letter or digit, ``ends_word`` if it ends with one."""
+        """``continues_word`` says of each token if it begins with a letter or digit, ``ends_word`` if it ends with one; not where
+        words have no spaces between them. ``is_text`` says if it is any text. See ``TermsOf.edges``."""
         self._terms = terms
         self._boost = boost
-        self._continues_word, self._ends_word = continues_word, ends_word
+        self._continues_word, self._ends_word, self._is_text = continues_word, ends_word, is_text
         self._places: Places = frozenset()
         self._trial: _Trial | None = None
         self._tries = 0
@@ -90,7 +96,7 @@ class Bias:
         start = self._terms.anywhere if self._may_begin else self._terms.behind_space
         on = self._terms.after(self._places)
         before, self._places = self._places, _places(own, start, on)
-        if not self._places and self._tries < MOST_TRIES:
+        if not self._places and self._tries < MOST_TRIES and self._is_text[own]:
             token, cost = _best(own, log_probs, start, on)
             if cost <= self._boost:
                 self._tries += 1

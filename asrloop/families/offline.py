@@ -22,7 +22,8 @@ def decode(
     slots: int = 1,
     arrivals_per_step: int | None = None,
 ) -> list[DecodedTokens]:
-    """Decode ``utterances``, results of the family's ``encode``, each in the lowest free slot of ``slots``.
+    """Decode ``utterances``, results of the family's ``encode``, each in the lowest free slot of ``slots``, and once more where the
+    family asks for that.
 
     Utterances join in order as slots become free, at most ``arrivals_per_step`` before each step (None: any number), and are
     taken from the iterable only then. ``drafts`` belong to the first utterances, in order.
@@ -30,14 +31,19 @@ def decode(
     waiting, guesses = iter(utterances), iter(drafts)
     decoded: list[DecodedTokens] = []
     running: dict[int, DecodedTokens] = {}
+    again: list[tuple[DecodedTokens, Encoded]] = []
 
     def take(slot: int, emission: Emission) -> None:
         tokens = running[slot]
         tokens.tokens.extend(emission.tokens)
         tokens.times.extend(emission.times)
         if emission.done:
-            family.finish(slot, tokens.tokens)
+            ended = family.finish(slot, tokens.tokens)
             del running[slot]
+            if ended.again is not None:
+                tokens.tokens.clear()
+                tokens.times.clear()
+                again.append((tokens, family.encode(ended.again, Options(), again=True)))
 
     while True:
         free = sorted(set(range(slots)) - running.keys())
@@ -46,7 +52,11 @@ def decode(
             running[slot] = DecodedTokens([], [])
             decoded.append(running[slot])
             take(slot, family.admit(slot, encoded, Options(draft=Draft(next(guesses, ())))))
-        if not arrivals and not running:
+        while again and len(running) < slots:
+            slot = min(set(range(slots)) - running.keys())
+            running[slot], encoded = again.pop()
+            take(slot, family.admit(slot, encoded, Options()))
+        if not arrivals and not running and not again:
             return decoded
         rows = sorted(running)
         for slot, emission in zip(rows, family.step(rows) if rows else (), strict=True):

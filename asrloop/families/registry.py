@@ -72,18 +72,22 @@ def open_family(directory: Path, settings: Settings, graphs: Graphs | None = Non
     )
 
 
-def info_in(directory: Path, settings: Settings) -> FamilyInfo:
-    """Return what the model in ``directory`` can do, with the settings' windows, from ``family.json`` alone.
+def info_in(directory: Path, settings: Settings, description: str = DESCRIPTION) -> FamilyInfo:
+    """Return what the model in ``directory`` can do, with the settings' windows, from ``family.json`` alone, or from a file of that
+    kind with another name.
 
     Raises OSError and ValueError that say how to fix it.
     """
-    entry = _entry_in(directory)
+    entry = _entry_in(directory, description)
     if unknown := settings.windows.lengths.keys() - FAMILIES.keys():
         raise ValueError(f"windows.lengths has {', '.join(sorted(unknown))}: the families are {', '.join(FAMILIES)}")
+    content = _description(directory, description) or {}
     return replace(
         entry.info,
         windows=settings.windows.lengths.get(entry.name, entry.info.windows),
-        languages=tuple((_description(directory) or {}).get("languages", entry.info.languages)),
+        languages=tuple(content.get("languages", entry.info.languages)),
+        tasks=tuple(content.get("tasks", entry.info.tasks)),
+        detects_language=bool(content.get("detects_language", entry.info.detects_language)),
     )
 
 
@@ -104,11 +108,14 @@ def holds(directory: Path, family: str | None = None, precision: str | None = No
     return all(wanted in (None, is_there) for wanted, is_there in zip((family, precision), there, strict=True))
 
 
-def provide_live(loop: Path, stream: Path) -> None:
-    """Copy the files of ``loop`` that live audio reads to ``stream``, if it exists: a Triton model needs its own folder only."""
-    for name in (DETECTOR, DESCRIPTION):
+def provide_live(loop: Path, stream: Path, description: str = DESCRIPTION) -> None:
+    """Copy the files of ``loop`` that live audio reads to ``stream``, if it exists: a Triton model needs its own folder only.
+
+    ``description`` is what it calls that of a loop which is not the default's.
+    """
+    for name, there in ((DETECTOR, DETECTOR), (DESCRIPTION, description)):
         if stream.is_dir() and (loop / name).is_file():
-            shutil.copyfile(loop / name, stream / name)
+            shutil.copyfile(loop / name, stream / there)
 
 
 def resolved(family: str, source: Path | None, precision: str | None, languages: str | None = None) -> tuple[str, str]:
@@ -162,9 +169,9 @@ def build(
             return
         importlib.import_module(entry.build_module).build(source, Path(scratch), recipe, progress)
         shutil.copyfile(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
-        codes = entry.info.languages if languages is None else languages.split()
-        ours = {"languages": codes, "format": FORMAT}
-        description = json.dumps({**(_description(Path(scratch)) or {}), **ours}, indent=2)
+        made = _description(Path(scratch)) or {}
+        codes = made.get("languages", entry.info.languages) if languages is None else languages.split()
+        description = json.dumps({**made, "languages": codes, "format": FORMAT}, indent=2)
         Path(scratch, DESCRIPTION).write_text(description + "\n", encoding="utf-8")
         (directory / DESCRIPTION).unlink(missing_ok=True)
         for old in directory.iterdir():
@@ -185,19 +192,20 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _entry_in(directory: Path) -> FamilyEntry:
-    name = family_in(directory)
-    if name is None:
-        raise FileNotFoundError(f"{directory / DESCRIPTION} is missing; make the models with `make models`")
+def _entry_in(directory: Path, description: str = DESCRIPTION) -> FamilyEntry:
+    content = _description(directory, description)
+    if content is None:
+        raise FileNotFoundError(f"{directory / description} is missing; make the models with `make models`")
+    name = str(content.get("family"))
     if name not in FAMILIES:
         raise ValueError(
-            f"{directory / DESCRIPTION}: family is {name!r}, known are {', '.join(FAMILIES)}; make the models again"
+            f"{directory / description}: family is {name!r}, known are {', '.join(FAMILIES)}; make the models again"
         )
     return FAMILIES[name]
 
 
-def _description(directory: Path) -> dict[str, Any] | None:
-    path = directory / DESCRIPTION
+def _description(directory: Path, name: str = DESCRIPTION) -> dict[str, Any] | None:
+    path = directory / name
     if not path.is_file():
         return None
     try:

@@ -8,6 +8,8 @@ larger chunks is cut alike. Partials depend on time: they are made as often as d
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +136,13 @@ class Hypothesis(NamedTuple):
     confidences: Sequence[float] = ()
     """One a word, where times are asked for."""
 
+    language: str = ""
+    """ISO 639 code that the model found, where the stream has none; "" where it knows none."""
+
+
+_CLOSING = ",.;:!?\u2026\u3001\u3002\uff0c\uff0e\uff1b\uff1a\uff01\uff1f"
+"""Marks that end a part of a sentence, also the Chinese and Japanese ones. Others, such as quotes, may begin one."""
+
 
 class _Said(NamedTuple):
     """A segment that is over."""
@@ -250,6 +259,8 @@ class Segmenter:
         segment = self._segment
         if segment is None or segment.number != decoding.segment:
             return
+        if decoding.prefix:
+            found = _without_marks_of_before(found)
         segment.draft = found.tokens
         segment.agreement.take(found.words, found.probabilities if found.complete else None)
         self._tell(segment, decoding.end, final=False)
@@ -337,7 +348,7 @@ class Segmenter:
             raise AssertionError("a segment is over when its last decoding is there")
         decoding, found = segment.last
         segment.agreement.finish(found.words)
-        if segment.agreement.stable or any(segment.told):
+        if any(segment.agreement.stable) or any(segment.told):
             self._tell(segment, self._at, final=True, words=_said(segment, decoding, found))
             self._count += 1
         end = segment.decoded_to
@@ -369,11 +380,25 @@ class Segmenter:
 
 
 def _said(segment: _Segment, decoding: Decoding, found: Hypothesis) -> list[SaidWord]:
-    """Return the words of a segment that is over, which are as many as its last decoding gave."""
+    """Return the words of a segment that is over, where times are asked for.
+
+    Stable words that its last decoding does not have take no time at its end: a family without drafts may hear fewer at last.
+    """
+    if not found.times:
+        return []
     seconds = FRAME / SAMPLE_RATE
     begin, least, most = decoding.begin * seconds, segment.begin * seconds, decoding.end * seconds
-    words = zip(segment.agreement.stable, found.times, found.confidences, strict=False)
+    stable = segment.agreement.stable
+    times, confidences = chain(found.times, repeat((inf, inf))), chain(found.confidences, repeat(0.0))
+    words = zip(stable, times, confidences, strict=False)
     return [
         SaidWord(text.strip(), min(max(begin + start, least), most), min(max(begin + end, least), most), confidence)
         for text, (start, end), confidence in words
+        if text
     ]
+
+
+def _without_marks_of_before(found: Hypothesis) -> Hypothesis:
+    """Return a hypothesis without the marks that its text begins with: they belong to what was said before, which is told."""
+    first = [word.lstrip(_CLOSING) for word in found.words[:1]]
+    return found._replace(words=[*first, *found.words[1:]])

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from asrloop.config import LiveSettings
 from asrloop.engine.options import DEFAULTS, Options
 from asrloop.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.metrics import LiveMetrics
-from asrloop.live.segmenter import Decoding, Event, Hypothesis, Segmenter
+from asrloop.live.segmenter import SURE, Decoding, Event, Hypothesis, Segmenter
 
 Decode = Callable[[Decoding, Options], Hypothesis]
 """Blocks. Raises RequestError."""
@@ -203,7 +204,9 @@ class Streams:
             return not one.rest()
         started = self._clock()
         try:
-            one.segmenter.decoded(decoding, self._decode(decoding, one.options))
+            found = self._decode(decoding, one.options)
+            one.take_language(decoding, found)
+            one.segmenter.decoded(decoding, found)
             one.tries = 0
         except Overloaded:
             one.segmenter.failed()
@@ -282,6 +285,12 @@ class _Open:
         """Take no more audio, and end with ``error``."""
         with self.lock:
             self.is_ended, self.error = True, error
+
+    def take_language(self, decoding: Decoding, found: Hypothesis) -> None:
+        """Keep the language of the first segment whose text is sure. A cough that sounds Welsh must not decide about an hour."""
+        is_sure = decoding.over_at is not None and found.words and found.confidence >= SURE
+        if is_sure and found.language and not self.options.language:
+            self.options = replace(self.options, language=found.language)
 
     def take_on(self, now: float) -> bool:
         """Give the segmenter the audio that came; False when none did, or when it has enough."""

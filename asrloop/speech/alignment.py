@@ -20,21 +20,20 @@ LOUD_PAUSE, QUIET_TOKEN = 1.0, 0.6
 class Span(NamedTuple):
     """Frames of a token."""
 
-    begin: int
-    end: int
-    """Behind the last one."""
+    begin: float
+    end: float
+    """Behind the last one. Both are whole numbers where there are as many frames as tokens."""
 
 
 def align(evidence: NDArray[np.float32], quiet: NDArray[np.bool_], begins_word: Sequence[bool]) -> list[Span]:
     """Return the frames of each token. Spans are in order, do not overlap, and have at least a frame each.
 
     ``evidence`` is f32 [tokens, frames], 0..1; ``quiet`` says which frames have no speech; ``begins_word`` which tokens may have a
-    pause before them. With fewer frames than tokens, tokens share frames.
+    pause before them. With fewer frames than tokens each has an equal part of them.
     """
     tokens, frames = evidence.shape
     if frames < tokens or not tokens:
-        edges = np.linspace(0, frames, tokens + 1)
-        return [Span(int(begin), max(int(begin) + 1, int(end))) for begin, end in pairwise(edges)]
+        return [Span(begin, end) for begin, end in pairwise(np.linspace(0, frames, tokens + 1).tolist())]
     said = _sums(evidence - np.where(quiet, QUIET_TOKEN, 0.0))
     rested = _sums(np.where(quiet, 0.0, -LOUD_PAUSE))
     may_rest = [*begins_word, True]

@@ -4,7 +4,8 @@ What both heard is said once: the longest common subsequence of words at the end
 the seam lies at the middle of it, farthest from both cuts, where each window knows least of what lies beyond.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 
@@ -24,8 +25,9 @@ class Word(Protocol):
         """Its text."""
 
 
-MOST_WORDS = 12
-"""Words that are compared on each side: more than anybody says in the time that two windows share."""
+MOST_WORDS, PART = 12, 1 / 3
+"""Words that are compared on each side: more than anybody says in the time that two windows share. Where no spaces part them they
+are characters or little more, and each counts for less."""
 
 
 def seam(before: Sequence[Word], after: Sequence[Word]) -> tuple[int, int]:
@@ -36,12 +38,18 @@ def seam(before: Sequence[Word], after: Sequence[Word]) -> tuple[int, int]:
     """
     if not before or not after:
         return before[-1].end if before else 0, 0
-    tail, head = before[-MOST_WORDS:], after[:MOST_WORDS]
+    tail, head = before[-_near(reversed(before)) :], after[: _near(after)]
     common = _common([*map(_letters, tail)], [*map(_letters, head)])
     if common:
         left, right = common[len(common) // 2]
         return tail[left].first, head[right].first
     return tail[-1].first, head[1].first if len(head) > 1 else head[0].end
+
+
+def _near(words: Iterable[Word]) -> int:
+    """Return how many of the words are compared."""
+    reached = accumulate(1 if word.text[:1].isspace() else PART for word in words)
+    return max(1, sum(1 for far in reached if far <= MOST_WORDS))
 
 
 def _letters(word: Word) -> str:

@@ -48,6 +48,9 @@ class Window(NamedTuple):
     overlap: int = 0
     """Number of its first samples that the previous window has as well."""
 
+    filling: int = 0
+    """Number of its last samples that lie beyond the recording: its last frame is filled up."""
+
 
 class Cutter:
     """Cuts one recording. ``push`` and ``finish`` return the windows that are complete, in order; only pauses lie between them."""
@@ -62,7 +65,7 @@ class Cutter:
         self._audio = np.zeros(0, np.float32)
         """Samples that are still needed; ``_start`` is the index of the first in the recording."""
         self._start = 0
-        self._overlap = 0
+        self._overlap = self._filling = 0
         self._peaks = np.zeros(0, np.float32)
         """Greatest magnitude of each whole frame of ``_audio``."""
         self._probabilities = np.zeros(0, np.float32)
@@ -77,7 +80,8 @@ class Cutter:
 
     def finish(self) -> list[Window]:
         """Return the last windows."""
-        self._audio = np.pad(self._audio, (0, -self._audio.size % FRAME))
+        self._filling = -self._audio.size % FRAME
+        self._audio = np.pad(self._audio, (0, self._filling))
         self._listen(self._audio.size // FRAME)
         return self._windows(last=True)
 
@@ -149,7 +153,9 @@ class Cutter:
     def _window(self, first: int, end: int) -> Window:
         begin = max(0, first - PAD)
         overlap = max(0, self._overlap - begin * FRAME)
-        return Window(self._start + begin * FRAME, self._audio[begin * FRAME : end * FRAME].copy(), overlap)
+        samples = self._audio[begin * FRAME : end * FRAME].copy()
+        filling = max(0, begin * FRAME + samples.size - (self._audio.size - self._filling))
+        return Window(self._start + begin * FRAME, samples, overlap, filling)
 
     def _drop(self, frames: int) -> None:
         self._audio = self._audio[frames * FRAME :]

@@ -12,6 +12,7 @@ from asrloop.engine.options import Options, parameters_of
 from asrloop.errors import InvalidAudio, RequestError, error_of
 from asrloop.live.segmenter import Decoding, Event, Hypothesis
 from asrloop.live.streams import Decode
+from asrloop.recognizer import recognizer
 from asrloop.tritonmodel.calls import CallFailed, called
 from asrloop.tritonmodel.reply import Reply
 
@@ -19,7 +20,7 @@ DECODE_SECONDS = 30.0
 """Longest wait for one decoding."""
 
 _OUTPUTS = ("TOKENS", "COMPLETE", "CONFIDENCE", "WORD_TEXTS", "WORD_PROBABILITIES")
-_WITH_TIMES = (*_OUTPUTS, "WORD_TIMES", "WORD_CONFIDENCES")
+_OF_TIMES = ("WORD_TIMES", "WORD_CONFIDENCES")
 
 
 def samples_of(tensors: Mapping[str, NDArray[Any]]) -> Samples:
@@ -63,8 +64,8 @@ class ReplyListener:
         self._reply.end(error)
 
 
-def decode_by(pb_utils: Any, model: str) -> Decode:
-    """Return a function that has ``model``, the loop, decode live audio. It raises RequestError."""
+def decode_by(pb_utils: Any) -> Decode:
+    """Return a function that has the loops decode live audio. It raises RequestError."""
 
     def decode(decoding: Decoding, options: Options) -> Hypothesis:
         inputs: dict[str, NDArray[Any]] = {
@@ -76,9 +77,10 @@ def decode_by(pb_utils: Any, model: str) -> Decode:
         if decoding.prefix:
             inputs["PREFIX"] = np.array([decoding.prefix], np.int32)
             inputs["PREFIX_SAMPLES"] = np.array([[decoding.prefix_samples]], np.int32)
-        outputs = _WITH_TIMES if options.word_times else _OUTPUTS
+        loop = recognizer(options.recognizer).loop
+        outputs = [*_OUTPUTS, *(_OF_TIMES if options.word_times else ()), *(() if options.language else ("LANGUAGE",))]
         try:
-            found = called(pb_utils, model, inputs, outputs, parameters=parameters_of(options), seconds=DECODE_SECONDS)
+            found = called(pb_utils, loop, inputs, outputs, parameters=parameters_of(options), seconds=DECODE_SECONDS)
         except CallFailed as error:
             raise error_of(str(error)) from None
         return Hypothesis(
@@ -89,6 +91,7 @@ def decode_by(pb_utils: Any, model: str) -> Decode:
             probabilities=found["WORD_PROBABILITIES"].reshape(-1).tolist(),
             times=found["WORD_TIMES"].reshape(-1, 2).tolist() if options.word_times else (),
             confidences=found["WORD_CONFIDENCES"].reshape(-1).tolist() if options.word_times else (),
+            language="" if options.language else found["LANGUAGE"].reshape(-1)[0].decode(),
         )
 
     return decode

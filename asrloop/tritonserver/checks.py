@@ -7,11 +7,12 @@ import socket
 from pathlib import Path
 
 from asrloop.config import ServerSettings
+from asrloop.recognizer import DEFAULT, recognizer
+from asrloop.tritonserver import beside
 from asrloop.tritonserver.install import TritonError
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the Python backend keeps its segments, not a temporary file
 LEAST_SHARED_MEMORY = 48 << 20
-LOOP, STREAM = "decoder_loop", "asr_stream"
 BLS_REPOSITORY = "bls_repository"
 """Folder beside the model repository with the models that execution_mode bls calls."""
 
@@ -75,8 +76,10 @@ def checked_repositories(repository: Path) -> list[Path]:
     """Return the repositories to load: this one and, for execution_mode bls, the one beside it. Raises TritonError."""
     if not repository.is_dir():
         raise TritonError(f"{repository}: no such model repository: give an existing one with --model-repository")
-    config = repository / LOOP / "config.pbtxt"
-    wanted = [repository / LOOP / "1" / "encoder.onnx", repository / LOOP / "1" / "decoder.onnx"]
+    loop = DEFAULT.loop
+    config = repository / loop / "config.pbtxt"
+    loops = [loop, *(recognizer(name).loop for name in beside.names_in(repository))]
+    wanted = [repository / each / "1" / file for each in loops for file in ("encoder.onnx", "decoder.onnx")]
     repositories = [repository]
     mode = _EXECUTION_MODE.search(config.read_text(encoding="utf-8")) if config.is_file() else None
     if mode is not None and mode[1] == "bls":

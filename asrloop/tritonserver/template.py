@@ -3,20 +3,23 @@
 import shutil
 from pathlib import Path
 
+MODELS = ("asr_ensemble", "asr_file", "asr_stream", "audio_frontend", "decoder_loop")
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def provide(repository: Path) -> None:
     """Copy the models' files into ``repository``. Existing files are kept."""
-    source = _source()
-    for model in source.glob("*/1"):
-        (repository / model.relative_to(source)).mkdir(parents=True, exist_ok=True)
-    for path in (*source.glob("*/config.pbtxt"), *source.glob("*/1/model.py")):
-        target = repository / path.relative_to(source)
-        if not target.exists():
-            shutil.copyfile(path, target)
+    models = source()
+    for model in MODELS:
+        (repository / model / "1").mkdir(parents=True, exist_ok=True)
+        for file in ("config.pbtxt", "1/model.py"):
+            path, target = models / model / file, repository / model / file
+            if path.is_file() and not target.exists():
+                shutil.copyfile(path, target)
 
 
-def _source() -> Path:
+def source() -> Path:
+    """Return the folder with the models that the package brings."""
     packed = _PACKAGE / "model_repository"
     return packed if packed.is_dir() else _PACKAGE.parent / "model_repository"

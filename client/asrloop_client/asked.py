@@ -13,12 +13,21 @@ from asrloop_client.settings import Parameter
 def asked(
     parameters: Mapping[str, Parameter] | None,
     *,
+    model: str | None = None,
+    language: str | None = None,
+    task: str | None = None,
+    prompt: str | None = None,
     word_times: bool | None = False,
     key_terms: Sequence[str] = (),
     key_terms_boost: float | None = None,
 ) -> Mapping[str, Parameter]:
-    """Return `parameters` with those of the options of WordOptions that ask for something. Raises InvalidConfig."""
+    """Return `parameters` with those of the options of CallOptions that ask the model for something. Raises InvalidConfig."""
     found: dict[str, Parameter] = dict(parameters or {})
+    for name, text in (("model", model), ("language", language), ("task", task), ("prompt", prompt)):
+        require(isinstance(text, str | None), f"{name} is {text!r:.80}: give a str")
+        require("\0" not in (text or ""), f"{name} has a NUL, where Triton would cut it off: leave it out")
+        if text:
+            found[name] = text
     require(
         isinstance(word_times, bool | None),
         f"word_times is {word_times!r:.80}: give True, False or None (where served)",
@@ -42,5 +51,6 @@ def _lines(terms: Sequence[str]) -> str:
     for term in terms:
         require(isinstance(term, str), f"key term {term!r:.80} is a {type(term).__name__}: give a list of str")
         require(term.strip() != "", f"key term {term!r:.80} is empty: leave it out")
+        require("\0" not in term, f"key term {term!r:.80} has a NUL, where Triton would cut the list off: leave it out")
         require("\n" not in term, f"key term {term!r:.80} has a line break: each is one line; give several terms")
     return "\n".join(terms)

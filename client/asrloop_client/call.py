@@ -18,7 +18,7 @@ from asrloop_client.control.progress import reporting
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.errors import AsrError, DeadlineExceeded, InvalidOption, ServerGone
 from asrloop_client.servers import Search, Servers
-from asrloop_client.settings import OnProgress, Parameter, WordOptions
+from asrloop_client.settings import OnProgress, Parameter, SpeechOptions
 from asrloop_client.transcript import Timings, Transcript
 from asrloop_client.wire import Request, read_reply
 
@@ -32,6 +32,8 @@ _LARGE = 8 << 20
 class _Call(Search):
     """One transcription under way, the same in all its attempts; times by time.monotonic()."""
 
+    loop: str
+    """The Triton model that decodes, which cancels and tells progress."""
     request: Request
     headers: Mapping[str, str]
     started: float
@@ -62,20 +64,24 @@ async def transcribe(
     fail_fast: bool | None = None,
     request_id: str | None = None,
     on_progress: OnProgress | None = None,
-    **words: Unpack[WordOptions],
+    task: str | None = None,
+    model: str | None = None,
+    **speech: Unpack[SpeechOptions],
 ) -> Transcript:
     """Transcribe once; the options are those of CallOptions. Raises AsrError and nothing else."""
     settings, call = servers.settings, None
     started, seconds = time.monotonic(), settings.seconds(timeout)
     try:
-        wanted = asked(parameters, **words)
+        wanted = asked(parameters, task=task, **speech)
         async with asyncio.timeout(seconds):
             loaded = await in_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
-            model = settings.file_model if isinstance(loaded, EncodedFile) else settings.model
+            models = settings.models(model)
+            asks = models.file if isinstance(loaded, EncodedFile) else models.samples
             call = _Call(
-                model=model,
-                request=Request(loaded, model, wanted, request_id or uuid.uuid4().hex),
-                may_lack_word_times=words.get("word_times", False) is None,
+                model=asks,
+                loop=models.loop,
+                request=Request(loaded, asks, wanted, request_id or uuid.uuid4().hex),
+                may_lack_word_times=speech.get("word_times", False) is None,
                 headers=await headers_of(settings, headers),
                 fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
                 started=started,
@@ -117,7 +123,7 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
         reply: asyncio.Future[Any] | None = None
         broken = True
         try:
-            with reporting(endpoint, call.request, call.on_progress):
+            with reporting(endpoint, call.request, call.loop, call.on_progress):
                 remaining = max(0.001, call.started + call.timeout - acquired)
                 build = call.request.serialised
                 # At once: files that cannot be read to their end may hold all other threads, and each call has a channel by now.
@@ -140,7 +146,7 @@ async def _attempt(servers: Servers, endpoint: Endpoint, call: _Call) -> Transcr
         finally:
             if reply is not None and not reply.done():
                 reply.cancel()
-                endpoint.end_at_server(call.request.cancel_key)
+                endpoint.end_at_server(call.request.cancel_key, call.loop)
             endpoint.pool.release(member, broken, reuse=servers.settings.pooling)
             # An error must not keep its call, and by it a socket, alive through this frame.
             del reply, member

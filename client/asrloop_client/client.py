@@ -14,6 +14,7 @@ from asrloop_client.call import transcribe
 from asrloop_client.control.cancel import CancelToken
 from asrloop_client.control.health import health
 from asrloop_client.control.ready import start, wait_until_ready
+from asrloop_client.control.recognizers import recognizers
 from asrloop_client.control.state import ServerState, state_of
 from asrloop_client.errors import Cancelled
 from asrloop_client.servers import Servers
@@ -115,6 +116,10 @@ class AsrClient(_Client):
         """Ask every server now; with `deep` also for the transcript of that audio."""
         return result_of(self._submit(lambda: health(self._servers, deep)))
 
+    def recognizers(self) -> list[str]:
+        """Ask which recognizers `model` may name; "" is the default. Raises AsrError where no server tells."""
+        return result_of(self._submit(lambda: recognizers(self._servers)))
+
     def close(self) -> None:
         """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""
         self._loop.close()
@@ -159,6 +164,9 @@ class AsyncAsrClient(_Client):
 
     async def health(self, deep: Audio | None = None) -> list[ServerState]:
         return await asyncio.wrap_future(self._submit(lambda: health(self._servers, deep)))
+
+    async def recognizers(self) -> list[str]:
+        return await asyncio.wrap_future(self._submit(lambda: recognizers(self._servers)))
 
     async def close(self) -> None:
         await in_thread(self._loop.close, at_once=True)

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from asrloop_client.errors import InvalidConfig, require
 
@@ -33,9 +33,13 @@ LONGEST = 7 * 86400.0
 """The longest time limit, in seconds."""
 
 
-class WordOptions(TypedDict, total=False):
-    """What a call or a live stream asks about words. Servers and models that know none of it get nothing unless asked."""
+class SpeechOptions(TypedDict, total=False):
+    """What a call or a live stream asks of the model. Servers and models that know none of it get nothing unless asked."""
 
+    language: str | None
+    """ISO 639-1 or BCP 47 code of what is spoken, such as "de"; "" or "auto" lets a multilingual model find it out."""
+    prompt: str | None
+    """Text that came before, for a model that takes one. Of a long one the end counts."""
     word_times: bool | None
     """True asks when each word was said and how sure it is. None asks too, but a call that is refused for it is repeated
     without."""
@@ -45,9 +49,13 @@ class WordOptions(TypedDict, total=False):
     """How strongly they are expected, 0..10; None leaves it to the server."""
 
 
-class CallOptions(WordOptions, total=False):
+class CallOptions(SpeechOptions, total=False):
     """Options of a single call."""
 
+    model: str | None
+    """Name of a recognizer that stands beside the server's default, such as "whisper"; None or "" for the default."""
+    task: str | None
+    """"transcribe", or "translate" into English, which multilingual Whisper can."""
     sample_rate: float
     """Rate of samples in Hz (default 16000); files carry their own."""
     timeout: float | None
@@ -62,6 +70,14 @@ class CallOptions(WordOptions, total=False):
     """Called every half second with the Progress of a long recording."""
     request_id: str | None
     """The request's name in logs, the same in all its attempts; by default a new one."""
+
+
+class Models(NamedTuple):
+    """The Triton models of a recognizer."""
+
+    samples: str
+    file: str
+    loop: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +181,13 @@ class Settings:
     def bad_headers(error: BaseException) -> InvalidConfig:
         """Return the error for a function for headers that raised `error`."""
         return InvalidConfig(f"headers could not be made: {error!r}; give a mapping or a function")
+
+    def models(self, recognizer: str | None) -> Models:
+        """Return the Triton models of a recognizer, for None and "" those of these settings. Raises InvalidConfig."""
+        require(isinstance(recognizer, str | None), f"model is {recognizer!r:.80}: give a str")
+        if not recognizer:
+            return Models(self.model, self.file_model, self.loop_model)
+        return Models(recognizer, f"{recognizer}_file", f"{recognizer}_loop")
 
     def seconds(self, timeout: float | None) -> float:
         """Return the time limit of a call that asks for `timeout`. Raises InvalidConfig."""

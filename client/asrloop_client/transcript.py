@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 LINE_WIDTH = 42
-"""Characters of a line of subtitles, the habit of subtitle tools."""
+"""Columns of a line of subtitles, the habit of subtitle tools. Chinese and Japanese characters take two."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Transcript:
     """In order; empty when nobody asked for the times of words (`word_times`), or the server has none."""
     duration: float | None
     """Seconds of audio that the server decoded. Of servers that do not say it, what the file's header says; None for neither."""
+    language: str | None = None
+    """ISO 639 code of what is spoken, as it was asked for or as the model found it; None where the server does not say it."""
     confidence: float | None
     """Confidence in the text, 0..1; None when the server sends none."""
     complete: bool

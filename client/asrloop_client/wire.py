@@ -116,6 +116,7 @@ def read_reply(response: Any, address: str, length: Callable[[], float | None] =
             segments=segments,
             words=words,
             duration=duration,
+            language=next(filter(None, strings(outputs.get("LANGUAGE", b""))), None),
             confidence=confidence[0] if confidence else None,
             complete=outputs.get("COMPLETE", b"\1") != b"\0",
             tokens=tokens,

@@ -20,13 +20,14 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asrloop_gateway.errors import LOG, ApiError, bad_request
+from asrloop_gateway.errors import LOG, ApiError
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.health import Health
 from asrloop_gateway.live import LiveStreams
 from asrloop_gateway.logs import ADDRESS
 from asrloop_gateway.realtime import Realtime
-from asrloop_gateway.transcriptions import Transcriptions
+from asrloop_gateway.recognizers import DEFAULT
+from asrloop_gateway.transcriptions import TRANSLATE, Transcriptions
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_POLICY = (
@@ -43,7 +44,8 @@ _HEADERS = {
 
 def make_app(gateway: Gateway) -> Starlette:
     """Return the gateway as an ASGI application."""
-    transcriptions, live, realtime = Transcriptions(gateway), LiveStreams(gateway), Realtime(gateway)
+    transcriptions, translations = Transcriptions(gateway), Transcriptions(gateway, TRANSLATE)
+    live, realtime = LiveStreams(gateway), Realtime(gateway)
     health = Health(gateway)
 
     async def page(_: Request) -> Response:
@@ -53,32 +55,34 @@ def make_app(gateway: Gateway) -> Starlette:
         gateway.admission.admit(request)
         return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def served() -> dict[str, dict[str, Any]]:
-        names = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
+    async def served() -> dict[str, dict[str, Any]]:
+        default = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
+        recognizer_of = dict.fromkeys(default, DEFAULT) | {name: name for name in await gateway.recognizers.names()}
+        languages = {each: await gateway.languages(each) for each in set(recognizer_of.values())}
         return {
-            name: {"id": name, "object": "model", "created": gateway.started, "owned_by": "asrloop"} for name in names
+            name: {
+                "id": name,
+                "object": "model",
+                "created": gateway.started,
+                "owned_by": "asrloop",
+                "languages": languages[recognizer],
+            }
+            for name, recognizer in recognizer_of.items()
         }
 
     async def models(request: Request) -> Response:
         """List the servers' models that the gateway uses. Requests may give any other name as well."""
         gateway.admission.admit(request)
-        return JSONResponse({"object": "list", "data": [*served().values()]})
+        return JSONResponse({"object": "list", "data": [*(await served()).values()]})
 
     async def model(request: Request) -> Response:
         """Describe one of these models."""
         gateway.admission.admit(request)
-        name, known = request.path_params["name"], served()
+        name, known = request.path_params["name"], await served()
         if name not in known:
             message = f"The model {name!r:.80} does not exist. There are {', '.join(known) or 'none now'}."
             raise ApiError(404, "model_not_found", message, param="model")
         return JSONResponse(known[name])
-
-    async def translations(request: Request) -> Response:
-        gateway.admission.admit(request)
-        raise bad_request(
-            "not_supported",
-            "Translation is not supported. /v1/audio/transcriptions gives the text in the language spoken.",
-        )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -96,7 +100,7 @@ def make_app(gateway: Gateway) -> Starlette:
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
             Route("/v1/audio/transcriptions", transcriptions.post, methods=["POST"]),
-            Route("/v1/audio/translations", translations, methods=["POST"]),
+            Route("/v1/audio/translations", translations.post, methods=["POST"]),
             WebSocketRoute("/v1/stream", live.serve),
             WebSocketRoute("/v1/realtime", realtime.serve),
         ],

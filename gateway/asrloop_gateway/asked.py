@@ -14,8 +14,14 @@ from asrloop_gateway.prompts import MOST_TERMS
 class Asked:
     """Wishes of a caller. By default none."""
 
+    model: str = ""
+    """Name of a recognizer; "" for the default. It is no parameter: other Triton models take its requests."""
     language: str = ""
     """"" where the model decides."""
+    task: str = ""
+    """`translate`, or "" to transcribe."""
+    prompt: str = ""
+    """Text that came before, for servers that take it."""
     word_times: bool = False
     """True for the times of words and what else is known of words and tokens."""
     key_terms: tuple[str, ...] = ()
@@ -27,6 +33,8 @@ class Asked:
         """The request parameters; none for what is not asked for."""
         given: dict[str, Parameter] = {
             "language": self.language,
+            "task": self.task,
+            "prompt": self.prompt,
             "word_times": self.word_times,
             "key_terms": "\n".join(self.key_terms),
             "key_terms_boost": self.key_terms_boost,

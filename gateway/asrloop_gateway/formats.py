@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Collection
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from asrloop_client import Segment, Transcript, Word
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from asrloop_gateway.languages import name_of
 
 Form = Callable[[Transcript, "ResponseOptions"], Response]
 
@@ -22,9 +25,14 @@ class ResponseOptions:
     """Any name; sent back, as OpenAI does."""
     granularities: Collection[str] = ("segment",)
     language: str = "english"
-    """Language of the served model."""
+    """Language of a translation, and of other text where the servers do not know it."""
     logprobs: bool = False
     """True to tell the log probabilities of the tokens, in `json`."""
+    task: str = "transcribe"
+
+    def language_of(self, transcript: Transcript) -> str:
+        """Return the name of the language of its text."""
+        return "" if self.task == "translate" else name_of(transcript.language)
 
 
 def seconds_of(transcript: Transcript) -> float:
@@ -80,8 +88,8 @@ def _vtt(transcript: Transcript, _: ResponseOptions) -> Response:
 
 def _verbose_json(transcript: Transcript, options: ResponseOptions) -> Response:
     body: dict[str, Any] = {
-        "task": "transcribe",
-        "language": options.language,
+        "task": options.task,
+        "language": options.language_of(transcript) or options.language,
         "duration": rounded(seconds_of(transcript)),
         "text": transcript.text,
         "model": options.model,
@@ -89,23 +97,35 @@ def _verbose_json(transcript: Transcript, options: ResponseOptions) -> Response:
         "complete": transcript.complete,
     }
     if "segment" in options.granularities:
-        body["segments"] = [_segment(transcript, number, each) for number, each in enumerate(transcript.segments)]
+        of_segments = zip(transcript.segments, _tokens_of(transcript), strict=True)
+        body["segments"] = [
+            _segment(transcript, number, each, tokens) for number, (each, tokens) in enumerate(of_segments)
+        ]
     if "word" in options.granularities:
         body["words"] = [told(word) for word in transcript.words]
     return JSONResponse(body)
 
 
-def _segment(transcript: Transcript, number: int, segment: Segment) -> dict[str, Any]:
+def _tokens_of(transcript: Transcript) -> list[list[int]]:
+    """Return the tokens of each segment as far as their times are known. A mark may stand where its segment ends."""
+    starts = [segment.start for segment in transcript.segments]
+    found: list[list[int]] = [[] for _ in starts]
+    for token, time in zip(transcript.tokens, transcript.token_times, strict=False):
+        if found:
+            found[max(0, bisect_right(starts, time) - 1)].append(token)
+    return found
+
+
+def _segment(transcript: Transcript, number: int, segment: Segment, tokens: Sequence[int]) -> dict[str, Any]:
     """Return a segment with all fields of OpenAI's API. docs/gateway.md says which are measured and which are constant."""
     encoded = segment.text.encode()
-    pairs = zip(transcript.tokens, transcript.token_times, strict=False)
     return {
         "id": number,
         "seek": round(100 * segment.start),
         "start": rounded(segment.start),
         "end": rounded(segment.end),
         "text": segment.text,
-        "tokens": [token for token, time in pairs if segment.start <= time < segment.end],
+        "tokens": tokens,
         "temperature": 0.0,
         "avg_logprob": 0.0 if transcript.confidence is None else math.log(max(transcript.confidence, 1e-6)),
         "compression_ratio": len(encoded) / len(zlib.compress(encoded)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,7 +18,8 @@ from asrloop_gateway.asked import Asked
 from asrloop_gateway.budget import Budget
 from asrloop_gateway.errors import LOG, ApiError, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
-from asrloop_gateway.prompts import terms_of
+from asrloop_gateway.prompts import cleaned, terms_of
+from asrloop_gateway.recognizers import DEFAULT, Recognizers, languages_in
 from asrloop_gateway.settings import Settings
 
 _CALLS_PER_CHANNEL = 8
@@ -30,9 +31,11 @@ GONE = 499
 """Status in the metrics for a caller that disconnected before the response."""
 _END_SECONDS = 2.0
 """Longest time to tell callers that the gateway ends."""
-_TERMS_SECONDS, _MOST_ANSWERS = 60.0, 256
-"""The answers about the terms of so many prompts are kept for so long."""
+_ANSWER_SECONDS, _MOST_ANSWERS = 60.0, 256
+"""So many answers of the servers about what they take are kept, and asked for again after so long."""
 _QUESTION_SECONDS = 2.0
+_NO_LANGUAGE = "qaa"
+"""A code that ISO 639 gives to no language."""
 _SILENCE = np.zeros(1600, np.float32)
 
 T = TypeVar("T")
@@ -50,7 +53,7 @@ class Outcome:
 
 
 class _Answer(NamedTuple):
-    """Whether the servers take a list of key terms."""
+    """Whether the servers take what is asked."""
 
     takes: bool
     asked_at: float
@@ -73,6 +76,7 @@ class Gateway:
             pool=PoolConfig(min_channels=min(4, channels), max_channels=channels, calls_per_channel=_CALLS_PER_CHANNEL),
             probe_interval=10.0,
         )
+        self.recognizers = Recognizers(self.client, settings.recognizers, settings.model_aliases)
         self.closing = asyncio.Event()
         """Set when the gateway stops: new requests are refused, running ones finish."""
         self._over = asyncio.Event()
@@ -82,7 +86,7 @@ class Gateway:
         self._on_disk: Counter[str] = Counter()
         """Uploads in progress and their bytes, by caller."""
         self._memory = Budget(int(settings.memory_megabytes * 1e6))
-        self._terms: dict[tuple[str, ...], _Answer] = {}
+        self._answers: dict[Asked, _Answer] = {}
 
     @contextmanager
     def running(self, route: str, status: int = 200) -> Iterator[Outcome]:
@@ -165,34 +169,72 @@ class Gateway:
     def stream(self, rate: int, asked: Asked) -> AsyncStream:
         """Open live audio of `rate` Hz. When its server is lost, another one gets the open segment."""
         return self.client.stream(
-            sample_rate=rate, timeout=self.settings.server_seconds, resume=True, parameters=asked.parameters
+            model=asked.model,
+            sample_rate=rate,
+            timeout=self.settings.server_seconds,
+            resume=True,
+            parameters=asked.parameters,
         )
 
-    async def terms_of(self, prompt: str) -> tuple[str, ...]:
-        """Return the key terms in a prompt; none where the servers do not take them, for no prompt may fail a request.
+    async def prompted(self, asked: Asked, prompt: str) -> Asked:
+        """Return `asked` with a prompt, or, where the servers take none, with the key terms in it, if it has none of its own.
 
-        They are asked with a moment of silence, once for each list of terms in a while.
+        No prompt may fail a request: what the servers do not take is left out.
         """
-        terms, now = terms_of(prompt), time.monotonic()
+        if not (text := cleaned(prompt)):
+            return asked
+        takes_prompt = await self.takes(Asked(asked.model, prompt="."))
+        if takes_prompt:
+            return replace(asked, prompt=text)
+        terms = () if asked.key_terms else terms_of(prompt)
         if not terms:
-            return ()
-        known = self._terms.get(terms)
-        if known is None or now - known.asked_at > _TERMS_SECONDS:
-            known = self._terms[terms] = _Answer(await self._takes(terms), now)
-            while len(self._terms) > _MOST_ANSWERS:
-                del self._terms[next(iter(self._terms))]
-        return terms if known.takes else ()
+            return asked
+        takes_terms = await self.takes(Asked(asked.model, key_terms=terms))
+        # Servers that have no time for a question mostly take terms, but for those that take prompts.
+        is_likely = takes_terms is None and takes_prompt is False
+        return replace(asked, key_terms=terms) if takes_terms or is_likely else asked
 
-    async def _takes(self, terms: Sequence[str]) -> bool:
-        """Return False where a server refuses the terms. One that has no time for the question will tell with the request."""
-        asked = Asked(key_terms=tuple(terms))
+    async def takes(self, asked: Asked) -> bool | None:
+        """Return False where the servers refuse what is asked, None where none had time to tell.
+
+        They are asked with a moment of silence, once in a while.
+        """
+        known, now = self._answers.get(asked), time.monotonic()
+        if known is not None and now - known.asked_at <= _ANSWER_SECONDS:
+            return known.takes
+        takes = await self._takes(asked)
+        if takes is None:
+            return known and known.takes
+        self._answers[asked] = _Answer(takes, now)
+        while len(self._answers) > _MOST_ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        return takes
+
+    async def _takes(self, asked: Asked) -> bool | None:
         try:
-            await self.client.transcribe(_SILENCE, timeout=_QUESTION_SECONDS, parameters=asked.parameters)
+            await self.client.transcribe(
+                _SILENCE, model=asked.model, timeout=_QUESTION_SECONDS, parameters=asked.parameters
+            )
         except InvalidOption:
             return False
         except AsrError:
-            return True
+            return None
         return True
+
+    async def others_that_take(self, asked: Asked) -> list[str]:
+        """Return the names of the recognizers that take what the one that is asked refuses."""
+        others = {DEFAULT, *await self.recognizers.names()} - {asked.model}
+        return [name or "asr_file" for name in sorted(others) if await self.takes(replace(asked, model=name))]
+
+    async def languages(self, model: str) -> list[str]:
+        """Return the ISO 639 codes of what a recognizer speaks; none where it has no time to tell."""
+        try:
+            await self.client.transcribe(_SILENCE, model=model, timeout=_QUESTION_SECONDS, language=_NO_LANGUAGE)
+        except InvalidOption as error:
+            return languages_in(error.detail)
+        except AsrError:
+            pass
+        return []
 
     async def until_over(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. Raises ApiError 503, and cancels it, when it outlasts the gateway."""

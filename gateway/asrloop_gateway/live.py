@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from asrloop_client import AsyncStream, StreamEvent
@@ -14,6 +15,7 @@ from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.recordings import DEMUXERS, Decoding, Recordings
+from asrloop_gateway.sessions import PROMPT_CHARACTERS
 from asrloop_gateway.sockets import Message, Socket, check_first, serve, side_by_side
 
 ROUTE = "stream"
@@ -33,10 +35,12 @@ class LiveStreams:
 
     async def _talk(self, socket: Socket) -> None:
         first = await socket.receive()
-        rate, asked, kind = 16_000, Asked(), _PCM
+        rate, asked, prompt, kind = 16_000, Asked(), "", _PCM
         if isinstance(first, dict) and _is(first, "start"):
-            rate, asked, kind, first = _rate(first), _asked(first), _kind(first), b""
+            rate, asked, prompt, kind, first = _rate(first), _asked(first), _prompt(first), _kind(first), b""
         await self._gateway.server_there()
+        asked = replace(asked, model=await self._gateway.recognizers.named(asked.model))
+        asked = await self._gateway.prompted(asked, prompt)
         if kind != _PCM:
             await self._recording(socket, kind, asked)
             return
@@ -124,6 +128,7 @@ def _asked(start: dict[str, Any]) -> Asked:
     if isinstance(boost, int | float) and not isinstance(boost, bool):
         boost = repr(boost)
     return Asked(
+        model=text_of("model", start.get("model", "")),
         language=language_of(start.get("language", "")),
         word_times=word_times,
         key_terms=terms_of("key_terms", start.get("key_terms", [])),
@@ -136,6 +141,15 @@ def _kind(start: dict[str, Any]) -> str:
     if not isinstance(kind, str) or kind not in (_PCM, *DEMUXERS):
         raise bad_request("invalid_option", f"format is {kind!a:.50}. Give {', '.join((_PCM, *DEMUXERS))}.", "format")
     return kind
+
+
+def _prompt(start: dict[str, Any]) -> str:
+    """Return the prompt of a start message. Raises ApiError 400."""
+    prompt = text_of("prompt", start.get("prompt", ""))
+    if len(prompt) > PROMPT_CHARACTERS:
+        message = f"prompt has {len(prompt)} characters. Give at most {PROMPT_CHARACTERS}."
+        raise bad_request("invalid_option", message, "prompt")
+    return prompt
 
 
 def _rate(start: dict[str, Any]) -> int:

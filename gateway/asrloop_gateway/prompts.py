@@ -1,9 +1,12 @@
-"""Key terms in a prompt of OpenAI's API, which describes what will be said: a list of names and words, or prose."""
+"""A prompt of OpenAI's API: as text for servers that take it, or as the key terms in it, which may be a list or prose."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
+
+from asrloop_client.spacing import is_unspaced
 
 MOST_TERMS, _LONGEST_TERM = 100, 64
 """Limits of the servers."""
@@ -11,21 +14,34 @@ _LONGEST_PROMPT = 8192
 """Characters that are looked at."""
 _LONGEST_PHRASE = 5
 """Words of a part that is taken as it stands; one of more words is prose."""
-_PARTS = re.compile(r"[,;]|:\s")
+_PARTS = re.compile("[,;\uff0c\u3001\uff1b\uff1a\u3002\uff01\uff1f]|:\\s")
+_LONGEST_UNSPACED = 12
+"""Characters of a term in a script without spaces between words; more are prose."""
 _MARKS = "\"'`.!?:()[]{}<>*_-\u2013\u2014\u2026\u201c\u201d\u2018\u2019\u00ab\u00bb"
 _SENTENCE_ENDS = ".!?:"
+
+
+def cleaned(prompt: str) -> str:
+    """Return a prompt as the servers take it: without control characters but line ends and tabs; "" where nothing is left."""
+    kept = "\n\r\t"
+    bad = ("Cc", "Cs")
+    return "".join(each if each in kept or unicodedata.category(each) not in bad else " " for each in prompt).strip()
 
 
 def terms_of(prompt: str) -> tuple[str, ...]:
     """Return the first 100 names and words in `prompt`, which any text may be.
 
-    It is split at commas, semicolons, colons and line ends. A part of up to five words is a term. From a longer one, which is
-    prose, only names are taken: words with a capital that do not begin a sentence, neighbours together, and words with digits,
-    inner capitals or letters beyond a-z.
+    It is split at commas, semicolons, colons, line ends and Chinese marks. A part of up to five words is a term. From a longer one,
+    which is prose, only names are taken: words with a capital that do not begin a sentence, neighbours together, and words with
+    digits, inner capitals or letters beyond a-z.
     """
-    cleaned = (" ".join(term.split()) for term in _found(prompt))
-    terms = (term for term in cleaned if len(term) <= _LONGEST_TERM and any(map(str.isalnum, term)))
+    found = (" ".join(term.split()) for term in _found(prompt))
+    terms = (term for term in found if len(term) <= _longest(term) and any(map(str.isalnum, term)))
     return tuple(dict.fromkeys(terms))[:MOST_TERMS]
+
+
+def _longest(term: str) -> int:
+    return _LONGEST_UNSPACED if any(map(is_unspaced, term)) else _LONGEST_TERM
 
 
 def _found(prompt: str) -> Iterator[str]:

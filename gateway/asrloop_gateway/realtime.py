@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from asrloop_client import AsyncStream
+from asrloop_client.spacing import joined
 from starlette.websockets import WebSocket
 
 from asrloop_gateway.asked import Asked
@@ -176,7 +177,8 @@ class Conversation:
         samples = settings.samples(content)
         if self._stream is None:
             await self._gateway.server_there()
-            asked = Asked(language=self._session.language, key_terms=await self._gateway.terms_of(self._session.prompt))
+            model = await self._gateway.recognizers.named(self._session.model)
+            asked = await self._gateway.prompted(Asked(model, self._session.language), self._session.prompt)
             self._of_stream = self._session
             self._stream = self._gateway.stream(self._session.rate, asked)
             self._began = self._heard
@@ -237,11 +239,11 @@ class Conversation:
         item = self._item = _Item(self._socket, self._began)
         finals: list[str] = []
         async for event in stream:
-            text = " ".join(filter(None, (*finals, event.stable)))
+            text = joined((*finals, event.stable))
             if event.final:
                 finals.append(event.stable)
             await item.grow(text)
-        await item.complete(" ".join(filter(None, finals)), self._heard)
+        await item.complete(joined(finals), self._heard)
 
     async def _tell_committed(self, item: _Item) -> None:
         await item.tell("committed", previous_item_id=self._before)

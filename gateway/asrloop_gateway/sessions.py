@@ -19,7 +19,7 @@ _BETA_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "
 _BETA_NAMES = {"input_audio_transcription": "transcription", "turn_detection": "turn_detection"}
 _G711 = {"audio/pcmu": "ULAW", "audio/pcma": "ALAW"}
 _G711_RATE = 8_000
-_PROMPT_CHARACTERS = 16_384
+PROMPT_CHARACTERS = 16_384
 """Longest prompt: a session holds it until it ends."""
 
 
@@ -39,11 +39,11 @@ class Format(_Model):
 
 
 class Transcription(_Model):
-    """Sent back to the caller. `language` is passed on to the server, and names and words of `prompt` as key terms."""
+    """Sent back to the caller. `language` is passed on to the server, and of `prompt` what the server takes."""
 
     model: Annotated[str, Field(max_length=200)] | None = None
     language: Annotated[str, Field(max_length=200)] | None = None
-    prompt: Annotated[str, Field(max_length=_PROMPT_CHARACTERS)] | None = None
+    prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS)] | None = None
 
 
 class TurnDetection(_Model):
@@ -68,6 +68,11 @@ class Session(_Model):
     def second_bytes(self) -> int:
         """Bytes of a second of appended audio."""
         return self.rate if self.format.type in _G711 else 2 * self.rate
+
+    @property
+    def model(self) -> str:
+        """The model that the caller names, or ""."""
+        return (self.transcription.model or "") if self.transcription is not None else ""
 
     @property
     def language(self) -> str:

@@ -38,7 +38,12 @@ class Settings(BaseSettings):
     trusted_proxies: str = ""
     """Addresses or networks of proxies whose X-Forwarded-For is trusted, separated by commas."""
     language: str = "english"
-    """Language of the served model, as `verbose_json` names it."""
+    """What `verbose_json` names as the language where the servers do not know it."""
+
+    models: str = ""
+    """Names of the recognizers beside the default, separated by commas. Only for servers that keep their list of models closed."""
+    model_aliases: dict[str, str] = {}
+    """Other names that callers may use for these, such as {"whisper-1": "whisper"}. All other names mean the default."""
 
     upload_megabytes: float = Field(256, gt=0, le=2000)
     """Largest file, in MB."""
@@ -105,6 +110,11 @@ class Settings(BaseSettings):
     def upload_bytes(self) -> int:
         """Largest file in bytes."""
         return int(self.upload_megabytes * 1e6)
+
+    @property
+    def recognizers(self) -> list[str]:
+        """Names of `models`."""
+        return [name.strip() for name in self.models.split(",") if name.strip()]
 
     def all_keys(self) -> list[str]:
         """Return all API keys. Raises ValueError for an unreadable file and for keys that are too short."""

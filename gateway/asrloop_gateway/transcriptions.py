@@ -1,4 +1,4 @@
-"""POST /v1/audio/transcriptions, OpenAI's API: a file in, its text out, whole or as server-sent events."""
+"""POST /v1/audio/transcriptions and translations, OpenAI's API: a file in, its text out, whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asrloop_gateway.settings import Settings
 from asrloop_gateway.traces import trace_headers
 from asrloop_gateway.uploads import Form, form_of
 
-ROUTE = "transcriptions"
+TRANSLATE = "translate"
 _MODEL_CHARACTERS = 200
 _GRANULARITIES = ("word", "segment")
 
@@ -39,7 +39,7 @@ class FormFields:
     """Of a stream."""
     asked: Asked
     prompt: str
-    """Its names and words are key terms where `asked` has none."""
+    """What the servers take of it goes into `asked`."""
     response: ResponseOptions
 
     @property
@@ -50,31 +50,45 @@ class FormFields:
 
 
 class Transcriptions:
-    """Route /v1/audio/transcriptions."""
+    """Route /v1/audio/transcriptions, or, with the task `translate`, /v1/audio/translations."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, task: str = "") -> None:
+        self._gateway, self._task = gateway, task
+        self._route = "translations" if task == TRANSLATE else "transcriptions"
 
     async def post(self, request: Request) -> Response:
         """Answer an upload. Raises ApiError."""
         async with AsyncExitStack() as held:
-            outcome = held.enter_context(self._gateway.running(ROUTE))
+            outcome = held.enter_context(self._gateway.running(self._route))
             caller = self._gateway.admission.admit(request)
+            if self._task:
+                await self._check_task("", *await self._gateway.recognizers.names())
             return await self._gateway.until_over(self._answer(request, caller, held, outcome))
+
+    async def _check_task(self, *models: str) -> None:
+        """Raise ApiError 400 where none of the models can translate, and 503 where no server is there."""
+        await self._gateway.server_there()
+        for model in models:
+            if await self._gateway.takes(Asked(model, task=self._task)) is not False:
+                return
+        raise _cannot_translate()
 
     async def _answer(self, request: Request, caller: str, held: AsyncExitStack, outcome: Outcome) -> Response:
         gateway = self._gateway
         on_bytes = held.enter_context(gateway.upload(caller))
         form = await held.enter_async_context(form_of(request, gateway.settings, on_bytes))
-        fields = parse_fields(form, gateway.settings)
-        gateway.metrics.bytes.labels(ROUTE).inc(form.size)
+        fields = parse_fields(form, gateway.settings, self._task)
+        gateway.metrics.bytes.labels(self._route).inc(form.size)
         until = time.monotonic() + gateway.settings.transcription_seconds
 
         async def loaded() -> tuple[bytes, Asked]:
             await gateway.server_there()
-            terms = fields.asked.key_terms or await gateway.terms_of(fields.prompt)
+            asked = replace(fields.asked, model=await gateway.recognizers.named(fields.response.model))
+            if self._task:
+                await self._check_task(asked.model)
+            asked = await gateway.prompted(asked, fields.prompt)
             await held.enter_async_context(gateway.memory(form.size, caller, until - time.monotonic()))
-            return await form.file.read(), replace(fields.asked, key_terms=terms)
+            return await form.file.read(), asked
 
         content, asked = await _while_connected(request, loaded())
         fields = replace(fields, asked=asked)
@@ -104,6 +118,7 @@ class Transcriptions:
         try:
             transcript = await self._gateway.client.transcribe(
                 content,
+                model=fields.asked.model,
                 timeout=max(0.0, until - time.monotonic()),
                 headers=trace_headers(request.headers),
                 on_progress=tell if on_progress else None,
@@ -111,12 +126,23 @@ class Transcriptions:
                 request_id=request.state.request_id,
             )
         except AsrError as error:
-            raise from_asr(error, request.state.request_id, fields.of_options) from error
-        self._gateway.metrics.audio.labels(ROUTE).inc(seconds_of(transcript))
+            if self._task and error.code == "invalid_option" and (error.detail or "").startswith("task "):
+                raise _cannot_translate() from error
+            told = from_asr(error, request.state.request_id, fields.of_options)
+            if told.param == "language" and (others := await self._others(fields.asked)):
+                told = bad_request(
+                    told.code, f"{told.message} Of the other models {', '.join(others)} have it.", told.param
+                )
+            raise told from error
+        self._gateway.metrics.audio.labels(self._route).inc(seconds_of(transcript))
         return transcript
 
+    async def _others(self, asked: Asked) -> list[str]:
+        """Return the models that have the language that the one that was asked lacks."""
+        return await self._gateway.others_that_take(Asked(asked.model, language=asked.language))
 
-def parse_fields(form: Form, settings: Settings) -> FormFields:
+
+def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:
     """Check a form and its file. Raises ApiError 400 or 413."""
     if not form.size:
         raise bad_request("invalid_audio", "The file is empty. Send a WAV, FLAC, OGG or MP3 file.", "file")
@@ -141,14 +167,26 @@ def parse_fields(form: Form, settings: Settings) -> FormFields:
         tells=Tells("progress" in include, format_ == "verbose_json", words, logprobs),
         asked=Asked(
             language=form.text("language"),
+            task=task,
             word_times=words or logprobs,
             key_terms=terms_of("key_terms[]", list(filter(None, form.texts("key_terms")))),
             key_terms_boost=form.text("key_terms_boost"),
         ),
         prompt=form.text("prompt"),
         response=ResponseOptions(
-            form.text("model", "asr_file")[:_MODEL_CHARACTERS], granularities, settings.language, logprobs
+            form.text("model", "asr_file")[:_MODEL_CHARACTERS],
+            granularities,
+            "english" if task == TRANSLATE else settings.language,
+            logprobs,
+            task or "transcribe",
         ),
+    )
+
+
+def _cannot_translate() -> ApiError:
+    return bad_request(
+        "not_supported",
+        "Translation is not supported by the served model. /v1/audio/transcriptions gives the text in the language spoken.",
     )
 
 

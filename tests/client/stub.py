@@ -94,7 +94,7 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "in ensemble 'asr_ensemble', [closing] the engine closes")
         self.say(f"timeout={given['timeout']}")
         self.say(f"key={given['cancel_key']}")
-        for name in ("word_times", "key_terms", "key_terms_boost"):
+        for name in ("language", "task", "prompt", "word_times", "key_terms", "key_terms_boost"):
             if name in given:
                 self.say(f"{name}={given[name]}")
         if given.get("refuse") in given:

@@ -15,6 +15,15 @@ def test_nothing_is_sent_where_nothing_is_asked() -> None:
     assert asked({"language": "en"}, word_times=False, key_terms=(), key_terms_boost=None) == {"language": "en"}
 
 
+def test_language_task_and_prompt_are_the_servers() -> None:
+    assert asked({"language": "en"}, language="de-AT", task="translate", prompt="Szczecin,") == {
+        "language": "de-AT",
+        "task": "translate",
+        "prompt": "Szczecin,",
+    }
+    assert asked({"language": "en"}, language=None, task=None, prompt="") == {"language": "en"}
+
+
 def test_the_parameters_are_the_servers() -> None:
     found = asked({"language": "en"}, word_times=True, key_terms=["Szczecin", "C\u0142uj Napoca"], key_terms_boost=2)
     assert found == {
@@ -40,6 +49,10 @@ def test_the_parameters_are_the_servers() -> None:
         ({"key_terms_boost": float("nan")}, "key_terms_boost is nan: give a number"),
         ({"key_terms_boost": "much"}, "key_terms_boost is 'much': give a number"),
         ({"key_terms_boost": True}, "key_terms_boost is True: give a number"),
+        ({"language": 7}, "language is 7: give a str"),
+        ({"prompt": "a\0b"}, "prompt has a NUL, where Triton would cut it off"),
+        ({"key_terms": ["a\0b"]}, "has a NUL, where Triton would cut the list off"),
+        ({"prompt": ["a"]}, r"prompt is \['a'\]: give a str"),
         ({"word_times": "maybe"}, "word_times is 'maybe': give True, False or None"),
     ],
 )

@@ -177,6 +177,17 @@ def test_key_terms_are_a_file_or_a_list(make_stub: Callable[..., Stub], speech: 
             assert (refused.returncode, said in " ".join(refused.stderr.split())) == (2, True), refused.stderr
 
 
+def test_language_task_and_prompt_are_sent(make_stub: Callable[..., Stub], speech: Path) -> None:
+    stub = make_stub()
+    options = ("--language", "de-AT", "--task", "translate", "--prompt", "before")
+    assert run("transcribe", speech, *options, "-s", stub.address).returncode == 0
+    assert {"language=de-AT", "task=translate", "prompt=before"} <= set(stub.seen())
+    heard = json.loads(run("transcribe", speech, "--json", "-s", stub.address).stdout)
+    assert heard["language"] is None, "this server says none"
+    assert stub.seen()["task=translate"] == 1
+    assert run("transcribe", speech, "--task", "sing", "-s", stub.address).returncode == 2
+
+
 def test_subtitles_ask_for_times_of_words(make_stub: Callable[..., Stub], speech: Path) -> None:
     stub = make_stub()
     for options, asked in (

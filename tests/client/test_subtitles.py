@@ -124,3 +124,30 @@ def test_whatever_is_said_all_words_are_shown_in_order_and_lines_fit(
         assert len(lines) <= 2
         assert count == 1 or max(map(len, lines)) <= width
         assert count == 1 or end - start <= 7.001
+
+
+SPOKEN = ["\u4eca\u5929", "\u5929\u6c14", "\u5f88", "\u597d\uff0c", "\u6211\u4eec", "\u53bb", "\u516c\u56ed", "\u3002"]
+"""Words of Chinese, which has no spaces between them."""
+
+
+def chinese(times: int) -> Transcript:
+    texts = SPOKEN * times
+    words = [Word(text, 0.25 * at, 0.25 * (at + 1)) for at, text in enumerate(texts)]
+    return transcript(words, Segment("".join(texts), 0.0, 0.25 * len(texts)))
+
+
+def test_words_without_spaces_between_them_are_shown_without() -> None:
+    assert cues(chinese(1).to_srt()) == [(0.0, 2.0, ["".join(SPOKEN)])]
+    shown = [line for _, _, lines in cues(chinese(6).to_srt()) for line in lines]
+    assert "".join(shown) == "".join(SPOKEN * 6)
+    assert max(map(len, shown)) <= 21, "a Chinese character takes two columns"
+
+
+def test_cues_break_behind_chinese_marks() -> None:
+    assert {lines[-1][-1] for _, _, lines in cues(chinese(6).to_srt())} == {"\u3002"}
+
+
+def test_spaces_of_the_text_stay_where_scripts_meet() -> None:
+    words = [Word(text, float(at), at + 1.0) for at, text in enumerate(["\u6211", "\u7528", "Open", "AI", "\u5199"])]
+    shown = transcript(words, Segment("\u6211\u7528 Open AI \u5199", 0.0, 5.0)).to_srt()
+    assert cues(shown) == [(0.0, 5.0, ["\u6211\u7528 Open AI \u5199"])]

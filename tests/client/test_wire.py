@@ -200,3 +200,10 @@ def test_words_have_confidences_and_tokens_probabilities_where_the_server_sends_
     assert reply.words == (Word("a", 0.5, 1, 0.75), Word("b", 2, 2.5, 0.5))
     assert reply.token_pieces == (" a", " b", ".")
     assert reply.token_log_probs == (-1, -0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "language"), [({}, None), ({"LANGUAGE": texts("")}, None), ({"LANGUAGE": texts("de")}, "de")]
+)
+def test_the_language_is_the_servers_or_none(outputs: dict[str, bytes], language: str | None) -> None:
+    assert wire.read_reply(response(TRANSCRIPTS=TEXT, TOKENS=TOKENS, **outputs), "host:1").language == language

@@ -66,6 +66,7 @@ def test_rows_are_padded_to_the_longest() -> None:
         False,
         [Segment("a", 0, 1), Segment("b", 2, 3)],
         [TranscriptWord("a", 0.9, (0.5, 0.75), 0.75), TranscriptWord(" b", 0.25, (1.0, 1.0), 0.5)],
+        language="de",
         duration=3.5,
         log_probs=[-0.5, -1.0],
     )
@@ -80,6 +81,7 @@ def test_rows_are_padded_to_the_longest() -> None:
     assert found["CONFIDENCE"].tolist() == [[0.5], [0.0]]
     assert found["COMPLETE"].tolist() == [[False], [True]]
     assert found["DURATION"].tolist() == [[3.5], [0.0]]
+    assert found["LANGUAGE"].tolist() == [[b"de"], [b""]]
     assert found["WORD_PROBABILITIES"].tolist() == [[np.float32(0.9), 0.25], [-1.0, -1.0]]
     assert found["WORD_TEXTS"].tolist() == [[b"a", b" b"], [b"", b""]]
     assert found["WORDS"].tolist() == [[b"a", b"b"], [b"", b""]]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asrloop.config import Lengths
+from asrloop.config import AudioSettings, Lengths
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
 from asrloop.engine.family import Emission, FamilyInfo
-from asrloop.engine.inputs import draft_of
+from asrloop.engine.inputs import draft_of, request_of
 from asrloop.engine.metrics import EngineMetrics
 from asrloop.engine.options import NO_DRAFT, Draft, Options
 from asrloop.engine.request import Request
@@ -141,6 +141,11 @@ def test_a_family_that_takes_no_drafts_does_not_hear_what_was_said_before(monkey
     sent = {"PREFIX": np.array([[1]], np.int32), "PREFIX_SAMPLES": np.array([[4]], np.int32)}
     assert draft_of(sent, rows, CheckingFamily()) == NO_DRAFT
     assert rows[0].tolist() == [4, 5, 6, 7, 8, 9]
+    sent |= {"SAMPLES": np.zeros((1, 16_000), np.float32), "PREFIX_SAMPLES": np.array([[4_000]], np.int32)}
+    request = request_of(sent, {}, CheckingFamily(), AudioSettings(), on_done=lambda _: None)
+    request.divide(15.0)
+    (utterance,) = request.utterances
+    assert (utterance.start, utterance.audio_seconds) == (0.25, 0.75), "its times count from the start of what was sent"
 
 
 def test_a_draft_that_fails_fails_its_request_alone(engine: Engine) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from asrloop.config import Lengths
 from asrloop.engine.family import FamilyInfo
-from asrloop.engine.options import DEFAULTS, Options, parameters_of, parsed
+from asrloop.engine.options import DEFAULTS, LONGEST_PROMPT, MOST_PROMPT_BYTES, Options, parameters_of, parsed
 from asrloop.engine.parameters import PARAMETERS, Door
 from asrloop.errors import InvalidOption
 
@@ -22,7 +22,9 @@ def refusal(given: dict[str, Any], door: Door) -> str:
 
 
 ENGLISH = FamilyInfo(Lengths(10, 15))
-MANY = FamilyInfo(Lengths(10, 30), languages=("en", "de", "zh"), tasks=("transcribe", "translate"))
+MANY = FamilyInfo(
+    Lengths(10, 30), languages=("en", "de", "zh", "no"), tasks=("transcribe", "translate"), takes_prompt=True
+)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +42,21 @@ MANY = FamilyInfo(Lengths(10, 30), languages=("en", "de", "zh"), tasks=("transcr
             replace(ENGLISH, takes_key_terms=True),
             Options(key_terms=("Szczecin", "New York"), key_terms_boost=2.0),
         ),
+        (
+            {"key_terms": "Zu\u0308rich\nNew   York\nLo\u0301dz\nL\u00f3dz"},
+            replace(ENGLISH, takes_key_terms=True),
+            Options(key_terms=("Z\u00fcrich", "New York", "L\u00f3dz")),
+        ),
         ({"word_times": 1}, ENGLISH, Options(word_times=True)),
         ({"language": "zh-Hant-TW", "task": "translate"}, MANY, Options("zh", "translate")),
+        ({"language": "nb-NO"}, MANY, Options("no")),
+        (
+            {"prompt": "Szczecin,\r\n\t<|endoftext|> \u200d\u00a0"},
+            MANY,
+            Options(prompt="Szczecin,\r\n\t<|endoftext|> \u200d\u00a0"),
+        ),
+        ({"prompt": " \n"}, MANY, DEFAULTS),
+        ({"prompt": " \n"}, ENGLISH, DEFAULTS),
         (
             {"task": "transcribe", "word_times": False, "diarize": "false", "key_terms": "", "prompt": ""},
             ENGLISH,
@@ -72,6 +87,7 @@ def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, 
         ({"key_terms": "x" * 65}, "key_terms has a term of 65 characters, 'xxx"),
         ({"key_terms": "one\n\ntwo"}, "key_terms has a term of 0 characters, '': send 1 to 64"),
         ({"key_terms": "a\x00b"}, r"key_terms has 'a\\x00b': send letters, digits and marks"),
+        ({"key_terms": "C++\n?"}, r"key_terms has '\?': send names and words, each with a letter or digit"),
         ({"key_terms_boost": 11}, "key_terms_boost is 11.0: send a number in 0..10"),
         ({"key_terms_boost": "much"}, "key_terms_boost is 'much': send a number"),
         ({"speakers": True}, "speakers is True: send a whole number"),
@@ -89,6 +105,26 @@ def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, 
 def test_what_cannot_be_honoured_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOption, match=rf"^\[invalid_option\] .*{message.lstrip('^')}"):
         parsed(given, info=ENGLISH)
+
+
+def test_of_a_long_prompt_the_end_stays() -> None:
+    kept = parsed({"prompt": "".join(f"word{number} " for number in range(10_000))}, info=MANY).prompt
+    assert len(kept) == LONGEST_PROMPT
+    assert kept.endswith("word9998 word9999 ")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("a\x00b", r"prompt has '\\x00': send text, no control characters but line ends and tabs"),
+        ("a\x1b[31m", r"prompt has '\\x1b': send text"),
+        ("\ud800", r"prompt has '\\ud800': send text"),
+        ("x" * (MOST_PROMPT_BYTES + 1), f"prompt has {MOST_PROMPT_BYTES + 1} bytes: send at most {MOST_PROMPT_BYTES}"),
+    ],
+)
+def test_a_prompt_that_is_no_text_or_has_no_end_is_refused(prompt: str, message: str) -> None:
+    with pytest.raises(InvalidOption, match=rf"^\[invalid_option\] {message}"):
+        parsed({"prompt": prompt}, info=MANY)
 
 
 @pytest.mark.parametrize(

@@ -407,6 +407,20 @@ def test_a_long_pause_parts_the_segments_of_short_audio(parting: Engine, family:
     assert request.numbers(0)[0].audio_seconds == 8
 
 
+def test_words_of_a_part_lie_in_it(parting: Engine, family: CountingFamily) -> None:
+    caller = Caller(parting)
+    request = Request([TWICE], caller._done, options=Options(word_times=True))
+    parting.submit(request)
+    caller.wait(1)
+    (heard,) = request.transcripts(family)
+    (first, second), (one, other) = heard.segments, heard.words
+    assert one.times
+    assert other.times
+    assert first.start <= one.times[0] <= one.times[1] <= first.end < second.start
+    assert second.start <= other.times[0] <= other.times[1] <= second.end
+    assert sum(utterance.audio_seconds for utterance in request.utterances) < 8
+
+
 def test_live_audio_is_not_parted(parting: Engine, family: CountingFamily) -> None:
     caller = Caller(parting)
     for request in (

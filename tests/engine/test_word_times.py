@@ -5,12 +5,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from asrloop.audio import LongAudio
 from asrloop.engine.family import Evidence
 from asrloop.engine.options import Draft, Options
-from asrloop.engine.utterance import Utterance
+from asrloop.engine.outputs import Segment, Transcript
+from asrloop.engine.recording import Recording
+from asrloop.engine.utterance import Span, State, Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.families.text.words import words_between_spaces
 from asrloop.speech.silence import STEP_SECONDS
+from asrloop.speech.windows import Window
 from tests.engine.test_engine import CountingFamily
 
 PIECES = ["Well", ",", " no", " -", " it", "self", "."]
@@ -25,6 +29,9 @@ class Spelling(CountingFamily):
 
     def words(self, tokens):  # type: ignore[no-untyped-def]
         return words_between_spaces([*map(self.piece, tokens)])
+
+    def text(self, tokens):  # type: ignore[no-untyped-def]
+        return "".join(map(self.piece, tokens)).strip()
 
 
 def said(*spans: tuple[int, int], quiet: tuple[int, int] = (0, 0)) -> Utterance:
@@ -78,6 +85,22 @@ def test_what_was_said_before_has_its_own_part_of_the_audio() -> None:
     assert all(one.start < one.end for one in spans[4:6])
 
 
+def test_frames_beyond_the_audio_are_left_out() -> None:
+    utterance = said(*SPANS)
+    utterance.audio_seconds = 1.5  # the frames go to 2 s
+    spans = token_spans(utterance, Spelling())
+    assert all(0 <= one.start <= one.end <= other.start for one, other in pairwise(spans))
+    assert spans[-1].end == 1.5
+
+
+def test_words_share_a_moment_that_is_too_short_for_them() -> None:
+    utterance = said(*SPANS)
+    utterance.options = Options(word_times=True, draft=Draft([0, 1, 2], 3, 3, 31_000))
+    spans = token_spans(utterance, Spelling())[3:]
+    assert all(1.9 < one.start <= one.end <= other.start for one, other in pairwise(spans))
+    assert spans[-1].end <= 2.0
+
+
 def test_marks_alone_have_a_place() -> None:
     utterance = said((0, 25))
     utterance.tokens, utterance.evidence = [1], Evidence(np.ones((1, 25), np.float32), FRAME)
@@ -89,3 +112,62 @@ def test_evidence_is_not_kept_until_a_long_recording_ends() -> None:
     spans = token_spans(utterance, Spelling())
     assert (utterance.evidence, utterance.quiet) == (None, None)
     assert token_spans(utterance, Spelling()) is spans
+
+
+def windows(*kept: tuple[list[int], list[Span]]) -> Transcript:
+    """The transcript of windows of 10 s, each with 3 s of the one before: the tokens of each, and when they were said."""
+    recording = Recording(LongAudio(iter(())), 16_000, Options(word_times=True), 15.0)
+    for number, (tokens, spans) in enumerate(kept):
+        utterance = recording.add(Window(number * 112_000, np.zeros(160_000, np.float32), 48_000 if number else 0))
+        utterance.tokens, utterance.spans, utterance.log_probs = tokens, spans, [-0.1] * len(tokens)
+        utterance.state = State.FINISHED
+    return recording.transcript(Spelling())
+
+
+@pytest.mark.parametrize("behind", [0.4, 1.2, 2.5])
+def test_words_of_windows_that_overlap_do_not(behind: float) -> None:
+    """The words' seam lies anywhere in what both heard, and the second window may hear a word begin earlier."""
+    first = [Span(1, 2), Span(2, 2), Span(7.0 + behind, 7.3 + behind), Span(7.3 + behind, 9.9)]
+    second = [Span(behind, behind + 0.2), Span(behind + 0.2, behind + 0.5), Span(behind + 0.5, behind + 0.5)]
+    heard = windows(([0, 1, 2, 4], first), ([2, 4, 6], second))
+    assert [(segment.text, segment.start, segment.end) for segment in heard.segments] == [
+        ("Well, no", 0.0, pytest.approx(7.25 + behind)), ("it.", pytest.approx(7.25 + behind), 17.0)
+    ]  # fmt: skip
+    well, no, it = [word.times for word in heard.words]
+    assert well == (1, 2)
+    assert no == pytest.approx((7.0 + behind, 7.25 + behind))
+    assert it == pytest.approx((7.25 + behind, 7.5 + behind))
+
+
+def test_words_of_windows_that_heard_different_things_keep_their_order_and_some_time() -> None:
+    """Such as two voices at once: a word that both heard joins them, and each goes on where the other begins."""
+    first = [Span(1, 2), Span(2, 2), Span(8, 8.5), Span(8.5, 9.9)]
+    second = [Span(0.1, 0.2), Span(0.2, 0.6), Span(0.6, 1.0)]
+    heard = windows(([0, 1, 4, 2], first), ([2, 4, 5], second))
+    times = [edge for word in heard.words for edge in word.times or ()]
+    assert times == sorted(times)
+    assert all(word.times and word.times[0] < word.times[1] for word in heard.words)
+
+
+def test_the_seam_stays_in_the_middle_where_no_word_is() -> None:
+    heard = windows(([0, 4], [Span(1, 2), Span(9, 9)]), ([2, 4, 5], [Span(0, 1), Span(4, 5), Span(5, 6)]))
+    assert heard.segments == [Segment("Well", 0, 8.5), Segment("itself", 8.5, 17)]
+
+
+def test_a_window_that_is_filled_up_has_no_words_there() -> None:
+    recording = Recording(LongAudio(iter(())), 16_000, Options(word_times=True), 15.0)
+    utterance = recording.add(Window(16_000, np.zeros(32_000, np.float32), filling=320))
+    utterance.tokens, utterance.log_probs, utterance.state = [0], [-0.1], State.FINISHED
+    utterance.evidence = Evidence(np.ones((1, 100), np.float32), 0.02)
+    heard = recording.transcript(Spelling())
+    assert heard.segments == [Segment("Well", 1, pytest.approx(2.98))]
+    assert heard.words[0].times == pytest.approx((1, 2.98))
+
+
+def test_a_segment_holds_its_words() -> None:
+    """Its bounds are found by the level, which may miss a faint word."""
+    recording = Recording(np.zeros(160_000, np.float32), 16_000, Options(word_times=True), 15.0)
+    (utterance,) = recording.utterances
+    utterance.tokens, utterance.spans, utterance.log_probs = [0], [Span(1, 2)], [-0.1]
+    utterance.spoken, utterance.state = (1.5, 1.8), State.FINISHED
+    assert recording.transcript(Spelling()).segments == [Segment("Well", 1, 2)]

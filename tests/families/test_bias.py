@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asrloop.families.bias import Bias
-from asrloop.families.text.terms import Pieces, Terms, casings
+from asrloop.families.text.terms import Pieces, Terms, TermsOf, casings
 
 PIECES = [
     "",
@@ -35,7 +35,8 @@ EOS = 0
 def biased(*terms: str, boost: float = 3.0) -> Bias:
     continues = np.array([piece[:1].isalnum() for piece in PIECES])
     ends = np.array([piece[-1:].isalnum() for piece in PIECES])
-    return Bias(Terms(terms, Pieces([piece.encode() for piece in PIECES])), boost, continues, ends)
+    is_text = np.array([piece != "" for piece in PIECES])
+    return Bias(Terms(terms, Pieces([piece.encode() for piece in PIECES])), boost, continues, ends, is_text)
 
 
 def said(bias: Bias, *steps: Mapping[str, float]) -> list[str]:
@@ -116,8 +117,16 @@ def test_no_list_of_terms_makes_a_row_slow() -> None:
     assert 0 < tried < 30
 
 
+def test_no_term_begins_where_the_model_says_nothing_more() -> None:
+    assert said(biased("in"), {" the": SURE}, {"": SURE, " in": -2.0}) == [" the", ""]
+    assert "".join(said(biased("Szczecin"), *WAYS[:-1], {"": SURE, "in": -0.3})) == " Szczecin", (
+        "one that began goes on"
+    )
+
+
 def test_casings_and_what_cannot_be_written() -> None:
     assert casings("new York") == {"new York", "new york", "NEW YORK", "New York"}
+    assert "O'Brien" in casings("O\u2019Brien"), "word processors write other apostrophes than models"
     pieces = Pieces([b"a", b"bc", b" d"])
     assert pieces.spells(b"abc d")
     assert not pieces.spells(b"ab")
@@ -125,3 +134,18 @@ def test_casings_and_what_cannot_be_written() -> None:
 
 def test_of_equal_pieces_the_later_one_is_used() -> None:
     assert list(Pieces([piece.encode() for piece in PIECES]).beginnings(b"s")) == [(17, 1)]
+
+
+def test_a_term_may_stand_anywhere_in_a_script_without_spaces() -> None:
+    pieces = ["", "\u6211", "\u53bb", "\u53d6", "\u6210", "\u57ce", "\u90fd", "\u3002"]
+    terms = TermsOf([piece.encode() for piece in [*pieces, " "]])
+    bias = Bias(terms(("\u6210\u90fd",)), 3.0, *terms.edges)
+    steps = [{1: SURE}, {2: SURE}, {5: SURE, 4: -2.0}, {6: SURE}, {3: SURE}]
+    found: list[str] = []
+    for step in steps:
+        log_probs = np.full(len(pieces) + 1, -40.0, np.float32)
+        log_probs[[*step]] = [*step.values()]
+        chosen = bias.choose(int(log_probs.argmax()), log_probs)
+        assert not chosen.taken_back
+        found.append(pieces[chosen.token])
+    assert "".join(found) == "\u6211\u53bb\u6210\u90fd\u53d6"

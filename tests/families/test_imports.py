@@ -13,7 +13,18 @@ from asrloop import families
 ROOT = Path(families.__file__).parent
 FAMILIES = sorted(path.parent.name for path in ROOT.glob("*/entry.py"))
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name not in FAMILIES)
-FOUNDATIONS = ("engine.family", "engine.options", "audio", "config", "cores", "errors", "onnx_files", "paths", "wheels")
+FOUNDATIONS = (
+    "engine.family",
+    "engine.options",
+    "audio",
+    "config",
+    "cores",
+    "errors",
+    "onnx_files",
+    "paths",
+    "spacing",
+    "wheels",
+)
 """What ``asrloop.families`` stands on. None of it imports families."""
 
 MODULES = sorted(path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py"))
@@ -57,8 +68,8 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
 
 
 def test_the_rooms_are_found() -> None:
-    assert FAMILIES == ["moonshine", "transducer"]
-    assert ROOMS == ["attention", "features", "quantize", "text"]
+    assert FAMILIES == ["moonshine", "transducer", "whisper"]
+    assert ROOMS == ["attention", "checkpoints", "features", "graphs", "quantize", "text"]
 
 
 @pytest.mark.parametrize("module", ["registry", "offline", *(f"{family}.entry" for family in FAMILIES)])

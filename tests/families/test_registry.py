@@ -27,7 +27,7 @@ TINY_TDT = ROOT / "training" / "tiny-tdt"
 @pytest.mark.parametrize(
     ("family", "source", "precision", "says"),
     [
-        ("whisper", None, None, "family is 'whisper': choose one of moonshine, transducer, nemo"),
+        ("parakeet", None, None, "family is 'parakeet': choose one of moonshine, transducer, whisper, nemo"),
         ("nemo", None, None, "--family nemo needs --from DIR, a directory with encoder-model.onnx"),
         ("transducer", None, None, "--family transducer needs --from DIR"),
         ("nemo", TINY_TDT, "int8", "precision is 'int8': --family nemo has fp32"),
@@ -57,12 +57,21 @@ def test_a_family_is_found_by_its_folder_alone(tmp_path: Path, monkeypatch: pyte
     finally:
         for name in [name for name in sys.modules if name.startswith("asrloop.families.parrot")]:
             del sys.modules[name]
-    assert list(found) == ["moonshine", "transducer", "parrot"]
+    assert list(found) == ["moonshine", "transducer", "whisper", "parrot"]
     monkeypatch.setattr(registry, "FAMILIES", found)
     assert registry.resolved("parrot", tmp_path, None) == ("parrot", "fp32")
     (tmp_path / "family.json").write_text('{"family": "parrot"}')
     info = registry.info_in(tmp_path, settings(parrot=Lengths(6.0, 9.0)))
-    assert (info.windows, info.languages) == ((6.0, 9.0), ("fr",))
+    assert (info.windows, info.languages, info.tasks) == ((6.0, 9.0), ("fr",), ("transcribe",))
+    own = {
+        "family": "parrot",
+        "languages": ["fr", "de"],
+        "tasks": ["transcribe", "translate"],
+        "detects_language": True,
+    }
+    (tmp_path / "family.json").write_text(json.dumps(own))
+    info = registry.info_in(tmp_path, Settings())
+    assert (info.languages, info.tasks, info.detects_language) == (("fr", "de"), ("transcribe", "translate"), True)
 
 
 def settings(**lengths: Lengths) -> Settings:
@@ -192,8 +201,8 @@ def test_opening_needs_no_onnx() -> None:
 def test_an_empty_directory_and_an_unknown_family_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"family\.json is missing; make the models"):
         registry.open_family(tmp_path, config.load())
-    (tmp_path / "family.json").write_text('{"family": "whisper"}')
-    with pytest.raises(ValueError, match="family is 'whisper', known are moonshine, transducer"):
+    (tmp_path / "family.json").write_text('{"family": "parakeet"}')
+    with pytest.raises(ValueError, match="family is 'parakeet', known are moonshine, transducer, whisper"):
         registry.open_family(tmp_path, config.load())
 
 

@@ -59,6 +59,7 @@ def test_a_file_becomes_text_in_every_format(client: OpenAI, beckett_file: bytes
     assert -1 < segment.avg_logprob < 0
     assert 1 < segment.compression_ratio < 2.4
     assert verbose.model == "whisper-1"
+    assert len(segment.tokens) == len(ask(include=["logprobs"]).logprobs), "the last mark is not left out"
 
 
 def test_lengths_are_those_of_what_was_decoded(client: OpenAI, beckett: NDArray[np.float32]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,16 +241,16 @@ class Watched(Gateway):
 
     def __init__(self, takes: bool) -> None:
         super().__init__(Settings())
-        self.takes = takes
+        self.takes_terms = takes
         self.streams: list[Asked] = []
-        self.questions: list[Sequence[str]] = []
+        self.questions: list[Asked] = []
 
     async def server_there(self) -> None:
         pass
 
-    async def _takes(self, terms: Sequence[str]) -> bool:
-        self.questions.append(terms)
-        return self.takes
+    async def _takes(self, asked: Asked) -> bool:
+        self.questions.append(asked)
+        return self.takes_terms and not asked.prompt
 
     def stream(self, rate: int, asked: Asked) -> AsyncStream:
         self.streams.append(asked)
@@ -266,7 +266,7 @@ def test_names_of_a_realtime_prompt_are_key_terms_where_the_servers_take_them(
     async def serve(websocket: WebSocket) -> None:
         try:
             await Realtime(gateway).serve(websocket)
-            assert await gateway.terms_of("Names: Szczecin, Fayle") == terms
+            assert await gateway.prompted(Asked(), "Names: Szczecin, Fayle.") == Asked(key_terms=terms)
         finally:
             await gateway.client.close()
 
@@ -278,4 +278,4 @@ def test_names_of_a_realtime_prompt_are_key_terms_where_the_servers_take_them(
         while socket.receive_json()["type"] != "error":
             pass
     assert gateway.streams == [Asked(language="en", key_terms=terms)]
-    assert len(gateway.questions) == 1, "the answer is remembered"
+    assert len(gateway.questions) == 2, "the answers are remembered"

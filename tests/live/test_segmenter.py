@@ -170,6 +170,20 @@ def test_what_was_said_shortly_before_is_decoded_with_it() -> None:
     assert last[1].prefix_samples == (50 + SPECULATE) * FRAME
 
 
+def test_marks_of_what_was_said_before_are_not_told_again() -> None:
+    def with_mark(decoding: Decoding) -> Hypothesis:
+        found = counting(decoding)
+        words = [",", *spaced(["", *[word.strip() for word in found.words]])[1:]] if decoding.prefix else found.words
+        ones = [1.0] * len(words)
+        return found._replace(words=words, probabilities=ones, times=[(0.0, 0.1)] * len(words), confidences=ones)
+
+    events, _, _ = run(audio(50, ENDS + 4, 50, 40), 100 * FRAME, with_mark)
+    assert finals(events) == [(0, "w1 w2 w3 w4 w5"), (1, "w6 w7 w8 w9 w10")]
+    assert [[word.text for word in event.words] for event in events if event.final] == [
+        said.split() for _, said in finals(events)
+    ]
+
+
 def test_without_a_pause_a_segment_is_cut_at_its_longest() -> None:
     events, decodings, _ = run(audio(700, 30), 1600)
     assert " ".join(text for _, text in finals(events)).split() == [f"w{word}" for word in range(1, 71)]
@@ -190,6 +204,25 @@ def test_silence_tells_nothing_and_keeps_nothing() -> None:
         assert stream.decoding() is None
         assert stream.events() == []
         assert stream._audio.shape[0] <= PAD + 4
+
+
+def test_each_word_of_a_final_has_times_also_where_the_last_decoding_has_fewer() -> None:
+    """Families without drafts may hear otherwise at last; what is stable stays."""
+
+    def forgetting(decoding: Decoding) -> Hypothesis:
+        found = counting(decoding)
+        kept = len(found.words) if decoding.over_at is None else 1
+        times = [(0.1 * number, 0.1 * number + 0.05) for number in range(kept)]
+        return found._replace(words=found.words[:kept], times=times, confidences=[0.5] * kept)
+
+    events, _, _ = run(audio(100, 60), 512, forgetting)
+    (final,) = (event for event in events if event.final)
+    assert len(final.stable.split()) > 1
+    assert [word.text for word in final.words] == final.stable.split()
+    edges = [edge for word in final.words for edge in (word.start, word.end)]
+    assert edges == sorted(edges)
+    assert edges[-1] <= final.heard
+    assert not any(word.confidence for word in final.words[1:])
 
 
 def test_noise_that_has_no_words_is_no_segment() -> None:

@@ -362,3 +362,34 @@ def test_a_recording_that_is_pushed_comes_out_whole(opened: Open, chunk: int) ->
     assert eventually(lambda: ear.ends)
     assert ear.ends == [None]
     assert ear.text == " ".join(["w1 w2 w3 w4"] * 200)
+
+
+@pytest.mark.parametrize(("told", "kept"), [("", "zh"), ("de", "de")])
+def test_the_language_of_the_first_sure_segment_is_that_of_the_stream(told: str, kept: str) -> None:
+    """Which says "" where it is to be found: partials and unsure finals decide nothing."""
+    asked: list[tuple[bool, str]] = []
+    found = iter(["cy", "zh", "en"])
+    confidences = iter([0.5, 0.9, 0.9])
+
+    def decode(decoding: Decoding, options: Options) -> Hypothesis:
+        is_last = decoding.over_at is not None
+        asked.append((is_last, options.language))
+        if not is_last:
+            return Hypothesis([" w"], [1], probabilities=[0.9], language="xx")
+        return Hypothesis(
+            [" w"], [1], probabilities=[0.9], confidence=next(confidences, 0.9), language=next(found, "fr")
+        )
+
+    streams = Streams(lambda: Segmenter(voice, 4.0, 8.0), decode, SETTINGS, LiveMetrics(lambda: 0))
+    ear = Ear()
+    streams.start("a", ear, 16_000, Options(language=told))
+    for samples in [audio(50, 40)] * 3:
+        streams.hear("a", samples)
+    streams.end("a")
+    assert eventually(lambda: ear.ends)
+    streams.close()
+    finals = [language for is_last, language in asked if is_last]
+    assert finals[0] == told
+    assert finals[1] == told
+    assert set(finals[2:]) == {kept}
+    assert len({event.segment for event in ear.events}) == 3

@@ -154,14 +154,19 @@ def test_bls_gives_the_same_tokens(
                 inputs[0].set_data_from_numpy(wav)
                 inputs[1].set_data_from_numpy(np.array([[beckett.size], [40_000]], np.int32))
                 answer = client.infer("asr_ensemble", inputs, parameters={"word_times": True})
-                answers.append([answer.as_numpy(name) for name in ("TOKENS", "WORDS", "WORD_TIMES")])
-        with (
-            triton_grpc.InferenceServerClient(bls.grpc_endpoint) as client,
-            pytest.raises(InferenceServerException, match=r"\[invalid_option\] key_terms are not served in this mode"),
-        ):
-            client.infer("asr_ensemble", inputs, parameters={"key_terms": "Szczecin"})
+                answers.append([answer.as_numpy(name) for name in ("TOKENS", "WORDS", "WORD_TIMES", "LANGUAGE")])
+        with triton_grpc.InferenceServerClient(bls.grpc_endpoint) as client:
+            for name, value, refusal in (
+                ("key_terms", "Szczecin", "key_terms are not served in this mode"),
+                ("prompt", "before", "prompt is 'before': this server does not serve it"),
+                ("task", "translate", "task is 'translate': the served model can transcribe"),
+                ("language", "de", "language is 'de': the served model has en"),
+            ):
+                with pytest.raises(InferenceServerException, match=rf"\[invalid_option\] {refusal}"):
+                    client.infer("asr_ensemble", inputs, parameters={name: value})
     for here, there in zip(*answers, strict=True):
         np.testing.assert_array_equal(here, there)
+    assert answers[0][-1].tolist() == [[b"en"], [b"en"]]
 
 
 def test_words_have_times_and_confidences_and_asking_changes_no_text(

@@ -30,6 +30,7 @@ SERVED: dict[str, object] = {
     "word_times": True,
     "key_terms": "Szczecin\nNew York",
     "key_terms_boost": 2.5,
+    "model": "",
 }
 """A good value of each parameter that is served; for others see VALUES."""
 

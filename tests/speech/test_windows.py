@@ -89,6 +89,14 @@ def test_speech_without_a_pause_is_cut_with_an_overlap() -> None:
     assert windows[-1].start + windows[-1].samples.size >= samples.size
 
 
+def test_what_fills_up_the_last_frame_is_known() -> None:
+    samples = recording(("speech", 20))[: -FRAME - 100]
+    *others, last = cut(samples)
+    assert last.start + last.samples.size - last.filling == samples.size
+    assert 0 < last.filling < FRAME
+    assert not any(one.filling for one in others)
+
+
 @pytest.mark.parametrize("seconds", [0.01, 1.0, 700.0])
 def test_silence_has_no_window(seconds: float) -> None:
     assert cut(np.zeros(int(seconds * SAMPLE_RATE), np.float32)) == []

@@ -40,33 +40,44 @@ class CheckedRow:
         self.rows = Rows(sizes, CHECKED_AT_ONCE, tokens - 1, frames, repeated_zeros)
         self._step = BoundStep(session, self.rows)
 
-    def decide(self, encoded: EncodedAudio, likely: Sequence[int], forced: int, said: Said) -> Emission:
+    def begin(self, encoded: EncodedAudio, prefix: Sequence[int]) -> None:
+        """Start the first row from ``prefix``: the K/V of its tokens but the last are made as many at once as there are rows."""
+        rows = self.rows
+        rows.start(0, encoded)
+        for start in range(0, len(prefix) - 1, rows.count):
+            some = prefix[start : min(start + rows.count, len(prefix) - 1)]
+            self._put(some)
+            self._step.fill_caches(len(some))
+            rows.lengths[0] += len(some)
+        rows.begin(0, prefix)
+
+    def decide(self, likely: Sequence[int], forced: int, said: Said) -> Emission:
         """Return what single steps would give as long as that is ``likely``, and one more token: the first other or later one.
 
         The first ``forced`` tokens stand whatever steps would give. The first row is left where steps would go on.
         """
         rows = self.rows
-        rows.start(0, encoded)
         decided: list[Emission] = []
         while True:
-            guesses = likely[int(rows.lengths[0]) :][: CHECKED_AT_ONCE - 1]
-            tokens, log_probs = self._decide([int(rows.tokens[0, 0]), *guesses])
-            for row, (token, log_prob) in enumerate(zip(tokens, log_probs, strict=True)):
-                at = int(rows.lengths[0])
+            guesses = likely[rows.said(0) :][: CHECKED_AT_ONCE - 1]
+            tokens = [int(rows.tokens[0, 0]), *guesses]
+            self._put(tokens)
+            self._step(len(tokens))
+            for row in range(len(tokens)):
+                at = rows.said(0)
+                token, log_prob = rows.taken(0, row)
                 asked = partial(self._attending.queries, rows, row)
                 if at < forced:
                     decided.append(said.follow(rows, 0, likely[at], log_prob, asked))
                 else:
                     decided.append(said.decide(rows, 0, token, log_prob, rows.log_probs[row, 0], asked))
-                if decided[-1].done or at + 1 != rows.lengths[0] or [rows.tokens[0, 0]] != likely[at:][:1]:
+                if decided[-1].done or at + 1 != rows.said(0) or [rows.tokens[0, 0]] != likely[at:][:1]:
                     return joined(decided, decided[-1])
 
-    def _decide(self, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
-        """Return the token behind each of ``tokens``, which stand behind those in the cache, and its log probability."""
+    def _put(self, tokens: Sequence[int]) -> None:
+        """Put ``tokens``, which stand behind those in the cache, into a row each."""
         rows, count = self.rows, len(tokens)
         length, frames = int(rows.lengths[0]), rows.frames[0]
         rows.tokens[:count, 0] = tokens
         rows.lengths[:count] = np.arange(length, length + count)
         rows.frames[:count] = frames
-        next_tokens, log_probs = self._step(count)
-        return next_tokens[:, 0].tolist(), log_probs[:, 0].tolist()

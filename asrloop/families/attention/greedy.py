@@ -34,13 +34,15 @@ class GreedySearch:
         slots: int,
         token_capacity: int,
         frame_capacity: int,
+        *,
+        compares: bool = False,
     ) -> None:
-        """Take a ``decoder`` that is a session of this process, or a graph that runs elsewhere."""
+        """Take a ``decoder`` that is a session of this process, or a graph that runs elsewhere; for ``compares`` see Attending."""
         self._sizes = sizes
         self._rows = Rows(sizes, slots, token_capacity, frame_capacity)
         self._row_of = list(range(slots))
         """The row that each slot has now."""
-        self._attending = Attending(sizes)
+        self._attending = Attending(sizes, compares=compares)
         self._said = [Said() for _ in range(slots)]
         self._checked: CheckedRow | None = None
         self._step: Step
@@ -55,37 +57,69 @@ class GreedySearch:
         """False where the decoder runs elsewhere: to check a draft, or to look at all its probabilities, would send much back."""
         return self._checked is not None
 
+    def language(self, slot: int, encoded: EncodedAudio) -> int:
+        """Return which of the languages that the model tells apart is spoken, by the step from BOS."""
+        self._rows.start(self._row_of[slot], encoded)
+        self._close_ranks([slot])
+        self._step(1)
+        if self._rows.language_logits is None:
+            raise AssertionError("the model does not tell languages apart")
+        return int(self._rows.language_logits[0, 0].argmax())
+
     def admit(
-        self, slot: int, encoded: EncodedAudio, draft: Draft, *, word_times: bool = False, bias: Bias | None = None
+        self,
+        slot: int,
+        encoded: EncodedAudio,
+        draft: Draft,
+        *,
+        word_times: bool = False,
+        bias: Bias | None = None,
+        prefix: Sequence[int] = (),
     ) -> Emission:
-        """Copy the cross K/V into the row of ``slot``, start it from BOS, and check ``draft``, if it takes drafts.
+        """Copy the cross K/V into the row of ``slot``, start it from ``prefix`` or BOS, and check ``draft``, if it takes drafts.
 
         Gives the right tokens of the draft and one more: the token that the model decides in place of the first wrong one, or
         behind the last.
         """
-        row = self._row_of[slot]
+        row, prefix = self._row_of[slot], prefix or (self._sizes.bos,)
         self._rows.start(row, encoded)
         said = self._said[slot] = Said(bias, keeps_queries=word_times)
         likely = list(takewhile(self._may_be_drafted, draft.tokens[: encoded.token_limit]))
-        if not likely or self._checked is None:
+        if self._checked is None:
+            self._begin_by_steps(slot, prefix)
             return NOTHING
-        # Forced tokens end where the draft does: before a token that is no text, and at the limit of this audio.
-        decided = self._checked.decide(encoded, likely, min(draft.forced, len(likely)), said)
+        if not likely and len(prefix) == 1:
+            return NOTHING
+        self._checked.begin(encoded, prefix)
+        decided = NOTHING
+        if likely:
+            # Forced tokens end where the draft does: before a token that is no text, and at the limit of this audio.
+            decided = self._checked.decide(likely, min(draft.forced, len(likely)), said)
         if not decided.done:
             self._rows.take_over(row, self._checked.rows)
         return decided
 
+    def _begin_by_steps(self, slot: int, prefix: Sequence[int]) -> None:
+        """Start the row of ``slot`` from ``prefix`` where several tokens of a row cannot be given to the decoder at once."""
+        if len(prefix) == 1:
+            return
+        self._close_ranks([slot])
+        for token in prefix[:-1]:
+            self._rows.tokens[0] = token
+            self._step(1)
+            self._rows.lengths[0] += 1
+        self._rows.begin(0, prefix)
+
     def step(self, slots: Sequence[int]) -> list[Emission]:
         """Decide one token for each of ``slots``. A row ends with EOS, or where it goes on beyond its token limit."""
         self._close_ranks(slots)
-        tokens, log_probs = self._step(len(slots))
+        self._step(len(slots))
         rows = self._rows
         return [
             self._said[slot].decide(
                 rows,
                 row,
-                int(tokens[row, 0]),
-                float(log_probs[row, 0]),
+                *rows.taken(row, row),
                 rows.log_probs[row, 0],
                 partial(self._attending.queries, rows, row),
             )

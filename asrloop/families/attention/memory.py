@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from asrloop.onnx_files.sessions import Tensors
 
+LOGITS_IN_BLOCK = 256
+"""Logits of a block in the search for the greatest."""
+
 Zeros = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
 
@@ -36,6 +39,20 @@ class DecoderSizes:
 
     alignment_heads: tuple[tuple[int, int], ...] = ()
     """Layer and head of the cross-attention that follows the speech best; the graph gives the queries of these layers."""
+
+    not_first: tuple[int, ...] = ()
+    """Tokens that a text never begins with."""
+
+    languages: int = 0
+    """Number of languages that the graph tells apart; it then gives ``language_logits``."""
+
+    picks_rows: bool = False
+    """True for a graph that decides for the rows named in ``wanted`` alone."""
+
+    @property
+    def padded_vocabulary(self) -> int:
+        """Size of the log probabilities of a step: whole blocks."""
+        return -(-self.vocabulary_size // LOGITS_IN_BLOCK) * LOGITS_IN_BLOCK
 
     @property
     def query_layers(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from asrloop.engine.family import Emission, joined
 from asrloop.families.attention.attending import Queries
 from asrloop.families.attention.rows import Rows
-from asrloop.families.bias import Bias
+from asrloop.families.bias import Bias, Chosen
 
 
 class Said:
@@ -42,7 +42,17 @@ class Said:
         """
         if self._bias is None:
             return self._appended(rows, row, token, log_prob, asked)
-        chosen = self._bias.choose(token, log_probs)
+        self._append(rows, row, self._bias.choose(token, log_probs), asked)
+        if self._held[-1].done and (own := self._bias.end()) is not None and own.taken_back > 1:
+            # The limit lies within a term that is half said; the last token of that was not appended.
+            del self._held[-1]
+            self._append(rows, row, own._replace(taken_back=own.taken_back - 1), asked)
+        last = self._held[-1]
+        ready = len(self._held) if last.done else len(self._held) - self._bias.unsure
+        told, self._held = self._held[:ready], self._held[ready:]
+        return joined(told, last)
+
+    def _append(self, rows: Rows, row: int, chosen: Chosen, asked: Callable[[], Queries]) -> None:
         if chosen.taken_back:
             rows.rewind(row, chosen.taken_back)
             del self._held[-chosen.taken_back :]
@@ -51,10 +61,6 @@ class Said:
                 del self.queries[-chosen.taken_back :]
                 asked = lambda: first  # noqa: E731
         self._held.append(self._appended(rows, row, chosen.token, chosen.log_prob, asked))
-        last = self._held[-1]
-        ready = len(self._held) if last.done else len(self._held) - self._bias.unsure
-        told, self._held = self._held[:ready], self._held[ready:]
-        return joined(told, last)
 
     def _appended(self, rows: Rows, row: int, token: int, log_prob: float, asked: Callable[[], Queries]) -> Emission:
         emission = rows.advance(row, token, log_prob)

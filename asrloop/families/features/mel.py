@@ -102,13 +102,13 @@ def build_mel(bands: int) -> onnx.ModelProto:
     return model
 
 
-def mel_filters(bands: int) -> NDArray[np.float32]:
-    """Return triangular filters f32 [257, bands] from 0 to 8 kHz on Slaney's mel scale, each of equal area.
+def mel_filters(bands: int, fft: int = FFT) -> NDArray[np.float32]:
+    """Return triangular filters f32 [fft / 2 + 1, bands] from 0 to 8 kHz on Slaney's mel scale, each of equal area.
 
     Slaney, "Auditory Toolbox", Interval Research technical report 1998-010: linear below 1 kHz, logarithmic above.
     """
     edges = _hertz(np.linspace(0.0, _mel(SAMPLE_RATE / 2), bands + 2))
-    bins = np.linspace(0.0, SAMPLE_RATE / 2, FFT // 2 + 1)
+    bins = np.linspace(0.0, SAMPLE_RATE / 2, fft // 2 + 1)
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0.0, np.minimum(rising, falling))

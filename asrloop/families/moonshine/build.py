@@ -5,11 +5,6 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import soundfile
-import soxr
-
-from asrloop.audio import SAMPLE_RATE
 from asrloop.families.moonshine import hugging_face_weights, ort_weights
 from asrloop.families.moonshine.decoder_graph import cache_head_size, cross_head_size
 from asrloop.families.moonshine.decoding import (
@@ -25,7 +20,7 @@ from asrloop.families.moonshine.decoding import (
 from asrloop.families.moonshine.encoder_graph import STRIDES, minimum_samples
 from asrloop.families.moonshine.precision import graphs
 from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
-from asrloop.families.quantize.layer import Array
+from asrloop.families.quantize.calibration import recordings
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.wheels import MOONSHINE_SPEECH
 
@@ -49,9 +44,10 @@ def build(
     """
     progress(f"reading weights from {source}")
     weights, vocabulary = read(source)
-    recordings = [] if precision == "fp32" else _recordings(source, speech)
+    spoken = [source.parent / name for name in MOONSHINE_SPEECH] if speech is None else list(speech)
+    heard = [] if precision == "fp32" else recordings(spoken)
     progress(f"writing graphs, precision {precision}")
-    made = graphs(weights, precision, recordings)
+    made = graphs(weights, precision, heard)
     description = {"family": FAMILY, **dataclasses.asdict(_numbers(weights.config, precision, made.cross_type))}
     (destination / ENCODER).write_bytes(made.encoder.SerializeToString())
     (destination / DECODER).write_bytes(made.decoder.SerializeToString())
@@ -69,22 +65,6 @@ def read(source: Path) -> tuple[MoonshineWeights, Vocabulary]:
         f"{source} holds neither {ort_weights.DECODER_FILE} (moonshine-voice package) nor "
         f"{hugging_face_weights.CONFIG_FILE} (Hugging Face checkpoint)"
     )
-
-
-def _recordings(source: Path, speech: Sequence[Path] | None) -> list[Array]:
-    paths = [source.parent / name for name in MOONSHINE_SPEECH] if speech is None else list(speech)
-    missing = [path for path in paths if not path.is_file()]
-    if missing or not paths:
-        raise FileNotFoundError(
-            f"speech to calibrate on is missing: {', '.join(map(str, missing)) or 'none given'}; name recordings of about a "
-            "minute or more, or choose precision fp32"
-        )
-    return [_recording(path) for path in paths]
-
-
-def _recording(path: Path) -> Array:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.asarray(soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE), np.float32)
 
 
 def _numbers(config: MoonshineConfig, precision: str, cross_type: str) -> MoonshineNumbers:

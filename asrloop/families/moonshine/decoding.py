@@ -130,7 +130,9 @@ class Moonshine:
         )
         self.info = replace(info, takes_drafts=self._search.is_here, takes_key_terms=self._search.is_here)
 
-    def encode(self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False) -> EncodedAudio:
+    def encode(
+        self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False, again: bool = False
+    ) -> EncodedAudio:
         """Run the encoder over ``samples`` f32 [N], filled up with silence where they are too few for one frame."""
         if not 1 <= samples.size <= self._max_samples:
             raise ValueError(f"{samples.size} samples of audio; between 1 and {self._max_samples} are accepted")

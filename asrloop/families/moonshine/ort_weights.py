@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import DecoderLayer, EncoderLayer, MoonshineConfig, MoonshineWeights
-from asrloop.families.quantize.layer import Array, Attention, Linear, Quantized
+from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Array, Attention, DecoderLayer, EncoderLayer, Linear, Quantized
 from asrloop.onnx_files.ort_format import initializers, nodes, to_onnx
 
 ENCODER_FILE = "encoder_model.ort"

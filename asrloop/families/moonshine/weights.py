@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asrloop.families.quantize.layer import Array, Attention, Linear
+from asrloop.families.quantize.layer import Array, DecoderLayer, EncoderLayer, Linear
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,10 @@ class MoonshineConfig:
 
 
 @dataclass(frozen=True)
-class EncoderLayer:
-    """Norm scales are f32 [hidden_size]; the norms have no bias."""
-
-    attention_norm: Array
-    attention: Attention
-    mlp_norm: Array
-    fc1: Linear
-    fc2: Linear
-
-
-@dataclass(frozen=True)
-class DecoderLayer:
-    """``fc1`` gives two halves: the values and the gate that is put through SiLU."""
-
-    attention_norm: Array
-    attention: Attention
-    cross_norm: Array
-    cross_attention: Attention
-    mlp_norm: Array
-    fc1: Linear
-    fc2: Linear
-
-
-@dataclass(frozen=True)
 class MoonshineWeights:
     """Convolutions are ``[outputs, inputs, width]``; conv1 has no bias. ``embedding`` is f32 [vocabulary, hidden]
-    and, as the model was trained, the transpose of the head's matrix."""
+    and, as the model was trained, the transpose of the head's matrix. fc1 of a decoder layer gives two halves: the values and the
+    gate that is put through SiLU."""
 
     config: MoonshineConfig
     conv1: Array

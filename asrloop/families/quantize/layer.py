@@ -71,7 +71,7 @@ class Linear:
 
 
 def side_by_side(layers: "list[Linear]") -> Linear:
-    """Join ``layers`` without bias into one whose output is theirs, one after another."""
+    """Join ``layers`` into one whose output is theirs, one after another."""
     parts = [layer.quantized for layer in layers]
     whole = [part for part in parts if part is not None]
     quantized = None
@@ -81,7 +81,12 @@ def side_by_side(layers: "list[Linear]") -> Linear:
             np.concatenate([part.scale for part in whole]),
             np.concatenate([part.zero_point for part in whole]),
         )
-    return Linear(np.concatenate([layer.matrix for layer in layers], axis=1), None, quantized)
+    bias = None
+    if any(layer.bias is not None for layer in layers):
+        zeros = [np.zeros(layer.matrix.shape[1], np.float32) for layer in layers]
+        biases = [zero if layer.bias is None else layer.bias for layer, zero in zip(layers, zeros, strict=True)]
+        bias = np.concatenate(biases)
+    return Linear(np.concatenate([layer.matrix for layer in layers], axis=1), bias, quantized)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,30 @@ class Attention:
     key: Linear
     value: Linear
     output: Linear
+
+
+@dataclass(frozen=True)
+class EncoderLayer:
+    """Norm scales are f32 [hidden_size]; the norms have no bias."""
+
+    attention_norm: Array
+    attention: Attention
+    mlp_norm: Array
+    fc1: Linear
+    fc2: Linear
+
+
+@dataclass(frozen=True)
+class DecoderLayer:
+    """The same with attention to the encoder's frames."""
+
+    attention_norm: Array
+    attention: Attention
+    cross_norm: Array
+    cross_attention: Attention
+    mlp_norm: Array
+    fc1: Linear
+    fc2: Linear
 
 
 def _padding(heads: int, old: int, new: int) -> NDArray[np.int64]:

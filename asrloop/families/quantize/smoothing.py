@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asrloop.families.quantize.layer import Array, Attention, Linear
-from asrloop.families.quantize.observation import Observation
+from asrloop.families.quantize.layer import Array, Attention, DecoderLayer, EncoderLayer, Linear
+from asrloop.families.quantize.observation import CrossLimit, Observation
 
 STRENGTH = 0.5
 """Share of the unevenness that moves from the activations into the matrix, 0..1."""
@@ -73,6 +73,45 @@ class Smoother:
             output=attention.output.scale_inputs(unit.value),
         )
 
+    def encoder_layer(self, layer: EncoderLayer, name: str) -> EncoderLayer:
+        """Smooth all but the input of fc2, which comes through a GELU that no factor passes."""
+        attention = self.attention(layer.attention, f"{name}.attention.output")
+        names = [f"{name}.attention.{part}" for part in ("query", "key", "value")]
+        readers = [attention.query, attention.key, attention.value]
+        attention_norm, (query, key, value) = self.after_norm(layer.attention_norm, names, readers)
+        mlp_norm, (fc1,) = self.after_norm(layer.mlp_norm, [f"{name}.fc1"], [layer.fc1])
+        attention = Attention(query, key, value, attention.output)
+        return replace(layer, attention_norm=attention_norm, attention=attention, mlp_norm=mlp_norm, fc1=fc1)
+
+    def decoder_layer(self, layer: DecoderLayer, name: str, unit: "CrossUnit") -> DecoderLayer:
+        """Smooth all but the MLP's inner part, and write cross K/V in their units."""
+        attention = self.attention(layer.attention, f"{name}.attention.output")
+        readers = [attention.query, attention.key, attention.value]
+        attention_norm, (query, key, value) = self.after_norm(layer.attention_norm, [f"{name}.attention.qkv"], readers)
+        cross = self.cross_attention(layer.cross_attention, f"{name}.cross.output", unit)
+        cross_norm, (cross_query,) = self.after_norm(layer.cross_norm, [f"{name}.cross.query"], [cross.query])
+        mlp_norm, (fc1,) = self.after_norm(layer.mlp_norm, [f"{name}.fc1"], [layer.fc1])
+        return DecoderLayer(
+            attention_norm=attention_norm,
+            attention=Attention(query, key, value, attention.output),
+            cross_norm=cross_norm,
+            cross_attention=replace(cross, query=cross_query),
+            mlp_norm=mlp_norm,
+            fc1=fc1,
+            fc2=layer.fc2,
+        )
+
+    def cross_projections(
+        self, encoder_norm: Array, layers: Sequence[DecoderLayer]
+    ) -> tuple[Array, tuple[DecoderLayer, ...]]:
+        """Smooth the projections to cross K/V of all layers, which read the encoder's last norm."""
+        crosses = [layer.cross_attention for layer in layers]
+        readers = [reader for cross in crosses for reader in (cross.key, cross.value)]
+        norm, readers = self.after_norm(encoder_norm, ["cross.flat"], readers)
+        pairs = zip(readers[0::2], readers[1::2], strict=True)
+        moved = [replace(cross, key=key, value=value) for cross, (key, value) in zip(crosses, pairs, strict=True)]
+        return norm, tuple(replace(layer, cross_attention=cross) for layer, cross in zip(layers, moved, strict=True))
+
 
 @dataclass(frozen=True)
 class CrossUnit:
@@ -80,3 +119,8 @@ class CrossUnit:
 
     key: Array
     value: Array
+
+    @classmethod
+    def filling(cls, limit: CrossLimit) -> "CrossUnit":
+        """Return the units in which what was seen fills -127..127."""
+        return cls(np.maximum(limit.key, 1e-6) / 127, np.maximum(limit.value, 1e-6) / 127)

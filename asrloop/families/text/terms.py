@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asrloop.spacing import is_unspaced
+
 
 class Place(NamedTuple):
     """How far a term has been spelled."""
@@ -97,8 +99,13 @@ class TermsOf:
         self._pieces = Pieces(pieces)
         self._made = lru_cache(64)(partial(Terms, pieces=self._pieces))
         texts = [piece.decode("utf-8", "replace") for piece in pieces]
-        self.edges = np.array([text[:1].isalnum() for text in texts]), np.array([text[-1:].isalnum() for text in texts])
-        """For each token, if it begins with a letter or digit, and if it ends with one."""
+        self.edges = (
+            np.array([_is_in_word(text[:1]) for text in texts]),
+            np.array([_is_in_word(text[-1:]) for text in texts]),
+            np.array([text != "" for text in texts]),
+        )
+        """For each token, if it begins within a word where none ended before, if a word goes on behind it without a space, and if
+        it is any text."""
 
     def __call__(self, terms: tuple[str, ...]) -> Terms:
         return self._made(terms)
@@ -108,6 +115,15 @@ class TermsOf:
         return self._pieces.spells(f" {term}".encode())
 
 
+def _is_in_word(character: str) -> bool:
+    """True for letters and digits of scripts with spaces between words. In others a term may begin and end anywhere."""
+    return character.isalnum() and not is_unspaced(character)
+
+
 def casings(term: str) -> set[str]:
-    """Return a term as it may be written: as given, in lower and upper case, and with a capital at its start or at each word's."""
-    return {term, term.lower(), term.upper(), term[:1].upper() + term[1:], term.title()}
+    """Return a term as it may be written: as given, in lower and upper case, and with a capital at its start or at each word's.
+
+    Apostrophes also as on a typewriter, as models write them.
+    """
+    cased = {term, term.lower(), term.upper(), term[:1].upper() + term[1:], term.title()}
+    return cased | {each.replace("\u2019", "'") for each in cased}

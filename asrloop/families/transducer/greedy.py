@@ -94,7 +94,7 @@ class Transducer:
         """Tokens that each slot has decided at that frame."""
 
     def encode(
-        self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False
+        self, samples: NDArray[np.float32], options: Options = DEFAULTS, *, alone: bool = False, again: bool = False
     ) -> EncodedSpeech:
         """Return the frames of ``samples``. Audio shorter than one feature frame has no frames and no tokens."""
         if not 1 <= samples.size <= self._max_samples:

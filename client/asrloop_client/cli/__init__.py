@@ -10,6 +10,7 @@ except ModuleNotFoundError:
 
 from asrloop_client.cli.connection import with_connection_options
 from asrloop_client.cli.health import health
+from asrloop_client.cli.models import models
 from asrloop_client.cli.stream import stream
 from asrloop_client.cli.transcribe import transcribe
 
@@ -21,5 +22,5 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (transcribe, stream, health):
+for command in (transcribe, stream, health, models):
     app.command()(with_connection_options(command))

@@ -16,9 +16,10 @@ from rich.live import Live
 from rich.text import Text
 
 from asrloop_client.cli.connection import CONSOLE, Connect, exit_of
-from asrloop_client.cli.words import Boost, KeyTerms, terms_of
+from asrloop_client.cli.words import Boost, KeyTerms, Language, Model, Prompt, terms_of
 from asrloop_client.errors import AsrError
 from asrloop_client.live.sources import played, recorded
+from asrloop_client.spacing import joined
 
 
 class Form(enum.StrEnum):
@@ -46,6 +47,9 @@ def stream(
     word_times: Annotated[
         bool, typer.Option("--word-times", help="Ask when each word was said and how sure it is; for the format json.")
     ] = False,
+    model: Model = None,
+    language: Language = None,
+    prompt: Prompt = None,
     key_terms: KeyTerms = None,
     key_terms_boost: Boost = None,
 ) -> None:
@@ -55,7 +59,14 @@ def stream(
 
     arecord -f S16_LE -r 16000 -t raw | asr-client stream -
     """
-    asked: Any = {"word_times": word_times, "key_terms": terms_of(key_terms), "key_terms_boost": key_terms_boost}
+    asked: Any = {
+        "model": model,
+        "language": language,
+        "prompt": prompt,
+        "word_times": word_times,
+        "key_terms": terms_of(key_terms),
+        "key_terms_boost": key_terms_boost,
+    }
     stop, out = threading.Event(), Console(highlight=False, soft_wrap=True)
     view = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal and form is Form.TXT else None
 
@@ -76,9 +87,10 @@ def stream(
                         elif event.final and event.stable:
                             out.print(event.stable, markup=False)
                         if view is not None:
-                            gap = " " if event.stable and event.tail else ""
                             stable = "" if event.final else event.stable
-                            view.update(Text.assemble(stable, gap, (event.tail, "dim")), refresh=True)
+                            told = joined((stable, event.tail))
+                            at = len(told) - len(event.tail)
+                            view.update(Text.assemble(told[:at], (told[at:], "dim")), refresh=True)
             finally:
                 signal.signal(signal.SIGINT, before)
     except AsrError as error:

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from asrloop_client.audio import SUFFIXES
 from asrloop_client.cli.connection import CONSOLE, FAILED, UNREACHABLE, Connect
-from asrloop_client.cli.words import Boost, KeyTerms, terms_of
+from asrloop_client.cli.words import Boost, KeyTerms, Language, Model, Prompt, terms_of
 from asrloop_client.errors import AsrError, ServerGone
 from asrloop_client.settings import PoolConfig
 from asrloop_client.transcript import LINE_WIDTH, Transcript
@@ -33,6 +33,13 @@ class Form(enum.StrEnum):
     JSON = "json"
     SRT = "srt"
     VTT = "vtt"
+
+
+class Task(enum.StrEnum):
+    """What becomes of the speech: text in its language, or in English."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
 
 
 def transcribe(
@@ -62,9 +69,17 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
+    model: Model = None,
+    language: Language = None,
+    task: Annotated[
+        Task | None, typer.Option(help="Translate into English, where the model can.", show_default=False)
+    ] = None,
+    prompt: Prompt = None,
     key_terms: KeyTerms = None,
     key_terms_boost: Boost = None,
-    max_line_width: Annotated[int, typer.Option(help="Most characters of a line of subtitles.", min=1)] = LINE_WIDTH,
+    max_line_width: Annotated[
+        int, typer.Option(help="Most columns of a line of subtitles; Chinese characters take two.", min=1)
+    ] = LINE_WIDTH,
 ) -> None:
     """Print or write the text of each file; errors and a summary go to standard error."""
     form = Form.JSON if as_json else form
@@ -81,18 +96,22 @@ def transcribe(
     audio_seconds, started = 0.0, time.monotonic()
     if wanted:
         bar = Progress(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal)
-        task = bar.add_task("transcribing", total=len(wanted))
+        row = bar.add_task("transcribing", total=len(wanted))
         shares: dict[str, float] = {}
         """Share of each file that is done, 0..1."""
 
         def heard(name: str, share: float) -> None:
             shares[name] = share
-            bar.update(task, completed=sum(shares.values()))
+            bar.update(row, completed=sum(shares.values()))
 
         with bar, connection(timeout=timeout, pooling=pooling, pool=pool) as client:
             options: dict[str, Any] = {
                 "concurrency": concurrency,
                 "on_progress": lambda far: heard(far.request_id, far.done / far.known),
+                "model": model,
+                "language": language,
+                "task": task and task.value,
+                "prompt": prompt,
                 "word_times": None if word_times is None and subtitles else bool(word_times),
                 "key_terms": terms,
                 "key_terms_boost": key_terms_boost,

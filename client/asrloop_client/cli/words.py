@@ -1,4 +1,4 @@
-"""Options about words, which `transcribe` and `stream` share."""
+"""Options about language and words, which `transcribe` and `stream` share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from typing import Annotated
 
 import typer
 
+Model = Annotated[
+    str | None,
+    typer.Option(help="Recognizer to ask, such as whisper. Default: the server's default.", show_default=False),
+]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        help="ISO 639-1 code of what is spoken, such as de. Default: what the model finds.", show_default=False
+    ),
+]
+Prompt = Annotated[
+    str | None, typer.Option(help="Text that came before, for models that take one.", show_default=False)
+]
 KeyTerms = Annotated[
     str | None,
     typer.Option(help="Names and words to expect: a file with one a line, or a list such as 'Szczecin,Ada Byron'."),

@@ -40,6 +40,8 @@ class ControlChannel:
 
     def __init__(self, address: str, dial: Dial, settings: Settings) -> None:
         self.address = address
+        self.loop = settings.loop_model
+        """The default's Triton model that decodes."""
         self._dial, self._settings = dial, settings
         self._connection: Connection | None = None
 
@@ -68,17 +70,17 @@ class ControlChannel:
             return False
         return False if any(each.name == model for each in index.models) else None
 
-    async def end(self, cancel_key: str) -> None:
-        """Have the server end the request with this key."""
+    async def end(self, cancel_key: str, loop: str) -> None:
+        """Have the Triton model `loop` end the request with this key."""
         try:
-            request = control_request(self._settings.loop_model, "cancel", cancel_key)
+            request = control_request(loop, "cancel", cancel_key)
             await self.ask("ModelInfer", request, CANCEL_TIMEOUT)
         except AsrError as error:
             LOG.debug("%s: a request could not be cancelled: %s", self.address, error)
 
-    async def progress(self, cancel_key: str) -> Any:
-        """Return the response that says how far the request with this key is. Raises AsrError."""
-        return await self.ask("ModelInfer", control_request(self._settings.loop_model, "progress", cancel_key))
+    async def progress(self, cancel_key: str, loop: str) -> Any:
+        """Return the response of the Triton model `loop` that says how far the request with this key is. Raises AsrError."""
+        return await self.ask("ModelInfer", control_request(loop, "progress", cancel_key))
 
     def drop(self) -> Connection | None:
         """Return the connection, for the caller to close; the next call opens another one."""

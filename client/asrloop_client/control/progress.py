@@ -32,9 +32,11 @@ class Progress:
 
 
 @contextlib.contextmanager
-def reporting(endpoint: Endpoint, request: Request, tell: Callable[[Progress], object] | None) -> Iterator[None]:
+def reporting(
+    endpoint: Endpoint, request: Request, loop: str, tell: Callable[[Progress], object] | None
+) -> Iterator[None]:
     """Tell the caller how far `request` is while the block runs."""
-    reports = None if tell is None else asyncio.ensure_future(_report(endpoint, request, tell))
+    reports = None if tell is None else asyncio.ensure_future(_report(endpoint, request, loop, tell))
     try:
         yield
     finally:
@@ -42,11 +44,11 @@ def reporting(endpoint: Endpoint, request: Request, tell: Callable[[Progress], o
             reports.cancel()
 
 
-async def _report(endpoint: Endpoint, request: Request, tell: Callable[[Progress], object]) -> None:
+async def _report(endpoint: Endpoint, request: Request, loop: str, tell: Callable[[Progress], object]) -> None:
     while True:
         await asyncio.sleep(_SECONDS)
         try:
-            progress = read_progress(await endpoint.control.progress(request.cancel_key), request.request_id)
+            progress = read_progress(await endpoint.control.progress(request.cancel_key, loop), request.request_id)
         except AsrError as error:
             LOG.debug("%s: progress is not available: %s", endpoint.address, error)
             continue

@@ -80,10 +80,10 @@ class WatchedServer:
         if began >= self._in_since:
             self._go_out(error)
 
-    def end_at_server(self, cancel_key: str) -> None:
-        """Have the server end the request with this key, without waiting for it."""
+    def end_at_server(self, cancel_key: str, loop: str) -> None:
+        """Have the Triton model `loop` end the request with this key, without waiting for it."""
         if not self._closed:
-            self._spawn(self.control.end(cancel_key), name="end_at_server")
+            self._spawn(self.control.end(cancel_key, loop), name="end_at_server")
 
     async def answers(self, within: float) -> bool:
         """True when the server answered in the last `within` s, or answers its probe now."""

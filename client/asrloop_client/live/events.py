@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrloop_client.errors import ServerFailure
+from asrloop_client.spacing import joined
 from asrloop_client.transcript import Word
 from asrloop_client.wire import numbers, outputs_of, strings, words_of
 
@@ -33,7 +34,7 @@ class StreamEvent:
     @property
     def text(self) -> str:
         """Stable and tail together."""
-        return " ".join(filter(None, (self.stable.strip(), self.tail.strip())))
+        return joined((self.stable.strip(), self.tail.strip()))
 
 
 def read_event(response: Any, address: str) -> tuple[StreamEvent | None, bool]:

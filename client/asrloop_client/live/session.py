@@ -39,7 +39,7 @@ from asrloop_client.live.events import StreamEvent, read_event
 from asrloop_client.live.kept import KeptAudio
 from asrloop_client.live.raw import check_raw
 from asrloop_client.servers import Search, Servers
-from asrloop_client.settings import Parameter, WordOptions
+from asrloop_client.settings import Parameter, SpeechOptions
 
 _PIECE_SECONDS = 1.0
 """Longest audio of a request, so that the server's answers tell its progress."""
@@ -59,9 +59,11 @@ _INNOCENT_SECONDS = 60.0
 _NOTHING = np.empty(0, np.int16)
 
 
-class StreamOptions(WordOptions, total=False):
+class StreamOptions(SpeechOptions, total=False):
     """Options of a stream of live audio."""
 
+    model: str | None
+    """Name of a recognizer that stands beside the server's default; None or "" for the default."""
     sample_rate: float
     """Rate of the chunks in Hz (default 16000)."""
     timeout: float | None
@@ -80,17 +82,18 @@ class Session:
         self,
         servers: Servers,
         *,
+        model: str | None = None,
         sample_rate: float = 16000,
         timeout: float | None = None,
         resume: bool = False,
         parameters: Mapping[str, Parameter] | None = None,
         headers: Mapping[str, str] | None = None,
         fail_fast: bool | None = None,
-        **words: Unpack[WordOptions],
+        **speech: Unpack[SpeechOptions],
     ) -> None:
         self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
         self._answer_seconds = max(self._timeout, _ANSWER_SECONDS)
-        self._resume, self._parameters = resume, asked(parameters, **words)
+        self._resume, self._parameters = resume, asked(parameters, model=model, **speech)
         self._headers = servers.settings.all_headers(headers)
         fast = servers.settings.fail_fast if fail_fast is None else fail_fast
         self._search = Search(model=servers.settings.stream_model, fail_fast=fast)

@@ -35,7 +35,7 @@ def cues(transcript: Transcript, max_line_width: int) -> Iterator[Cue]:
     return (
         cue
         for segment, words in _segments(transcript)
-        for cue in (_cut(words, max_line_width) if words else [_whole(segment)])
+        for cue in (_cut(words, _spelled(segment, words), max_line_width) if words else [_whole(segment)])
     )
 
 
@@ -61,9 +61,20 @@ def _whole(segment: Segment) -> Cue:
     return Cue(segment.start, segment.end, " ".join(segment.text.split()))
 
 
-def _cut(words: Sequence[Word], width: int) -> Iterator[Cue]:
+def _spelled(segment: Segment, words: Sequence[Word]) -> list[str]:
+    """Return the text of each word of a segment, with a space before it where the segment has one: not every script does."""
+    text, at, found = " ".join(segment.text.split()), 0, []
+    for word in words:
+        begin, left = at, len(_letters([word.text]))
+        while left:
+            left -= text[at] != " "
+            at += 1
+        found.append(text[begin:at])
+    return found
+
+
+def _cut(words: Sequence[Word], texts: Sequence[str], width: int) -> Iterator[Cue]:
     """Yield the cues that cost least together, found from the last word to the first."""
-    texts = [" ".join(word.text.split()) for word in words]
     costs, ends = [0.0] * (len(words) + 1), [0] * len(words)
     for begin in reversed(range(len(words))):
         costs[begin], ends[begin] = min(

@@ -2,6 +2,7 @@
 // It does not know where the text comes from.
 
 import { copyText, saveFile } from "./save.js";
+import { gap } from "./spacing.js";
 import { FORMATS, shortClock } from "./subtitles.js";
 import { isUnsure, saidAt, split } from "./words.js";
 
@@ -95,7 +96,8 @@ export class Transcript {
    * known, when it will not; `follow` keeps the last line in view.
    */
   setSegment({ id, start, end, text, tail = "", words = [], follow = false }) {
-    const shown = `${text} ${tail}`.trim();
+    const between = gap(text.trim(), tail.trim());
+    const shown = `${text.trim()}${between}${tail.trim()}`;
     const known = this.segments.get(id);
     if (!shown && !known) return;
     const before = this.lines.lastElementChild ?? this.article;
@@ -103,7 +105,7 @@ export class Transcript {
     const line = known?.line ?? this.#newLine(start);
     this.segments.set(id, { start, end, text: shown, line });
     const parts = split(text.trim(), words).parts.map((part) => this.#part(part));
-    line.lastElementChild.replaceChildren(...parts, text.trim() && tail.trim() ? " " : "", span("tail", tail.trim()));
+    line.lastElementChild.replaceChildren(...parts, between, span("tail", tail.trim()));
     line.hidden = !shown;
     this.footer.hidden = false;
     if (follow && atEnd) line.scrollIntoView({ block: "nearest" });

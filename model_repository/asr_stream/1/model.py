@@ -9,7 +9,7 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from asrloop import config
-from asrloop.assembly import live_streams_for
+from asrloop.assembly import live_info, live_streams_for
 from asrloop.audio import checked_rate
 from asrloop.engine.metrics import Publisher
 from asrloop.engine.options import parsed
@@ -22,7 +22,6 @@ from asrloop.tritonmodel.metrics import metric_families
 from asrloop.tritonmodel.reply import Reply
 
 START, END = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
-LOOP = "decoder_loop"
 
 
 class TritonPythonModel:
@@ -30,12 +29,12 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the detector, start the threads and the metrics."""
-        directory = Path(args["model_repository"], args["model_version"])
+        self.directory = Path(args["model_repository"], args["model_version"])
+        self.settings = config.load()
         self.metrics = LiveMetrics(lambda: len(self.streams))
         try:
-            self.info, self.streams = live_streams_for(
-                directory, config.load(), decode_by(pb_utils, LOOP), self.metrics
-            )
+            live_info(self.directory, self.settings)  # says what is missing before anybody starts a stream
+            self.streams = live_streams_for(self.directory, self.settings, decode_by(pb_utils), self.metrics)
         except (OSError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         self.publisher = Publisher(self.metrics, metric_families(pb_utils), LIVE_METRICS)
@@ -55,7 +54,8 @@ class TritonPythonModel:
         is_start = bool(flags & START)
         if is_start:
             self.streams.claim(key)
-        options = parsed(parameters, Door.START if is_start else Door.CHUNK, self.info)
+        info = live_info(self.directory, self.settings, parameters.get("model", "")) if is_start else None
+        options = parsed(parameters, Door.START if is_start else Door.CHUNK, info)
         samples = samples_of(tensors_of(request))
         if is_start:
             rate = checked_rate(parameters.get("sample_rate", 16_000))

@@ -16,6 +16,7 @@ from asrloop.engine.inputs import deadline_of, named_key, request_of
 from asrloop.engine.metrics import EngineMetrics, Publisher
 from asrloop.engine.outputs import CANCELLED, progress_tensors
 from asrloop.errors import RequestError
+from asrloop.recognizer import name_of
 from asrloop.tritonmodel.calls import bls_graphs, parameters_of, tensors_of
 from asrloop.tritonmodel.metrics import metric_families
 from asrloop.tritonmodel.reply import Reply
@@ -35,7 +36,10 @@ class TritonPythonModel:
         try:
             if mode not in ("in_process", "bls"):
                 raise ValueError(f"execution_mode is {mode!r}: it must be in_process or bls")
-            self.metrics = EngineMetrics(lambda: len(self.engine.scheduler.running), restarts_so_far())
+            name = name_of(args["model_name"])
+            if mode == "bls" and name:
+                raise ValueError("execution_mode is bls: only the default has it; set in_process")
+            self.metrics = EngineMetrics(lambda: len(self.engine.scheduler.running), 0 if name else restarts_so_far())
             self.engine = engine_for(
                 directory,
                 self.settings,
@@ -45,7 +49,8 @@ class TritonPythonModel:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
-        self.publisher = Publisher(self.metrics, metric_families(pb_utils))
+        labels = {"recognizer": name} if name else {}
+        self.publisher = Publisher(self.metrics, metric_families(pb_utils, labels))
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> None:
         """Submit each request; its rows are copied, for inputs die when this returns."""

@@ -1,5 +1,7 @@
 """Rows change places with all that they hold and nothing else; a freed one holds next to nothing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,22 @@ def test_a_row_goes_on_where_another_is(rows: Rows) -> None:
     other.take_over(0, rows)
     rows.take_over(1, other)
     assert held(rows, 1) == held(rows, 0)
+
+
+def test_a_text_begins_behind_its_prefix_and_never_with_what_is_no_beginning() -> None:
+    rows = Rows(dataclasses.replace(SIZES, not_first=(2, 5)), 1, token_capacity=8, frame_capacity=FRAMES)
+    rows.start(0, encoded(0, FRAMES))
+    rows.begin(0, (7, 8, 1))
+    assert (rows.tokens[0, 0], rows.lengths[0], rows.said(0)) == (1, 2, 0)
+    rows.next_tokens[0], rows.token_log_probs[0] = 5, -0.1
+    rows.log_probs[:] = -1e30  # as what is padded is
+    rows.log_probs[0, 0, :9] = [-9, -8, -0.5, -7, -3, -0.1, -6, -5, -4]
+    assert rows.may_take_another(1)
+    assert rows.taken(0, 0) == (4, -3.0)
+    rows.advance(0, 4, -3.0)
+    assert not rows.may_take_another(1)
+    assert rows.taken(0, 0) == (5, pytest.approx(-0.1))
+    for _ in range(3):
+        assert not rows.advance(0, 4, -3.0).done
+    assert not rows.advance(0, 4, -3.0).done  # the fifth token, as many as the audio may get
+    assert rows.advance(0, 4, -3.0).cut

@@ -6,8 +6,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from asrloop.families.moonshine.weights import DecoderLayer, EncoderLayer, MoonshineConfig, MoonshineWeights
-from asrloop.families.quantize.layer import Attention, Linear
+from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
+from asrloop.families.quantize.layer import Attention, DecoderLayer, EncoderLayer, Linear
 
 Array = NDArray[np.float32]
 

@@ -18,9 +18,9 @@ from asrloop.families.moonshine.decoding import Moonshine
 from asrloop.families.moonshine.encoder_graph import encoder, frame_count, minimum_samples
 from asrloop.families.moonshine.precision import graphs
 from asrloop.families.moonshine.smoothing import smooth
-from asrloop.families.moonshine.weights import DecoderLayer, EncoderLayer, MoonshineConfig, MoonshineWeights
+from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
 from asrloop.families.offline import decode
-from asrloop.families.quantize.layer import Attention, Linear
+from asrloop.families.quantize.layer import Attention, DecoderLayer, EncoderLayer, Linear
 from asrloop.families.quantize.linear import Float32
 from asrloop.families.quantize.observation import CrossLimit, Observation, Observations
 from asrloop.families.quantize.rounding import integers
@@ -219,7 +219,7 @@ def run_graphs(
         fed = {"tokens": np.array([[token]]), "lengths": np.array([length], np.int32), "frames": frames}
         row, *presents = step.run(["logits", *(f"present_{part}" for part in parts)], {**fed, **caches, **cross})
         caches = dict(zip(caches, presents, strict=True))
-        logits.append(np.asarray(row)[0, 0])
+        logits.append(np.asarray(row)[0, 0, : config.vocabulary_size])
     return np.stack(logits)
 
 

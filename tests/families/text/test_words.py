@@ -67,3 +67,38 @@ def check_spans(words: list[Word], said: list[str]) -> None:
         assert word.text.strip() in "".join(said[word.first : word.end])
     inside = {token for word in words for token in range(word.first, word.end)}
     assert inside >= {token for token, text in enumerate(said) if text.strip()}
+
+
+UNSPACED = [
+    (["今", "天", "好"], ["今", "天", "好"]),
+    (["今天", "\uff0c", "天气", "好", "。", "我"], ["今天\uff0c", "天气", "好。", "我"]),
+    ([" 今天", "用", "G", "PT", "-4", "写"], ["今天", "用", "GPT-4", "写"]),
+    (["他", "说", "「", "好", "」", "。"], ["他", "说", "「好」。"]),
+    ([" OpenAI", "と", "コ", "ー", "ヒ", "ー"], ["OpenAI", "と", "コー", "ヒー"]),
+    (["ส", "วั", "ส", "ดี", "เ", "มื", "อ", "ง", " ไ", "ทย"], ["ส", "วั", "ส", "ดี", "เมื", "อ", "ง", " ไทย"]),
+    (["ខ", "្", "មែ", "រ"], ["ខ្មែ", "រ"]),
+    ([" 안녕", "하", "세요", " 여러", "분"], ["안녕하세요", " 여러분"]),
+    (["3", ".", "14", "年", "$", "5"], ["3.14", "年", "$5"]),
+]
+
+
+@pytest.mark.parametrize(("pieces", "words"), UNSPACED)
+def test_scripts_without_spaces_have_a_word_a_token(pieces: list[str], words: list[str]) -> None:
+    found = words_between_spaces(pieces)
+    assert [word.text for word in found] == words
+    assert "".join(word.text for word in found) == "".join(pieces).strip()
+    check_spans(found, pieces)
+    assert all(one.end == other.first for one, other in itertools.pairwise(found)), "no token is in two words"
+
+
+def test_parts_of_a_character_are_never_in_two_words() -> None:
+    pieces = [b"\xe4\xbb\x8a", b"\xe5\xa4", b"\xa9", b"\xe5\xa5", b"\xbd", b"\xe5\x95"]
+    found = words_between_spaces(Vocabulary(pieces).spelled(range(6)))
+    assert found == [Word(0, 1, "今"), Word(1, 3, "天"), Word(3, 5, "好"), Word(5, 6, "\ufffd")]
+
+
+@given(st.lists(st.text(st.sampled_from(" a'.\uff0c今天เมืองคำ「」ー5\u0301"), max_size=3)))
+def test_words_joined_are_the_text_in_every_script(pieces: list[str]) -> None:
+    found = words_between_spaces(pieces)
+    assert " ".join("".join(word.text for word in found).split()) == " ".join("".join(pieces).split())
+    check_spans(found, pieces)

@@ -13,6 +13,7 @@ import asrloop_gateway
 import numpy as np
 import pytest
 import soundfile
+from asrloop_client.spacing import joined
 
 PAGE = Path(asrloop_gateway.__file__).parent / "page"
 NODE = shutil.which("node")
@@ -88,3 +89,22 @@ def test_a_recording_of_more_than_an_hour_is_not_kept() -> None:
         console.log(JSON.stringify([sound.wav, sound.blobs.length + sound.chunks.length]));
     """
     assert json.loads(node(code)) == [None, 0]
+
+
+def test_texts_are_joined_as_the_servers_join_them() -> None:
+    code = 'import { gap } from "./spacing.js"; console.log(JSON.stringify(pairs.map(([one, two]) => one + gap(one, two) + two)));'
+    characters = [
+        "",
+        "it",
+        "is.",
+        "\u4eca\u5929",
+        "\u597d\u3002",
+        "\u3053\u30fc",
+        "\uc548\ub155",
+        "\u0e01\u0e35",
+        "...",
+        "\U00020bb7",
+        "\u1019",
+    ]
+    pairs = [[one, two] for one in characters for two in characters]
+    assert json.loads(node(code, pairs=pairs)) == [joined(pair) for pair in pairs]

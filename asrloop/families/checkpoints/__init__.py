@@ -1,0 +1,1 @@
+"""Readers of weights in formats of others. Knows no model."""

@@ -1,0 +1,41 @@
+"""Recognizers that stand beside the default in a model repository: their folders are made, found and deleted here."""
+
+import shutil
+from pathlib import Path
+
+from asrloop.recognizer import DEFAULT, STREAM, name_of, recognizer
+from asrloop.tritonserver import template
+
+
+def names_in(repository: Path) -> list[str]:
+    """Return the names of the recognizers beside the default, in order."""
+    return [name for path in sorted(repository.glob("*_loop/config.pbtxt")) if (name := name_of(path.parent.name))]
+
+
+def provide(repository: Path, name: str) -> Path:
+    """Write config.pbtxt and model.py of a recognizer, from those of the default, and return the folder of its weights.
+
+    Existing files are kept. Execution mode bls is the default's alone: the models that it calls have one name each.
+    """
+    own = recognizer(name)
+    for theirs, ours in zip(DEFAULT[:3], own[:3], strict=True):
+        source, target = template.source() / theirs, repository / ours
+        (target / "1").mkdir(parents=True, exist_ok=True)
+        if not (config := target / "config.pbtxt").exists():
+            text = (source / "config.pbtxt").read_text(encoding="utf-8")
+            text = text.replace(f'"{DEFAULT.loop}"', f'"{own.loop}"').replace('"bls"', '"in_process"')
+            config.write_text(text, encoding="utf-8")
+        if (model := source / "1" / "model.py").is_file() and not (target / "1" / "model.py").exists():
+            shutil.copyfile(model, target / "1" / "model.py")
+    return repository / own.loop / "1"
+
+
+def remove(repository: Path, name: str) -> None:
+    """Delete the models of a recognizer. Raises ValueError where there is none of that name beside the default."""
+    if not name or name not in names_in(repository):
+        there = ", ".join(names_in(repository)) or "none"
+        raise ValueError(f"{repository} has no recognizer {name!r:.80} beside the default: there are {there}")
+    own = recognizer(name)
+    for model in own[:3]:
+        shutil.rmtree(repository / model, ignore_errors=True)
+    (repository / STREAM / "1" / own.description).unlink(missing_ok=True)

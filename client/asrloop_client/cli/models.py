@@ -1,0 +1,28 @@
+"""`asr-client models`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from asrloop_client.cli.connection import Connect, exit_of
+from asrloop_client.errors import AsrError
+
+
+def models(
+    connection: Connect,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """Name the recognizers that --model takes, one a line; the default is called default."""
+    with connection(prewarm=False) as client:
+        try:
+            found = client.recognizers()
+        except AsrError as error:
+            raise exit_of(error) from None
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name in found:
+        typer.echo(name or "default")

@@ -1,0 +1,59 @@
+"""Recognizers beside the default: their folders are made, listed and deleted, and names that cannot be are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from asrloop.recognizer import DEFAULT, name_of, recognizer
+from asrloop.tritonserver import beside, template
+
+
+def test_a_recognizer_has_three_models_of_its_own(tmp_path: Path) -> None:
+    template.provide(tmp_path)
+    assert beside.names_in(tmp_path) == []
+    weights = beside.provide(tmp_path, "whisper-large")
+    assert weights == tmp_path / "whisper-large_loop" / "1"
+    assert (weights / "model.py").read_bytes() == (tmp_path / DEFAULT.loop / "1" / "model.py").read_bytes()
+    for model in ("whisper-large", "whisper-large_file"):
+        config = (tmp_path / model / "config.pbtxt").read_text(encoding="utf-8")
+        assert '"whisper-large_loop"' in config
+        assert DEFAULT.loop not in config
+    assert (tmp_path / "whisper-large" / "1").is_dir()
+    assert beside.names_in(tmp_path) == ["whisper-large"]
+
+
+def test_a_changed_file_is_kept(tmp_path: Path) -> None:
+    changed = beside.provide(tmp_path, "mine").parent / "config.pbtxt"
+    changed.write_text("# mine\n", encoding="utf-8")
+    beside.provide(tmp_path, "mine")
+    assert changed.read_text(encoding="utf-8") == "# mine\n"
+
+
+def test_what_is_removed_leaves_nothing(tmp_path: Path) -> None:
+    template.provide(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    beside.provide(tmp_path, "mine")
+    (tmp_path / "asr_stream" / "1" / "mine.json").write_text("{}", encoding="utf-8")
+    beside.remove(tmp_path, "mine")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["", "nobody", "decoder", "../mine"])
+def test_the_default_and_nobody_cannot_be_removed(name: str, tmp_path: Path) -> None:
+    template.provide(tmp_path)
+    beside.provide(tmp_path, "mine")
+    with pytest.raises(ValueError, match="there are mine"):
+        beside.remove(tmp_path, name)
+    assert (tmp_path / DEFAULT.loop / "config.pbtxt").is_file()
+
+
+@pytest.mark.parametrize("name", ["Whisper", "a_b", "../mine", "1st", "a" * 41, "asr_file", "decoder", "a b", "é"])
+def test_names_that_cannot_be_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no name of a recognizer"):
+        beside.provide(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "whisper", "a-b.c"])
+def test_a_loop_says_whose_it_is(name: str) -> None:
+    assert name_of(recognizer(name).loop) == name
