@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from asrloop.formats import FORMATS, Format
 from asrloop.paths import beside_us
 
 ENVIRONMENT_PREFIX = "ASRLOOP_"
@@ -47,6 +48,7 @@ class AudioSettings(_Section):
     max_pcm_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     decode_inbox: Annotated[int, Field(ge=1, le=100_000)] = 64
     decode_seconds: Seconds = 20.0
+    formats: Annotated[list[Format], Field(min_length=1)] = [*FORMATS]
     speech_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.35
 
 

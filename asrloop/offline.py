@@ -105,7 +105,9 @@ class Model:
             if len(running) == FILES_AT_ONCE:
                 wait()
             try:
-                sound, length = audio.opened(path.read_bytes(), self._settings.audio.max_seconds)
+                sound, length = audio.opened(
+                    path.read_bytes(), self._settings.audio.max_seconds, self._settings.audio.formats
+                )
                 done = partial(lambda number, _: answered.put(number), number)
                 request = Request([sound], on_done=done, options=options, missing_seconds=[length.missing])
                 running[number] = path, request

@@ -29,6 +29,17 @@ FETCHED = {
 }
 
 
+FFMPEG = (
+    "- av's wheel brings FFmpeg 8.1 as shared libraries beside it. They say of themselves `LGPL version 3 or later`",
+    "  (`av._core.library_meta`). But libavcodec is linked to libx264 and libx265 (GPL-2.0-or-later), which encode video and are",
+    "  in the same wheel: who passes the wheel on, in an image for instance, must keep to the GPL for it. asrloop calls",
+    "  no encoder, loads FFmpeg only into a process of its own (`asrloop/audio/ffmpeg_worker.py`), and works without it:",
+    "  leave `av` out, and the files that FFmpeg reads are refused (docs/files.md). The wheel carries no source: that is at",
+    "  github.com/PyAV-Org/pyav-ffmpeg.",
+)
+"""Of the package av, whose own licence is BSD-3-Clause."""
+
+
 class NotAllowed(ValueError):
     """A package whose licence has not been reviewed."""
 
@@ -77,6 +88,7 @@ def page(python: Path) -> str:
         yield "\nNot only permissive:\n"
         yield from (f"- {name}: {LOOKED_AT[name]}." for name, _, _ in packages if name in LOOKED_AT)
         yield "- soundfile's wheel brings libsndfile (LGPL-2.1-or-later) as a shared library beside it."
+        yield from FFMPEG
 
     packages = sorted(installed(python), key=lambda row: row[0].lower())
     return "\n".join(lines()) + "\n"

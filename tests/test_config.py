@@ -35,6 +35,8 @@ def test_the_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("engine: {slots: many}", "engine.slots = 'many': Input should be a valid integer"),
         ("engine: {slots: 0}", "engine.slots = 0: Input should be greater than or equal to 1"),
+        ("audio: {formats: [wav, doc]}", "audio.formats.1 = 'doc': Input should be 'wav', 'flac'"),
+        ("audio: {formats: []}", "audio.formats = []: List should have at least 1 item"),
         ("engine: {slot: 3}", "unknown key engine.slot"),
         ("motor: {}", "unknown key motor"),
         ("- a list", "top level must be sections"),

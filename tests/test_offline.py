@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import asrloop
 from asrloop import config
 from asrloop.errors import InvalidOption
 from asrloop.families import registry
 from asrloop.offline import FILES_AT_ONCE, Model
+from tests.audio.recordings import RECORDINGS
 from tests.conftest import BECKETT, ROOT, words
 
 
@@ -34,9 +37,12 @@ def test_many_files_keep_their_order_and_their_errors(
     assert rounded == sorted(rounded)
 
 
-def test_a_model_is_loaded_in_four_lines(beckett_path: Path) -> None:
+def test_a_model_is_loaded_in_four_lines(beckett_path: Path, beckett: NDArray[np.float32], tmp_path: Path) -> None:
+    voice_memo = tmp_path / "memo.m4a"
+    voice_memo.write_bytes(RECORDINGS["M4A, AAC"](beckett))
     with asrloop.load_model() as model:
         heard = model.transcribe(beckett_path, language="en-US")
+        assert words(model.transcribe(voice_memo).text) == BECKETT
         timed = model.transcribe(beckett_path, word_times=True, key_terms=["Szczecin"])
         with pytest.raises(InvalidOption, match="a term of 65 characters"):
             model.transcribe(beckett_path, key_terms=["x" * 65])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from typing_extensions import Buffer
 
+from asrloop.audio.containers import Container
 from asrloop.errors import InvalidAudio
 
 Check = Callable[[], None]
@@ -41,6 +42,9 @@ class Bitstream(NamedTuple):
 
     claims: float = 1.0
     """Length that the header claims, as a multiple of what is there."""
+
+    container: Container | None = None
+    """What FFmpeg has to take apart; None where libsndfile decodes."""
 
     @property
     def size(self) -> int:

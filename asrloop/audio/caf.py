@@ -1,4 +1,4 @@
-"""Apple's CAF with PCM: finds the samples, and gives the decoder a header with their true size. Decodes nothing.
+"""Apple's CAF: finds the samples of PCM, and gives the decoder a header with their true size. Decodes nothing.
 
 Source: Apple, Core Audio Format Specification 1.0.
 """
@@ -6,7 +6,7 @@ Source: Apple, Core Audio Format Specification 1.0.
 import struct
 
 from asrloop.audio.bitstream import MOST_CHUNKS, UNKNOWN_FROM, Bitstream, claims_of, cut_short
-from asrloop.audio.containers import not_decoded
+from asrloop.audio.containers import CAF
 
 MAGIC = b"caff"
 _HEAD = 52
@@ -14,9 +14,9 @@ _HEAD = 52
 
 
 def bitstreams(content: memoryview) -> list[Bitstream]:
-    """Return the samples that are there. Raises InvalidAudio for other codecs, and where there is no chunk `data`."""
+    """Return the samples that are there; the file as it is for other codecs. Raises InvalidAudio where there is no chunk `data`."""
     if len(content) >= _HEAD and bytes(content[28:32]) not in (b"lpcm", b"alaw", b"ulaw"):
-        raise not_decoded(f"CAF with {bytes(content[28:32])!r}", "caf")
+        return [Bitstream([content], container=CAF)]
     position = _HEAD
     for _ in range(MOST_CHUNKS):
         if position + 12 > len(content):

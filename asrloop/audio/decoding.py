@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asrloop.audio.files import Length, blocks, head_and_rest
+from asrloop.audio.files import blocks, head_and_rest
+from asrloop.audio.length import Length
 from asrloop.audio.pcm import SAMPLE_RATE, Samples
 from asrloop.audio.relay import STALL_SECONDS, Outlet
 from asrloop.config import AudioSettings
@@ -222,8 +223,8 @@ class _Rests:
 class _Work:
     """The blocks of one file, decoded within its limits of time.
 
-    The decoder's own limit counts processor time of the thread that decodes, so that a file does not pay for its neighbours. A rest
-    is decoded on another thread than the head, but each block on one.
+    The decoder's own limit counts processor time of the thread and of the process that decode, so that a file does not pay for its
+    neighbours. A rest is decoded on another thread than the head, but each block on one.
     """
 
     def __init__(
@@ -243,7 +244,7 @@ class _Work:
         self._is_closing = is_closing
         self._spent = self._resumed_at = 0.0
         """Processor time, in seconds: of all blocks so far, and of this thread when it began the one under way."""
-        self._blocks = blocks(content, settings.max_seconds, self._check, self.length)
+        self._blocks = blocks(content, settings.max_seconds, self._check, self.length, settings.formats)
 
     def __iter__(self) -> Iterator[Samples]:
         while True:
@@ -263,7 +264,7 @@ class _Work:
         if self._deadline is not None and self._clock() > self._deadline:
             raise DeadlineExceeded("the request's timeout passed before its file was decoded; give it more time")
         limit = self._limit * (1 + self.seconds // BUDGET_SECONDS)
-        if self._spent + time.thread_time() - self._resumed_at > limit:
+        if self._spent + time.thread_time() - self._resumed_at + self.length.elsewhere > limit:
             raise InvalidAudio(
                 f"AUDIO takes over {self._limit:g} s to decode for {BUDGET_SECONDS} s of sound (audio.decode_seconds); "
                 "send it as 16 kHz mono"

@@ -1,21 +1,25 @@
 """Decodes untrusted audio files to mono 16 kHz, block by block: memory is bounded by the block, whatever the header says.
 
-Containers are recognised by their first bytes. Each one's module finds its bitstreams; libsndfile decodes them. A file that is cut
-is decoded as far as it goes.
+Containers are recognised by their first bytes. Each one's module finds its bitstreams, and libsndfile decodes them; what has no
+module here FFmpeg reads. A file that is cut is decoded as far as it goes.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 
 import numpy as np
-import soundfile
 
-from asrloop.audio import aiff, au, caf, containers, flac, mp3, ogg, wav
+from asrloop.audio import aiff, au, caf, flac, mp3, ogg, wav
 from asrloop.audio.bitstream import MOST_CHUNKS, Bitstream, Check
+from asrloop.audio.containers import accepted, check_format, container_of, not_decoded
+from asrloop.audio.ffmpeg import FfmpegFile
+from asrloop.audio.length import Length
 from asrloop.audio.mixing import Mixer
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
+from asrloop.audio.sndfile import NoSound, Sndfile
 from asrloop.errors import InvalidAudio
+from asrloop.formats import FORMATS, Format
 
 MAX_CHANNELS = 8
 MIN_RATE, MAX_RATE = 100, 192_000
@@ -32,38 +36,6 @@ TORN_SECONDS = 0.1
 _PADDING = re.compile(rb"\0{,1000000}")
 """Zeros that some writers put behind a tag."""
 
-_DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, ValueError, OSError)
-
-
-class Length:
-    """Length of a file, in seconds, as far as it is read."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        """By its headers."""
-        self.missing = 0.0
-        """What its headers claim and that is not there."""
-
-    def miss(self, seconds: float, torn: float) -> None:
-        """Note that ``seconds`` are missing. Up to ``torn`` it is a last frame that is cut, which takes no words with it."""
-        if seconds > torn:
-            self.missing += seconds
-
-    def warning(self) -> str:
-        """Return what to tell where sound is missing."""
-        return f"the file is cut short: {self.missing:.1f} s are missing by its header"
-
-
-class _NoSound(Exception):
-    """Nothing of a bitstream can be decoded; the text is that of the InvalidAudio it becomes where no other has sound."""
-
-
-class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
-    """A file that is read from start to end: soundfile would seek after each block, which fails in FLAC that is cut."""
-
-    def seekable(self) -> bool:
-        return False
-
 
 def from_file(content: bytes, max_seconds: float, check: Check = lambda: None) -> Samples:
     """Decode a file of any rate and channel count to mono 16 kHz, f32 [N]; see :func:`blocks`."""
@@ -71,19 +43,23 @@ def from_file(content: bytes, max_seconds: float, check: Check = lambda: None) -
 
 
 def blocks(
-    content: bytes, max_seconds: float, check: Check = lambda: None, length: Length | None = None
+    content: bytes,
+    max_seconds: float,
+    check: Check = lambda: None,
+    length: Length | None = None,
+    formats: Collection[Format] = FORMATS,
 ) -> Iterator[Samples]:
-    """Decode a file to blocks of mono 16 kHz, f32 [N], at least one sample in all. ``containers.ACCEPTED`` names the kinds.
+    """Decode a file of one of ``formats`` to blocks of mono 16 kHz, f32 [N], at least one sample in all.
 
     ``check`` is called between blocks and may raise to end the work. ``length`` is kept up to date. Raises InvalidAudio where there
     is no sound, and TooLong at the first block beyond ``max_seconds``: drop the blocks before it.
     """
     if not content:
-        raise InvalidAudio(f"AUDIO has 0 bytes: send the bytes of a file: {containers.ACCEPTED}")
+        raise InvalidAudio(f"AUDIO has 0 bytes: send the bytes of a file: {accepted(formats)}")
     length = length or Length()
     seconds, reached, yielded, read, unread = 0.0, 0.0, 0, 0, 0
     why_unread = ""
-    for stream in _bitstreams(content, max_seconds, check):
+    for stream in _bitstreams(content, max_seconds, check, formats):
         check()
         try:
             for block, until in _decoded(stream, seconds, max_seconds, check, length):
@@ -93,7 +69,7 @@ def blocks(
                     yield block
             seconds = reached
             read += stream.size
-        except _NoSound as error:
+        except NoSound as error:
             unread += stream.size
             why_unread = why_unread or str(error)
     if not seconds:
@@ -115,41 +91,55 @@ def head_and_rest(blocks: Iterator[Samples]) -> tuple[Samples, Iterator[Samples]
     return np.concatenate(head), None
 
 
-def opened(content: bytes, max_seconds: float) -> tuple[Samples | LongAudio, Length]:
+def opened(
+    content: bytes, max_seconds: float, formats: Collection[Format] = FORMATS
+) -> tuple[Samples | LongAudio, Length]:
     """Decode a file up to HEAD_SECONDS at once, a longer one block by block; see :func:`blocks`."""
     length = Length()
-    head, rest = head_and_rest(blocks(content, max_seconds, length=length))
+    head, rest = head_and_rest(blocks(content, max_seconds, length=length, formats=formats))
     if rest is None:
         return head, length
     return LongAudio(chain([head], rest), length.seconds, missing=lambda: length.missing), length
 
 
-def _bitstreams(content: bytes, max_seconds: float, check: Check) -> list[Bitstream]:
-    """Find the bitstreams by the first bytes. Other formats that libsndfile reads are not accepted."""
+def _bitstreams(content: bytes, max_seconds: float, check: Check, formats: Collection[Format]) -> list[Bitstream]:
+    """Find the bitstreams by the first bytes. Other formats that libsndfile or FFmpeg read are not accepted."""
     view = memoryview(content)
     magic = bytes(view[:4])
     if wav.is_wav(view):
+        check_format("wav", formats)
         return wav.bitstreams(view, max_seconds, check)
     if magic == ogg.MAGIC:
+        check_format("ogg", formats)
         return ogg.bitstreams(view, content, max_seconds, check)
     if aiff.is_aiff(view):
+        check_format("aiff", formats)
         return aiff.bitstreams(view)
     if magic == au.MAGIC:
+        check_format("au", formats)
         return au.bitstreams(view)
     if magic == caf.MAGIC:
+        check_format("caf", formats)
         return caf.bitstreams(view)
     start = _behind_id3(view)
     if bytes(view[start : start + 4]) == flac.MAGIC:
+        check_format("flac", formats)
         return flac.bitstreams(view[start:], content, start, flac.tries(), check)
     if start and (padding := _PADDING.match(view, start)):
         start = padding.end()
-    if mp3.starts_like_mp3(view[start:]):
+    is_mp3 = mp3.starts_like_mp3(view[start:])
+    if not is_mp3 and (container := container_of(view[start:])):
+        if container.format is None:
+            raise not_decoded(container.name, container.suffix, formats)
+        check_format(container.format, formats, container.name)
+        return [Bitstream([view[start:]], container=container)]
+    if is_mp3 or mp3.is_part(view[start:]):
+        check_format("mp3", formats)
         return mp3.bitstreams(view[start:], max_seconds, check)
-    if refused := containers.refused(view[start:]):
-        raise refused
-    if mp3.is_part(view[start:]):
-        return mp3.bitstreams(view[start:], max_seconds, check)
-    raise InvalidAudio(str(_unreadable(len(content), "its first bytes are those of no such file")))
+    raise InvalidAudio(
+        f"AUDIO: {len(content)} bytes that are no readable audio file (its first bytes are those of no such file): "
+        f"send {accepted(formats)}"
+    )
 
 
 def _behind_id3(view: memoryview) -> int:
@@ -166,47 +156,23 @@ def _behind_id3(view: memoryview) -> int:
 def _decoded(
     stream: Bitstream, before: float, max_seconds: float, check: Check, length: Length
 ) -> Iterator[tuple[Samples, float]]:
-    """Yield blocks at 16 kHz, each with the seconds of audio so far, counted from ``before``. Raises _NoSound."""
-    pieces = stream.open(check)
-    try:
-        file = _Forward(pieces)
-    except _DECODER_ERRORS as reason:
-        raise pieces.stopped or _unreadable(stream.size, reason) from None
-    with file:
-        rate, channels = int(file.samplerate), int(file.channels)
+    """Yield blocks at 16 kHz, each with the seconds of audio so far, counted from ``before``. Raises NoSound."""
+    with FfmpegFile(stream, stream.container, check, length) if stream.container else Sndfile(stream, check) as file:
+        rate, channels = file.rate, file.channels
         _check_format(rate, channels)
-        announced = int(file.frames) if stream.frames is None else stream.frames
-        check_duration(before + announced / rate, max_seconds)
-        length.seconds = before + announced / rate
+        check_duration(before + file.frames / rate, max_seconds)
+        length.seconds = before + file.frames / rate
         resample, mixed = Resampler(rate), Mixer(rate)
-        got, size = 0, min(DECODE_FRAMES, DECODE_SECONDS * rate)
-        while True:
+        got, size, is_last = 0, min(DECODE_FRAMES, DECODE_SECONDS * rate), False
+        while not is_last:
             check()
-            block, error = _read(file, size, channels)
-            if pieces.stopped:
-                raise pieces.stopped
+            block, is_last = file.read(size)
             check_finite(block, "AUDIO", got * channels)
             got += len(block)
-            if error and not got:
-                raise _unreadable(stream.size, error)
             check_duration(before + got / rate, max_seconds)
-            is_last = len(block) == 0 or error is not None
             yield resample(mixed(block), last=is_last), before + got / rate
-            if is_last:
-                break
-        missing = max(announced, round(got * stream.claims)) - got
-        length.miss(missing / rate, max(TORN_SECONDS, stream.slack / rate))
-
-
-def _read(file: soundfile.SoundFile, size: int, channels: int) -> tuple[Samples, Exception | None]:
-    """Return the next block, empty at the end, and the error that ended it, behind which nothing can be read."""
-    block = np.full((size, channels), np.nan, np.float32)
-    try:
-        return file.read(out=block), None
-    except _DECODER_ERRORS as error:
-        # The decoder says how far it came by nothing else.
-        untouched = np.isnan(block).all(axis=1)
-        return block[: int(untouched.argmax()) if untouched.any() else size], error
+        missing, slack = file.missing()
+        length.miss(missing, max(TORN_SECONDS, slack))
 
 
 def _check_format(rate: int, channels: int) -> None:
@@ -214,9 +180,3 @@ def _check_format(rate: int, channels: int) -> None:
         raise InvalidAudio(f"AUDIO has {channels} channels: the limit is {MAX_CHANNELS}; mix it to mono")
     if not MIN_RATE <= rate <= MAX_RATE:
         raise InvalidAudio(f"AUDIO says a sample rate of {rate} Hz: it must be between {MIN_RATE} and {MAX_RATE}")
-
-
-def _unreadable(size: int, reason: object) -> _NoSound:
-    text = str(getattr(reason, "error_string", reason))
-    why = f" ({text})" if text else ""
-    return _NoSound(f"AUDIO: {size} bytes that are no readable audio file{why}: send {containers.ACCEPTED}")

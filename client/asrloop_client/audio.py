@@ -27,8 +27,8 @@ Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | np
 """A path (`-` is standard input), the bytes of an audio file, a binary file object, or mono samples [N] (floats or int16)."""
 
 SUFFIXES = (
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".mpga", ".oga", ".ogg", ".opus", ".snd", ".w64", ".wav",
-    ".wave",
+    ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".avi", ".caf", ".flac", ".flv", ".m4a", ".m4b", ".m4v", ".mka",
+    ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpga", ".oga", ".ogg", ".opus", ".snd", ".w64", ".wav", ".wave", ".webm", ".wma",
 )  # fmt: skip
 """Endings of files that the server decodes."""
 

@@ -1,7 +1,8 @@
-"""WS /v1/stream: 16-bit PCM in; for each segment its stable text, its tail, and its final text out."""
+"""WS /v1/stream: 16-bit PCM or a recording in; for each segment its stable text, its tail, and its final text out."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,12 @@ from asrloop_gateway.asked import Asked, language_of, terms_of, text_of
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
+from asrloop_gateway.recordings import DEMUXERS, Decoding, Recordings
 from asrloop_gateway.sessions import PROMPT_CHARACTERS
 from asrloop_gateway.sockets import Message, Socket, check_first, serve, side_by_side
 
 ROUTE = "stream"
+_PCM = "pcm"
 
 
 class LiveStreams:
@@ -24,6 +27,7 @@ class LiveStreams:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._recordings = Recordings()
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket from its first message to its last."""
@@ -31,12 +35,15 @@ class LiveStreams:
 
     async def _talk(self, socket: Socket) -> None:
         first = await socket.receive()
-        rate, asked, prompt = 16_000, Asked(), ""
+        rate, asked, prompt, kind = 16_000, Asked(), "", _PCM
         if isinstance(first, dict) and _is(first, "start"):
-            rate, asked, prompt, first = _rate(first), _asked(first), _prompt(first), b""
+            rate, asked, prompt, kind, first = _rate(first), _asked(first), _prompt(first), _kind(first), b""
         await self._gateway.server_there()
         asked = replace(asked, model=await self._gateway.recognizers.named(asked.model))
         asked = await self._gateway.prompted(asked, prompt)
+        if kind != _PCM:
+            await self._recording(socket, kind, asked)
+            return
         async with self._gateway.stream(rate, asked) as stream:
             await side_by_side(self._feed(socket, stream, first, rate), _tell(socket, stream, asked.word_times))
 
@@ -44,7 +51,7 @@ class LiveStreams:
         begun = False
         while isinstance(message, bytes):
             if not begun:
-                check_first(message, rate)
+                check_first(message, rate, f"; or name its format at the start: {', '.join(DEMUXERS)}")
             begun = begun or bool(message)
             if len(message) % 2:
                 raise bad_request(
@@ -53,10 +60,34 @@ class LiveStreams:
             self._gateway.metrics.heard(ROUTE, len(message), len(message) / 2 / rate)
             await stream.send(message)
             message = await socket.receive()
-        if message is not None and not _is(message, "end"):
-            raise bad_request(
-                "invalid_message", f"Unknown message type {message.get('type')!r:.50}. Send PCM, or {{'type': 'end'}}."
-            )
+        _check_end(message)
+        await stream.finish()
+
+    async def _recording(self, socket: Socket, kind: str, asked: Asked) -> None:
+        """Serve a recording that arrives in the format `kind`."""
+        seconds = self._gateway.settings.audio_seconds
+        try:
+            async with asyncio.timeout(seconds), self._recordings.decoding(kind) as decoding:
+                await side_by_side(self._arrive(socket, decoding), self._decode(socket, decoding, asked))
+        except TimeoutError:
+            raise bad_request("too_long", f"The socket was open for {seconds:g} s, which is the limit.") from None
+
+    async def _arrive(self, socket: Socket, decoding: Decoding) -> None:
+        while isinstance(message := await socket.receive(), bytes):
+            self._gateway.metrics.heard(ROUTE, len(message), 0)
+            await decoding.feed(message)
+        _check_end(message)
+        decoding.end()
+
+    async def _decode(self, socket: Socket, decoding: Decoding, asked: Asked) -> None:
+        rate = await decoding.begun()
+        async with self._gateway.stream(rate, asked) as stream:
+            await side_by_side(self._pass_on(decoding, stream, rate), _tell(socket, stream, asked.word_times))
+
+    async def _pass_on(self, decoding: Decoding, stream: AsyncStream, rate: int) -> None:
+        async for pcm in decoding.pcm():
+            self._gateway.metrics.heard(ROUTE, 0, len(pcm) / 2 / rate)
+            await stream.send(pcm)
         await stream.finish()
 
 
@@ -78,6 +109,13 @@ def _fields(event: StreamEvent, tells_words: bool) -> dict[str, object]:
     }
 
 
+def _check_end(message: dict[str, Any] | None) -> None:
+    if message is not None and not _is(message, "end"):
+        raise bad_request(
+            "invalid_message", f"Unknown message type {message.get('type')!r:.50}. Send audio, or {{'type': 'end'}}."
+        )
+
+
 def _is(message: Message | None, kind: str) -> bool:
     return isinstance(message, dict) and message.get("type") == kind
 
@@ -96,6 +134,13 @@ def _asked(start: dict[str, Any]) -> Asked:
         key_terms=terms_of("key_terms", start.get("key_terms", [])),
         key_terms_boost=text_of("key_terms_boost", boost, "a number"),
     )
+
+
+def _kind(start: dict[str, Any]) -> str:
+    kind = start.get("format", _PCM)
+    if not isinstance(kind, str) or kind not in (_PCM, *DEMUXERS):
+        raise bad_request("invalid_option", f"format is {kind!a:.50}. Give {', '.join((_PCM, *DEMUXERS))}.", "format")
+    return kind
 
 
 def _prompt(start: dict[str, Any]) -> str:

@@ -104,12 +104,12 @@ async def serve(
             await websocket.close(_GOING_AWAY if gateway.closing.is_set() else _NORMAL)
 
 
-def check_first(content: bytes, rate: int) -> None:
-    """Check the first bytes of live audio of `rate` Hz. Raises ApiError 400 for a file that is no raw PCM."""
+def check_first(content: bytes, rate: int, hint: str = "") -> None:
+    """Check the first bytes of live audio of `rate` Hz. Raises ApiError 400 for a file that is no raw PCM; `hint` says more."""
     try:
         check_raw(content, rate)
     except InvalidAudio as error:
-        raise bad_request("invalid_audio", f"{error}.", "audio") from None
+        raise bad_request("invalid_audio", f"{error}{hint}.", "audio") from None
 
 
 async def side_by_side(feeding: Coroutine[Any, Any, None], telling: Coroutine[Any, Any, None]) -> None:

@@ -93,14 +93,14 @@ def test_every_known_ending_is_taken_from_a_directory_and_the_others_are_named(
     there.mkdir()
     for number, suffix in enumerate(SUFFIXES):
         (there / f"{number}{suffix.upper() if number % 2 else suffix}").write_bytes(speech.read_bytes())
-    for name in ("a.webm", "b.txt", "c.mp4", "d", "e.json", "f.srt", "g.srt"):
+    for name in ("a.ape", "b.txt", "c.wv", "d", "e.json", "f.srt", "g.srt"):
         (there / name).write_text("other")
     done = run("transcribe", there, "-s", stand_in.address)
     assert done.returncode == 0, done.stderr
     assert f"{len(SUFFIXES)} transcribed, 0 failed" in done.stderr
     assert "7 passed over, by their endings: " in done.stderr
-    assert "a.webm" in done.stderr
-    assert "e.json and 2 more. Taken from directories: .aif" in done.stderr
+    assert "a.ape" in done.stderr
+    assert "e.json and 2 more. Taken from directories: .3gp" in done.stderr
 
 
 def test_what_is_done_is_written_though_an_earlier_file_is_not_and_stays(stand_in: StandIn, speech: Path) -> None:

@@ -76,7 +76,9 @@ def _opened(path: str, warn: Callable[[str], None]) -> tuple[int, Iterator[Any]]
     try:
         file = Forward(path)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise UnreadableFile(f"{path} cannot be played: {error}. Give a WAV, FLAC, OGG, MP3 or AIFF file.") from None
+        raise UnreadableFile(
+            f"{path} cannot be played: {error}. Give a WAV, FLAC, OGG, MP3 or AIFF file, such as `ffmpeg -i {path} out.wav` makes."
+        ) from None
     size = max(1, int(file.samplerate * _SECONDS))
 
     def blocks() -> Iterator[Any]:
