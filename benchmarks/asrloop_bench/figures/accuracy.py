@@ -22,6 +22,7 @@ def wer(
     running: Annotated[
         bool, typer.Option("--running", help="Ask the server on config.yaml's ports instead of starting one.")
     ] = False,
+    model: Annotated[str, typer.Option(help="Recognizer beside the default, such as whisper.")] = "",
 ) -> str:
     """Measure the word error rate through the server."""
     references = clips.references(manifest)
@@ -31,7 +32,7 @@ def wer(
     ):
         started = time.monotonic()
         paths = [one.audio for one in references]
-        heard = [one.text for one in client.transcribe_many(paths, concurrency=CALLERS)]
+        heard = [one.text for one in client.transcribe_many(paths, concurrency=CALLERS, model=model)]
         took = time.monotonic() - started
     errors = word_errors([one.text for one in references], heard)
     return (
