@@ -182,7 +182,8 @@ class Gateway:
         Raises ApiError 400 where it has none of them.
         """
         if len(languages) > 1:
-            languages = [each for each in languages if await self.takes(Asked(asked.model, each)) is not False]
+            answers = await asyncio.gather(*(self.takes(Asked(asked.model, each)) for each in languages))
+            languages = [each for each, takes in zip(languages, answers, strict=True) if takes is not False]
             if not languages:
                 message = "languages[] has none that the model speaks. Leave it out to let the model decide."
                 raise bad_request("invalid_option", message, "languages[]")
