@@ -1,6 +1,6 @@
 # Everything runs in .venv. Pass options on with ARGS, for example: make run ARGS="speech.wav"
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-ops serve models test test-all test-cpu test-faults test-chaos test-gate test-torch test-browser test-release test-bulk test-foreign test-container test-scale audit licences hashes lint docs sweep bench compare setup setup-dev clean
+.PHONY: help run demo demo-ops serve models test test-all test-cpu test-faults test-chaos test-gate test-torch test-browser test-release test-bulk test-foreign test-container test-scale audit licences hashes lint docs sweep sweep-gateway bench compare setup setup-dev clean
 SHELL := /bin/bash
 
 # The first supported Python that can make environments; choose another with `make PYTHON=... run`.
@@ -63,7 +63,7 @@ test-release: .venv/ready-release models ## Build the wheels, install them into 
 test-bulk: .venv/ready-bulk models ## Transcribe folders by Ray Data on this machine, stop it in the middle, go on (fetches Ray, 100 MB)
 	@$(PYTEST) --timeout 600 tests/test_bulk.py $(ARGS)
 
-test-foreign: .venv/ready-dev models ## Programs of others, unmodified, through the gateway: LiteLLM, LiveKit, Pipecat, AIPerf, Node (fetches 2 GB)
+test-foreign: .venv/ready-dev models ## Programs of others, unmodified, through the gateway: LiteLLM, LiveKit, Pipecat, wyoming_openai, AIPerf, Node (fetches 2 GB)
 	@$(PYTEST) -m "" tests/gateway/foreign $(ARGS)
 
 test-container: .venv/ready-dev ## Build deploy/Dockerfile by mmdebstrap and runc, serve from it, stop it. As root; apt-get install mmdebstrap runc
@@ -85,6 +85,9 @@ hashes: .venv/ready-dev ## Write deploy/requirements*.txt, what the images insta
 
 sweep: .venv/ready-dev models ## Measure latency and throughput under load with perf_analyzer; writes report.html. ARGS: --quick, ...
 	@.venv/bin/python scripts/sweep.py $(ARGS)
+
+sweep-gateway: .venv/ready-dev models ## Measure the gateway under load with AIPerf and real speech (fetches 700 MB). ARGS: --write, --requests
+	@.venv/bin/asrloop-bench gateway-load $(ARGS)
 
 bench: .venv/ready-dev models ## Measure the ladder from a channel per request to continuous batching. ARGS: --quick, ...
 	@.venv/bin/python scripts/benchmark.py run $(ARGS)

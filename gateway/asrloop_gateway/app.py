@@ -21,13 +21,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asrloop_gateway.errors import LOG, ApiError
+from asrloop_gateway.fields import TRANSLATE
 from asrloop_gateway.gateway import Gateway
 from asrloop_gateway.health import Health
 from asrloop_gateway.live import LiveStreams
 from asrloop_gateway.logs import ADDRESS
 from asrloop_gateway.realtime import Realtime
 from asrloop_gateway.recognizers import DEFAULT
-from asrloop_gateway.transcriptions import TRANSLATE, Transcriptions
+from asrloop_gateway.transcriptions import Transcriptions
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_POLICY = (

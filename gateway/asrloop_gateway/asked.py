@@ -9,6 +9,9 @@ from asrloop_client.settings import Parameter
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.prompts import MOST_TERMS
 
+MOST_LANGUAGES = 32
+"""Languages that may be named as possible: the servers are asked about each."""
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from asrloop_gateway.errors import ApiError
-from asrloop_gateway.formats import logprobs, rounded, seconds_of, told
+from asrloop_gateway.formats import asked_logprobs, languages, rounded, told, usage
 from asrloop_gateway.gateway import GONE, Outcome
 
 OnProgress = Callable[[Progress], object]
@@ -95,13 +95,12 @@ def _last(transcript: Transcript, said: str, tells: Tells) -> Iterator[str]:
         for number, each in enumerate(transcript.segments):
             times = {"start": rounded(each.start), "end": rounded(each.end)}
             yield _event("transcript.text.segment", id=str(number), **times, text=each.text, speaker="")
-    tokens = {"input_tokens": 0, "output_tokens": len(transcript.tokens), "total_tokens": len(transcript.tokens)}
-    usage = {"type": "tokens", **tokens, "seconds": rounded(seconds_of(transcript))}
     more = {
+        **languages(transcript),
         **({"words": [told(word) for word in transcript.words]} if tells.words else {}),
-        **({"logprobs": logprobs(transcript)} if tells.logprobs else {}),
+        **asked_logprobs(transcript, tells.logprobs),
     }
-    yield _event("transcript.text.done", text=transcript.text, **more, usage=usage)
+    yield _event("transcript.text.done", text=transcript.text, **more, usage=usage(transcript))
 
 
 def _event(kind: str, **fields: Any) -> str:

@@ -27,7 +27,7 @@ class ResponseOptions:
     language: str = "english"
     """Language of a translation, and of other text where the servers do not know it."""
     logprobs: bool = False
-    """True to tell the log probabilities of the tokens, in `json`."""
+    """True to tell the log probabilities of the tokens, in `json` and `verbose_json`."""
     task: str = "transcribe"
 
     def language_of(self, transcript: Transcript) -> str:
@@ -48,7 +48,7 @@ def rounded(seconds: float) -> float:
 
 
 def usage(transcript: Transcript) -> dict[str, Any]:
-    """Return `usage` as OpenAI bills it: whole seconds of audio."""
+    """Return `usage` as OpenAI bills models by the length of the audio: whole seconds, rounded up."""
     return {"type": "duration", "seconds": math.ceil(rounded(seconds_of(transcript)))}
 
 
@@ -69,9 +69,19 @@ def logprobs(transcript: Transcript) -> list[dict[str, Any]]:
     ]
 
 
+def asked_logprobs(transcript: Transcript, asked: bool) -> dict[str, Any]:
+    """Return the field `logprobs`, where it is asked for."""
+    return {"logprobs": logprobs(transcript)} if asked else {}
+
+
+def languages(transcript: Transcript) -> dict[str, Any]:
+    """Return the field `languages`, where the server says what was spoken."""
+    return {"languages": [{"code": transcript.language}]} if transcript.language else {}
+
+
 def _json(transcript: Transcript, options: ResponseOptions) -> Response:
-    probabilities = {"logprobs": logprobs(transcript)} if options.logprobs else {}
-    return JSONResponse({"text": transcript.text, "model": options.model, **probabilities, "usage": usage(transcript)})
+    body = {"text": transcript.text, "model": options.model, **languages(transcript)}
+    return JSONResponse({**body, **asked_logprobs(transcript, options.logprobs), "usage": usage(transcript)})
 
 
 def _text(transcript: Transcript, _: ResponseOptions) -> Response:
@@ -103,7 +113,7 @@ def _verbose_json(transcript: Transcript, options: ResponseOptions) -> Response:
         ]
     if "word" in options.granularities:
         body["words"] = [told(word) for word in transcript.words]
-    return JSONResponse(body)
+    return JSONResponse({**body, **asked_logprobs(transcript, options.logprobs)})
 
 
 def _tokens_of(transcript: Transcript) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ from asrloop_client import AsrError, AsyncAsrClient, AsyncStream, DeadlineExceed
 from asrloop_gateway.admission import Admission
 from asrloop_gateway.asked import Asked
 from asrloop_gateway.budget import Budget
-from asrloop_gateway.errors import LOG, ApiError, closing, overloaded, unavailable
+from asrloop_gateway.errors import LOG, ApiError, bad_request, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
 from asrloop_gateway.prompts import cleaned, terms_of
 from asrloop_gateway.recognizers import DEFAULT, Recognizers, languages_in
@@ -175,6 +175,19 @@ class Gateway:
             resume=True,
             parameters=asked.parameters,
         )
+
+    async def speaking(self, asked: Asked, languages: Sequence[str]) -> Asked:
+        """Return `asked` with the only one of `languages` that its model has; of several the model finds which is spoken.
+
+        Raises ApiError 400 where it has none of them.
+        """
+        if len(languages) > 1:
+            answers = await asyncio.gather(*(self.takes(Asked(asked.model, each)) for each in languages))
+            languages = [each for each, takes in zip(languages, answers, strict=True) if takes is not False]
+            if not languages:
+                message = "languages[] has none that the model speaks. Leave it out to let the model decide."
+                raise bad_request("invalid_option", message, "languages[]")
+        return replace(asked, language=languages[0]) if len(languages) == 1 else asked
 
     async def prompted(self, asked: Asked, prompt: str) -> Asked:
         """Return `asked` with a prompt, or, where the servers take none, with the key terms in it, if it has none of its own.

@@ -178,7 +178,9 @@ class Conversation:
         if self._stream is None:
             await self._gateway.server_there()
             model = await self._gateway.recognizers.named(self._session.model)
-            asked = await self._gateway.prompted(Asked(model, self._session.language), self._session.prompt)
+            asked = Asked(model, self._session.language, key_terms=self._session.keywords)
+            asked = await self._gateway.speaking(asked, self._session.languages)
+            asked = await self._gateway.prompted(asked, self._session.prompt)
             self._of_stream = self._session
             self._stream = self._gateway.stream(self._session.rate, asked)
             self._began = self._heard
@@ -287,7 +289,7 @@ class Conversation:
 
 def _wishes(session: Session) -> tuple[object, ...]:
     """Return the settings that a stream keeps from its start, but for the format."""
-    return session.turn_detection, session.language, session.prompt
+    return session.turn_detection, session.language, session.languages, session.keywords, session.prompt
 
 
 def _event_id() -> dict[str, str]:

@@ -13,7 +13,9 @@ import soundfile
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from asrloop_gateway.asked import MOST_LANGUAGES
 from asrloop_gateway.errors import bad_request
+from asrloop_gateway.prompts import MOST_TERMS
 
 _BETA_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _BETA_NAMES = {"input_audio_transcription": "transcription", "turn_detection": "turn_detection"}
@@ -39,10 +41,12 @@ class Format(_Model):
 
 
 class Transcription(_Model):
-    """Sent back to the caller. `language` is passed on to the server, and of `prompt` what the server takes."""
+    """Sent back to the caller. What the servers take of it is passed on."""
 
     model: Annotated[str, Field(max_length=200)] | None = None
     language: Annotated[str, Field(max_length=200)] | None = None
+    languages: Annotated[list[str], Field(max_length=MOST_LANGUAGES)] | None = None
+    keywords: Annotated[list[str], Field(max_length=MOST_TERMS)] | None = None
     prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS)] | None = None
 
 
@@ -78,6 +82,17 @@ class Session(_Model):
     def language(self) -> str:
         """The language asked for, or "" where the model decides."""
         return (self.transcription.language or "").strip() if self.transcription is not None else ""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that may be spoken; none where `language` says it."""
+        given = self.transcription.languages if self.transcription is not None and not self.language else None
+        return tuple(dict.fromkeys(given or ()))
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Names and words to expect."""
+        return tuple((self.transcription.keywords or ()) if self.transcription is not None else ())
 
     @property
     def prompt(self) -> str:

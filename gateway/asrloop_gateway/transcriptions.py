@@ -6,47 +6,24 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from asrloop_client import AsrError, Progress, Transcript
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asrloop_gateway.asked import Asked, terms_of
+from asrloop_gateway.asked import Asked
+from asrloop_gateway.chunking import cut_at_pauses
 from asrloop_gateway.errors import ApiError, bad_request, from_asr
-from asrloop_gateway.events import EventResponse, OnProgress, Tells, events_of
-from asrloop_gateway.formats import FORMATS, ResponseOptions, seconds_of
+from asrloop_gateway.events import EventResponse, OnProgress, events_of
+from asrloop_gateway.fields import TRANSLATE, FormFields, parse_fields
+from asrloop_gateway.formats import FORMATS, seconds_of
 from asrloop_gateway.gateway import Gateway, Outcome
-from asrloop_gateway.settings import Settings
 from asrloop_gateway.traces import trace_headers
-from asrloop_gateway.uploads import Form, form_of
-
-TRANSLATE = "translate"
-_MODEL_CHARACTERS = 200
-_GRANULARITIES = ("word", "segment")
+from asrloop_gateway.uploads import form_of
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class FormFields:
-    """Checked fields of a form, without its file."""
-
-    format: str
-    stream: bool
-    tells: Tells
-    """Of a stream."""
-    asked: Asked
-    prompt: str
-    """What the servers take of it goes into `asked`."""
-    response: ResponseOptions
-
-    @property
-    def of_options(self) -> dict[str, str]:
-        """Names of the fields that set the servers' options."""
-        times = "timestamp_granularities[]" if "word" in self.response.granularities else "include[]"
-        return {"key_terms": "key_terms[]", "word_times": times}
 
 
 class Transcriptions:
@@ -86,6 +63,7 @@ class Transcriptions:
             asked = replace(fields.asked, model=await gateway.recognizers.named(fields.response.model))
             if self._task:
                 await self._check_task(asked.model)
+            asked = await gateway.speaking(asked, fields.languages)
             asked = await gateway.prompted(asked, fields.prompt)
             await held.enter_async_context(gateway.memory(form.size, caller, until - time.monotonic()))
             return await form.file.read(), asked
@@ -135,52 +113,14 @@ class Transcriptions:
                 )
             raise told from error
         self._gateway.metrics.audio.labels(self._route).inc(seconds_of(transcript))
-        return transcript
+        if fields.pause is None:
+            return transcript
+        cut = cut_at_pauses(transcript, fields.pause)
+        return cut if fields.tells.words else replace(cut, words=())
 
     async def _others(self, asked: Asked) -> list[str]:
         """Return the models that have the language that the one that was asked lacks."""
         return await self._gateway.others_that_take(Asked(asked.model, language=asked.language))
-
-
-def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:
-    """Check a form and its file. Raises ApiError 400 or 413."""
-    if not form.size:
-        raise bad_request("invalid_audio", "The file is empty. Send a WAV, FLAC, OGG or MP3 file.", "file")
-    if form.size > settings.upload_bytes:
-        message = f"The file has {form.size} bytes. The limit is {settings.upload_bytes}."
-        raise ApiError(413, "too_large", message, param="file")
-    format_ = form.text("response_format", "json")
-    _require_one_of("response_format", format_, tuple(FORMATS))
-    granularities = form.texts("timestamp_granularities") or ["segment"]
-    for each in granularities:
-        _require_one_of("timestamp_granularities[]", each, _GRANULARITIES)
-    _require_one_of("stream", stream := form.text("stream", "false").lower(), ("true", "false", "1", "0"))
-    _check_temperature(form.text("temperature", "0"))
-    streams, include = stream in ("true", "1"), form.texts("include")
-    # Only where the response shows them: they cost the servers time.
-    shows_words = format_ == "verbose_json" or (format_ in ("srt", "vtt") and not streams)
-    words = "word" in granularities and shows_words
-    logprobs = "logprobs" in include and (streams or format_ == "json")
-    return FormFields(
-        format=format_,
-        stream=streams,
-        tells=Tells("progress" in include, format_ == "verbose_json", words, logprobs),
-        asked=Asked(
-            language=form.text("language"),
-            task=task,
-            word_times=words or logprobs,
-            key_terms=terms_of("key_terms[]", list(filter(None, form.texts("key_terms")))),
-            key_terms_boost=form.text("key_terms_boost"),
-        ),
-        prompt=form.text("prompt"),
-        response=ResponseOptions(
-            form.text("model", "asr_file")[:_MODEL_CHARACTERS],
-            granularities,
-            "english" if task == TRANSLATE else settings.language,
-            logprobs,
-            task or "transcribe",
-        ),
-    )
 
 
 def _cannot_translate() -> ApiError:
@@ -188,21 +128,6 @@ def _cannot_translate() -> ApiError:
         "not_supported",
         "Translation is not supported by the served model. /v1/audio/transcriptions gives the text in the language spoken.",
     )
-
-
-def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise bad_request("invalid_form", f"{name} is {value!r:.50}. Give one of {', '.join(allowed)}.", name)
-
-
-def _check_temperature(given: str) -> None:
-    """Check the temperature, which has no effect: the decoder always takes the most probable token."""
-    try:
-        holds = 0 <= float(given) <= 1
-    except ValueError:
-        holds = False
-    if not holds:
-        raise bad_request("invalid_form", f"temperature is {given!r:.50}. Give a number in 0..1.", "temperature")
 
 
 async def _while_connected(request: Request, call: Coroutine[Any, Any, T]) -> T:

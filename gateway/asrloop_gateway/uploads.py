@@ -32,6 +32,7 @@ _FORM_BYTES = _MOST_FIELDS * _FIELD_BYTES
 logging.getLogger("python_multipart").setLevel(
     logging.ERROR
 )  # it warns of each malformed form, which the caller is told
+NO_SPEAKERS = "Who speaks is not known: there is no diarization yet."
 _CHARSET = re.compile(r""";\s*charset\s*=\s*("[^"]*"|[^;]*)""", re.IGNORECASE)
 
 
@@ -56,12 +57,17 @@ class Form:
         return value.strip() or default
 
     def texts(self, name: str) -> list[str]:
-        """Return all values of a repeatable field, with or without [] after its name.
+        """Return all values of a repeatable field, with or without [] after its name, but for empty ones.
 
         One value may hold several, as JSON or with commas.
         """
         values = self.fields.getlist(f"{name}[]") + self.fields.getlist(name)
-        return [each for value in values if isinstance(value, str) for each in _listed(value.strip())]
+        return [each for value in values if isinstance(value, str) for each in _listed(value.strip()) if each]
+
+    def members(self, name: str) -> dict[str, str]:
+        """Return the members of an object that came as the fields `name[member]`, as OpenAI's packages send one."""
+        names = [each for each in self.fields if each.startswith(f"{name}[") and each.endswith("]")]
+        return {each[len(name) + 1 : -1]: self.text(each) for each in names}
 
 
 def _listed(value: str) -> list[str]:
@@ -73,12 +79,19 @@ def _listed(value: str) -> list[str]:
 
 
 class _Parser(MultiPartParser):
-    """Takes the part `file` for a file also where its head has no file name, or has it as `filename*` only (RFC 5987)."""
+    """Takes the part `file` for a file also where its head has no file name, or has it as `filename*` only (RFC 5987).
+
+    Recordings of known speakers are refused before they are read: they are larger than a field may be.
+    """
 
     def on_headers_finished(self) -> None:
         part = self._current_part
         _, options = parse_options_header(part.content_disposition)
-        if options.get(b"name") == b"file" and b"filename" not in options:
+        name = options.get(b"name", b"")
+        if name.removesuffix(b"[]") == b"known_speaker_references":
+            field = "known_speaker_references[]"
+            raise bad_request("not_supported", f"{field} has audio. {NO_SPEAKERS} Leave it out.", field)
+        if name == b"file" and b"filename" not in options:
             part.content_disposition = b'form-data; name="file"; filename="file"'
         super().on_headers_finished()
 

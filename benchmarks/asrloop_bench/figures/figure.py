@@ -13,6 +13,7 @@ from asrloop import config
 from asrloop.audio import Samples
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT
+from asrloop_bench.ladder.peers import PeerError
 from asrloop_bench.load.generators import LoadError
 from asrloop_bench.method import clips, machine_load, markdown, provenance, target
 from asrloop_bench.method.clips import LINE
@@ -62,7 +63,7 @@ class Figure(NamedTuple):
     def command(self) -> Callable[..., None]:
 
         def command(write: bool = False, **options: Any) -> None:
-            with one_line_errors(AsrError, LoadError):
+            with one_line_errors(AsrError, LoadError, PeerError):
                 run = Run()
                 text = self.measure(run, **options)
                 if self.page:

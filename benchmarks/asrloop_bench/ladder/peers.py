@@ -18,6 +18,7 @@ START_SECONDS, INSTALL_SECONDS = 60.0, 900.0
 REQUIREMENTS = {
     "vendor_runtime": ("moonshine-voice==0.1.0", "soundfile"),
     # Beside the framework, the imports of those parts of asrloop that the service uses.
+    "aiperf": ("aiperf==0.13.0",),
     "fastapi": ("fastapi", "uvicorn", "numpy>=1.26,<2", "onnxruntime", "soundfile", "soxr"),
 }
 
@@ -41,6 +42,11 @@ def python_of(name: str) -> Path:
                 raise PeerError(f"peer {name}: {' '.join(command[:4])} ... failed: {reason}")
         complete.write_text(contents, encoding="utf-8")
     return python
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the variables of this process, without those that lead a peer's interpreter to our packages, and ``variables``."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | variables
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from asrloop_bench.figures import aiperf
+from asrloop_bench.method import clips
 
 from tests.conftest import BECKETT, ROOT, words
 from tests.gateway.conftest import RunningGateway
@@ -18,8 +19,8 @@ from tests.gateway.conftest import RunningGateway
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 CLIENTS = Path(__file__).parent / "clients"
-OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "AIPERF_DISABLE_TELEMETRY": "1"}
-"""Keep these clients on the loopback."""
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""Keeps LiteLLM on the loopback."""
 
 
 def run(*command: object, cwd: Path | None = None, seconds: int = 120) -> str:
@@ -42,11 +43,11 @@ def run(*command: object, cwd: Path | None = None, seconds: int = 120) -> str:
 def programs() -> Callable[..., Path]:
     """Return the folder of programs of an environment with ``requirements``, which is made once and kept."""
 
-    def make(*requirements: str) -> Path:
+    def make(*requirements: str, python: str = sys.executable) -> Path:
         folder = ROOT / ".cache" / "foreign" / "+".join(requirements)
         if not (folder / "ready").is_file():
             shutil.rmtree(folder, ignore_errors=True)
-            run(sys.executable, "-m", "venv", folder)
+            run(python, "-m", "venv", folder)
             run(folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *requirements, seconds=900)
             (folder / "ready").touch()
         return folder / "bin"
@@ -78,6 +79,27 @@ def test_it_hears_every_word(
     assert words(said) == BECKETT
 
 
+@pytest.mark.parametrize("model", ["whisper-1", "gpt-transcribe", "gpt-live-transcribe"])
+@pytest.mark.timeout(600)
+def test_home_assistant_hears_every_word_through_wyoming_openai(
+    model: str, programs: Callable[..., Path], gateway: RunningGateway, beckett_path: Path
+) -> None:
+    """A file, a file with events, realtime: the three ways that it has."""
+    made = programs("wyoming-openai==0.8.0", python=newer_python()) / "python"
+    assert words(run(made, CLIENTS / "wyoming_file.py", gateway.url, beckett_path, model)) == BECKETT
+
+
+def newer_python() -> str:
+    """Return a Python 3.12 or later, which wyoming_openai needs."""
+    for name in ("python3.12", "python3.13", "python3"):
+        if (found := shutil.which(name)) is None:
+            continue
+        asked = [found, "-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))"]
+        if subprocess.run(asked, capture_output=True, timeout=30, check=False).returncode == 0:
+            return found
+    pytest.skip("needs Python 3.12 or later")
+
+
 def test_openais_package_for_node_hears_every_word(gateway: RunningGateway, beckett_path: Path, tmp_path: Path) -> None:
     if shutil.which("npm") is None:
         pytest.skip("needs Node (Debian: apt-get install nodejs npm)")
@@ -86,16 +108,9 @@ def test_openais_package_for_node_hears_every_word(gateway: RunningGateway, beck
     assert words(run("node", "openai_node.mjs", gateway.url, beckett_path, cwd=tmp_path)) == BECKETT
 
 
-def test_aiperf_measures_without_an_error(
-    programs: Callable[..., Path], gateway: RunningGateway, beckett_path: Path, tmp_path: Path
-) -> None:
+def test_aiperf_measures_without_an_error(gateway: RunningGateway, tmp_path: Path) -> None:
     """Its own made-up audio is noise, in which this service hears no words; AIPerf takes an empty text for a failure."""
-    (tmp_path / "speech.jsonl").write_text(json.dumps({"audio": str(beckett_path)}) + "\n")
-    run(
-        *(programs("aiperf==0.13.0") / "aiperf", "profile", "--endpoint-type", "audio-transcription"),
-        *("--url", gateway.url, "--model", "any", "--input-file", tmp_path / "speech.jsonl"),
-        *("--custom-dataset-type", "single_turn", "--request-count", 8, "--concurrency", 2),
-        *("--ui", "none", "--output-artifact-dir", tmp_path / "found"),
-    )
-    found = json.loads((tmp_path / "found" / "profile_export_aiperf.json").read_text())
+    speech = aiperf.written(clips.cut(clips.speech_files(), 3.0, 2), tmp_path / "speech")
+    found = aiperf.profiled(gateway.address, speech, callers=2, requests=4)
     assert (found["request_count"]["avg"], found["request_error_rate"]["avg"]) == (8, 0)
+    assert aiperf.cells(found, 3.0)[-2:] == ["8", "0"]
