@@ -27,6 +27,7 @@ def provide(repository: Path, name: str) -> Path:
             config.write_text(text, encoding="utf-8")
         if (model := source / "1" / "model.py").is_file() and not (target / "1" / "model.py").exists():
             shutil.copyfile(model, target / "1" / "model.py")
+        template.keep_version(target)
     return repository / own.loop / "1"
 
 

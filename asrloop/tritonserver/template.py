@@ -17,6 +17,13 @@ def provide(repository: Path) -> None:
             path, target = models / model / file, repository / model / file
             if path.is_file() and not target.exists():
                 shutil.copyfile(path, target)
+        keep_version(repository / model)
+
+
+def keep_version(model: Path) -> None:
+    """Put a file into an empty folder of a Triton model's version: what copies files only must not lose it."""
+    if not any((model / "1").iterdir()):
+        (model / "1" / ".gitkeep").touch()
 
 
 def source() -> Path:
