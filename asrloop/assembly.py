@@ -10,7 +10,7 @@ from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine, EngineObserver
 from asrloop.engine.family import FamilyInfo
 from asrloop.engine.scheduler import Scheduler
-from asrloop.errors import InvalidOption
+from asrloop.errors import DecodeFailed, InvalidOption
 from asrloop.families.registry import MOST_THREADS, info_in, open_family
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.segmenter import Segmenter
@@ -77,8 +77,8 @@ def live_streams_for(directory: Path, settings: Settings, decode: Decode, metric
 def live_info(directory: Path, settings: Settings, name: object = "") -> FamilyInfo:
     """Return what the recognizer ``name`` can do with live audio, from ``directory``, ``asr_stream/1``.
 
-    Raises InvalidOption for a name that none has, OSError where a file of the default is missing, and ValueError for settings
-    that do not fit the model.
+    Raises InvalidOption for a name that none has, and DecodeFailed for one whose description is damaged or does not fit the
+    settings. Of the default these are OSError and ValueError: the server does not start.
     """
     try:
         description = recognizer(str(name)).description
@@ -90,6 +90,15 @@ def live_info(directory: Path, settings: Settings, name: object = "") -> FamilyI
             f"model is {name!r:.80}: there is no such recognizer; leave it out for the default, "
             + (f"or choose of {there}" if there else "the only one")
         )
+    try:
+        return _live_info(directory, settings, description)
+    except (OSError, ValueError) as error:
+        if not name:
+            raise
+        raise DecodeFailed(f"model {name}: {error}") from error
+
+
+def _live_info(directory: Path, settings: Settings, description: str) -> FamilyInfo:
     info, longest = info_in(directory, settings, description), settings.live.segment.longest
     if longest > info.windows.longest:
         raise ValueError(

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from asrloop import __version__, config, paths, printing
 from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.offline import Model
-from asrloop.recognizer import DEFAULT, STREAM, recognizer
+from asrloop.recognizer import DEFAULT, STREAM, command, recognizer
 from asrloop.tritonserver import beside, canary, checks, template
 from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError, find_or_assemble
@@ -229,13 +229,14 @@ def models(
             return
         name, recipe = registry.resolved(family or registry.DEFAULT, source, precision, languages)
         template.provide(target)
-        directory = target / DEFAULT.loop / "1" if name_beside is None else beside.provide(target, name_beside)
-        # Without options any existing model is kept: `make serve` must not replace a user's own model.
-        wish = (name if family or precision else None, recipe if precision else None)
-        is_there = source is None and languages is None and not force and registry.holds(directory, *wish)
-        if not is_there:
-            registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
-        registry.provide_live(directory, target / STREAM / "1", recognizer(name_beside or "").description)
+        default = nullcontext(target / DEFAULT.loop / "1")
+        with default if name_beside is None else beside.made(target, name_beside) as directory:
+            # Without options any existing model is kept: `make serve` must not replace a user's own model.
+            wish = (name if family or precision else None, recipe if precision else None)
+            is_there = source is None and languages is None and not force and registry.holds(directory, *wish)
+            if not is_there:
+                registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
+            registry.provide_live(directory, target / STREAM / "1", recognizer(name_beside or "").description)
         if is_there:
             console.print(f"Models are ready in {target} (--force makes them again).")
             return
@@ -252,7 +253,7 @@ def _recognizers(repository: Path) -> Iterator[str]:
     for name in ("", *beside.names_in(repository)):
         directory = repository / recognizer(name).loop / "1"
         if registry.family_in(directory) is None:
-            yield f"{name or 'default'}: no weights; make them with `asrloop models{f' --as {name}' if name else ''}`"
+            yield f"{name or 'default'}: no weights; make them with `{command(name)}`"
             continue
         size = sum(file.stat().st_size for file in directory.iterdir() if file.is_file()) / 1e6
         languages = " ".join(registry.info_in(directory, config.load()).languages)

@@ -32,7 +32,7 @@ def recognizer(name: str) -> Recognizer:
     """Return the models of the recognizer ``name``; "" is the default. Raises ValueError for a name that none may have."""
     if not name:
         return DEFAULT
-    if not _NAME.fullmatch(name) or name.startswith(_TAKEN):
+    if not is_name(name):
         raise ValueError(
             f"{name!r:.80} is no name of a recognizer: use up to 40 small letters, digits, dots and dashes, a letter first, "
             f"such as whisper or whisper-large; names that begin with {', '.join(_TAKEN)} are the server's own"
@@ -40,6 +40,16 @@ def recognizer(name: str) -> Recognizer:
     return Recognizer(name, f"{name}_file", f"{name}_loop", f"{name}.json")
 
 
+def is_name(name: str) -> bool:
+    """Return True for a name that a recognizer beside the default may have."""
+    return bool(_NAME.fullmatch(name)) and not name.startswith(_TAKEN)
+
+
 def name_of(loop: str) -> str:
     """Return the name of the recognizer that has the Triton model ``loop``; "" for the default."""
     return "" if loop == DEFAULT.loop else loop.removesuffix("_loop")
+
+
+def command(name: str) -> str:
+    """Return the command that makes the weights of a recognizer."""
+    return f"asrloop models --as {name} --family FAMILY" if name else "asrloop models"

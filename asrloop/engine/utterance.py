@@ -162,6 +162,8 @@ class Utterance:
         self.drop_tokens(0)
         self.ending = Ending.END_OF_TEXT
         self.draft_accepted = 0
+        # Those of two decodings do not go together: where the caller leaves before the second ends, times would be negative.
+        self.encode_started_at = self.encoded_at = self.admitted_at = self.first_step_at = None
 
     def drop_tokens(self, kept: int) -> None:
         """Keep the first ``kept`` tokens only."""

@@ -21,6 +21,7 @@ from asrloop.cores import usable_cores
 from asrloop.engine.family import Family, FamilyInfo
 from asrloop.families.entry import FamilyEntry
 from asrloop.onnx_files.sessions import Graphs
+from asrloop.recognizer import command, is_name, name_of
 from asrloop.wheels import DETECTOR
 
 DESCRIPTION = "family.json"
@@ -58,7 +59,7 @@ def open_family(directory: Path, settings: Settings, graphs: Graphs | None = Non
     if (made := (_description(directory) or {}).get("format", 1)) != FORMAT:
         raise ValueError(
             f"{directory / DESCRIPTION}: format is {made}, this version of asrloop opens {FORMAT}; make the models again with "
-            "`asrloop models --force`, and with --family and --from where they are your own"
+            f"`{_command(directory)} --force`, and with --family and --from where they are your own"
         )
     return _entry_in(directory).open(
         directory,
@@ -192,10 +193,18 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _command(directory: Path, description: str = DESCRIPTION) -> str:
+    """Return the command that makes the model in ``directory``, or that which ``description`` is of."""
+    name = Path(description).stem if description != DESCRIPTION else name_of(directory.parent.name)
+    return command(name if is_name(name) and name != directory.parent.name else "")
+
+
 def _entry_in(directory: Path, description: str = DESCRIPTION) -> FamilyEntry:
     content = _description(directory, description)
     if content is None:
-        raise FileNotFoundError(f"{directory / description} is missing; make the models with `make models`")
+        raise FileNotFoundError(
+            f"{directory / description} is missing; make the models with `{_command(directory, description)}`"
+        )
     name = str(content.get("family"))
     if name not in FAMILIES:
         raise ValueError(
@@ -212,10 +221,10 @@ def _description(directory: Path, name: str = DESCRIPTION) -> dict[str, Any] | N
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
-            f"{path} cannot be read ({error}); make the models again with `asrloop models --force`"
+            f"{path} cannot be read ({error}); make the models again with `{_command(directory, name)} --force`"
         ) from None
     if not isinstance(content, dict) or not isinstance(content.get("languages", []), list):
         raise ValueError(  # noqa: TRY004 - the file is wrong, no type in a call
-            f"{path} is damaged; make the models again with `asrloop models --force`"
+            f"{path} is damaged; make the models again with `{_command(directory, name)} --force`"
         )
     return content

@@ -1,15 +1,33 @@
 """Recognizers that stand beside the default in a model repository: their folders are made, found and deleted here."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from asrloop.recognizer import DEFAULT, STREAM, name_of, recognizer
+from asrloop.recognizer import DEFAULT, STREAM, is_name, name_of, recognizer
 from asrloop.tritonserver import template
 
 
 def names_in(repository: Path) -> list[str]:
-    """Return the names of the recognizers beside the default, in order."""
-    return [name for path in sorted(repository.glob("*_loop/config.pbtxt")) if (name := name_of(path.parent.name))]
+    """Return the names of the recognizers beside the default, in order. Other models of a user may have names that end alike."""
+    loops = [path.parent.name for path in sorted(repository.glob("*_loop/config.pbtxt"))]
+    return [name for loop in loops if is_name(name := name_of(loop))]
+
+
+@contextmanager
+def made(repository: Path, name: str) -> Iterator[Path]:
+    """Give the folder for the weights of a recognizer, as :func:`provide` does. Where they cannot be made and it is new, nothing of
+    it stays: no server starts with a recognizer that has no weights. Raises ValueError for a name that none may have."""
+    if not name:
+        raise ValueError("the name of the recognizer is empty: give one, such as whisper")
+    is_new = name not in names_in(repository)
+    try:
+        yield provide(repository, name)
+    except BaseException:
+        if is_new and name in names_in(repository):
+            remove(repository, name)
+        raise
 
 
 def provide(repository: Path, name: str) -> Path:
@@ -37,6 +55,7 @@ def remove(repository: Path, name: str) -> None:
         there = ", ".join(names_in(repository)) or "none"
         raise ValueError(f"{repository} has no recognizer {name!r:.80} beside the default: there are {there}")
     own = recognizer(name)
-    for model in own[:3]:
-        shutil.rmtree(repository / model, ignore_errors=True)
+    for model in own[:3]:  # the loop last: by that it is found, should this be interrupted
+        if (folder := repository / model).exists():
+            shutil.rmtree(folder)
     (repository / STREAM / "1" / own.description).unlink(missing_ok=True)

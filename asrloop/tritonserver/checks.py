@@ -4,10 +4,11 @@ import contextlib
 import re
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from asrloop.config import ServerSettings
-from asrloop.recognizer import DEFAULT, recognizer
+from asrloop.recognizer import DEFAULT, command, recognizer
 from asrloop.tritonserver import beside
 from asrloop.tritonserver.install import TritonError
 
@@ -78,16 +79,24 @@ def checked_repositories(repository: Path) -> list[Path]:
         raise TritonError(f"{repository}: no such model repository: give an existing one with --model-repository")
     loop = DEFAULT.loop
     config = repository / loop / "config.pbtxt"
-    loops = [loop, *(recognizer(name).loop for name in beside.names_in(repository))]
-    wanted = [repository / each / "1" / file for each in loops for file in ("encoder.onnx", "decoder.onnx")]
+    wanted = _weights(repository, loop)
     repositories = [repository]
     mode = _EXECUTION_MODE.search(config.read_text(encoding="utf-8")) if config.is_file() else None
     if mode is not None and mode[1] == "bls":
         repositories.append(repository.parent / BLS_REPOSITORY)
         wanted += [repositories[1] / name / "1" / "model.onnx" for name in ("encoder", "decoder")]
-    missing = [path for path in wanted if not path.is_file()]
-    if missing:
-        raise TritonError(
-            f"{' and '.join(map(str, missing))} missing; make them with `make models` or `asrloop models`"
-        )
+    _require(wanted, "make them with `make models` or `asrloop models`")
+    for name in beside.names_in(repository):
+        fix = f"make them with `{command(name)}`, or do without it: `asrloop models --remove {name}`"
+        _require(_weights(repository, recognizer(name).loop), fix)
     return repositories
+
+
+def _weights(repository: Path, loop: str) -> list[Path]:
+    return [repository / loop / "1" / file for file in ("encoder.onnx", "decoder.onnx")]
+
+
+def _require(files: Sequence[Path], fix: str) -> None:
+    """Raise TritonError where files are missing."""
+    if missing := [path for path in files if not path.is_file()]:
+        raise TritonError(f"{' and '.join(map(str, missing))} missing; {fix}")

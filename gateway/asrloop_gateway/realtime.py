@@ -289,7 +289,7 @@ class Conversation:
 
 def _wishes(session: Session) -> tuple[object, ...]:
     """Return the settings that a stream keeps from its start, but for the format."""
-    return session.turn_detection, session.language, session.languages, session.keywords, session.prompt
+    return session.model, session.turn_detection, session.language, session.languages, session.keywords, session.prompt
 
 
 def _event_id() -> dict[str, str]:

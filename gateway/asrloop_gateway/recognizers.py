@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
 
-from asrloop_client import AsrError, AsyncAsrClient
+from asrloop_client import AccessDenied, AsrError, AsyncAsrClient
 
 from asrloop_gateway.errors import LOG
 
-_SECONDS = 10.0
-"""The servers are asked again after so long."""
+_SECONDS, _SECONDS_UNTOLD = 10.0, 1.0
+"""The servers are asked again after so long; the second where none answered."""
 DEFAULT = ""
+_OF_DEFAULT = (DEFAULT, "asr_ensemble", "asr_file", "asr_stream")
 
 
 class Recognizers:
@@ -20,26 +22,45 @@ class Recognizers:
 
     def __init__(self, client: AsyncAsrClient, given: Sequence[str], aliases: Mapping[str, str]) -> None:
         """`given` are the names where the servers do not tell them; `aliases` are other names that callers use for them."""
-        self._client, self._given, self._aliases = client, list(given), aliases
+        self._client, self._given, self._aliases = client, list(given), dict(aliases)
         self._names = list(given)
-        self._asked_at = float("-inf")
+        self._ask_at = float("-inf")
+        self._asking: asyncio.Future[None] | None = None
+        """Outlives the request that began it, for others wait for the same answer."""
+        self._missed: set[str] = set()
 
     async def named(self, model: str) -> str:
         """Return the recognizer that `model` names. Any other name is the default's: OpenAI's names must go on working."""
         wanted = self._aliases.get(model, model)
-        return wanted if wanted in await self.names() else DEFAULT
+        if wanted in (names := await self.names()):
+            return wanted
+        if model in self._aliases and wanted not in (*_OF_DEFAULT, *self._missed):
+            self._missed.add(wanted)
+            LOG.warning(
+                "model_aliases: no server has the recognizer %r that %r means: the default answers (there are: %s)",
+                wanted,
+                model,
+                ", ".join(names) or "no others",
+            )
+        return DEFAULT
 
     async def names(self) -> list[str]:
         """Return the names of those beside the default."""
-        now = time.monotonic()
-        if now - self._asked_at > _SECONDS:
-            self._asked_at = now  # others need not ask meanwhile
-            try:
-                self._names = [name for name in await self._client.recognizers() if name != DEFAULT]
-            except AsrError as error:
-                LOG.debug("the servers do not tell their recognizers: %s", error)
-                self._names = self._names or self._given
+        if time.monotonic() > self._ask_at:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.ensure_future(self._ask())
+            await asyncio.shield(self._asking)
         return self._names
+
+    async def _ask(self) -> None:
+        seconds = _SECONDS
+        try:
+            self._names = [name for name in await self._client.recognizers() if name != DEFAULT]
+        except AsrError as error:
+            LOG.debug("the servers do not tell their recognizers: %s", error)
+            self._names = self._names or self._given
+            seconds = _SECONDS if isinstance(error, AccessDenied) else _SECONDS_UNTOLD
+        self._ask_at = time.monotonic() + seconds
 
 
 _SERVED = re.compile(r"the served model has ([a-z, ]+);")

@@ -14,7 +14,7 @@ from asrloop.engine.family import Ended
 from asrloop.engine.metrics import EngineMetrics
 from asrloop.engine.options import Options
 from asrloop.engine.scheduler import Scheduler
-from asrloop.errors import Cancelled, DeadlineExceeded
+from asrloop.errors import Cancelled, DeadlineExceeded, DecodeFailed
 from tests.conftest import eventually
 from tests.engine.test_engine import WAIT, Caller, CountingFamily, tokens
 
@@ -116,7 +116,8 @@ def test_others_fill_the_inbox_meanwhile() -> None:
 def test_a_caller_may_leave_meanwhile(way: str) -> None:
     family = DoubtfulFamily()
     family.may_encode_again.clear()
-    engine = started(family)
+    metrics = EngineMetrics(lambda: 0)
+    engine = started(family, observer=metrics)
     caller = Caller(engine)
     try:
         options = {"key": "mine"} if way == "cancelled" else {"deadline": engine.clock() + 0.5}
@@ -126,6 +127,9 @@ def test_a_caller_may_leave_meanwhile(way: str) -> None:
             assert engine.cancel("mine") == 1
         caller.wait(1)
         assert isinstance(request.error, Cancelled if way == "cancelled" else DeadlineExceeded)
+        assert all(change.value >= 0 for change in metrics.take()), (
+            "the moments of the first decoding are mixed up with these"
+        )
         family.may_encode_again.set()
         (next_one,) = caller.submit((300, 1))
         caller.wait(2)
@@ -133,6 +137,29 @@ def test_a_caller_may_leave_meanwhile(way: str) -> None:
     finally:
         family.may_encode_again.set()
         engine.close()
+
+
+def test_a_failure_costs_that_request_alone() -> None:
+    family = DoubtfulFamily()
+
+    def encode(samples: NDArray[np.float32], options: Options, *, alone: bool = False, again: bool = False) -> Any:
+        if again and samples.size == 100:
+            raise RuntimeError("out of memory")
+        return DoubtfulFamily.encode(family, samples, options, alone=alone, again=again)
+
+    family.encode = encode  # type: ignore[method-assign]
+    engine = started(family)
+    caller = Caller(engine)
+    try:
+        first, other = [*caller.submit((100, 3)), *caller.submit((200, 2))]
+        caller.wait(2)
+        (third,) = caller.submit((300, 1))
+        caller.wait(3)
+    finally:
+        engine.close()
+    assert isinstance(first.error, DecodeFailed)
+    assert "out of memory" in str(first.error)
+    assert [tokens(other), tokens(third)] == [[700, 701], [800]]
 
 
 def test_progress_shows_nothing_of_the_first_tokens() -> None:

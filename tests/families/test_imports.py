@@ -22,6 +22,7 @@ FOUNDATIONS = (
     "errors",
     "onnx_files",
     "paths",
+    "recognizer",
     "spacing",
     "wheels",
 )

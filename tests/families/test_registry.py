@@ -229,3 +229,19 @@ def test_builds_at_once_come_one_after_the_other(tmp_path: Path, monkeypatch: py
             pool.submit(registry.build, "transducer", TINY_TDT, tmp_path, unless_there=unless_there)
     assert 1 <= len(made) <= 3
     assert registry.holds(tmp_path, "transducer")
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("decoder_loop", "asrloop models"),
+        ("mine_loop", "asrloop models --as mine --family FAMILY"),
+        ("any", "asrloop models"),
+    ],
+)
+def test_a_fix_names_the_command_of_that_recognizer(folder: str, command: str, tmp_path: Path) -> None:
+    directory = tmp_path / folder / "1"
+    directory.mkdir(parents=True)
+    (directory / "family.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"make the models again with `{command} --force`"):
+        registry.info_in(directory, config.load())

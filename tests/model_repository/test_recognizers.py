@@ -23,9 +23,11 @@ from websockets.sync.client import connect
 from asrloop import config
 from asrloop.cli import app
 from asrloop.offline import Model
+from asrloop.tritonserver import beside
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import BECKETT, ROOT, StartServer, eventually, words
-from tests.gateway.conftest import RunningGateway
+from tests.gateway.conftest import RunningGateway, pcm
+from tests.gateway.test_realtime import COMPLETED, QUIET, Talk, talk
 from tests.model_repository.test_live import Caller, Samples
 
 TINY = ROOT / "training" / "tiny-tdt"
@@ -36,6 +38,8 @@ def repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory)
     """A copy with the recognizer ``tiny``, made as a user makes it."""
     made = tmp_path_factory.mktemp("two") / "model_repository"
     shutil.copytree(model_repository, made, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in beside.names_in(made):  # whatever else was made here
+        beside.remove(made, name)
     asked = ["models", "--as", "tiny", "--family", "nemo", "--from", str(TINY), "--languages", "en de"]
     result = CliRunner().invoke(app, [*asked, "--model-repository", str(made)])
     assert result.exit_code == 0, result.output
@@ -216,3 +220,22 @@ def test_a_socket_names_its_model(gateway: RunningGateway, beckett: NDArray[np.f
 
     assert said() == said(model="any") == BECKETT
     assert said(model="tiny") not in ("", BECKETT)
+
+
+def test_a_realtime_session_may_change_its_model(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:
+    """At the next item, as with all settings."""
+    audio = pcm(np.concatenate([beckett, QUIET, QUIET]))
+
+    async def use(session: Talk) -> str:
+        await session.append(audio)
+        while words(" ".join(session.said)) != BECKETT:
+            await session.until(COMPLETED)
+        session.said.clear()
+        await session.update(transcription={"model": "tiny"})
+        await session.append(audio)
+        await session.until(COMPLETED)
+        return words(session.said[0])
+
+    said = talk(gateway, use)
+    assert said
+    assert not BECKETT.startswith(said)

@@ -4,6 +4,7 @@ tensor's type, shape and place, and the tensors' bytes."""
 import json
 import mmap
 import struct
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,21 +78,28 @@ def _places(path: Path) -> dict[str, _Place]:
     if size < 8:
         raise ValueError(cut)
     (length,) = struct.unpack_from("<Q", data)
-    if 8 + length > size:
+    if (size_of_data := size - 8 - length) < 0:
         raise ValueError(cut)
+    unreadable = f"{path} is no safetensors file: its header cannot be read; fetch it again"
     try:
-        header: dict[str, Any] = json.loads(bytes(data[8 : 8 + length]))
-        header.pop("__metadata__", None)
-        found = {}
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            if not 0 <= begin <= end <= size - 8 - length:
-                raise ValueError(cut)
-            found[name] = _Place(
-                path, data[8 + length + begin : 8 + length + end], entry["dtype"], tuple(entry["shape"])
-            )
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError):
-        raise ValueError(f"{path} is no safetensors file: its header cannot be read; fetch it again") from None
+        header = json.loads(bytes(data[8 : 8 + length]))
+    except ValueError:
+        raise ValueError(unreadable) from None
+    if not isinstance(header, dict):
+        raise ValueError(unreadable)  # noqa: TRY004 - the file is wrong, no type in a call
+    header.pop("__metadata__", None)
+    found = {}
+    for name, entry in header.items():
+        match entry:
+            case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if all(
+                isinstance(size, int) and size >= 0 for size in shape
+            ):
+                pass
+            case _:
+                raise ValueError(unreadable)
+        if not 0 <= begin <= end <= size_of_data:
+            raise ValueError(cut)
+        found[name] = _Place(path, data[8 + length + begin : 8 + length + end], dtype, tuple(shape))
     return found
 
 
@@ -101,11 +109,13 @@ _TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 def _as_float(place: _Place, name: str) -> Array:
     if place.dtype not in _TYPES:
         raise ValueError(f"{place.file}: tensor {name!r} has type {place.dtype}; F32, F16 and BF16 are supported")
-    stored: NDArray[Any] = np.frombuffer(place.data, _TYPES[place.dtype])
-    if stored.size != int(np.prod(place.shape)):
+    needed = prod(place.shape) * np.dtype(_TYPES[place.dtype]).itemsize
+    if len(place.data) != needed:
         raise ValueError(
-            f"{place.file}: tensor {name!r} of shape {place.shape} has {stored.size} values; fetch it again"
+            f"{place.file}: tensor {name!r} of shape {list(place.shape)} has {len(place.data)} bytes, it needs {needed}; "
+            "fetch it again"
         )
+    stored: NDArray[Any] = np.frombuffer(place.data, _TYPES[place.dtype])
     return bfloat16(stored) if place.dtype == "BF16" else stored.astype(np.float32)
 
 

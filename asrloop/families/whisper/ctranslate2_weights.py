@@ -119,8 +119,8 @@ class CTranslate2Source:
         return tokens_of(
             self._directory,
             size,
-            self._settings.get("suppress_ids") or (),
-            self._settings.get("suppress_ids_begin") or (),
+            self._settings.get("suppress_ids"),
+            self._settings.get("suppress_ids_begin"),
             multilingual=size >= MULTILINGUAL_SIZE,
         )
 

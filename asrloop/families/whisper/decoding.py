@@ -161,7 +161,8 @@ class Whisper:
         here = self._slots[slot] = _Slot(None if encoded.again else encoded.samples, options.language)
         if self._languages and not here.language:
             here.language = self._languages[self._search.language(slot, encoded.audio)]
-        prefix = self._prefix(here.language, options)
+        # Once more without the prompt, as the authors do: a text that repeats itself makes the model go on repeating that.
+        prefix = self._prefix(here.language, replace(options, prompt="") if encoded.again else options)
         bias = None
         if options.key_terms:
             terms = self._terms(options.key_terms)

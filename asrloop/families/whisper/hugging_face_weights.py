@@ -119,7 +119,7 @@ class HuggingFaceSource:
     def vocabulary(self) -> tuple[Vocabulary, SteeringTokens]:
         size = self.config.vocabulary_size
         suppressed, not_first = (
-            self._generation.get(name, self._settings.get(name)) or ()
+            self._generation.get(name, self._settings.get(name))
             for name in ("suppress_tokens", "begin_suppress_tokens")
         )
         multilingual = self._generation.get("is_multilingual", size >= MULTILINGUAL_SIZE)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,7 +107,7 @@ def read_names(directory: Path) -> tuple[Path, dict[int, str]]:
         if path.is_file():
             try:
                 return path, read(path)
-            except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError):
+            except (KeyError, TypeError, AttributeError, ValueError):
                 raise ValueError(f"{path} is no list of tokens as it should be; fetch the model again") from None
     raise FileNotFoundError(f"{directory} has none of {', '.join(_READERS)}: fetch the model again, with all its files")
 
@@ -115,8 +115,8 @@ def read_names(directory: Path) -> tuple[Path, dict[int, str]]:
 def tokens_of(
     directory: Path,
     size: int,
-    suppressed: Sequence[int],
-    not_first: Sequence[int],
+    suppressed: object,
+    not_first: object,
     *,
     multilingual: bool,
 ) -> tuple[Vocabulary, Tokens]:
@@ -125,6 +125,8 @@ def tokens_of(
     Raises FileNotFoundError, and ValueError for what does not fit.
     """
     path, names = read_names(directory)
+    if min(names, default=0) < 0:
+        raise ValueError(f"{path} has a token {min(names)}: they count from 0; fetch the model again")
     if max(names, default=-1) >= size:
         raise ValueError(
             f"{path} has tokens up to {max(names)}, the weights have {size}: they do not belong together; fetch the model again"
@@ -133,11 +135,7 @@ def tokens_of(
     for needed in ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"):
         if needed not in special:
             raise ValueError(f"{path} has no token {needed}: is it a Whisper model?")
-    for token in [*suppressed, *not_first]:
-        if not (isinstance(token, int) and -1 <= token < size):
-            raise ValueError(
-                f"{directory}: token {token!r} is suppressed, the model has 0..{size - 1}; fetch the model again"
-            )
+    never, not_at_first = (_listed(tokens, size, directory) for tokens in (suppressed, not_first))
     eot = special["<|endoftext|>"]
     pieces = [b""] * size
     for token, name in names.items():
@@ -155,14 +153,28 @@ def tokens_of(
         transcribe=special.get("<|transcribe|>"),
         translate=special.get("<|translate|>"),
         languages=dict(sorted(languages.items(), key=lambda pair: pair[1])) if multilingual else {},
-        suppressed=tuple(sorted({*(token for token in suppressed if token >= 0), *steering} - {eot})),
-        not_first=tuple(sorted(token for token in not_first if token >= 0)),
+        suppressed=tuple(sorted({*never, *steering} - {eot})),
+        not_first=tuple(sorted(not_at_first)),
     )
     if multilingual and (not languages or tokens.transcribe is None or tokens.translate is None):
         raise ValueError(
             f"{path} lacks tokens of languages or tasks, and the model is multilingual; fetch the model again"
         )
     return Vocabulary(pieces), tokens
+
+
+def _listed(tokens: object, size: int, directory: Path) -> set[int]:
+    """Return the tokens that a file lists; -1 and null stand for none. Raises ValueError for what is no list of tokens."""
+    if tokens is None:
+        return set()
+    if not isinstance(tokens, list):
+        raise ValueError(f"{directory}: suppressed tokens are {tokens!r:.80}, not a list; fetch the model again")  # noqa: TRY004 - the file is wrong
+    for token in tokens:
+        if not (isinstance(token, int) and -1 <= token < size):
+            raise ValueError(
+                f"{directory}: token {token!r} is suppressed, the model has 0..{size - 1}; fetch the model again"
+            )
+    return {token for token in tokens if token >= 0}
 
 
 def _tokenizer_json(path: Path) -> dict[int, str]:

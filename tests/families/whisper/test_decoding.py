@@ -191,6 +191,14 @@ def test_a_prompt_is_text_and_changes_how_names_are_written(family: Whisper, bec
     assert family.text(shouted) != plain
 
 
+def test_a_prompt_that_spoils_the_text_is_left_out_once_more(family: Whisper, beckett: Array) -> None:
+    options = Options(prompt="\U0001f600" * 300)
+    first, _ = decoded(family, family.encode(beckett, options), options)
+    assert words(family.text(first)) != BECKETT
+    again = family.encode(beckett, options, again=True)
+    assert words(family.text(decoded(family, again, options)[0])) == BECKETT
+
+
 def test_terms_are_preferred(family: Whisper, beckett: Array) -> None:
     encoded = family.encode(beckett)
     tokens, _ = decoded(family, encoded, Options(key_terms=("Betta",), key_terms_boost=10.0))

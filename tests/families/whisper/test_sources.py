@@ -1,6 +1,7 @@
 """Folders of CTranslate2 and Hugging Face: every way to store numbers gives the same model, and what is wrong is named."""
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,20 @@ def change(name: str, **values: object) -> Callable[[Path], None]:
     return spoil
 
 
+def tensor(**values: object) -> Callable[[Path], None]:
+    """Spoil what the header says of a tensor."""
+
+    def spoil(folder: Path) -> None:
+        data = (folder / "model.safetensors").read_bytes()
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        header["model.encoder.conv1.bias"] |= values
+        text = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -112,6 +127,8 @@ def change(name: str, **values: object) -> Callable[[Path], None]:
         ),
         (change("config.json", alignment_heads="last"), "alignment_heads are no pairs"),
         (change("config.json", suppress_ids=[70_000]), "token 70000 is suppressed"),
+        (change("config.json", suppress_ids=5), "suppressed tokens are 5, not a list"),
+        (change("config.json", suppress_ids_begin=True), "suppressed tokens are True, not a list"),
         (lambda folder: (folder / "config.json").write_text("[]"), "config.json holds no JSON object"),
     ],
 )
@@ -151,6 +168,20 @@ def test_another_specification_and_an_unknown_type_are_refused(tmp_path: Path) -
         (cut("model.safetensors", 0.0), "it was cut short"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x05" + b"\0" * 20), "its header cannot be read"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has none of"),
+        (change("generation_config.json", suppress_tokens="none"), "suppressed tokens are 'none', not a list"),
+        (
+            change("tokenizer.json", added_tokens=[{"id": "x", "content": "y"}]),
+            "tokenizer.json is no list of tokens",
+        ),
+        (
+            change("tokenizer.json", added_tokens=[{"id": -3, "content": "y"}]),
+            "tokenizer.json has a token -3: they count from 0",
+        ),
+        (tensor(dtype=["F32"]), "model.safetensors is no safetensors file: its header cannot be read"),
+        (tensor(shape=["a"]), "model.safetensors is no safetensors file: its header cannot be read"),
+        (tensor(shape=[-1, -1]), "model.safetensors is no safetensors file: its header cannot be read"),
+        (tensor(data_offsets=[0]), "model.safetensors is no safetensors file: its header cannot be read"),
+        (tensor(data_offsets=[0, 7]), r"'model.encoder.conv1.bias' of shape \[32\] has 7 bytes, it needs 128"),
     ],
 )
 def test_a_spoilt_hugging_face_folder_is_refused(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
