@@ -67,8 +67,7 @@ class Supervisor:
             try:
                 with self._make_server({RESTARTS_VARIABLE: str(self.restarts)}) as server:
                     ever_served, served_from = True, self._clock()
-                    ready(server)
-                    reason = self._watch(server)
+                    reason = self._watch(server, ready)
                     server.kill()
             except TritonError as error:
                 if not ever_served:
@@ -103,13 +102,15 @@ class Supervisor:
         )
         self._sleep(pause)
 
-    def _watch(self, server: TritonServer) -> str:
-        """Wait until the server has failed, and return the reason."""
+    def _watch(self, server: TritonServer, ready: Callable[[TritonServer], None]) -> str:
+        """Wait until the server has failed, and return the reason. Its processes are watched before anybody hears that it is ready:
+        one that ends at once would not be found any more."""
         try:
             processes = {SERVER: server.pid, **model_processes(server.pid)}
             watch = ProcessWatch(processes)
         except OSError as error:
             return f"a process of the server ended while it started ({error})"
+        ready(server)
         timeout = self._settings.canary_timeout_seconds
         hangs = HangWatch(server.http_endpoint, server.metrics_url, timeout, processes)
         hung: list[str] = []

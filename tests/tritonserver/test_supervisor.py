@@ -56,7 +56,8 @@ def supervise(
             raise KeyboardInterrupt from None
         return servers[-1]
 
-    def watch(self: Supervisor, server: Server) -> str:
+    def watch(self: Supervisor, server: Server, ready: Callable[[Any], None]) -> str:
+        ready(server)
         time.now += server.seconds or 0.0
         self._worked = worked
         return "the process of decoder_loop was ended by SIGKILL"
