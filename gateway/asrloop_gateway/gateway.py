@@ -53,9 +53,10 @@ class Outcome:
 
 
 class _Answer(NamedTuple):
-    """Whether the servers take what is asked."""
+    """What the servers said to what is asked."""
 
-    takes: bool
+    refusal: str
+    """Why they refuse it; "" where they take it."""
     asked_at: float
 
 
@@ -212,27 +213,8 @@ class Gateway:
 
         They are asked with a moment of silence, once in a while.
         """
-        known, now = self._answers.get(asked), time.monotonic()
-        if known is not None and now - known.asked_at <= _ANSWER_SECONDS:
-            return known.takes
-        takes = await self._takes(asked)
-        if takes is None:
-            return known and known.takes
-        self._answers[asked] = _Answer(takes, now)
-        while len(self._answers) > _MOST_ANSWERS:
-            del self._answers[next(iter(self._answers))]
-        return takes
-
-    async def _takes(self, asked: Asked) -> bool | None:
-        try:
-            await self.client.transcribe(
-                _SILENCE, model=asked.model, timeout=_QUESTION_SECONDS, parameters=asked.parameters
-            )
-        except InvalidOption:
-            return False
-        except AsrError:
-            return None
-        return True
+        refusal = await self._refusal(asked)
+        return None if refusal is None else not refusal
 
     async def others_that_take(self, asked: Asked) -> list[str]:
         """Return the names of the recognizers that take what the one that is asked refuses."""
@@ -241,13 +223,31 @@ class Gateway:
 
     async def languages(self, model: str) -> list[str]:
         """Return the ISO 639 codes of what a recognizer speaks; none where it has no time to tell."""
+        return languages_in(await self._refusal(Asked(model, language=_NO_LANGUAGE)) or "")
+
+    async def _refusal(self, asked: Asked) -> str | None:
+        """Return why the servers refuse what is asked: "" where they take it, None where none had time to tell."""
+        known, now = self._answers.get(asked), time.monotonic()
+        if known is not None and now - known.asked_at <= _ANSWER_SECONDS:
+            return known.refusal
+        refusal = await self._ask(asked)
+        if refusal is None:
+            return known and known.refusal
+        self._answers[asked] = _Answer(refusal, now)
+        while len(self._answers) > _MOST_ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        return refusal
+
+    async def _ask(self, asked: Asked) -> str | None:
         try:
-            await self.client.transcribe(_SILENCE, model=model, timeout=_QUESTION_SECONDS, language=_NO_LANGUAGE)
+            await self.client.transcribe(
+                _SILENCE, model=asked.model, timeout=_QUESTION_SECONDS, parameters=asked.parameters
+            )
         except InvalidOption as error:
-            return languages_in(error.detail)
+            return error.detail
         except AsrError:
-            pass
-        return []
+            return None
+        return ""
 
     async def until_over(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. Raises ApiError 503, and cancels it, when it outlasts the gateway."""

@@ -224,8 +224,8 @@ def test_of_several_languages_the_model_takes_those_it_has(ask: Any) -> None:
 class Monolingual(Watched):
     """Its servers have no language but English."""
 
-    async def _takes(self, asked: Asked) -> bool:
-        return asked.language in ("", "en")
+    async def _ask(self, asked: Asked) -> str:
+        return "" if asked.language in ("", "en") else "language is another one"
 
 
 @pytest.mark.parametrize(

@@ -248,9 +248,9 @@ class Watched(Gateway):
     async def server_there(self) -> None:
         pass
 
-    async def _takes(self, asked: Asked) -> bool:
+    async def _ask(self, asked: Asked) -> str:
         self.questions.append(asked)
-        return self.takes_terms and not asked.prompt
+        return "" if self.takes_terms and not asked.prompt else "they take none"
 
     def stream(self, rate: int, asked: Asked) -> AsyncStream:
         self.streams.append(asked)
