@@ -7,21 +7,21 @@ from typing import NamedTuple
 from asrloop.errors import InvalidAudio
 from asrloop.formats import FORMATS, Format
 
-_NAMES: dict[Format, str] = {
-    "wav": "WAV, W64",
-    "flac": "FLAC",
-    "ogg": "OGG",
-    "mp3": "MP3, MP2",
-    "aiff": "AIFF",
-    "au": "AU",
-    "caf": "CAF",
-    "webm": "WebM, Matroska",
-    "mp4": "MP4, M4A, MOV, 3GP",
-    "aac": "AAC",
-    "amr": "AMR",
-    "wma": "WMA",
-    "avi": "AVI",
-    "flv": "FLV",
+_NAMES: dict[Format, tuple[str, ...]] = {
+    "wav": ("WAV", "W64"),
+    "flac": ("FLAC",),
+    "ogg": ("OGG",),
+    "mp3": ("MP3", "MP2"),
+    "aiff": ("AIFF",),
+    "au": ("AU",),
+    "caf": ("CAF",),
+    "webm": ("WebM", "Matroska"),
+    "mp4": ("MP4", "M4A", "MOV", "3GP"),
+    "aac": ("AAC",),
+    "amr": ("AMR",),
+    "wma": ("WMA",),
+    "avi": ("AVI",),
+    "flv": ("FLV",),
 }
 
 SUFFIXES = (
@@ -69,9 +69,10 @@ _SEEN = (
 
 
 def accepted(formats: Collection[Format] = FORMATS) -> str:
-    """Return the names of what ``formats`` allows."""
-    names = ", ".join(_NAMES[each] for each in FORMATS if each in formats)
-    first, comma, last = names.rpartition(", ")
+    """Return the names of what ``formats`` allows, the one that most people know of each first."""
+    allowed = [_NAMES[each] for each in FORMATS if each in formats]
+    names = [names[0] for names in allowed] + [name for names in allowed for name in names[1:]]
+    first, comma, last = ", ".join(names).rpartition(", ")
     return f"{first} or {last}" if comma else last
 
 
@@ -90,7 +91,7 @@ def not_decoded(seen: str, suffix: str, formats: Collection[Format] = FORMATS) -
 def check_format(format_: Format, formats: Collection[Format], name: str = "") -> None:
     """Raise InvalidAudio for a file that ``audio.formats`` leaves out."""
     if format_ not in formats:
-        seen = name or _NAMES[format_].replace(", ", " or ")
+        seen = name or " or ".join(_NAMES[format_])
         raise InvalidAudio(
             f"AUDIO is {seen}, which this server does not take (audio.formats): send {accepted(formats)}"
         )

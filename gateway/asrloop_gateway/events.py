@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from asrloop_gateway.errors import ApiError
-from asrloop_gateway.formats import asked_logprobs, languages, rounded, told, usage
+from asrloop_gateway.formats import asked_logprobs, languages, rounded, seconds_of, told, usage
 from asrloop_gateway.gateway import GONE, Outcome
 
 OnProgress = Callable[[Progress], object]
@@ -96,6 +96,7 @@ def _last(transcript: Transcript, said: str, tells: Tells) -> Iterator[str]:
             times = {"start": rounded(each.start), "end": rounded(each.end)}
             yield _event("transcript.text.segment", id=str(number), **times, text=each.text, speaker="")
     more = {
+        "duration": rounded(seconds_of(transcript)),
         **languages(transcript),
         **({"words": [told(word) for word in transcript.words]} if tells.words else {}),
         **asked_logprobs(transcript, tells.logprobs),

@@ -145,7 +145,7 @@ def test_the_setting_narrows_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
     decoder.submit([RECORDINGS["AAC, ADTS"](TONE)], None, results.append)
     assert eventually(lambda: results, 10)
     decoder.close()
-    assert "AUDIO is AAC, which this server does not take (audio.formats): send WAV, W64 or FLAC" in str(results[0])
+    assert "AUDIO is AAC, which this server does not take (audio.formats): send WAV, FLAC or W64" in str(results[0])
 
 
 def test_a_process_can_open_nothing_and_take_little(long: bytes) -> None:

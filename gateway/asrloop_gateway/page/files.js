@@ -97,7 +97,7 @@ function unreadable() {
 
 function finish(transcript, done, file) {
   transcript.setRunning("");
-  const seconds = done.usage?.seconds ?? 0;
+  const seconds = done.duration ?? 0;
   if (transcript.isEmpty && done.text) transcript.setSegment({ id: 0, start: 0, end: seconds, text: done.text });
   if (done.words) transcript.setWords(done.words);
   if (!transcript.isEmpty) transcript.setSound(file);
