@@ -10,8 +10,10 @@ from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine, EngineObserver
 from asrloop.engine.family import FamilyInfo
 from asrloop.engine.scheduler import Scheduler
+from asrloop.engine.turns import Turns
 from asrloop.errors import DecodeFailed, InvalidOption
 from asrloop.families.registry import MOST_THREADS, info_in, open_family
+from asrloop.live.asking import Asking
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.segmenter import Segmenter
 from asrloop.live.streams import Decode, Streams
@@ -22,6 +24,7 @@ from asrloop.speech.detector import Detector, open_detector
 from asrloop.speech.gate import speech_gate
 from asrloop.speech.silence import quiet_steps
 from asrloop.speech.windows import Cutter
+from asrloop.turns.detector import TurnDetector
 
 
 def engine_for(
@@ -71,7 +74,12 @@ def cutting_for(info: FamilyInfo, settings: Settings, detector: Detector) -> Cut
 def live_streams_for(directory: Path, settings: Settings, decode: Decode, metrics: LiveMetrics) -> Streams:
     """Return the streams of live audio. ``directory`` is ``asr_stream/1``. Raises OSError where it lacks a file."""
     detector, live = open_detector(directory), settings.live
-    return Streams(lambda: Segmenter(Voice(detector), *live.segment, live.interval_seconds), decode, live, metrics)
+    asking = Asking(TurnDetector(directory), max(1, usable_cores() // 2), metrics)
+
+    def segmenter(turns: Turns) -> Segmenter:
+        return Segmenter(Voice(detector), *live.segment, live.interval_seconds, turns)
+
+    return Streams(segmenter, decode, asking, live, metrics)
 
 
 def live_info(directory: Path, settings: Settings, name: object = "") -> FamilyInfo:

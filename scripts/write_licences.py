@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from asrloop.wheels import MOONSHINE_TINY_EN, SILERO_VAD, TRITONSERVER, WHISPER_TINY_EN
+from asrloop.wheels import MOONSHINE_TINY_EN, SILERO_VAD, SMART_TURN, TRITONSERVER, WHISPER_TINY_EN
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "licences.md"
@@ -25,6 +25,7 @@ FETCHED = {
     TRITONSERVER: "NVIDIA Triton Inference Server, run by `asrloop serve` where none is on PATH",
     MOONSHINE_TINY_EN: "the weights of Moonshine tiny-en, and speech for a first try",
     SILERO_VAD: "the speech detector",
+    SMART_TURN: "Daily's Smart Turn, the turn detector; nothing else of the package is used",
     WHISPER_TINY_EN: "the weights of OpenAI's Whisper tiny.en, for `asrloop models --family whisper`",
 }
 

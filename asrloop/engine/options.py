@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import normalize
 
 from asrloop.engine.parameters import PARAMETERS, Door, is_tritons
+from asrloop.engine.turns import TURNS, Turns, turns_of
 from asrloop.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ class Options:
     recognizer: str = ""
     """Name of the one that decodes live audio; "" for the default."""
 
+    turns: Turns = TURNS
+    """What ends the segments of live audio."""
+
     draft: Draft = NO_DRAFT
     prompt: str = ""
     """Text that came before."""
@@ -94,6 +98,7 @@ def parsed(parameters: Mapping[str, Any], door: Door = Door.REQUEST, info: "Fami
         key_terms=_key_terms(values.get("key_terms", ""), info),
         key_terms_boost=_boost(values.get("key_terms_boost", BOOST)),
         recognizer=values.get("model", ""),
+        turns=turns_of(values),
     )
 
 

@@ -62,13 +62,14 @@ PARAMETERS: Mapping[str, Parameter] = {
     "word_times": Parameter(Door.REQUEST | Door.START, bool, "say when each word was spoken"),
     "diarize": Parameter(Door.REQUEST, bool, "say who spoke when", served=False, neutral=[False]),
     "speakers": Parameter(Door.REQUEST, int, "most speakers to find", served=False),
-    "turn_detection": Parameter(
-        Door.START, str, "silence, semantic or none: what ends a turn", served=False, neutral=["", "silence"]
-    ),
-    "silence_ms": Parameter(Door.START, int, "length of the pause that ends a segment", served=False),
-    "turn_threshold": Parameter(Door.START, float, "probability from which on a pause ends a turn", served=False),
+    "turn_detection": Parameter(Door.START, str, "silence, semantic or none: what ends a segment, by default silence"),
+    "silence_ms": Parameter(Door.START, int, "length of the pause that ends a segment, 100..10000"),
+    "turn_threshold": Parameter(Door.START, float, "probability from which on a pause ends a turn, 0..1"),
+    "longest_pause_ms": Parameter(Door.START, int, "length of the pause that ends any turn, 500..30000"),
+    "speech_threshold": Parameter(Door.START, float, "least probability of speech, 0..1"),
+    "padding_ms": Parameter(Door.START, int, "audio before the speech that belongs to it, 0..2000"),
     "model": Parameter(Door.START, str, "name of the recognizer that decodes; by default the default"),
-    "end_segment": Parameter(Door.CHUNK, bool, "end the open segment now", served=False, neutral=[False]),
+    "end_segment": Parameter(Door.CHUNK, bool, "end the open segment behind this chunk"),
 }
 """Every parameter by name. One that is not served yet is refused unless its value asks for nothing."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from asrloop.engine.metrics import REQUESTS, Change, MetricSpec, added_up
 from asrloop.errors import RequestError
-from asrloop.live.segmenter import Event
+from asrloop.live.events import Event
 
 _SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
@@ -18,7 +18,13 @@ FIRST = MetricSpec(
     "asrloop_first_text_seconds", "histogram", "From the first sound of a segment to its first text", _SECONDS
 )
 FINAL = MetricSpec("asrloop_final_seconds", "histogram", "From the last sound of a segment to its final text", _SECONDS)
-LIVE_METRICS = (OPEN, ENDED, PARTIALS, FINALS, LAG, FIRST, FINAL)
+TURNS = MetricSpec(
+    "asrloop_turn_questions_total",
+    "counter",
+    "Pauses that the turn detector was to judge, by outcome: silence decided where it was busy or failed",
+    outcomes=("answered", "busy", "failed"),
+)
+LIVE_METRICS = (OPEN, ENDED, PARTIALS, FINALS, LAG, FIRST, FINAL, TURNS)
 
 
 class LiveMetrics:
@@ -37,6 +43,10 @@ class LiveMetrics:
             add(Change(FIRST, now - arrived_at(event.speech[0])))
         if event.final:
             add(Change(FINAL, now - arrived_at(event.speech[1])))
+
+    def asked(self, outcome: str) -> None:
+        """Note what became of a question to the turn detector."""
+        self._changes.append(Change(TURNS, 1, outcome))
 
     def ended(self, error: RequestError | None) -> None:
         """Note the end of a stream."""

@@ -2,11 +2,13 @@
 no clock, no model.
 
     hear(samples) -> frames, voice -> [open segment] -> decoding() -> somebody decodes -> decoded(...) -> events
+                                                     -> question() -> the turn detector -> answered(...)
 
-Decisions about segments depend on the audio and on what final decodings give, never on time, so that audio that comes faster or in
-larger chunks is cut alike. Partials depend on time: they are made as often as decoding keeps up.
+Decisions about segments depend on the audio and on what final decodings and the turn detector give, never on time, so that
+audio that comes faster or in larger chunks is cut alike. Partials depend on time: they are made as often as decoding keeps up.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from math import inf
@@ -15,21 +17,16 @@ from typing import NamedTuple
 import numpy as np
 
 from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.engine.turns import TURNS, Turns
 from asrloop.live.agreement import Agreement
+from asrloop.live.decodings import Decoding, Hypothesis, Question
+from asrloop.live.endings import ASKS, UNANSWERED, ending_of
+from asrloop.live.events import Event, SaidWord
 from asrloop.speech.detector import FRAME
 from asrloop.speech.detector import frames_in as _frames
 
-PAD = _frames(0.32)
-"""Audio before the speech that belongs to a segment."""
-
 SPECULATE = _frames(0.1)
 """After so much silence the segment is decoded as if it were over."""
-
-ENDS = _frames(0.25)
-"""After so much silence it is over when its text is sure."""
-
-UNSURE_ENDS = _frames(0.5)
-"""The same for an unsure text: mostly the speaker is in the middle of a sentence, and the rest makes it clearer."""
 
 SURE = 0.8
 """Least share of right words to expect of a text that is sure."""
@@ -37,10 +34,6 @@ SURE = 0.8
 FILL = np.zeros(round(0.2 * SAMPLE_RATE), np.float32)
 """Silence behind the audio of a last decoding: there is no time to wait for it, but a model that hears speech break off gets the
 last words wrong more often."""
-
-SPEECH = 0.6
-"""Least probability of a frame with speech. For whole recordings speech goes on until 0.2, which would keep finals waiting for what
-dies away: with 0.35 one in twenty came 0.4 s later, and no word less was lost."""
 
 GOES_ON = 3
 """Frames of speech in a row with which a segment goes on after ``SPECULATE`` of silence. Half a second into a pause faint noise is
@@ -52,92 +45,6 @@ quarter of a second only gets half as many words again wrong; with what was said
 
 LEAST_PAUSE = 2
 """Frames of silence that end a segment shortly before it is too long; the silence that is waited for shrinks to it slowly."""
-
-
-class SaidWord(NamedTuple):
-    """A word of a segment that is over."""
-
-    text: str
-    start: float
-    """As ``end`` in seconds of the stream."""
-
-    end: float
-    confidence: float
-
-
-class Event(NamedTuple):
-    """News of a segment."""
-
-    segment: int
-    stable: str
-    tail: str
-    final: bool
-    start: float
-    """Start of the segment, in seconds of the stream."""
-
-    heard: float
-    """End of the audio that the text comes from, in seconds of the stream."""
-
-    speech: tuple[float, float] = (0.0, 0.0)
-    """First and last sound of the segment so far, in seconds of the stream."""
-
-    words: Sequence[SaidWord] = ()
-    """Of a final, where the times of words are asked for."""
-
-
-class Decoding(NamedTuple):
-    """Audio to be decoded, and what is known of its text."""
-
-    samples: Samples
-    """f32 [N], 16 kHz."""
-
-    prefix: Sequence[int]
-    """Tokens of what is said in it before the segment; decoding goes on behind them."""
-
-    prefix_samples: int
-    """Number of samples that the prefix comes from."""
-
-    draft: Sequence[int]
-    """Tokens of the previous decoding of the segment."""
-
-    forced: int
-    """Leading words of the draft that stand."""
-
-    segment: int
-    begin: int
-    """Frame of the stream at which its audio begins."""
-
-    end: int
-    """Frame of the stream behind its audio."""
-
-    over_at: int | None = None
-    """Frame at which the segment ends if this is its last decoding; None for a partial."""
-
-
-class Hypothesis(NamedTuple):
-    """The result of a decoding, behind its prefix."""
-
-    words: Sequence[str] = ()
-    """Each with the space before it, if there is one."""
-
-    tokens: Sequence[int] = ()
-    complete: bool = True
-    """False where a limit or endless repetition ended it."""
-
-    confidence: float = 1.0
-    """Share of right words to expect."""
-
-    probabilities: Sequence[float] = ()
-    """One a word."""
-
-    times: Sequence[tuple[float, float]] = ()
-    """Start and end of each word, in seconds from the start of the decoding's audio, where they are asked for."""
-
-    confidences: Sequence[float] = ()
-    """One a word, where times are asked for."""
-
-    language: str = ""
-    """ISO 639 code that the model found, where the stream has none; "" where it knows none."""
 
 
 _CLOSING = ",.;:!?\u2026\u3001\u3002\uff0c\uff0e\uff1b\uff1a\uff01\uff1f"
@@ -167,21 +74,36 @@ class _Segment:
         """Behind the audio of the last decoding that was begun."""
         self.last: tuple[Decoding, Hypothesis] | None = None
         """The latest decoding that may be its last."""
-        self.told = ("", "")
-        """Stable text and tail of its last event."""
+        self.answer: tuple[int, float] | None = None
+        """What the turn detector said of the pause behind a frame."""
+        self.told: tuple[str, str, bool, float] = ("", "", False, UNANSWERED)
+        """Stable text, tail, pause and turn of its last event."""
+
+    @property
+    def turn(self) -> float | None:
+        """What the turn detector said of this pause; None while it has not."""
+        return self.answer[1] if self.answer is not None and self.answer[0] == self.speech_end else None
 
 
 class Segmenter:
     """Cuts one stream of 16 kHz samples into segments. Not safe for threads."""
 
     def __init__(
-        self, voice: Callable[[Samples], Samples], target_seconds: float, max_seconds: float, interval: float = 0.4
+        self,
+        voice: Callable[[Samples], Samples],
+        target_seconds: float,
+        max_seconds: float,
+        interval: float = 0.4,
+        turns: Turns = TURNS,
     ) -> None:
         """``voice`` gives the probability of speech of each of some frames. Behind ``target_seconds`` of a segment ever shorter
-        pauses end it, and ``max_seconds`` at the latest. ``interval`` seconds at least lie between partials."""
+        pauses end it, and ``max_seconds`` at the latest. ``interval`` seconds at least lie between partials. ``turns`` says what
+        ends a segment before, and which frames are speech."""
         self.interval = interval
         self._voice = voice
-        self._target, self._longest = _frames(target_seconds), _frames(max_seconds) - PAD
+        self._pad, self._speech = _frames(turns.padding_seconds), turns.speech_threshold
+        self._ending = ending_of(turns)
+        self._target, self._longest = _frames(target_seconds), _frames(max_seconds) - self._pad
         self._rest = np.zeros(0, np.float32)
         """Less than a frame."""
         self._audio = np.zeros((0, FRAME), np.float32)
@@ -199,6 +121,8 @@ class Segmenter:
         """Segments shortly before the open or next one, in order, with short pauses between."""
         self._count = 0
         self._ended = False
+        self._cuts: deque[int] = deque()
+        """Frames at which the caller ended what was open."""
         self._under_way = False
         self._events: list[Event] = []
 
@@ -234,6 +158,11 @@ class Segmenter:
         self._ended = True
         self._go_on()
 
+    def end_segment(self) -> None:
+        """End the open segment behind the audio so far; does nothing where none is open."""
+        self._cuts.append(self._known)
+        self._go_on()
+
     def events(self) -> list[Event]:
         """Return the events to tell now, in order; of the partials of a segment only the latest."""
         events, self._events = self._events, []
@@ -245,9 +174,9 @@ class Segmenter:
         if self._under_way or segment is None:
             return None
         silence, patience = self._at - segment.speech_end, self._patience(segment)
-        last = silence >= min(SPECULATE, patience) or self._is_at_the_end
+        last = silence >= min(SPECULATE, patience) or self._must_end
         if last and not self._is_decoded(segment):
-            end = min(segment.speech_end + min(SPECULATE, patience), self._known)
+            end = min(segment.speech_end + min(SPECULATE, patience), self._at if self._must_end else self._known)
             return self._begin(segment, end, segment.speech_end)
         if not last and self._at == self._known and self._at - segment.decoded_to >= _frames(self.interval):
             return self._begin(segment, self._at, None)
@@ -263,9 +192,28 @@ class Segmenter:
             found = _without_marks_of_before(found)
         segment.draft = found.tokens
         segment.agreement.take(found.words, found.probabilities if found.complete else None)
-        self._tell(segment, decoding.end, final=False)
-        if decoding.over_at is not None:
+        is_last = decoding.over_at is not None
+        if is_last:
             segment.last = decoding, found
+        self._tell(segment, decoding.end, final=False, pause=is_last and self._is_decoded(segment))
+        self._go_on()
+
+    def question(self) -> Question | None:
+        """Return the pause to ask the turn detector about now. One at a time: ``answered`` comes before the next."""
+        segment = self._segment
+        if segment is None or not self._must_ask(segment):
+            return None
+        samples = self._audio[segment.begin - self._start : self._at - self._start].reshape(-1)
+        return Question(samples, segment.number, segment.speech_end)
+
+    def answered(self, question: Question, probability: float) -> None:
+        """Take the probability, 0..1, that the speaker is done, or UNANSWERED: then silence decides."""
+        segment = self._segment
+        if segment is None or segment.number != question.segment:
+            return
+        segment.answer = question.speech_end, probability
+        if segment.told[2] and not self._is_over(segment):
+            self._tell(segment, segment.decoded_to, final=False, pause=True)
         self._go_on()
 
     def failed(self) -> None:
@@ -277,8 +225,9 @@ class Segmenter:
         return self._start + self._probabilities.size
 
     @property
-    def _is_at_the_end(self) -> bool:
-        return self._ended and self._at == self._known
+    def _must_end(self) -> bool:
+        """True where the audio or the caller ends what is open."""
+        return (self._ended and self._at == self._known) or (bool(self._cuts) and self._at == self._cuts[0])
 
     def _begin(self, segment: _Segment, end: int, over_at: int | None) -> Decoding:
         self._under_way = True
@@ -301,6 +250,10 @@ class Segmenter:
                 if not self._is_decoded(self._segment):
                     break
                 self._close(self._segment)
+            elif self._segment is not None and self._must_ask(self._segment):
+                break
+            elif self._cuts and self._cuts[0] == self._at:
+                self._cuts.popleft()
             elif self._at < self._known:
                 self._look(float(self._probabilities[self._at - self._start]))
             else:
@@ -312,8 +265,14 @@ class Segmenter:
         if length >= self._longest:
             return 0
         left = (self._longest - length) / max(1, self._longest - self._target)
-        most = UNSURE_ENDS if self._is_unsure(segment) else ENDS
-        return most if left >= 1 else max(LEAST_PAUSE, round(most * left))
+        most = self._ending.patience(segment.turn, is_unsure=self._is_unsure(segment))
+        return most if left >= 1 else round(LEAST_PAUSE * (min(most, self._longest) / LEAST_PAUSE) ** left)
+
+    def _must_ask(self, segment: _Segment) -> bool:
+        """Return True when nothing is decided before the turn detector has judged the pause."""
+        if not self._ending.asks or segment.turn is not None or self._must_end:
+            return False
+        return ASKS <= self._at - segment.speech_end < self._patience(segment)
 
     def _is_unsure(self, segment: _Segment) -> bool:
         """Return True when its last text, unless more speech comes, is there and likely to be wrong."""
@@ -322,7 +281,7 @@ class Segmenter:
     def _is_over(self, segment: _Segment) -> bool:
         patience = self._patience(segment)
         may_go_on = self._run > 0 and patience > 0
-        return self._is_at_the_end or (self._at - segment.speech_end >= patience and not may_go_on)
+        return self._must_end or (self._at - segment.speech_end >= patience and not may_go_on)
 
     def _is_decoded(self, segment: _Segment) -> bool:
         """Return True when its last decoding, unless more speech comes, is there."""
@@ -332,24 +291,26 @@ class Segmenter:
         """Decide on the next frame."""
         segment, at = self._segment, self._at
         self._at += 1
-        self._run = self._run + 1 if probability >= SPEECH else 0
+        self._run = self._run + 1 if probability >= self._speech else 0
         if segment is None:
             if self._run:
-                self._segment = _Segment(self._count, max(self._floor, at - PAD, self._start), self._at)
+                self._segment = _Segment(self._count, max(self._floor, at - self._pad, self._start), self._at)
             else:
                 if self._before and at - self._before[-1].end > BELONGS_TO:
                     self._before.clear()
                 self._forget()
         elif self._run and (self._run >= GOES_ON or self._at - self._run - segment.speech_end < SPECULATE):
             segment.speech_end = self._at
+            if segment.told[2]:
+                self._tell(segment, segment.decoded_to, final=False)
 
     def _close(self, segment: _Segment) -> None:
         if segment.last is None:
             raise AssertionError("a segment is over when its last decoding is there")
         decoding, found = segment.last
         segment.agreement.finish(found.words)
-        if any(segment.agreement.stable) or any(segment.told):
-            self._tell(segment, self._at, final=True, words=_said(segment, decoding, found))
+        if any(segment.agreement.stable) or any(segment.told[:2]):
+            self._tell(segment, self._at, final=True, pause=True, words=_said(segment, decoding, found))
             self._count += 1
         end = segment.decoded_to
         self._before.append(_Said(segment.begin, end, found.tokens))
@@ -360,23 +321,27 @@ class Segmenter:
         """Drop audio that is not needed any more."""
         while self._before and self._at - self._before[0].begin > self._longest:
             del self._before[0]
-        before = min([self._at - PAD, *(one.begin for one in self._before)])
+        before = min([self._at - self._pad, *(one.begin for one in self._before)])
         count = min(before - self._start, self._probabilities.size)
         if count > 0:
             self._audio, self._probabilities = self._audio[count:], self._probabilities[count:]
             self._start += count
 
-    def _tell(self, segment: _Segment, end: int, *, final: bool, words: Sequence[SaidWord] = ()) -> None:
+    def _tell(
+        self, segment: _Segment, end: int, *, final: bool, pause: bool = False, words: Sequence[SaidWord] = ()
+    ) -> None:
         agreement = segment.agreement
-        told = "".join(agreement.stable).strip(), "".join(agreement.tail).strip()
-        if told == segment.told and not final:
+        turn = segment.turn if pause and segment.turn is not None else UNANSWERED
+        told = "".join(agreement.stable).strip(), "".join(agreement.tail).strip(), pause, turn
+        if not final and (told == segment.told or not (any(told[:2]) or any(segment.told[:2]))):
             return
         segment.told = told
         seconds = FRAME / SAMPLE_RATE
         speech = segment.speech_begin * seconds, segment.speech_end * seconds
         if self._events and not self._events[-1].final and self._events[-1].segment == segment.number:
             self._events.pop()
-        self._events.append(Event(segment.number, *told, final, segment.begin * seconds, end * seconds, speech, words))
+        times = segment.begin * seconds, end * seconds
+        self._events.append(Event(segment.number, *told[:2], final, *times, speech, words, pause and not final, turn))
 
 
 def _said(segment: _Segment, decoding: Decoding, found: Hypothesis) -> list[SaidWord]:

@@ -16,9 +16,13 @@ import numpy as np
 from asrloop.audio import Resampler, Samples
 from asrloop.config import LiveSettings
 from asrloop.engine.options import DEFAULTS, Options
+from asrloop.engine.turns import SEMANTIC, Turns
 from asrloop.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
+from asrloop.live.asking import Asking
+from asrloop.live.decodings import Decoding, Hypothesis
+from asrloop.live.events import Event
 from asrloop.live.metrics import LiveMetrics
-from asrloop.live.segmenter import SURE, Decoding, Event, Hypothesis, Segmenter
+from asrloop.live.segmenter import SURE, Segmenter
 
 Decode = Callable[[Decoding, Options], Hypothesis]
 """Blocks. Raises RequestError."""
@@ -59,14 +63,16 @@ class Streams:
 
     def __init__(
         self,
-        make: Callable[[], Segmenter],
+        make: Callable[[Turns], Segmenter],
         decode: Decode,
+        asking: Asking,
         settings: LiveSettings,
         metrics: LiveMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = make
         self._decode = decode
+        self._asking = asking
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -99,6 +105,8 @@ class Streams:
 
     def start(self, key: object, listener: Listener, sample_rate: int, options: Options = DEFAULTS) -> None:
         """Open a stream of samples at ``sample_rate`` Hz. Raises BadSequence, Overloaded, EngineClosed."""
+        if options.turns.detection == SEMANTIC:
+            self._asking.get_ready()
         if not key:
             raise BadSequence("sequence_id is missing: give each stream an id of its own, a long random string")
         self.claim(key)
@@ -111,10 +119,13 @@ class Streams:
                 raise BadSequence(f"sequence {key!r} is open already: wait for its last answer, or take another id")
             if len(self._open) >= self._settings.streams:
                 raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
-            self._open[key] = _Open(self._make(), listener, sample_rate, options, self._clock())
+            self._open[key] = _Open(self._make(options.turns), listener, sample_rate, options, self._clock())
 
-    def hear(self, key: object, samples: Samples, answer: Callable[[], None] | None = None) -> None:
-        """Take the next samples of a stream, f32 [N], also none. Raises BadSequence, Overloaded.
+    def hear(
+        self, key: object, samples: Samples, answer: Callable[[], None] | None = None, *, ends_segment: bool = False
+    ) -> None:
+        """Take the next samples of a stream, f32 [N], also none, behind which its open segment may end. Raises BadSequence,
+        Overloaded.
 
         ``answer`` is called once, if this raises nothing: at once, or, where the stream is more than ``AHEAD_SECONDS`` ahead of its
         recognition, when it no longer is, or is over.
@@ -127,7 +138,7 @@ class Streams:
             ahead = one.sent_seconds + samples.size / one.sample_rate - one.recognised_seconds
             is_too_far = ahead > self._settings.backlog_seconds
             if not is_too_far:
-                one.inbox.append(samples)
+                one.inbox.append((samples, ends_segment))
                 one.sent_seconds += samples.size / one.sample_rate
                 if answer is not None and ahead > AHEAD_SECONDS:
                     one.unanswered.append((one.sent_seconds, answer))
@@ -158,6 +169,7 @@ class Streams:
         for key, one in list(self._open.items()):
             self._over(key, one, EngineClosed("the server is closing: start the stream again"))
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self._asking.close()
         self._watch.join(5)
 
     def _of(self, key: object) -> "_Open":
@@ -199,9 +211,17 @@ class Streams:
         if one.segmenter.is_finished:
             self._over(key, one, one.error)
             return False
-        decoding = one.segmenter.decoding()
-        if decoding is None:
+        question, decoding = one.segmenter.question(), one.segmenter.decoding()
+        answer = None if question is None else self._asking.begin(question.samples)
+        if decoding is not None:
+            self._take_decoding(one, decoding)
+        if question is not None and answer is not None:
+            one.segmenter.answered(question, answer())
+        elif decoding is None:
             return not one.rest()
+        return True
+
+    def _take_decoding(self, one: "_Open", decoding: Decoding) -> None:
         started = self._clock()
         try:
             found = self._decode(decoding, one.options)
@@ -215,7 +235,6 @@ class Streams:
                 raise
             self._closed.wait(PAUSE_SECONDS)
         one.segmenter.interval = max(self._settings.interval_seconds, SHARE * (self._clock() - started))
-        return True
 
     def _over(self, key: object, one: "_Open", error: RequestError | None) -> None:
         with self._lock:
@@ -262,7 +281,8 @@ class _Open:
         self.listener = listener
         self.sample_rate = sample_rate
         self.lock = threading.Lock()
-        self.inbox: deque[Samples] = deque()
+        self.inbox: deque[tuple[Samples, bool]] = deque()
+        """Samples, and True where the open segment ends behind them."""
         self.sent_seconds = self.recognised_seconds = 0.0
         """Ends of the audio that came, and of that whose events were told."""
         self.unanswered: deque[tuple[float, Callable[[], None]]] = deque()
@@ -297,15 +317,19 @@ class _Open:
         if self.segmenter.heard_seconds - self.segmenter.recognised_seconds > AHEAD_SECONDS:
             return False
         samples: list[Samples] = []
+        ends_segment = False
         with self.lock:
             room = TAKEN_SECONDS * self.sample_rate
-            while self.inbox and room > 0:
-                samples.append(self.inbox.popleft())
-                room -= samples[-1].size
+            while self.inbox and room > 0 and not ends_segment:
+                piece, ends_segment = self.inbox.popleft()
+                samples.append(piece)
+                room -= piece.size
             ended, arrived = self.is_ended and not self.inbox, self.last_heard
         if samples:
             self.segmenter.hear(self._resample(np.concatenate(samples), last=False))
             self._arrivals.append((self.segmenter.heard_seconds, arrived))
+        if ends_segment:
+            self.segmenter.end_segment()
         if ended and not self._is_end_told:
             self._is_end_told = True
             self.segmenter.hear(self._resample(np.zeros(0, np.float32), last=True))

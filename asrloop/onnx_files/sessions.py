@@ -32,17 +32,18 @@ def session_graph(session: ort.InferenceSession) -> Graph:
     return run
 
 
-def open_graph(path: Path, *, threads: int, memory_arena: bool = True) -> Graph:
+def open_graph(path: Path, *, threads: int, memory_arena: bool = True, fuse: bool = False) -> Graph:
     """Open the graph in the file at ``path``; see :func:`open_session`."""
-    return session_graph(open_session(path, threads=threads, memory_arena=memory_arena))
+    return session_graph(open_session(path, threads=threads, memory_arena=memory_arena, fuse=fuse))
 
 
-def open_session(path: Path, *, threads: int, memory_arena: bool = True) -> ort.InferenceSession:
+def open_session(path: Path, *, threads: int, memory_arena: bool = True, fuse: bool = False) -> ort.InferenceSession:
     """Open a CPU session on the ONNX (or ORT-format) file at ``path``.
 
     ``threads`` is the number of threads of a run, including the calling thread. Worker threads block instead of
     spinning, because encoder, decoder and server share the cores. Without ``memory_arena`` every run frees its scratch
-    memory, which suits rare runs of very different sizes. Raises ValueError for ``threads`` below 1.
+    memory, which suits rare runs of very different sizes. ``fuse`` is for graphs that others made, whose operators are not
+    fused. Raises ValueError for ``threads`` below 1.
     """
     if threads < 1:
         raise ValueError(f"threads is {threads}: an ONNX Runtime session needs at least 1")
@@ -53,7 +54,8 @@ def open_session(path: Path, *, threads: int, memory_arena: bool = True) -> ort.
     options.enable_cpu_mem_arena = memory_arena
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The graphs are written fused. The extended level would also fuse Add + LayerNormalization, and that kernel is several
+    # Our graphs are written fused. The extended level would also fuse Add + LayerNormalization, and that kernel is several
     # times slower on the encoder's long sequences.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if fuse else level.ORT_ENABLE_BASIC
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -10,7 +10,8 @@ from asrloop.audio import Samples
 from asrloop.audio.pcm import check_finite, from_int16
 from asrloop.engine.options import Options, parameters_of
 from asrloop.errors import InvalidAudio, RequestError, error_of
-from asrloop.live.segmenter import Decoding, Event, Hypothesis
+from asrloop.live.decodings import Decoding, Hypothesis
+from asrloop.live.events import Event
 from asrloop.live.streams import Decode
 from asrloop.recognizer import recognizer
 from asrloop.tritonmodel.calls import CallFailed, called
@@ -50,6 +51,8 @@ class ReplyListener:
             "TAIL": np.array([event.tail.encode()], np.object_),
             "FINAL": np.array([event.final], np.bool_),
             "TIMES": np.array([event.start, event.heard], np.float32),
+            "PAUSE": np.array([event.pause], np.bool_),
+            "TURN": np.array([event.turn], np.float32),
         }
         if event.words:
             outputs |= {

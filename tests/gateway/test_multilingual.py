@@ -14,6 +14,7 @@ from asrloop.families import registry
 from asrloop.onnx_files import bls_repository
 from asrloop.tritonserver import template
 from asrloop.tritonserver.process import TritonServer
+from asrloop.turns import graph
 from tests.conftest import StartServer
 from tests.gateway.conftest import StartGateway
 
@@ -31,6 +32,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     template.provide(root / "model_repository")
     registry.build("whisper", source, loop, "fp32", lambda _: None)
     registry.provide_live(loop, root / "model_repository" / "asr_stream" / "1")
+    graph.provide(root / "model_repository" / "asr_stream" / "1")
     bls_repository.write(loop, root / "bls_repository")
     return root / "model_repository"
 

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.families.text.words import words_between_spaces
-from asrloop.live.segmenter import Decoding, Event, Hypothesis, Segmenter
+from asrloop.live.decodings import Decoding, Hypothesis
+from asrloop.live.events import Event
+from asrloop.live.segmenter import Segmenter
 from tests.live.test_segmenter import FRAME, audio, voice
 
 BYTES = Vocabulary([bytes([value]) for value in range(256)])

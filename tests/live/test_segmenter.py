@@ -9,23 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.live.segmenter import (
-    BELONGS_TO,
-    ENDS,
-    FILL,
-    FRAME,
-    GOES_ON,
-    PAD,
-    SPECULATE,
-    SURE,
-    UNSURE_ENDS,
-    Decoding,
-    Event,
-    Hypothesis,
-    Segmenter,
-)
+from asrloop.engine.turns import TURNS
+from asrloop.live.decodings import Decoding, Hypothesis
+from asrloop.live.endings import ENDS, UNSURE_ENDS
+from asrloop.live.events import Event
+from asrloop.live.segmenter import BELONGS_TO, FILL, FRAME, GOES_ON, SPECULATE, SURE, Segmenter
+from asrloop.speech.detector import frames_in
 
 SECONDS = FRAME / SAMPLE_RATE
+PAD = frames_in(TURNS.padding_seconds)
 TARGET, LONGEST = 4.0, 8.0
 
 

@@ -10,10 +10,15 @@ import pytest
 from asrloop.audio import Samples
 from asrloop.config import LiveSettings
 from asrloop.engine.options import DEFAULTS, Options
+from asrloop.engine.turns import NONE, SEMANTIC, Turns
 from asrloop.errors import BadSequence, DecodeFailed, EngineClosed, Overloaded, RequestError
-from asrloop.live.metrics import LiveMetrics
-from asrloop.live.segmenter import FILL, Decoding, Event, Hypothesis, Segmenter
-from asrloop.live.streams import TRIES, Streams
+from asrloop.live.asking import WAIT_SECONDS, WAITING, Asking, Judge
+from asrloop.live.decodings import Decoding, Hypothesis
+from asrloop.live.endings import ASKS, UNANSWERED
+from asrloop.live.events import Event
+from asrloop.live.metrics import TURNS, LiveMetrics
+from asrloop.live.segmenter import FILL, FRAME, Segmenter
+from asrloop.live.streams import TRIES, Decode, Streams
 from tests.conftest import eventually
 from tests.live.test_segmenter import audio, counting, voice
 
@@ -46,14 +51,38 @@ class Ear:
 Open = Callable[..., Streams]
 
 
+def done(samples: Samples) -> float:
+    """The speaker is done whenever there is a pause."""
+    return 0.9
+
+
+METRICS: dict[Streams, LiveMetrics] = {}
+
+
+def outcomes(streams: Streams) -> dict[str, float]:
+    """What became of the questions to the turn detector."""
+    return {change.outcome: change.value for change in METRICS[streams].take() if change.spec is TURNS}
+
+
+def open_streams(decode: Decode, settings: LiveSettings, judge: Judge = done) -> Streams:
+    metrics = LiveMetrics(lambda: 0)
+
+    def segmenter(turns: Turns) -> Segmenter:
+        return Segmenter(voice, 4.0, 8.0, turns=turns)
+
+    streams = Streams(segmenter, decode, Asking(judge, 1, metrics), settings, metrics)
+    METRICS[streams] = metrics
+    return streams
+
+
 @pytest.fixture
 def opened() -> Iterator[Open]:
     made: list[Streams] = []
 
-    def make(decode: Callable[[Decoding], Hypothesis] = counting, settings: LiveSettings = SETTINGS) -> Streams:
-        streams = Streams(
-            lambda: Segmenter(voice, 4.0, 8.0), lambda decoding, _: decode(decoding), settings, LiveMetrics(lambda: 0)
-        )
+    def make(
+        decode: Callable[[Decoding], Hypothesis] = counting, settings: LiveSettings = SETTINGS, judge: Judge = done
+    ) -> Streams:
+        streams = open_streams(lambda decoding, _: decode(decoding), settings, judge)
         made.append(streams)
         return streams
 
@@ -267,7 +296,7 @@ def test_every_decoding_of_a_stream_carries_what_it_was_started_with() -> None:
         asked.append(options)
         return counting(decoding)
 
-    streams = Streams(lambda: Segmenter(voice, 4.0, 8.0), decode, SETTINGS, LiveMetrics(lambda: 0))
+    streams = open_streams(decode, SETTINGS)
     one, other = Ear(), Ear()
     streams.start("de", one, 16_000, Options(language="de"))
     streams.start("plain", other, 16_000)
@@ -380,7 +409,7 @@ def test_the_language_of_the_first_sure_segment_is_that_of_the_stream(told: str,
             [" w"], [1], probabilities=[0.9], confidence=next(confidences, 0.9), language=next(found, "fr")
         )
 
-    streams = Streams(lambda: Segmenter(voice, 4.0, 8.0), decode, SETTINGS, LiveMetrics(lambda: 0))
+    streams = open_streams(decode, SETTINGS)
     ear = Ear()
     streams.start("a", ear, 16_000, Options(language=told))
     for samples in [audio(50, 40)] * 3:
@@ -393,3 +422,88 @@ def test_the_language_of_the_first_sure_segment_is_that_of_the_stream(told: str,
     assert finals[1] == told
     assert set(finals[2:]) == {kept}
     assert len({event.segment for event in ear.events}) == 3
+
+
+def semantic(streams: Streams, samples: Samples = SPEECH) -> Ear:
+    ear = Ear()
+    streams.start("turns", ear, 16_000, Options(turns=Turns(SEMANTIC)))
+    streams.hear("turns", samples)
+    streams.end("turns")
+    assert eventually(lambda: ear.ends)
+    assert ear.ends == [None]
+    return ear
+
+
+def test_the_turn_detector_hears_each_pause_of_a_stream_that_asks_for_it(opened: Open) -> None:
+    heard: list[int] = []
+
+    def judge(samples: Samples) -> float:
+        heard.append(samples.size)
+        return 0.75
+
+    ear = semantic(opened(judge=judge))
+    assert ear.text == TEXT
+    assert next(event.turn for event in ear.events if event.final) == 0.75
+    assert heard[0] == 0, "it is opened before the first pause"
+    assert heard[1] == (50 + ASKS) * FRAME
+    play(streams := opened(judge=judge), "silence")
+    streams.close()
+    assert len(heard) == 3, "who does not ask for it does not pay for it"
+
+
+def test_silence_decides_where_the_turn_detector_fails(opened: Open, capsys: pytest.CaptureFixture[str]) -> None:
+    def judge(samples: Samples) -> float:
+        raise ValueError("planted")
+
+    streams = opened(judge=judge)
+    ear = semantic(streams)
+    assert ear.text == TEXT
+    assert {event.turn for event in ear.events} == {UNANSWERED}
+    assert capsys.readouterr().err.count("ValueError: planted") == 1
+    assert outcomes(streams) == {"failed": 2}
+
+
+def test_silence_decides_where_the_turn_detector_is_slow(opened: Open) -> None:
+    free = threading.Event()
+
+    def judge(samples: Samples) -> float:
+        free.wait(10)
+        return 0.9
+
+    streams = opened(judge=judge)
+    started = time.monotonic()
+    ear = semantic(streams)
+    assert time.monotonic() - started < 5
+    free.set()
+    assert ear.text == TEXT
+    assert outcomes(streams) == {"busy": 2}
+
+
+def test_more_questions_than_can_be_answered_in_time_are_not_asked() -> None:
+    free = threading.Event()
+    metrics = LiveMetrics(lambda: 0)
+
+    def judge(samples: Samples) -> float:
+        free.wait(10)
+        return 0.9
+
+    asking = Asking(judge, 1, metrics)
+    waiting = [asking.begin(np.zeros(0, np.float32)) for _ in range(WAITING + 3)]
+    started = time.monotonic()
+    assert [answer() for answer in waiting[-2:]] == [UNANSWERED] * 2
+    assert time.monotonic() - started < WAIT_SECONDS
+    free.set()
+    assert [answer() for answer in waiting[:-2]] == [0.9] * (WAITING + 1)
+    asking.close()
+    assert asking.begin(np.zeros(0, np.float32))() == UNANSWERED
+
+
+def test_a_chunk_ends_the_segment_that_it_belongs_to(opened: Open) -> None:
+    streams = opened()
+    ear = Ear()
+    streams.start("told", ear, 16_000, Options(turns=Turns(NONE)))
+    for samples in (audio(30, 3), audio(0, 20), audio(30, 3)):
+        streams.hear("told", samples, ends_segment=samples[0] != 0)
+    streams.end("told")
+    assert eventually(lambda: ear.ends)
+    assert [event.stable for event in ear.events if event.final] == ["w1 w2 w3", "w1 w2 w3"]

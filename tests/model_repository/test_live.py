@@ -18,7 +18,7 @@ import soundfile
 import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
 
-from asrloop.live.segmenter import Event, SaidWord
+from asrloop.live.events import Event, SaidWord
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import eventually, words
 from tests.model_repository.test_contract import metric

@@ -89,9 +89,10 @@ def activation_scale(seen: Observation) -> tuple[float, int]:
 class RowInt8:
     """Writes as :class:`StaticInt8` does, but divides every row by its greatest magnitude first. For inputs whose size
     differs much from row to row; costs six small nodes more. ``axis`` is that of the rows, all others but the last being 1.
-    ``least`` is a magnitude that no negative input exceeds, so that only the positive ones need be compared."""
+    ``least`` is a magnitude that no negative input exceeds, so that only the positive ones need be compared. ``observed`` is None
+    where nothing is calibrated."""
 
-    observed: Mapping[str, Observation]
+    observed: Mapping[str, Observation] | None
     greatest: int
     axis: int
     least: float | None = None
@@ -101,7 +102,8 @@ class RowInt8:
         if not graph.has(f"{x}.row.u8"):
             self._size(graph, x, size, windows)
             self._quantize(graph, x, size)
-        values, scales = integers(layer.matrix, self.observed[name].moment, self.greatest)
+        moment = None if self.observed is None else self.observed[name].moment
+        values, scales = integers(layer.matrix, moment, self.greatest)
         weight = graph.constant(f"{name}.s8", values)
         product = graph.node(
             "MatMulIntegerToFloat",

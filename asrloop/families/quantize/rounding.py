@@ -10,13 +10,15 @@ DAMPING = 0.01
 """Part of the mean squared activation that is added to every component, so that the moment can be inverted."""
 
 
-def integers(matrix: Array, moment: NDArray[np.float64], greatest: int) -> tuple[NDArray[np.int8], Array]:
+def integers(matrix: Array, moment: NDArray[np.float64] | None, greatest: int) -> tuple[NDArray[np.int8], Array]:
     """Return ``matrix`` as s8 [inputs, outputs] in -greatest..greatest and the f32 [outputs] scale of each column.
 
     Inputs are rounded one after another; the inputs behind make up for the error of each as well as they can by ``moment``, the
-    activations' summed outer products, f64 [inputs, inputs].
+    activations' summed outer products, f64 [inputs, inputs]. Without it each is rounded to the nearest.
     """
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / greatest
+    if moment is None:
+        return np.round(matrix / scale).astype(np.int8), scale.astype(np.float32)
     damped = moment + np.eye(len(moment)) * (DAMPING * moment.diagonal().mean() + 1e-9)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
     left = (matrix / scale).astype(np.float32)

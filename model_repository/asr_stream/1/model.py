@@ -60,7 +60,8 @@ class TritonPythonModel:
         if is_start:
             rate = checked_rate(parameters.get("sample_rate", 16_000))
             self.streams.start(key, ReplyListener(reply), rate, options)
-        self.streams.hear(key, samples, None if is_start else partial(reply.end, None))
+        answer = None if is_start else partial(reply.end, None)
+        self.streams.hear(key, samples, answer, ends_segment=parameters.get("end_segment", False))
         if flags & END:
             self.streams.end(key)
 

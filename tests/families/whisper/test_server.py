@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from asrloop.families import registry
 from asrloop.onnx_files import bls_repository
 from asrloop.tritonserver.process import TritonServer
+from asrloop.turns import graph
 from tests.conftest import BECKETT, StartServer, words
 from tests.model_repository.test_live import Caller, play, text
 
@@ -31,6 +32,7 @@ def whisper_server(
     loop = repository / "decoder_loop" / "1"
     registry.build("whisper", tiny_en, loop, "fp32", lambda line: None)
     registry.provide_live(loop, repository / "asr_stream" / "1")
+    graph.provide(repository / "asr_stream" / "1")
     bls_repository.write(loop, repository.parent / "bls_repository")
     config = repository / "decoder_loop" / "config.pbtxt"
     config.write_text(config.read_text().replace('"in_process"', f'"{request.param}"'))
