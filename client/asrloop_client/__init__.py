@@ -31,6 +31,7 @@ from asrloop_client.transcript import Segment, Timings, Transcript, Word
 logging.getLogger("asrloop_client").addHandler(logging.NullHandler())
 
 __all__ = [
+    "END_SEGMENT",
     "AccessDenied",
     "AsrClient",
     "AsrError",
@@ -62,12 +63,19 @@ __all__ = [
     "UnreadableFile",
     "Word",
 ]
-_LAZY = {"AsyncStream": "live", "Outcome": "many", "Stream": "live", "StreamEvent": "live", "TlsConfig": "tls"}
+_LAZY = {
+    "END_SEGMENT": "live",
+    "AsyncStream": "live",
+    "Outcome": "many",
+    "Stream": "live",
+    "StreamEvent": "live",
+    "TlsConfig": "tls",
+}
 """Names whose room is imported when they are first used."""
 
 
 if TYPE_CHECKING:
-    from asrloop_client.live import AsyncStream, Stream, StreamEvent
+    from asrloop_client.live import END_SEGMENT, AsyncStream, Stream, StreamEvent
     from asrloop_client.many import Outcome
     from asrloop_client.tls import TlsConfig
 else:  # out of sight of type checkers, which would accept any name

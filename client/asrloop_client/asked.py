@@ -20,10 +20,14 @@ def asked(
     word_times: bool | None = False,
     key_terms: Sequence[str] = (),
     key_terms_boost: float | None = None,
+    turn_detection: str | None = None,
+    silence_ms: int | None = None,
+    turn_threshold: float | None = None,
 ) -> Mapping[str, Parameter]:
-    """Return `parameters` with those of the options of CallOptions that ask the model for something. Raises InvalidConfig."""
+    """Return `parameters` with those that the options of CallOptions and StreamOptions ask for. Raises InvalidConfig."""
     found: dict[str, Parameter] = dict(parameters or {})
-    for name, text in (("model", model), ("language", language), ("task", task), ("prompt", prompt)):
+    texts = {"model": model, "language": language, "task": task, "prompt": prompt, "turn_detection": turn_detection}
+    for name, text in texts.items():
         require(isinstance(text, str | None), f"{name} is {text!r:.80}: give a str")
         require("\0" not in (text or ""), f"{name} has a NUL, where Triton would cut it off: leave it out")
         if text:
@@ -36,13 +40,18 @@ def asked(
         found["word_times"] = True
     if key_terms:
         found["key_terms"] = _lines(key_terms)
-    if key_terms_boost is not None:
-        is_number = isinstance(key_terms_boost, numbers.Real) and not isinstance(key_terms_boost, bool)
-        require(
-            is_number and math.isfinite(key_terms_boost), f"key_terms_boost is {key_terms_boost!r:.80}: give a number"
-        )
-        found["key_terms_boost"] = float(key_terms_boost)
+    for name, number in (("key_terms_boost", key_terms_boost), ("turn_threshold", turn_threshold)):
+        if number is not None:
+            require(_is(number, numbers.Real) and math.isfinite(number), f"{name} is {number!r:.80}: give a number")
+            found[name] = float(number)
+    if silence_ms is not None:
+        require(_is(silence_ms, numbers.Integral), f"silence_ms is {silence_ms!r:.80}: give a whole number")
+        found["silence_ms"] = int(silence_ms)
     return found
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _lines(terms: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ def test_json_gives_a_line_for_each_event(stand_in: StandIn, recording: Path) ->
     result = run(recording, "-s", stand_in.address, "--speed", 10, "--format", "json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [each["stable"] for each in events if each["final"]] == TEN_WORDS
-    assert set(events[0]) == {"segment", "stable", "tail", "final", "start", "heard", "words"}
+    assert set(events[0]) == {"segment", "stable", "tail", "final", "start", "heard", "words", "turn"}
     assert not events[0]["final"]
     assert not any(each["words"] for each in events)
 

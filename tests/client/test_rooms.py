@@ -43,7 +43,7 @@ def test_a_room_is_loaded_when_it_is_first_used(code: str, room: str) -> None:
 
 
 def test_every_public_name_is_there_and_another_is_an_attribute_error() -> None:
-    assert all(getattr(asrloop_client, name) for name in asrloop_client.__all__)
+    assert all(hasattr(asrloop_client, name) for name in asrloop_client.__all__)
     with pytest.raises(AttributeError, match="asrloop_client.*Streem"):
         asrloop_client.Streem  # noqa: B018 - the access is what fails
     assert typing.get_type_hints(asrloop_client.AsrClient.transcribe)["return"] is asrloop_client.Transcript

@@ -29,6 +29,14 @@ class Form(enum.StrEnum):
     JSON = "json"
 
 
+class Turn(enum.StrEnum):
+    """What ends a segment."""
+
+    SILENCE = "silence"
+    SEMANTIC = "semantic"
+    NONE = "none"
+
+
 def stream(
     audio: Annotated[
         str,
@@ -47,6 +55,18 @@ def stream(
     word_times: Annotated[
         bool, typer.Option("--word-times", help="Ask when each word was said and how sure it is; for the format json.")
     ] = False,
+    turn: Annotated[
+        Turn | None,
+        typer.Option(
+            help="What ends a segment: silence, semantic (a model listens whether the speaker is done), or none, only the "
+            "audio's end.",
+            show_default=False,
+        ),
+    ] = None,
+    silence_ms: Annotated[
+        int | None,
+        typer.Option("--silence-ms", help="Milliseconds of the pause that ends a segment.", show_default=False),
+    ] = None,
     model: Model = None,
     language: Language = None,
     prompt: Prompt = None,
@@ -64,6 +84,8 @@ def stream(
         "language": language,
         "prompt": prompt,
         "word_times": word_times,
+        "turn_detection": None if turn is None else turn.value,
+        "silence_ms": silence_ms,
         "key_terms": terms_of(key_terms),
         "key_terms_boost": key_terms_boost,
     }

@@ -36,6 +36,9 @@ class KeptAudio:
         begin = max(round(seconds * self._rate), at)
         chunks = []
         for chunk in self._chunks:
-            chunks.append(chunk[max(0, begin - at) :])
+            if at >= begin:
+                chunks.append(chunk)  # the very object: one of them may be END_SEGMENT
+            elif at + chunk.size > begin:
+                chunks.append(chunk[begin - at :])
             at += chunk.size
         return begin / self._rate, chunks

@@ -73,6 +73,13 @@ class StreamOptions(SpeechOptions, total=False):
     parameters: Mapping[str, Parameter] | None
     headers: Mapping[str, str] | None
     fail_fast: bool | None
+    turn_detection: str | None
+    """What ends a segment: "silence", "semantic" (a model listens whether the speaker is done) or "none" (only END_SEGMENT and the
+    end of the audio); None leaves this and the next two to the server."""
+    silence_ms: int | None
+    """Length of the pause that ends a segment, in milliseconds."""
+    turn_threshold: float | None
+    """How probable it must be, 0..1, that the speaker is done."""
 
 
 class Session:
@@ -89,11 +96,16 @@ class Session:
         parameters: Mapping[str, Parameter] | None = None,
         headers: Mapping[str, str] | None = None,
         fail_fast: bool | None = None,
+        turn_detection: str | None = None,
+        silence_ms: int | None = None,
+        turn_threshold: float | None = None,
         **speech: Unpack[SpeechOptions],
     ) -> None:
         self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
         self._answer_seconds = max(self._timeout, _ANSWER_SECONDS)
-        self._resume, self._parameters = resume, asked(parameters, model=model, **speech)
+        self._resume = resume
+        turns: Any = {"turn_detection": turn_detection, "silence_ms": silence_ms, "turn_threshold": turn_threshold}
+        self._parameters = asked(parameters, model=model, **turns, **speech)
         self._headers = servers.settings.all_headers(headers)
         fast = servers.settings.fail_fast if fail_fast is None else fail_fast
         self._search = Search(model=servers.settings.stream_model, fail_fast=fast)
@@ -146,7 +158,7 @@ class Session:
                 if self._over or self._finished:
                     raise self._error or InvalidConfig("the stream has ended: open a new one for more audio")
                 # A copy: a view would keep the whole chunk.
-                self._waiting.append(piece if piece.size == chunk.size else piece.copy())
+                self._waiting.append(piece if piece is chunk else piece.copy())
                 self._waiting_seconds += self._seconds_of(piece)
                 self._waiting_bytes += piece.nbytes
                 self._tell()
@@ -356,7 +368,9 @@ class Session:
             at = self._offset
             start, heard = event.start + at, event.heard + at
             words = tuple(dataclasses.replace(each, start=each.start + at, end=each.end + at) for each in event.words)
-            event = StreamEvent(event.segment + self._first, event.stable, event.tail, event.final, start, heard, words)
+            event = dataclasses.replace(
+                event, segment=event.segment + self._first, start=start, heard=heard, words=words
+            )
             self._heard = True
             self._open = event.segment + event.final
             self._open_from = heard if event.final else min(start, self._open_from)
