@@ -31,8 +31,18 @@ SERVED: dict[str, object] = {
     "key_terms": "Szczecin\nNew York",
     "key_terms_boost": 2.5,
     "model": "",
+    "turn_detection": "semantic",
+    "silence_ms": 400,
+    "turn_threshold": 0.5,
+    "longest_pause_ms": 2000,
+    "speech_threshold": 0.5,
+    "padding_ms": 300,
+    "end_segment": True,
 }
 """A good value of each parameter that is served; for others see VALUES."""
+
+WITH = {"turn_threshold": {"turn_detection": "semantic"}, "longest_pause_ms": {"turn_detection": "semantic"}}
+"""What a parameter goes with."""
 
 SEQUENCES = itertools.count(1)
 FORWARDED = {"x-request-id": "7", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "authorization": "Bearer nobody"}
@@ -93,7 +103,7 @@ def test_every_parameter_is_honoured_or_refused(
     value = SERVED[name] if name in SERVED else VALUES[parameter.kind]
     if model in ("start", "chunk"):
         door = Door.START if model == "start" else Door.CHUNK
-        said = streamed(server, second, door, **{name: value})
+        said = streamed(server, second, door, **{name: value}, **(WITH.get(name, {}) if model == "start" else {}))
     else:
         door = Door.REQUEST
         if name in ("cancel", "progress") and model != "decoder_loop":
@@ -118,6 +128,32 @@ def test_a_language_that_is_not_served_is_refused(
     assert "[invalid_option] language is 'de': the served model has en; send one of these, or auto" in said
     if not is_stream:
         assert "do you mean language?" in answer(server, model, second, langauge="en")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"turn_detection": "magic"}, "turn_detection is 'magic': send silence, semantic, none"),
+        ({"silence_ms": 99}, "silence_ms is 99: send a number in 100..10000"),
+        ({"silence_ms": -(2**62)}, "silence_ms is -4611686018427387904: send a number in 100..10000"),
+        ({"silence_ms": 300, "turn_detection": "none"}, "it goes with silence and semantic only"),
+        ({"turn_threshold": 1.01, "turn_detection": "semantic"}, "turn_threshold is 1.01: send a number in 0..1"),
+        (
+            {"turn_threshold": float("nan"), "turn_detection": "semantic"},
+            "turn_threshold is nan: send a number in 0..1",
+        ),
+        ({"turn_threshold": 0.5}, "turn_threshold is 0.5, and turn_detection silence: it goes with semantic only"),
+        ({"longest_pause_ms": 10**9, "turn_detection": "semantic"}, "send a number in 500..30000"),
+        ({"speech_threshold": float("inf")}, "speech_threshold is inf: send a number in 0..1"),
+        ({"padding_ms": 2001}, "padding_ms is 2001: send a number in 0..2000"),
+    ],
+)
+def test_wrong_settings_of_turns_are_refused(
+    server: TritonServer, second: NDArray[np.float32], given: dict[str, Any], message: str
+) -> None:
+    said = streamed(server, second, Door.START, **given)
+    assert said.startswith("[invalid_option] ")
+    assert message in said
 
 
 def test_http_sends_parameters_too(server: TritonServer, second: NDArray[np.float32]) -> None:

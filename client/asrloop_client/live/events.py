@@ -30,6 +30,9 @@ class StreamEvent:
     """End of the audio that the server had heard."""
     words: tuple[Word, ...] = ()
     """Those of a final, where the stream asked for them with `word_times`."""
+    pause: bool = False
+    """True while the speaker pauses: the text is that of all that was said, and becomes final unless speech goes on. An event that
+    says False takes it back."""
     turn: float | None = None
     """How probable it is that the speaker is done, 0..1; None where no pause was judged."""
 
@@ -49,8 +52,9 @@ def read_event(response: Any, address: str) -> tuple[StreamEvent | None, bool]:
         (segment,), (start, heard) = numbers("i", outputs["SEGMENT"]), numbers("f", outputs["TIMES"])
         (stable,), (tail,) = strings(outputs["STABLE"]), strings(outputs["TAIL"])
         final = outputs["FINAL"] != b"\0"
+        pause = outputs.get("PAUSE", b"\0") != b"\0"
         turn = next((value for value in numbers("f", outputs.get("TURN", b"")) if value >= 0), None)
-        return StreamEvent(segment, stable, tail, final, start, heard, words_of(outputs), turn), last
+        return StreamEvent(segment, stable, tail, final, start, heard, words_of(outputs), pause, turn), last
     except (KeyError, ValueError, struct.error) as error:
         raise ServerFailure(
             f"{address}: model {response.model_name} sent an event that cannot be read: {error!r}. Check `stream_model`."
