@@ -11,6 +11,7 @@ from asrloop_bench.figures.figure import Figure
 from asrloop_bench.figures.layers import layers
 from asrloop_bench.figures.live.beside import live_beside_files
 from asrloop_bench.figures.live.command import live
+from asrloop_bench.figures.live.turns import turns
 from asrloop_bench.figures.long_recordings import recordings
 from asrloop_bench.figures.ways import balancer, gateway, pool
 from asrloop_bench.figures.words import words
@@ -25,6 +26,7 @@ FIGURES = (
     Figure("recordings", recordings, "docs/long-recordings.md"),
     Figure("live", live, "docs/live.md"),
     Figure("live-beside-files", live_beside_files, "docs/live.md", "beside files"),
+    Figure("turns", turns, "docs/live.md", "turns"),
     Figure("words", words, "docs/words.md"),
     Figure("client-pool", pool, "client/README.md"),
     Figure("gateway", gateway, "docs/gateway.md"),

@@ -18,7 +18,8 @@ from asrloop.speech.detector import open_detector
 from asrloop_bench.checkout import PREPARED
 from asrloop_bench.figures.accuracy import word_errors
 from asrloop_bench.figures.figure import Manifest, Run
-from asrloop_bench.figures.live.command import Recording, Round, played_round, recording, times
+from asrloop_bench.figures.live.recordings import Recording, recording
+from asrloop_bench.figures.live.rounds import MOST_LAG, Round, played_round, times
 from asrloop_bench.figures.long_recordings import HOUR, PAUSES, joined
 from asrloop_bench.load import callers as callers_program
 from asrloop_bench.load.generators import Generators, Turn, write_clips
@@ -140,7 +141,7 @@ def report(recordings: Sequence[Recording], alone: Round, both: Round, quiet: Fi
     references = [one.text for one in recordings]
     rows = [
         streams("greatest lag of a stream", [f"{one.lag:.1f} s" for one in played]),
-        streams("streams over 2 s of lag", [str(sum(each.lag > 2 for each in one.judged)) for one in played]),
+        streams(f"streams over {MOST_LAG:g} s of lag", [str(sum(each.lag > MOST_LAG for each in one.judged)) for one in played]),
         streams(
             "first text of a segment after its first second, p50 / p95",
             [times([each for stream in one.judged for each in stream.first_texts]) for one in played],

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
-from asrloop_client import AsrError, AsyncAsrClient, PoolConfig, StreamEvent
+from asrloop_client import END_SEGMENT, AsrError, AsyncAsrClient, PoolConfig, StreamEvent
 
 from asrloop.audio import SAMPLE_RATE, Samples
 
@@ -25,6 +28,8 @@ class Played:
     """Time and event, in order."""
     late: list[float] = field(default_factory=list)
     """Delay of each chunk after it was due."""
+    asked: list[float] = field(default_factory=list)
+    """Times at which the end of the segment was asked for."""
     ended: float = 0.0
     """Time after the last event."""
     error: str | None = None
@@ -36,22 +41,36 @@ def sent_at(position: float) -> float:
     return (int(position / seconds - 1e-6) + 1) * seconds
 
 
-def play(address: str, recordings: Sequence[Samples]) -> list[Played]:
-    """Play each of the recordings (f32 [N], 16 kHz) as a stream of its own, all at a time, in this process."""
-    return asyncio.run(_play_all(address, recordings))
+def play(
+    address: str, recordings: Sequence[Samples], ends: Sequence[Sequence[float]] | None = None, **options: Any
+) -> list[Played]:
+    """Play each of the recordings (f32 [N], 16 kHz) as a stream of its own, all at a time, in this process.
+
+    ``ends`` has for each the seconds, in order, behind whose chunk the end of the segment is asked for; ``options`` are those of
+    the client's streams.
+    """
+    return asyncio.run(_play_all(address, recordings, ends or [()] * len(recordings), options))
 
 
-async def _play_all(address: str, recordings: Sequence[Samples]) -> list[Played]:
+async def _play_all(
+    address: str, recordings: Sequence[Samples], ends: Sequence[Sequence[float]], options: dict[str, Any]
+) -> list[Played]:
     pool = PoolConfig(min_channels=len(recordings), max_channels=len(recordings) + 1)
     async with AsyncAsrClient(address, pool=pool, timeout=LAST_WORDS) as client:
         began = time.monotonic() + 0.5
         return await asyncio.gather(
-            *(_play(client, samples, began + number * STAGGER) for number, samples in enumerate(recordings))
+            *(
+                _play(client, samples, its_ends, began + number * STAGGER, options)
+                for number, (samples, its_ends) in enumerate(zip(recordings, ends, strict=True))
+            )
         )
 
 
-async def _play(client: AsyncAsrClient, samples: Samples, began: float) -> Played:
+async def _play(
+    client: AsyncAsrClient, samples: Samples, ends: Sequence[float], began: float, options: dict[str, Any]
+) -> Played:
     played = Played()
+    left = deque(ends)
 
     async def spoken() -> AsyncIterator[Samples]:
         for at in range(0, samples.size, CHUNK):
@@ -59,9 +78,13 @@ async def _play(client: AsyncAsrClient, samples: Samples, began: float) -> Playe
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             played.late.append(time.monotonic() - due)
             yield samples[at : at + CHUNK]
+            while left and left[0] <= (at + CHUNK) / SAMPLE_RATE:
+                left.popleft()
+                played.asked.append(time.monotonic() - began)
+                yield END_SEGMENT
 
     try:
-        async with client.stream(spoken(), fail_fast=True) as events:
+        async with client.stream(spoken(), fail_fast=True, **options) as events:
             async for event in events:
                 played.events.append((time.monotonic() - began, event))
     except AsrError as error:  # a figure of its own
@@ -82,6 +105,8 @@ class Judged:
     """Events whose stable text does not continue the segment's stable text, or that follow its final."""
     text: str
     """The finals, joined."""
+    asked: Sequence[float] = ()
+    """For each end of a segment that was asked for, and given before the next: seconds until its final."""
 
 
 def judged(played: Played, seconds: float, speech: Sequence[tuple[float, float]]) -> Judged:
@@ -93,6 +118,7 @@ def judged(played: Played, seconds: float, speech: Sequence[tuple[float, float]]
         lag=max([*lags, played.ended - seconds], default=0.0),
         taken_back=_taken_back(played),
         text=" ".join(event.stable.strip() for _, event in played.events if event.final and event.stable.strip()),
+        asked=_asked(played),
     )
 
 
@@ -116,6 +142,14 @@ def _finals(played: Played, speech: Sequence[tuple[float, float]]) -> list[float
                 if event.heard < following + FIRST_SECONDS:
                     found.append(came - sent_at(end))
                 break
+    return found
+
+
+def _asked(played: Played) -> list[float]:
+    finals = [came for came, event in played.events if event.final]
+    found = []
+    for began, following in pairwise([*played.asked, float("inf")]):
+        found += [came - began for came in finals if began <= came < following][:1]
     return found
 
 

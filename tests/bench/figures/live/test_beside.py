@@ -2,8 +2,9 @@
 
 import numpy as np
 from asrloop_bench.figures.live.beside import Files, report
-from asrloop_bench.figures.live.command import Recording, Round
 from asrloop_bench.figures.live.playing import Judged, Played
+from asrloop_bench.figures.live.recordings import Recording
+from asrloop_bench.figures.live.rounds import Round
 from asrloop_bench.figures.long_recordings import Joined
 from asrloop_bench.load.generators import Request, Turn
 
