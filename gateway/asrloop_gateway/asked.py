@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from asrloop_client.settings import Parameter
@@ -30,6 +31,8 @@ class Asked:
     key_terms: tuple[str, ...] = ()
     key_terms_boost: str = ""
     """A number as text, "" for the servers' own."""
+    turns: tuple[tuple[str, Parameter], ...] = ()
+    """What ends the segments of live audio, as request parameters."""
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -42,7 +45,35 @@ class Asked:
             "key_terms": "\n".join(self.key_terms),
             "key_terms_boost": self.key_terms_boost,
         }
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in given.items() if value} | dict(self.turns)
+
+
+_TURNS = {
+    "turn_detection": str,
+    "silence_ms": int,
+    "turn_threshold": float,
+    "longest_pause_ms": int,
+    "speech_threshold": float,
+    "padding_ms": int,
+}
+_LARGEST = 2**53
+_KINDS = {int: "a whole number", float: "a number"}
+
+
+def turns_of(fields: Mapping[str, object]) -> tuple[tuple[str, Parameter], ...]:
+    """Return what a start message says of turns. The servers check the values. Raises ApiError 400."""
+    return tuple(
+        (name, _typed(name, fields[name], kind)) for name, kind in _TURNS.items() if fields.get(name) is not None
+    )
+
+
+def _typed(name: str, value: object, kind: type) -> Parameter:
+    if kind is str:
+        return text_of(name, value)
+    is_number = isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
+    if not isinstance(value, int | float) or not is_number or not abs(value) < _LARGEST:
+        raise bad_request("invalid_option", f"{name} is {value!a:.50}. Give {_KINDS[kind]}.", name)
+    return float(value) if kind is float else int(value)
 
 
 def text_of(name: str, value: object, kind: str = "text") -> str:

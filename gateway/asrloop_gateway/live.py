@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from asrloop_client import AsyncStream, StreamEvent
+from asrloop_client import END_SEGMENT, AsyncStream, StreamEvent
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from starlette.websockets import WebSocket
 
-from asrloop_gateway.asked import Asked, language_of, terms_of, text_of
+from asrloop_gateway.asked import Asked, language_of, terms_of, text_of, turns_of
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
@@ -49,7 +50,11 @@ class LiveStreams:
 
     async def _feed(self, socket: Socket, stream: AsyncStream, message: Message | None, rate: int) -> None:
         begun = False
-        while isinstance(message, bytes):
+        while isinstance(message, bytes) or _is(message, "end_segment"):
+            if not isinstance(message, bytes):
+                await stream.send(END_SEGMENT)
+                message = await socket.receive()
+                continue
             if not begun:
                 check_first(message, rate, f"; or name its format at the start: {', '.join(DEMUXERS)}")
             begun = begun or bool(message)
@@ -66,22 +71,31 @@ class LiveStreams:
     async def _recording(self, socket: Socket, kind: str, asked: Asked) -> None:
         """Serve a recording that arrives in the format `kind`."""
         seconds = self._gateway.settings.audio_seconds
+        opened: list[AsyncStream] = []
         try:
             async with asyncio.timeout(seconds), self._recordings.decoding(kind) as decoding:
-                await side_by_side(self._arrive(socket, decoding), self._decode(socket, decoding, asked))
+                await side_by_side(
+                    self._arrive(socket, decoding, opened), self._decode(socket, decoding, asked, opened)
+                )
         except TimeoutError:
             raise bad_request("too_long", f"The socket was open for {seconds:g} s, which is the limit.") from None
 
-    async def _arrive(self, socket: Socket, decoding: Decoding) -> None:
-        while isinstance(message := await socket.receive(), bytes):
+    async def _arrive(self, socket: Socket, decoding: Decoding, opened: Sequence[AsyncStream]) -> None:
+        """Pass a recording on to what decodes it. The open segment ends behind the sound that has been decoded."""
+        while isinstance(message := await socket.receive(), bytes) or _is(message, "end_segment"):
+            if not isinstance(message, bytes):
+                for stream in opened:
+                    await stream.send(END_SEGMENT)
+                continue
             self._gateway.metrics.heard(ROUTE, len(message), 0)
             await decoding.feed(message)
         _check_end(message)
         decoding.end()
 
-    async def _decode(self, socket: Socket, decoding: Decoding, asked: Asked) -> None:
+    async def _decode(self, socket: Socket, decoding: Decoding, asked: Asked, opened: list[AsyncStream]) -> None:
         rate = await decoding.begun()
         async with self._gateway.stream(rate, asked) as stream:
+            opened.append(stream)
             await side_by_side(self._pass_on(decoding, stream, rate), _tell(socket, stream, asked.word_times))
 
     async def _pass_on(self, decoding: Decoding, stream: AsyncStream, rate: int) -> None:
@@ -99,12 +113,16 @@ async def _tell(socket: Socket, stream: AsyncStream, tells_words: bool) -> None:
 def _fields(event: StreamEvent, tells_words: bool) -> dict[str, object]:
     """Return the outputs of asr_stream under their names in lower case; `words` of a final are as in `verbose_json`."""
     words = {"words": [told(word) for word in event.words]} if tells_words and event.final else {}
+    pause = {"pause": True} if event.pause else {}
+    turn = {} if event.turn is None else {"turn": round(event.turn, 3)}
     return {
         "segment": event.segment,
         "stable": event.stable,
         "tail": event.tail,
         "final": event.final,
         "times": [rounded(event.start), rounded(event.heard)],
+        **pause,
+        **turn,
         **words,
     }
 
@@ -112,7 +130,9 @@ def _fields(event: StreamEvent, tells_words: bool) -> dict[str, object]:
 def _check_end(message: dict[str, Any] | None) -> None:
     if message is not None and not _is(message, "end"):
         raise bad_request(
-            "invalid_message", f"Unknown message type {message.get('type')!r:.50}. Send audio, or {{'type': 'end'}}."
+            "invalid_message",
+            f"Unknown message type {message.get('type')!r:.50}. Send audio, "
+            "{'type': 'end_segment'}, or {'type': 'end'}.",
         )
 
 
@@ -133,6 +153,7 @@ def _asked(start: dict[str, Any]) -> Asked:
         word_times=word_times,
         key_terms=terms_of("key_terms", start.get("key_terms", [])),
         key_terms_boost=text_of("key_terms_boost", boost, "a number"),
+        turns=turns_of(start),
     )
 
 

@@ -11,14 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from asrloop_client.settings import Parameter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from asrloop_gateway.asked import MOST_LANGUAGES
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.prompts import MOST_TERMS
 
 _BETA_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
-_BETA_NAMES = {"input_audio_transcription": "transcription", "turn_detection": "turn_detection"}
+_BETA_NAMES = {
+    "input_audio_transcription": "transcription",
+    "input_audio_noise_reduction": "noise_reduction",
+    "turn_detection": "turn_detection",
+}
 _G711 = {"audio/pcmu": "ULAW", "audio/pcma": "ALAW"}
 _G711_RATE = 8_000
 PROMPT_CHARACTERS = 16_384
@@ -50,10 +55,39 @@ class Transcription(_Model):
     prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS)] | None = None
 
 
+_LONGEST_PAUSES = {"low": 8_000, "medium": 4_000, "high": 2_000, "auto": 4_000}
+"""Milliseconds by eagerness: a turn is over after such a pause even where more seems to be coming. As OpenAI's API has it."""
+
+
 class TurnDetection(_Model):
-    """Both types use the server's own turn detection. With null the caller commits."""
+    """What ends a turn: a pause, or a pause behind which the speaker sounds done. With null the caller commits."""
 
     type: Literal["server_vad", "semantic_vad"] = "server_vad"
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    prefix_padding_ms: Annotated[int, Field(ge=0, le=2_000)] | None = None
+    silence_duration_ms: Annotated[int, Field(ge=100, le=10_000)] | None = None
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_type(self) -> TurnDetection:
+        if self.type == "server_vad" and self.eagerness is not None:
+            raise ValueError("eagerness goes with semantic_vad")
+        if self.type == "semantic_vad" and self.silence_duration_ms is not None:
+            raise ValueError("silence_duration_ms goes with server_vad")
+        return self
+
+    @property
+    def parameters(self) -> tuple[tuple[str, Parameter], ...]:
+        """The same as request parameters; what is not set is left to the servers."""
+        is_semantic = self.type == "semantic_vad"
+        given = {
+            "turn_detection": "semantic" if is_semantic else None,
+            "longest_pause_ms": _LONGEST_PAUSES[self.eagerness or "auto"] if is_semantic else None,
+            "silence_ms": self.silence_duration_ms,
+            "speech_threshold": self.threshold,
+            "padding_ms": self.prefix_padding_ms,
+        }
+        return tuple((name, value) for name, value in given.items() if value is not None)
 
 
 class Session(_Model):
@@ -61,7 +95,14 @@ class Session(_Model):
 
     format: Format = Format()
     transcription: Transcription | None = Transcription()
+    noise_reduction: None = None
     turn_detection: TurnDetection | None = TurnDetection()
+
+    @field_validator("noise_reduction", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> None:
+        if value is not None:
+            raise ValueError("noise is not reduced here, send null")
 
     @property
     def rate(self) -> int:
@@ -143,6 +184,8 @@ class Session(_Model):
     def described(self, beta: bool) -> dict[str, Any]:
         """Return the session as JSON for the caller, in the beta's format if `beta`."""
         own = self.model_dump(exclude={"format"} if beta else {})
+        if self.turn_detection is not None:
+            own["turn_detection"] = self.turn_detection.model_dump(exclude_none=True)
         if beta:
             old = {new: name for name, new in _BETA_FORMATS.items()}[self.format.type]
             names = {new: name for name, new in _BETA_NAMES.items()}
