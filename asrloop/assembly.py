@@ -14,9 +14,10 @@ from asrloop.engine.turns import Turns
 from asrloop.errors import DecodeFailed, InvalidOption
 from asrloop.families.registry import MOST_THREADS, info_in, open_family
 from asrloop.live.asking import Asking
+from asrloop.live.calls import Loops
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.segmenter import Segmenter
-from asrloop.live.streams import Decode, Streams
+from asrloop.live.streams import Streams
 from asrloop.live.voice import Voice
 from asrloop.onnx_files.sessions import Graphs
 from asrloop.recognizer import DEFAULT, recognizer
@@ -71,7 +72,7 @@ def cutting_for(info: FamilyInfo, settings: Settings, detector: Detector) -> Cut
     return Cutting(lambda: Cutter(detector, target, longest), longest, windows.share, windows.recordings)
 
 
-def live_streams_for(directory: Path, settings: Settings, decode: Decode, metrics: LiveMetrics) -> Streams:
+def live_streams_for(directory: Path, settings: Settings, loops: Loops, metrics: LiveMetrics) -> Streams:
     """Return the streams of live audio. ``directory`` is ``asr_stream/1``. Raises OSError where it lacks a file."""
     detector, live = open_detector(directory), settings.live
     asking = Asking(TurnDetector(directory), max(1, usable_cores() // 2), metrics)
@@ -79,7 +80,7 @@ def live_streams_for(directory: Path, settings: Settings, decode: Decode, metric
     def segmenter(turns: Turns) -> Segmenter:
         return Segmenter(Voice(detector), *live.segment, live.interval_seconds, turns)
 
-    return Streams(segmenter, decode, asking, live, metrics)
+    return Streams(segmenter, loops, asking, live, metrics)
 
 
 def live_info(directory: Path, settings: Settings, name: object = "") -> FamilyInfo:

@@ -74,6 +74,8 @@ class _Segment:
         """Behind the audio of the last decoding that was begun."""
         self.last: tuple[Decoding, Hypothesis] | None = None
         """The latest decoding that may be its last."""
+        self.asked_at = -1
+        """End of the speech before the pause that the turn detector was asked about last."""
         self.answer: tuple[int, float] | None = None
         """What the turn detector said of the pause behind a frame."""
         self.told: tuple[str, str, bool, float] = ("", "", False, UNANSWERED)
@@ -123,7 +125,7 @@ class Segmenter:
         self._ended = False
         self._cuts: deque[int] = deque()
         """Frames at which the caller ended what was open."""
-        self._under_way = False
+        self._under_way: Decoding | None = None
         self._events: list[Event] = []
 
     @property
@@ -169,23 +171,26 @@ class Segmenter:
         return events
 
     def decoding(self) -> Decoding | None:
-        """Return what to decode now. One at a time: ``decoded`` or ``failed`` comes before the next."""
+        """Return what to decode now. One at a time: ``decoded`` or ``failed`` comes before the next, unless it is not wanted any
+        more."""
         segment = self._segment
-        if self._under_way or segment is None:
+        if segment is None or (self._under_way is not None and self.wants(self._under_way)):
             return None
-        silence, patience = self._at - segment.speech_end, self._patience(segment)
-        last = silence >= min(SPECULATE, patience) or self._must_end
-        if last and not self._is_decoded(segment):
-            end = min(segment.speech_end + min(SPECULATE, patience), self._at if self._must_end else self._known)
+        is_last = self._is_last_due(segment)
+        if is_last and not self._is_decoded(segment):
+            silence = min(SPECULATE, self._patience(segment))
+            end = min(segment.speech_end + silence, self._at if self._must_end else self._known)
             return self._begin(segment, end, segment.speech_end)
-        if not last and self._at == self._known and self._at - segment.decoded_to >= _frames(self.interval):
+        if not is_last and self._at == self._known and self._at - segment.decoded_to >= _frames(self.interval):
             return self._begin(segment, self._at, None)
         return None
 
     def decoded(self, decoding: Decoding, found: Hypothesis) -> None:
-        """Take the result of a decoding."""
-        self._under_way = False
+        """Take the result of the decoding under way."""
         segment = self._segment
+        if decoding is not self._under_way:
+            return
+        self._under_way = None
         if segment is None or segment.number != decoding.segment:
             return
         if decoding.prefix:
@@ -201,8 +206,9 @@ class Segmenter:
     def question(self) -> Question | None:
         """Return the pause to ask the turn detector about now. One at a time: ``answered`` comes before the next."""
         segment = self._segment
-        if segment is None or not self._must_ask(segment):
+        if segment is None or segment.asked_at == segment.speech_end or not self._must_ask(segment):
             return None
+        segment.asked_at = segment.speech_end
         samples = self._audio[segment.begin - self._start : self._at - self._start].reshape(-1)
         return Question(samples, segment.number, segment.speech_end)
 
@@ -213,12 +219,22 @@ class Segmenter:
             return
         segment.answer = question.speech_end, probability
         if segment.told[2] and not self._is_over(segment):
-            self._tell(segment, segment.decoded_to, final=False, pause=True)
+            self._tell(segment, self._at, final=False, pause=True)
         self._go_on()
 
-    def failed(self) -> None:
-        """Give a decoding up; the next call of ``decoding`` begins another."""
-        self._under_way = False
+    def failed(self, decoding: Decoding) -> None:
+        """Give a decoding up; the next call of ``decoding`` may begin another."""
+        if decoding is self._under_way:
+            self._under_way = None
+
+    def wants(self, decoding: Decoding) -> bool:
+        """Return False when the result of a decoding is not needed any more: a pause came, and the last decoding must be made, or
+        it was the last, and speech goes on."""
+        segment = self._segment
+        if segment is None or segment.number != decoding.segment:
+            return False
+        is_last = self._is_last_due(segment)
+        return not is_last if decoding.over_at is None else is_last and decoding.over_at == segment.speech_end
 
     @property
     def _known(self) -> int:
@@ -230,7 +246,6 @@ class Segmenter:
         return (self._ended and self._at == self._known) or (bool(self._cuts) and self._at == self._cuts[0])
 
     def _begin(self, segment: _Segment, end: int, over_at: int | None) -> Decoding:
-        self._under_way = True
         segment.decoded_to = end
         # What was said before costs time, which the last decoding is worth.
         before = [] if over_at is None else [one for one in self._before if end - one.begin <= self._longest]
@@ -241,7 +256,10 @@ class Segmenter:
         prefix = [token for one in before for token in one.tokens]
         before_samples = (segment.begin - begin) * FRAME
         forced = len(segment.agreement.stable)
-        return Decoding(samples, prefix, before_samples, segment.draft, forced, segment.number, begin, end, over_at)
+        self._under_way = Decoding(
+            samples, prefix, before_samples, segment.draft, forced, segment.number, begin, end, over_at
+        )
+        return self._under_way
 
     def _go_on(self) -> None:
         """Decide frame after frame, until a decoding must be waited for."""
@@ -258,6 +276,10 @@ class Segmenter:
                 self._look(float(self._probabilities[self._at - self._start]))
             else:
                 break
+
+    def _is_last_due(self, segment: _Segment) -> bool:
+        """Return True when the segment is to be decoded as if it were over."""
+        return self._must_end or self._at - segment.speech_end >= min(SPECULATE, self._patience(segment))
 
     def _patience(self, segment: _Segment) -> int:
         """Return the frames of silence that end it."""
@@ -302,7 +324,7 @@ class Segmenter:
         elif self._run and (self._run >= GOES_ON or self._at - self._run - segment.speech_end < SPECULATE):
             segment.speech_end = self._at
             if segment.told[2]:
-                self._tell(segment, segment.decoded_to, final=False)
+                self._tell(segment, self._at - self._run, final=False)  # behind the text there was silence
 
     def _close(self, segment: _Segment) -> None:
         if segment.last is None:

@@ -1,57 +1,29 @@
-"""The open streams of a server: a worker thread takes each one's audio in, has it decoded and tells its events. Knows no Triton."""
+"""The open streams of a server: who may start, send and end them, and the threads that work for them. Knows no Triton."""
 
-import math
 import threading
 import time
 import traceback
-from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Protocol
 
-import numpy as np
-
-from asrloop.audio import Resampler, Samples
+from asrloop.audio import Samples
 from asrloop.config import LiveSettings
 from asrloop.engine.options import DEFAULTS, Options
 from asrloop.engine.turns import SEMANTIC, Turns
 from asrloop.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.asking import Asking
-from asrloop.live.decodings import Decoding, Hypothesis
-from asrloop.live.events import Event
+from asrloop.live.calls import Calls, Decoded, Loops
+from asrloop.live.decodings import Question
 from asrloop.live.metrics import LiveMetrics
-from asrloop.live.segmenter import SURE, Segmenter
-
-Decode = Callable[[Decoding, Options], Hypothesis]
-"""Blocks. Raises RequestError."""
+from asrloop.live.segmenter import Segmenter
+from asrloop.live.stream import AHEAD_SECONDS, Listener, Stream
 
 WATCH_SECONDS = 0.25
-TRIES, PAUSE_SECONDS = 5, 0.2
-"""The last decoding of a segment is tried again when the engine is too full for it."""
+WORKERS = 4
+"""Threads that take audio in. They wait for nothing, so that a few serve all streams."""
 
-AHEAD_SECONDS = 2.0
-"""Audio further ahead of recognition than this is answered later, so that a caller who sends faster can wait for the answers."""
-
-TAKEN_SECONDS = 30.0
-"""Most audio that a segmenter takes at once; none while it has more than ``AHEAD_SECONDS`` left."""
-
-SHARE = 2.5
-"""Least time between partials, as a multiple of the time that one took: partials become rarer before finals become late."""
-
-
-class Listener(Protocol):
-    """Receives the events of a stream."""
-
-    def tell(self, event: Event) -> None:
-        """Take the next event."""
-
-    def end(self, error: RequestError | None) -> None:
-        """Take the end of the stream; called once, as the last."""
-
-    def has_left(self) -> bool:
-        """Return True when nobody listens any more."""
+CALLS = 3
+"""Calls of a stream that may be under way at once: a decoding, one that is no longer wanted, and a question or a cancellation."""
 
 
 class Streams:
@@ -64,23 +36,22 @@ class Streams:
     def __init__(
         self,
         make: Callable[[Turns], Segmenter],
-        decode: Decode,
+        loops: Loops,
         asking: Asking,
         settings: LiveSettings,
         metrics: LiveMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = make
-        self._decode = decode
-        self._asking = asking
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
-        self._open: dict[object, _Open] = {}
+        self._open: dict[object, Stream] = {}
         self._shared: dict[object, float] = {}
         """Keys that were started twice, and when the last chunk with each came."""
-        self._workers = ThreadPoolExecutor(settings.streams, thread_name_prefix="asrloop-live")
+        self._calls = Calls(loops, asking, CALLS * settings.streams)
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="asrloop-live")
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._watch_loop, name="asrloop-live-watch", daemon=True)
         self._watch.start()
@@ -106,7 +77,7 @@ class Streams:
     def start(self, key: object, listener: Listener, sample_rate: int, options: Options = DEFAULTS) -> None:
         """Open a stream of samples at ``sample_rate`` Hz. Raises BadSequence, Overloaded, EngineClosed."""
         if options.turns.detection == SEMANTIC:
-            self._asking.get_ready()
+            self._calls.get_ready()
         if not key:
             raise BadSequence("sequence_id is missing: give each stream an id of its own, a long random string")
         self.claim(key)
@@ -119,7 +90,7 @@ class Streams:
                 raise BadSequence(f"sequence {key!r} is open already: wait for its last answer, or take another id")
             if len(self._open) >= self._settings.streams:
                 raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
-            self._open[key] = _Open(self._make(options.turns), listener, sample_rate, options, self._clock())
+            self._open[key] = Stream(self._make(options.turns), listener, sample_rate, options, self._clock())
 
     def hear(
         self, key: object, samples: Samples, answer: Callable[[], None] | None = None, *, ends_segment: bool = False
@@ -169,10 +140,10 @@ class Streams:
         for key, one in list(self._open.items()):
             self._over(key, one, EngineClosed("the server is closing: start the stream again"))
         self._workers.shutdown(wait=True, cancel_futures=True)
-        self._asking.close()
+        self._calls.close()
         self._watch.join(5)
 
-    def _of(self, key: object) -> "_Open":
+    def _of(self, key: object) -> "Stream":
         with self._lock:
             if key in self._shared:
                 self._shared[key] = self._clock()
@@ -181,7 +152,7 @@ class Streams:
                 raise BadSequence(f"sequence {key!r} is not open: send a request with sequence_start first")
             return self._open[key]
 
-    def _wake(self, key: object, one: "_Open") -> None:
+    def _wake(self, key: object, one: "Stream") -> None:
         with one.lock:
             if one.is_busy or one.is_over:
                 return
@@ -191,9 +162,11 @@ class Streams:
         except RuntimeError:  # closed meanwhile; the stream was told
             return
 
-    def _work(self, key: object, one: "_Open") -> None:
+    def _work(self, key: object, one: Stream) -> None:
         try:
-            while not one.is_over and (one.take_on(self._clock()) or self._go_on(key, one)):
+            while not one.is_over and (
+                one.take_ends(self._settings.interval_seconds) or one.take_on(self._clock()) or self._go_on(key, one)
+            ):
                 pass
         except RequestError as error:
             self._over(key, one, error)
@@ -201,48 +174,45 @@ class Streams:
             traceback.print_exc()
             self._over(key, one, DecodeFailed(f"the stream failed: {error!r}"))
 
-    def _go_on(self, key: object, one: "_Open") -> bool:
-        """Tell the events that are due and decode what is due; False when there is nothing to do."""
-        for event in one.segmenter.events():
-            one.listener.tell(event)
-            is_first, one.last_told = event.segment != one.last_told, event.segment
+    def _go_on(self, key: object, one: Stream) -> bool:
+        """Tell the events that are due and begin what is due; False when there is nothing to do before something comes."""
+        for event, is_first in one.told():
             self._metrics.told(event, self._clock(), one.arrived_at, first=is_first)
         one.answer_chunks(self._clock())
         if one.segmenter.is_finished:
             self._over(key, one, one.error)
             return False
-        question, decoding = one.segmenter.question(), one.segmenter.decoding()
-        answer = None if question is None else self._asking.begin(question.samples)
+        self._begin(key, one)
+        return not one.rest()
+
+    def _begin(self, key: object, one: Stream) -> None:
+        """Begin what the segmenter wants to know, and end what it does not want to know any more."""
+
+        def take(ended: Decoded | tuple[Question, float]) -> None:
+            with one.lock:
+                one.ended.append(ended)
+            self._wake(key, one)
+
+        running = one.running
+        if running is not None and not one.segmenter.wants(running.decoding):
+            one.drop(running, self._settings.interval_seconds)
+            self._calls.cancel(running)
+        decoding = one.segmenter.decoding()
         if decoding is not None:
-            self._take_decoding(one, decoding)
-        if question is not None and answer is not None:
-            one.segmenter.answered(question, answer())
-        elif decoding is None:
-            return not one.rest()
-        return True
+            one.running = self._calls.decode(decoding, one.options, take)
+        question = one.segmenter.question()
+        if question is not None:
+            self._calls.judge(question.samples, lambda answer: take((question, answer)))
 
-    def _take_decoding(self, one: "_Open", decoding: Decoding) -> None:
-        started = self._clock()
-        try:
-            found = self._decode(decoding, one.options)
-            one.take_language(decoding, found)
-            one.segmenter.decoded(decoding, found)
-            one.tries = 0
-        except Overloaded:
-            one.segmenter.failed()
-            one.tries += 1
-            if decoding.over_at is not None and one.tries >= TRIES:
-                raise
-            self._closed.wait(PAUSE_SECONDS)
-        one.segmenter.interval = max(self._settings.interval_seconds, SHARE * (self._clock() - started))
-
-    def _over(self, key: object, one: "_Open", error: RequestError | None) -> None:
+    def _over(self, key: object, one: "Stream", error: RequestError | None) -> None:
         with self._lock:
             if one.is_over:
                 return
             one.is_over = True
             if self._open.get(key) is one:
                 del self._open[key]
+        if one.running is not None:
+            self._calls.cancel(one.running)
         self._metrics.ended(error)
         one.answer_chunks(self._clock(), all_of_them=True)
         one.listener.end(error)
@@ -268,94 +238,3 @@ def _started_twice(key: object) -> BadSequence:
         f"sequence {key!r} is open already, and its chunks cannot be told from those of a second start: it is closed to both. "
         "Start again with another id, a long random string"
     )
-
-
-class _Open:
-    """One open stream, and the audio that its segmenter has not taken yet."""
-
-    def __init__(
-        self, segmenter: Segmenter, listener: Listener, sample_rate: int, options: Options, now: float
-    ) -> None:
-        self.segmenter = segmenter
-        self.options = options
-        self.listener = listener
-        self.sample_rate = sample_rate
-        self.lock = threading.Lock()
-        self.inbox: deque[tuple[Samples, bool]] = deque()
-        """Samples, and True where the open segment ends behind them."""
-        self.sent_seconds = self.recognised_seconds = 0.0
-        """Ends of the audio that came, and of that whose events were told."""
-        self.unanswered: deque[tuple[float, Callable[[], None]]] = deque()
-        """Ends of chunks that are far ahead of recognition, and what answers them."""
-        self.is_ended = self.is_busy = self.is_over = False
-        self.error: RequestError | None = None
-        """The error that the stream ends with when all that it has heard is told."""
-        self.last_heard = now
-        self.idle_since = now
-        """Since when the caller need not wait for an answer before the next chunk."""
-        self.tries = 0
-        self.last_told = -1
-        """The segment of the last event."""
-        self._is_end_told = False
-        self._resample = Resampler(sample_rate)
-        self._arrivals: deque[tuple[float, float]] = deque(maxlen=2000)
-        """Seconds of the stream, and when they came."""
-
-    def close(self, error: RequestError) -> None:
-        """Take no more audio, and end with ``error``."""
-        with self.lock:
-            self.is_ended, self.error = True, error
-
-    def take_language(self, decoding: Decoding, found: Hypothesis) -> None:
-        """Keep the language of the first segment whose text is sure. A cough that sounds Welsh must not decide about an hour."""
-        is_sure = decoding.over_at is not None and found.words and found.confidence >= SURE
-        if is_sure and found.language and not self.options.language:
-            self.options = replace(self.options, language=found.language)
-
-    def take_on(self, now: float) -> bool:
-        """Give the segmenter the audio that came; False when none did, or when it has enough."""
-        if self.segmenter.heard_seconds - self.segmenter.recognised_seconds > AHEAD_SECONDS:
-            return False
-        samples: list[Samples] = []
-        ends_segment = False
-        with self.lock:
-            room = TAKEN_SECONDS * self.sample_rate
-            while self.inbox and room > 0 and not ends_segment:
-                piece, ends_segment = self.inbox.popleft()
-                samples.append(piece)
-                room -= piece.size
-            ended, arrived = self.is_ended and not self.inbox, self.last_heard
-        if samples:
-            self.segmenter.hear(self._resample(np.concatenate(samples), last=False))
-            self._arrivals.append((self.segmenter.heard_seconds, arrived))
-        if ends_segment:
-            self.segmenter.end_segment()
-        if ended and not self._is_end_told:
-            self._is_end_told = True
-            self.segmenter.hear(self._resample(np.zeros(0, np.float32), last=True))
-            self.segmenter.end()
-            return True
-        return bool(samples)
-
-    def answer_chunks(self, now: float, *, all_of_them: bool = False) -> None:
-        """Answer the chunks that recognition has come near to. Their events were told before."""
-        self.recognised_seconds = self.segmenter.recognised_seconds
-        answers = []
-        with self.lock:
-            limit = math.inf if all_of_them else self.recognised_seconds + AHEAD_SECONDS
-            while self.unanswered and self.unanswered[0][0] <= limit:
-                answers.append(self.unanswered.popleft()[1])
-                self.idle_since = now
-        for answer in answers:
-            answer()
-
-    def rest(self) -> bool:
-        """Return True when there is nothing to do; then the next audio must wake a thread."""
-        with self.lock:
-            self.is_busy = bool(self.inbox) or self.is_ended != self._is_end_told
-            return not self.is_busy
-
-    def arrived_at(self, seconds: float) -> float:
-        """Return when the sample at ``seconds`` of the stream came, on the clock."""
-        at = bisect_left(self._arrivals, (seconds,))
-        return self._arrivals[min(at, len(self._arrivals) - 1)][1]

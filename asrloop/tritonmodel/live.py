@@ -10,9 +10,9 @@ from asrloop.audio import Samples
 from asrloop.audio.pcm import check_finite, from_int16
 from asrloop.engine.options import Options, parameters_of
 from asrloop.errors import InvalidAudio, RequestError, error_of
+from asrloop.live.calls import Loops
 from asrloop.live.decodings import Decoding, Hypothesis
 from asrloop.live.events import Event
-from asrloop.live.streams import Decode
 from asrloop.recognizer import recognizer
 from asrloop.tritonmodel.calls import CallFailed, called
 from asrloop.tritonmodel.reply import Reply
@@ -67,10 +67,10 @@ class ReplyListener:
         self._reply.end(error)
 
 
-def decode_by(pb_utils: Any) -> Decode:
-    """Return a function that has the loops decode live audio. It raises RequestError."""
+def loops_by(pb_utils: Any) -> Loops:
+    """Return the loops that decode live audio."""
 
-    def decode(decoding: Decoding, options: Options) -> Hypothesis:
+    def decode(decoding: Decoding, options: Options, key: str) -> Hypothesis:
         inputs: dict[str, NDArray[Any]] = {
             "SAMPLES": decoding.samples[None],
             "FORCED": np.array([[decoding.forced]], np.int32),
@@ -82,8 +82,9 @@ def decode_by(pb_utils: Any) -> Decode:
             inputs["PREFIX_SAMPLES"] = np.array([[decoding.prefix_samples]], np.int32)
         loop = recognizer(options.recognizer).loop
         outputs = [*_OUTPUTS, *(_OF_TIMES if options.word_times else ()), *(() if options.language else ("LANGUAGE",))]
+        parameters = {**parameters_of(options), "cancel_key": key}
         try:
-            found = called(pb_utils, loop, inputs, outputs, parameters=parameters_of(options), seconds=DECODE_SECONDS)
+            found = called(pb_utils, loop, inputs, outputs, parameters=parameters, seconds=DECODE_SECONDS)
         except CallFailed as error:
             raise error_of(str(error)) from None
         return Hypothesis(
@@ -97,4 +98,11 @@ def decode_by(pb_utils: Any) -> Decode:
             language="" if options.language else found["LANGUAGE"].reshape(-1)[0].decode(),
         )
 
-    return decode
+    def cancel(options: Options, key: str) -> None:
+        loop = recognizer(options.recognizer).loop
+        try:
+            called(pb_utils, loop, {}, ["CANCELLED"], parameters={"cancel": key}, seconds=DECODE_SECONDS)
+        except CallFailed as error:
+            raise error_of(str(error)) from None
+
+    return Loops(decode, cancel)

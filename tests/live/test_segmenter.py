@@ -230,7 +230,7 @@ def test_a_decoding_that_failed_is_asked_for_again() -> None:
     first = stream.decoding()
     assert first is not None
     assert stream.decoding() is None, "one at a time"
-    stream.failed()
+    stream.failed(first)
     again = stream.decoding()
     assert again is not None
     assert again.over_at == first.over_at

@@ -11,14 +11,16 @@ from asrloop.audio import Samples
 from asrloop.config import LiveSettings
 from asrloop.engine.options import DEFAULTS, Options
 from asrloop.engine.turns import NONE, SEMANTIC, Turns
-from asrloop.errors import BadSequence, DecodeFailed, EngineClosed, Overloaded, RequestError
+from asrloop.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.asking import WAIT_SECONDS, WAITING, Asking, Judge
+from asrloop.live.calls import Loops
 from asrloop.live.decodings import Decoding, Hypothesis
 from asrloop.live.endings import ASKS, UNANSWERED
 from asrloop.live.events import Event
 from asrloop.live.metrics import TURNS, LiveMetrics
 from asrloop.live.segmenter import FILL, FRAME, Segmenter
-from asrloop.live.streams import TRIES, Decode, Streams
+from asrloop.live.stream import TRIES
+from asrloop.live.streams import Streams
 from tests.conftest import eventually
 from tests.live.test_segmenter import audio, counting, voice
 
@@ -64,13 +66,17 @@ def outcomes(streams: Streams) -> dict[str, float]:
     return {change.outcome: change.value for change in METRICS[streams].take() if change.spec is TURNS}
 
 
+Decode = Callable[[Decoding, Options], Hypothesis]
+
+
 def open_streams(decode: Decode, settings: LiveSettings, judge: Judge = done) -> Streams:
     metrics = LiveMetrics(lambda: 0)
 
     def segmenter(turns: Turns) -> Segmenter:
         return Segmenter(voice, 4.0, 8.0, turns=turns)
 
-    streams = Streams(segmenter, decode, Asking(judge, 1, metrics), settings, metrics)
+    loops = Loops(lambda decoding, options, _: decode(decoding, options), lambda *_: None)
+    streams = Streams(segmenter, loops, Asking(judge, 1, metrics), settings, metrics)
     METRICS[streams] = metrics
     return streams
 
@@ -237,7 +243,7 @@ def test_a_stream_that_is_far_ahead_is_ended(opened: Open) -> None:
 def test_a_full_engine_is_asked_again_and_an_error_ends_one_stream(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asrloop.live.streams.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("asrloop.live.calls.PAUSE_SECONDS", 0.01)
     refused = 0
 
     def busy(decoding: Decoding) -> Hypothesis:
@@ -507,3 +513,63 @@ def test_a_chunk_ends_the_segment_that_it_belongs_to(opened: Open) -> None:
     streams.end("told")
     assert eventually(lambda: ear.ends)
     assert [event.stable for event in ear.events if event.final] == ["w1 w2 w3", "w1 w2 w3"]
+
+
+def test_a_decoding_that_is_not_wanted_any_more_is_ended_and_keeps_nobody_waiting() -> None:
+    """A partial is under way when a pause comes, and a last decoding when speech goes on: both would take for ever."""
+    ended: dict[str, threading.Event] = {}
+    kinds: list[tuple[str, bool]] = []
+    lock = threading.Lock()
+
+    def decode(decoding: Decoding, options: Options, key: str) -> Hypothesis:
+        is_last = decoding.over_at is not None
+        with lock:
+            ended[key] = threading.Event()
+            kinds.append((key, is_last))
+            is_stuck = len(kinds) <= 2
+        if is_stuck:
+            assert ended[key].wait(20), "nobody ended it"
+            raise Cancelled("the caller cancelled the request")
+        return counting(decoding)
+
+    metrics = LiveMetrics(lambda: 0)
+    loops = Loops(decode, lambda _, key: ended[key].set())
+    streams = Streams(
+        lambda turns: Segmenter(voice, 4.0, 8.0, turns=turns), loops, Asking(done, 1, metrics), SETTINGS, metrics
+    )
+    ear = Ear()
+    try:
+        streams.start("a", ear, 16_000)
+        streams.hear("a", audio(40))
+        assert eventually(lambda: len(kinds) == 1)
+        streams.hear("a", audio(0, 4))
+        assert eventually(lambda: len(kinds) == 2)
+        assert [is_last for _, is_last in kinds] == [False, True]
+        streams.hear("a", audio(40, 40))
+        streams.end("a")
+        assert eventually(lambda: ear.ends)
+    finally:
+        streams.close()
+    assert ear.ends == [None]
+    assert ear.text, "its text came, whatever was ended"
+
+
+def test_who_leaves_ends_what_is_decoded_for_them(opened: Open) -> None:
+    ended: list[str] = []
+    begun = threading.Event()
+
+    def decode(decoding: Decoding, options: Options, key: str) -> Hypothesis:
+        begun.set()
+        assert eventually(lambda: key in ended), "nobody ended it"
+        raise Cancelled("the caller cancelled the request")
+
+    metrics = LiveMetrics(lambda: 0)
+    loops = Loops(decode, lambda _, key: ended.append(key))
+    streams = Streams(lambda _: Segmenter(voice, 4.0, 8.0), loops, Asking(done, 1, metrics), SETTINGS, metrics)
+    ear = Ear()
+    streams.start("a", ear, 16_000)
+    streams.hear("a", audio(40))
+    assert begun.wait(10)
+    ear.left = True
+    assert eventually(lambda: ended)
+    streams.close()
