@@ -74,17 +74,17 @@ class _Segment:
         """Behind the audio of the last decoding that was begun."""
         self.last: tuple[Decoding, Hypothesis] | None = None
         """The latest decoding that may be its last."""
-        self.asked_at = -1
-        """End of the speech before the pause that the turn detector was asked about last."""
-        self.answer: tuple[int, float] | None = None
-        """What the turn detector said of the pause behind a frame."""
+        self.asked = 0
+        """How often the turn detector was asked about the pause."""
+        self.answers: list[float] = []
+        """What it said."""
         self.told: tuple[str, str, bool, float] = ("", "", False, UNANSWERED)
         """Stable text, tail, pause and turn of its last event."""
 
     @property
     def turn(self) -> float | None:
-        """What the turn detector said of this pause; None while it has not."""
-        return self.answer[1] if self.answer is not None and self.answer[0] == self.speech_end else None
+        """What the turn detector said of the pause last; None while it has not."""
+        return self.answers[-1] if self.answers else None
 
 
 class Segmenter:
@@ -206,18 +206,18 @@ class Segmenter:
     def question(self) -> Question | None:
         """Return the pause to ask the turn detector about now. One at a time: ``answered`` comes before the next."""
         segment = self._segment
-        if segment is None or segment.asked_at == segment.speech_end or not self._must_ask(segment):
+        if segment is None or segment.asked > len(segment.answers) or not self._must_ask(segment):
             return None
-        segment.asked_at = segment.speech_end
+        segment.asked += 1
         samples = self._audio[segment.begin - self._start : self._at - self._start].reshape(-1)
         return Question(samples, segment.number, segment.speech_end)
 
     def answered(self, question: Question, probability: float) -> None:
         """Take the probability, 0..1, that the speaker is done, or UNANSWERED: then silence decides."""
         segment = self._segment
-        if segment is None or segment.number != question.segment:
+        if segment is None or (segment.number, segment.speech_end) != (question.segment, question.speech_end):
             return
-        segment.answer = question.speech_end, probability
+        segment.answers.append(probability)
         if segment.told[2] and not self._is_over(segment):
             self._tell(segment, self._at, final=False, pause=True)
         self._go_on()
@@ -292,9 +292,9 @@ class Segmenter:
 
     def _must_ask(self, segment: _Segment) -> bool:
         """Return True when nothing is decided before the turn detector has judged the pause."""
-        if not self._ending.asks or segment.turn is not None or self._must_end:
+        if not self._ending.asks or len(segment.answers) == len(ASKS) or self._must_end:
             return False
-        return ASKS <= self._at - segment.speech_end < self._patience(segment)
+        return ASKS[len(segment.answers)] <= self._at - segment.speech_end < self._patience(segment)
 
     def _is_unsure(self, segment: _Segment) -> bool:
         """Return True when its last text, unless more speech comes, is there and likely to be wrong."""
@@ -323,6 +323,7 @@ class Segmenter:
                 self._forget()
         elif self._run and (self._run >= GOES_ON or self._at - self._run - segment.speech_end < SPECULATE):
             segment.speech_end = self._at
+            segment.asked, segment.answers = 0, []
             if segment.told[2]:
                 self._tell(segment, self._at - self._run, final=False)  # behind the text there was silence
 

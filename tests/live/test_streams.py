@@ -451,7 +451,7 @@ def test_the_turn_detector_hears_each_pause_of_a_stream_that_asks_for_it(opened:
     assert ear.text == TEXT
     assert next(event.turn for event in ear.events if event.final) == 0.75
     assert heard[0] == 0, "it is opened before the first pause"
-    assert heard[1] == (50 + ASKS) * FRAME
+    assert heard[1] == (50 + ASKS[0]) * FRAME
     play(streams := opened(judge=judge), "silence")
     streams.close()
     assert len(heard) == 3, "who does not ask for it does not pay for it"
