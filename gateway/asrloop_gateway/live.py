@@ -71,6 +71,9 @@ class LiveStreams:
                 await side_by_side(self._arrive(socket, decoding), self._decode(socket, decoding, asked))
         except TimeoutError:
             raise bad_request("too_long", f"The socket was open for {seconds:g} s, which is the limit.") from None
+        if decoding.missing:
+            lost = f"{decoding.missing:.1f} s of the {kind} could not be decoded"
+            raise bad_request("invalid_audio", f"{lost}: it is damaged. The text is that of the rest.", "format")
 
     async def _arrive(self, socket: Socket, decoding: Decoding) -> None:
         while isinstance(message := await socket.receive(), bytes):
@@ -78,6 +81,7 @@ class LiveStreams:
             await decoding.feed(message)
         _check_end(message)
         decoding.end()
+        await decoding.watch()
 
     async def _decode(self, socket: Socket, decoding: Decoding, asked: Asked) -> None:
         rate = await decoding.begun()
