@@ -14,7 +14,7 @@ from asrloop.errors import DecodeFailed, InvalidOption
 from asrloop.families.registry import MOST_THREADS, info_in, open_family
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.segmenter import Segmenter
-from asrloop.live.streams import Decode, Streams
+from asrloop.live.streams import Check, Decode, Streams
 from asrloop.live.voice import Voice
 from asrloop.onnx_files.sessions import Graphs
 from asrloop.recognizer import DEFAULT, recognizer
@@ -68,10 +68,14 @@ def cutting_for(info: FamilyInfo, settings: Settings, detector: Detector) -> Cut
     return Cutting(lambda: Cutter(detector, target, longest), longest, windows.share, windows.recordings)
 
 
-def live_streams_for(directory: Path, settings: Settings, decode: Decode, metrics: LiveMetrics) -> Streams:
+def live_streams_for(
+    directory: Path, settings: Settings, decode: Decode, metrics: LiveMetrics, check: Check = lambda _: None
+) -> Streams:
     """Return the streams of live audio. ``directory`` is ``asr_stream/1``. Raises OSError where it lacks a file."""
     detector, live = open_detector(directory), settings.live
-    return Streams(lambda: Segmenter(Voice(detector), *live.segment, live.interval_seconds), decode, live, metrics)
+    return Streams(
+        lambda: Segmenter(Voice(detector), *live.segment, live.interval_seconds), decode, live, metrics, check=check
+    )
 
 
 def live_info(directory: Path, settings: Settings, name: object = "") -> FamilyInfo:

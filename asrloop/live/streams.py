@@ -22,6 +22,8 @@ from asrloop.live.segmenter import SURE, Decoding, Event, Hypothesis, Segmenter
 
 Decode = Callable[[Decoding, Options], Hypothesis]
 """Blocks. Raises RequestError."""
+Check = Callable[[Options], None]
+"""Blocks. Raises the RequestError that ends a stream before it begins."""
 
 WATCH_SECONDS = 0.25
 TRIES, PAUSE_SECONDS = 5, 0.2
@@ -64,8 +66,10 @@ class Streams:
         settings: LiveSettings,
         metrics: LiveMetrics,
         clock: Callable[[], float] = time.monotonic,
+        check: Check = lambda _: None,
     ) -> None:
         self._make = make
+        self._check = check
         self._decode = decode
         self._settings = settings
         self._metrics = metrics
@@ -181,6 +185,9 @@ class Streams:
 
     def _work(self, key: object, one: "_Open") -> None:
         try:
+            if not one.is_checked:
+                one.is_checked = True
+                self._check(one.options)
             while not one.is_over and (one.take_on(self._clock()) or self._go_on(key, one)):
                 pass
         except RequestError as error:
@@ -267,7 +274,7 @@ class _Open:
         """Ends of the audio that came, and of that whose events were told."""
         self.unanswered: deque[tuple[float, Callable[[], None]]] = deque()
         """Ends of chunks that are far ahead of recognition, and what answers them."""
-        self.is_ended = self.is_busy = self.is_over = False
+        self.is_ended = self.is_busy = self.is_over = self.is_checked = False
         self.error: RequestError | None = None
         """The error that the stream ends with when all that it has heard is told."""
         self.last_heard = now

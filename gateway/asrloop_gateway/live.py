@@ -39,7 +39,7 @@ class LiveStreams:
         if isinstance(first, dict) and _is(first, "start"):
             rate, asked, prompt, kind, first = _rate(first), _asked(first), _prompt(first), _kind(first), b""
         await self._gateway.server_there()
-        asked = replace(asked, model=await self._gateway.recognizers.named(asked.model))
+        asked = replace(asked, model=await self._gateway.recognizers.named(asked.model, live=True))
         asked = await self._gateway.prompted(asked, prompt)
         if kind != _PCM:
             await self._recording(socket, kind, asked)

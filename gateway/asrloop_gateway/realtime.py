@@ -177,7 +177,7 @@ class Conversation:
         samples = settings.samples(content)
         if self._stream is None:
             await self._gateway.server_there()
-            model = await self._gateway.recognizers.named(self._session.model)
+            model = await self._gateway.recognizers.named(self._session.model, live=True)
             asked = Asked(model, self._session.language, key_terms=self._session.keywords)
             asked = await self._gateway.speaking(asked, self._session.languages)
             asked = await self._gateway.prompted(asked, self._session.prompt)

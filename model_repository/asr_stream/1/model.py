@@ -17,7 +17,7 @@ from asrloop.engine.parameters import Door
 from asrloop.errors import RequestError
 from asrloop.live.metrics import LIVE_METRICS, LiveMetrics
 from asrloop.tritonmodel.calls import parameters_of, tensors_of
-from asrloop.tritonmodel.live import ReplyListener, decode_by, samples_of
+from asrloop.tritonmodel.live import ReplyListener, check_loaded, decode_by, samples_of
 from asrloop.tritonmodel.metrics import metric_families
 from asrloop.tritonmodel.reply import Reply
 
@@ -34,7 +34,9 @@ class TritonPythonModel:
         self.metrics = LiveMetrics(lambda: len(self.streams))
         try:
             live_info(self.directory, self.settings)  # says what is missing before anybody starts a stream
-            self.streams = live_streams_for(self.directory, self.settings, decode_by(pb_utils), self.metrics)
+            check = partial(check_loaded, pb_utils)
+            decode = decode_by(pb_utils)
+            self.streams = live_streams_for(self.directory, self.settings, decode, self.metrics, check)
         except (OSError, ValueError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         self.publisher = Publisher(self.metrics, metric_families(pb_utils), LIVE_METRICS)
