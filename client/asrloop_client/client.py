@@ -14,9 +14,9 @@ from asrloop_client.call import transcribe
 from asrloop_client.control.cancel import CancelToken
 from asrloop_client.control.health import health
 from asrloop_client.control.ready import start, wait_until_ready
-from asrloop_client.control.recognizers import not_loaded, recognizers
+from asrloop_client.control.recognizers import MOMENT, NO_LANGUAGE, Description, description_in, not_loaded, recognizers
 from asrloop_client.control.state import ServerState, state_of
-from asrloop_client.errors import Cancelled
+from asrloop_client.errors import Cancelled, InvalidOption
 from asrloop_client.servers import Servers
 from asrloop_client.settings import CallOptions, Settings
 from asrloop_client.transcript import Transcript
@@ -119,6 +119,14 @@ class AsrClient(_Client):
     def recognizers(self) -> list[str]:
         """Ask which recognizers `model` may name; "" is the default. Raises AsrError where no server tells."""
         return result_of(self._submit(lambda: recognizers(self._servers)))
+
+    def described(self, model: str = "", timeout: float = 5.0) -> Description:
+        """Ask for the family and the languages of a recognizer; "" is the default. Raises AsrError."""
+        try:
+            self.transcribe(MOMENT, model=model, language=NO_LANGUAGE, timeout=timeout)
+        except InvalidOption as error:
+            return description_in(error.detail)
+        return Description("", ())
 
     def not_loaded(self) -> dict[str, list[str]]:
         """Ask for all recognizers in the servers' repositories, each with those of its Triton models that are not loaded.

@@ -86,9 +86,16 @@ def _not_loaded(model: str, missing: Sequence[str]) -> ApiError:
 
 
 _SERVED = re.compile(r"the served model has ([a-z, ]+);")
+_FAMILY = re.compile(r"\(family ([a-z0-9_-]+)\)")
 
 
 def languages_in(refusal: str) -> list[str]:
     """Return the languages that a server names where it refuses another one."""
     found = _SERVED.search(refusal)
     return found[1].split(", ") if found else []
+
+
+def family_in(refusal: str) -> str | None:
+    """Return the family that a server names there; None where it names none."""
+    found = _FAMILY.search(refusal)
+    return found[1] if found else None

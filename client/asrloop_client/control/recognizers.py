@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from typing import NamedTuple
 
+import numpy as np
 from tritonclient.grpc import service_pb2
 
 from asrloop_client.endpoints import Endpoint
 from asrloop_client.servers import Servers
 
 _LOOP = "_loop"
+NO_LANGUAGE = "qaa"
+"""A code that ISO 639 gives to no language: where a server refuses it, it says what it has."""
+MOMENT = np.zeros(1600, np.float32)
+_LANGUAGES = re.compile(r"the served model has ([a-z, ]+);")
+_FAMILY = re.compile(r"\(family ([a-z0-9_-]+)\)")
+
+
+class Description(NamedTuple):
+    """What a recognizer is."""
+
+    family: str
+    """"" where the server does not tell it."""
+    languages: tuple[str, ...]
+    """ISO 639 codes."""
+
+
+def description_in(refusal: str) -> Description:
+    """Return what a server says of its model where it refuses a language."""
+    family, languages = _FAMILY.search(refusal), _LANGUAGES.search(refusal)
+    return Description(family[1] if family else "", tuple(languages[1].split(", ")) if languages else ())
 
 
 async def recognizers(servers: Servers) -> list[str]:
