@@ -7,6 +7,7 @@ import atexit
 import importlib.util
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +38,9 @@ PATIENCE_SECONDS = 60.0
 
 _INDICES = {"mov": b"moov", "caf": b"pakt"}
 """Without it nothing can be decoded of a container that has it at the end."""
+
+ENDING_SECONDS = 0.2
+"""Between the moment at which a program's sockets are closed and that at which it has ended."""
 
 _COPIED = 64 << 20
 """Bytes that are copied between two checks."""
@@ -77,7 +82,7 @@ class FfmpegFile:
         content = self._content_of(worker.SAMPLES)
         if len(content) % (4 * self.channels):
             raise self._crash()
-        block = np.frombuffer(content, np.float32).reshape(self.channels, -1).T
+        block = np.frombuffer(content, np.float32).reshape(-1, self.channels)
         return block, not content
 
     def missing(self) -> tuple[float, float]:
@@ -157,6 +162,7 @@ class _Process:
     def __init__(self, messages: socket.socket, end: Callable[[], None]) -> None:
         self._messages, self._end = messages, end
         self._clock: int | None = None
+        self._pidfd = -1
         messages.settimeout(CHECK_SECONDS)
 
     def begin(self, watch: Callable[["_Process"], None]) -> None:
@@ -165,6 +171,7 @@ class _Process:
         if kind != worker.BEGUN:
             raise _Ended
         (pid,) = struct.unpack("<i", content)
+        self._pidfd = os.pidfd_open(pid)
         self._clock = (~pid << 3) | 2  # Linux: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
 
     def processor_seconds(self) -> float:
@@ -184,8 +191,13 @@ class _Process:
         return kind, self._exactly(size, watch, until)
 
     def end(self) -> None:
-        """End it, if it has not ended."""
+        """End it, if it has not ended. That the program ends it does not suffice: it may have ended before."""
         self._messages.close()
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
         self._end()
 
     def _exactly(self, size: int, watch: Callable[["_Process"], None], until: float) -> bytearray:
@@ -244,6 +256,14 @@ class _Program:
         except OSError:  # it has ended, and this process's parent with it
             return
 
+    def is_alive(self) -> bool:
+        """Return False when it has ended, or does so now."""
+        try:
+            self._program.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
     def close(self) -> None:
         """End the program and all its processes."""
         self._control.close()
@@ -276,7 +296,10 @@ def _start(file: int, demuxer: str, watch: Callable[[_Process], None]) -> _Proce
         except BaseException:
             process.end()
             raise
-    except (_Ended, OSError):
+    except (_Ended, OSError) as error:
+        # One process that ended, or could not be forked, takes those of other files not along.
+        if isinstance(error, _Ended) and program.is_alive():
+            raise
         with _LOCK:
             if _programs == [program]:
                 _programs.clear()

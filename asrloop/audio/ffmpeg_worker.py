@@ -29,8 +29,8 @@ START, LIVE, STOP = b"+", b"~", b"-"
 HEAD = struct.Struct("<cI")
 """Kind of a message and its size."""
 BEGUN, FORMAT, SAMPLES, END, REFUSED = b"b", b"f", b"s", b"e", b"x"
-"""BEGUN: the process id, i32. FORMAT: what SOUND says. SAMPLES: f32, channel after channel. END: missing seconds, f64. REFUSED: a
-reason, UTF-8."""
+"""BEGUN: the process id, i32. FORMAT: what SOUND says. SAMPLES: f32 [N, channels]. END: missing seconds, f64. REFUSED: a reason,
+UTF-8."""
 SOUND = struct.Struct("<IIq")
 """Sample rate, channels, samples per channel by the container's word; 0 where it does not say."""
 
@@ -59,6 +59,22 @@ LIVE_STEP_SECONDS = 10
 
 LIVE_OPTIONS = {"probesize": "32", "analyzeduration": "1"}
 """What arrives is decoded at once: its header says enough."""
+
+SHORTEST_SILENCE = 0.1
+"""Seconds by which times may be ahead of the sound until it is filled with silence. FFmpeg's own resampler has the same limit."""
+LONGEST_SILENCE, LIVE_LONGEST_SILENCE = 3600.0, 60.0
+"""A time that is further ahead is wrong."""
+
+SKIPPED_SHARE, SKIPPED_BYTES = 0.1, 128
+"""Bytes that were passed over held sound where there are more, and more than this share of what the time would take: what is around
+packets is less."""
+PLACED = ("flv", "matroska", "mov")
+"""FFmpeg's names of formats of which it says where each packet lies."""
+RAW_SECONDS = 0.5
+"""Sound of the bytes that may be passed over without a word where there are only packets: tags lie between them."""
+
+RAW = ("aac", "amr")
+"""FFmpeg's names of formats that are packets one behind the other, and say neither a length nor times."""
 
 TORN_PACKETS = 2
 """Packets that may be missing without a word: the last one that is cut, and what an encoder puts before the sound."""
@@ -90,11 +106,15 @@ def main() -> NoReturn:
             break
         what, number, name = COMMAND.unpack(message)
         if what in (START, LIVE):
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:  # no memory, or too many processes: the other side sees that this file has none
+                pid = -1
             if not pid:
                 control.close()
                 _decode_and_exit(descriptors, name.rstrip(b"\0").decode(), size + MEMORY, is_live=what == LIVE)
-            running[number] = pid
+            if pid > 0:
+                running[number] = pid
             for each in descriptors:
                 os.close(each)
         elif number in running:
@@ -126,7 +146,8 @@ def _decode_and_exit(descriptors: list[int], demuxer: str, memory: int, *, is_li
             for kind, content in decoded(file, demuxer, is_live=is_live):
                 _send(out, kind, content)
         except Exception as error:  # the other side says it to the caller
-            reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+            said = isinstance(error, Refused) or not str(error)
+            reason = getattr(error, "strerror", None) or (str(error) if said else f"{type(error).__name__}: {error}")
             _send(out, REFUSED, reason[:500].encode())
     finally:
         os._exit(0)  # without what Python does at its end: that belongs to the process that forked
@@ -180,19 +201,27 @@ def decoded(file: io.RawIOBase | BinaryIO, demuxer: str, *, is_live: bool = Fals
     if decoder is None or decoder.name not in CODECS:
         raise Refused(CODEC + (decoder.name if decoder else "unknown"))
     decoder.thread_count = 1
-    sound = _Sound(LIVE_MESSAGE_SECONDS if is_live else MESSAGE_SECONDS)
+    sound = _Sound(
+        decoder.name,
+        is_live=is_live,
+        is_timed=container.format.name not in RAW,
+        is_placed=container.format.name in PLACED and len(container.streams) == 1,
+    )
     for frame in _frames(container, track, sound, file):
         if sound.rate == 0:
             sound.begin(frame)
-            claimed = min(round(_claimed(container, track) * sound.rate), MOST_SAMPLES)
-            yield FORMAT, SOUND.pack(sound.rate, sound.channels, claimed)
-        if message := sound.add(frame):
-            yield SAMPLES, message
+            claimed, offset = _claimed(container, track), sound.silent(_offset(container, track))
+            claims = round((claimed + offset if claimed else 0.0) * sound.rate)
+            yield FORMAT, SOUND.pack(sound.rate, sound.channels, min(claims, MOST_SAMPLES))
+            yield from sound.silence(offset)
+        yield from sound.add(frame)
     if sound.rate == 0:
         raise Refused("nothing of it can be decoded")
     if message := sound.taken():
         yield SAMPLES, message
-    yield END, struct.pack("<d", sound.missing(_claimed(container, track), decoder.name))
+    if container.format.name in RAW and file.seekable():
+        sound.miss_bytes(os.fstat(file.fileno()).st_size)
+    yield END, struct.pack("<d", sound.missing(_claimed(container, track)))
 
 
 def _frames(
@@ -216,6 +245,7 @@ def _frames(
             return
         step = packet.duration or 0
         sound.longest_packet = max(sound.longest_packet, step * unit)
+        sound.met(packet)
         try:
             yield from packet.decode()
         except av.error.EOFError:
@@ -224,12 +254,21 @@ def _frames(
             sound.lost += step * unit
 
 
+def _offset(container: "av.container.InputContainer", track: "av.AudioStream") -> float:
+    """Return the seconds after which the sound begins, counted as players do: from where the first of all tracks begins."""
+    import av
+
+    if track.start_time is None or container.start_time is None:
+        return 0.0
+    return float(track.start_time * (track.time_base or 0)) - container.start_time / av.time_base
+
+
 def _claimed(container: "av.container.InputContainer", track: "av.AudioStream") -> float:
     """Return the seconds of sound that the container's headers claim; 0 where they do not say it of this track."""
     import av
 
     name = container.format.name
-    if name in ("aac", "amr"):  # FFmpeg guesses it from the size
+    if name in RAW:  # FFmpeg guesses it from the size
         return 0.0
     unit = track.time_base or 0
     start = max(0.0, float((track.start_time or 0) * unit))
@@ -247,63 +286,125 @@ def _claimed(container: "av.container.InputContainer", track: "av.AudioStream") 
 
 
 class _Sound:
-    """Frames of one track as f32, channel after channel, at the rate and in the channels of the first."""
+    """Frames of one track as f32 [N, channels], at the rate and in the channels of the first, with silence where none was recorded:
+    times count from the beginning of the recording."""
 
-    def __init__(self, message_seconds: float) -> None:
-        self._message_seconds = message_seconds
+    def __init__(self, codec: str, *, is_live: bool, is_timed: bool, is_placed: bool) -> None:
+        """``is_timed`` where frames have times that were recorded; ``is_placed`` where the bytes between packets are known to be of
+        none, not of other tracks."""
+        self._codec, self._is_timed, self._is_placed = codec, is_timed, is_placed
+        self._message_seconds = LIVE_MESSAGE_SECONDS if is_live else MESSAGE_SECONDS
+        self._longest_silence = LIVE_LONGEST_SILENCE if is_live else LONGEST_SILENCE
         self.rate = self.channels = self.samples = 0
-        self.lost = self.longest_packet = self.first = self.end = 0.0
-        """Seconds: of packets that are damaged, of the longest packet, and when the first and the last frame begin and end."""
-        self._parts: list[bytearray] = []
-        self._held = 0
+        """``samples``: of the frames, per channel."""
+        self.lost = self.longest_packet = 0.0
+        """Seconds: of packets that are damaged, and of the longest packet."""
+        self._pauses = self._gaps = self._behind = self._end = 0.0
+        """Seconds without frames: in which nothing was recorded, of which the sound is lost, and those before the last frame that
+        are too short to be filled; and when the sound ends, with its silence."""
+        self._sizes = self._skipped = self._unheard = self._position = 0
+        """Bytes: of all packets, between those that gave the last and the next frame, of one that gave none yet, and where the last
+        packet ends."""
+        self._held = bytearray()
         self._layout = ""
         self._unit = 0.0
         self._convert: tuple[tuple[object, ...], av.AudioResampler] | None = None
 
     def begin(self, frame: "av.AudioFrame") -> None:
         self.rate, self.channels, self._layout = frame.sample_rate, frame.layout.nb_channels, frame.layout.name
-        self._parts = [bytearray() for _ in range(self.channels)]
         self._unit = float(frame.time_base or 0)
-        self.first = self.end = (frame.pts or 0) * self._unit
+        self._end = (frame.pts or 0) * self._unit
 
-    def add(self, frame: "av.AudioFrame") -> bytes:
-        """Take a frame; return a message when enough is there."""
-        if frame.pts is not None:
-            self.end = max(self.end, frame.pts * self._unit + frame.samples / frame.sample_rate)
+    def met(self, packet: "av.Packet[av.AudioStream]") -> None:
+        """Note where a packet lies, which comes before its frames."""
+        position = packet.pos
+        if position is None or position < 0 or not packet.size:
+            return
+        if self._sizes:
+            self._skipped += self._unheard + max(0, position - self._position)
+        self._unheard = packet.size
+        self._sizes += packet.size
+        self._position = position + packet.size
+
+    def add(self, frame: "av.AudioFrame") -> Iterator[tuple[bytes, bytes]]:
+        """Take a frame; yield messages when enough is there."""
+        if frame.pts is not None and self._is_timed:
+            self._behind = frame.pts * self._unit - self._end
+            if self._behind > self._longest_silence:  # another clock from here on
+                self._end, self._behind = self._end + self._behind, 0.0
+        if silent := self.silent(self._behind):
+            self._miss(silent)
+            yield from self.silence(silent)
+            self._end += silent
+            self._behind = 0.0
+        self._skipped = self._unheard = 0
+        self._end += frame.samples / frame.sample_rate
         for each in self._converted(frame):
-            size = 4 * each.samples
-            for part, plane in zip(self._parts, each.planes, strict=True):
-                part += memoryview(plane)[:size]
-            self._held += each.samples
+            self._held += memoryview(each.planes[0])[: 4 * self.channels * each.samples]
             self.samples += each.samples
-        return self.taken() if self._held >= self._message_seconds * self.rate else b""
+        yield from self._due()
+
+    def silent(self, seconds: float) -> float:
+        """Return the seconds without frames that are filled: 0 for what is too short, or too long to be true."""
+        return seconds if SHORTEST_SILENCE < seconds <= self._longest_silence else 0.0
+
+    def silence(self, seconds: float) -> Iterator[tuple[bytes, bytes]]:
+        """Take silence; yield messages when enough is there."""
+        left, most = round(seconds * self.rate), round(self._message_seconds * self.rate)
+        while left > 0:
+            size = min(left, most)
+            self._held += bytes(4 * self.channels * size)
+            left -= size
+            yield from self._due()
 
     def taken(self) -> bytes:
         """Return what is held."""
-        message = b"".join(self._parts)
-        for part in self._parts:
-            part.clear()
-        self._held = 0
+        message = bytes(self._held)
+        self._held.clear()
         return message
 
-    def missing(self, claimed: float, codec: str) -> float:
-        """Return the seconds that are missing, which a last packet that is torn is not.
+    def miss_bytes(self, size: int) -> None:
+        """Note what is lost of ``size`` bytes that should all be packets."""
+        lost = (size - self._sizes) * self._seconds_a_byte()
+        if lost > RAW_SECONDS:
+            self.lost += lost
 
-        Opus is sent with gaps where nothing is said, so only its end counts.
-        """
-        there = self.end - self.first if codec == "opus" else self.samples / self.rate
-        missing = max(self.lost, claimed - there)
+    def missing(self, claimed: float) -> float:
+        """Return the seconds that are missing, which a last packet that is torn is not."""
+        missing = max(self.lost, self._gaps, claimed - self.samples / self.rate - self._pauses - max(0.0, self._behind))
         return missing if missing > max(0.1, TORN_PACKETS * self.longest_packet) else 0.0
+
+    def _miss(self, gap: float) -> None:
+        """Tell whether the sound of a gap is lost, or was never recorded.
+
+        Where that cannot be told, only Opus is sent with gaps, in which nothing is said.
+        """
+        is_pause = self._codec == "opus"
+        if self._is_placed:
+            seconds = self._skipped * self._seconds_a_byte()
+            is_pause = self._skipped <= SKIPPED_BYTES or seconds <= SKIPPED_SHARE * gap
+        if is_pause:
+            self._pauses += gap
+        else:
+            self._gaps += gap
+
+    def _seconds_a_byte(self) -> float:
+        return self.samples / self.rate / max(1, self._sizes)
+
+    def _due(self) -> Iterator[tuple[bytes, bytes]]:
+        if len(self._held) >= 4 * self.channels * self._message_seconds * self.rate:
+            yield SAMPLES, self.taken()
 
     def _converted(self, frame: "av.AudioFrame") -> "list[av.AudioFrame]":
         is_same = frame.sample_rate == self.rate and frame.layout.name == self._layout
-        if is_same and (frame.format.name == "fltp" or (frame.format.name == "flt" and self.channels == 1)):
+        if is_same and (frame.format.name == "flt" or (frame.format.name == "fltp" and self.channels == 1)):
             return [frame]
         import av
 
         kind = (frame.sample_rate, frame.layout.name, frame.format.name)
         if self._convert is None or self._convert[0] != kind:
-            self._convert = kind, av.AudioResampler("fltp", self._layout, self.rate)
+            # Packed: PyAV 18 overruns memory where it has as many planes as there are pointers in a frame, which are 8.
+            self._convert = kind, av.AudioResampler("flt", self._layout, self.rate)
         return self._convert[1].resample(frame)
 
 

@@ -27,6 +27,9 @@ class FamilyInfo:
     languages: tuple[str, ...] = ("en",)
     """ISO 639 codes."""
 
+    family: str = ""
+    """Name of the family, which callers are told."""
+
     tasks: tuple[str, ...] = (TRANSCRIBE,)
     takes_drafts: bool = False
     """True when ``admit`` makes use of a draft and accepts forced tokens."""

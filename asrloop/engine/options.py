@@ -173,6 +173,7 @@ def _language(given: str, info: "FamilyInfo | None") -> str:
     if language not in info.languages:
         raise InvalidOption(
             f"language is {given!r:.80}: the served model has {', '.join(info.languages)}; send one of these, or auto"
+            + (f" (family {info.family})" if info.family else "")
         )
     return language
 

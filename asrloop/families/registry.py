@@ -85,6 +85,7 @@ def info_in(directory: Path, settings: Settings, description: str = DESCRIPTION)
     content = _description(directory, description) or {}
     return replace(
         entry.info,
+        family=entry.name,
         windows=settings.windows.lengths.get(entry.name, entry.info.windows),
         languages=tuple(content.get("languages", entry.info.languages)),
         tasks=tuple(content.get("tasks", entry.info.tasks)),

@@ -28,6 +28,8 @@ class Loops(NamedTuple):
 
     cancel: Callable[[Options, str], None]
     """Ends the decoding with that key."""
+    check: Callable[[Options], None] = lambda _: None
+    """Raises the RequestError that ends a stream before it begins."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,17 @@ class Calls:
         self._asking = asking
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="asrloop-live-calls")
         self._closed = threading.Event()
+
+    def check(self, options: Options, refuse: Callable[[RequestError], None]) -> None:
+        """Ask whether there is a loop for a stream; ``refuse`` is called where there is none, by another thread."""
+
+        def work() -> None:
+            try:
+                self._loops.check(options)
+            except RequestError as error:
+                refuse(error)
+
+        self._submit(work)
 
     def decode(self, decoding: Decoding, options: Options, take: Callable[[Decoded], None]) -> Running:
         """Begin a decoding; ``take`` is called with its end, by another thread."""

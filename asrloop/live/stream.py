@@ -32,6 +32,10 @@ SHARE = 2.5
 """Least time between partials, as a multiple of the time that one took: partials become rarer before finals become late."""
 
 
+Ended = Decoded | tuple[Question, float] | RequestError
+"""The end of a decoding, an answer of the turn detector, or why the stream cannot go on."""
+
+
 class Listener(Protocol):
     """Receives the events of a stream."""
 
@@ -70,8 +74,8 @@ class Stream:
         """Since when the caller need not wait for an answer before the next chunk."""
         self.running: Running | None = None
         """The decoding that is waited for."""
-        self.ended: deque[Decoded | tuple[Question, float]] = deque()
-        """Ends of decodings and answers of the turn detector that the segmenter has not got yet."""
+        self.ended: deque[Ended] = deque()
+        """Ends of calls that the segmenter has not got yet."""
         self._tries = 0
         self._last_told = -1
         """The segment of the last event."""
@@ -104,6 +108,8 @@ class Stream:
             ended = list(self.ended)
             self.ended.clear()
         for one in ended:
+            if isinstance(one, RequestError):
+                raise one
             if isinstance(one, Decoded):
                 self._take_decoded(one, least_interval)
             else:

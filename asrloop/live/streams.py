@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from asrloop.audio import Samples
 from asrloop.config import LiveSettings
@@ -12,11 +13,10 @@ from asrloop.engine.options import DEFAULTS, Options
 from asrloop.engine.turns import SEMANTIC, Turns
 from asrloop.errors import BadSequence, Cancelled, DecodeFailed, EngineClosed, Overloaded, RequestError
 from asrloop.live.asking import Asking
-from asrloop.live.calls import Calls, Decoded, Loops
-from asrloop.live.decodings import Question
+from asrloop.live.calls import Calls, Loops
 from asrloop.live.metrics import LiveMetrics
 from asrloop.live.segmenter import Segmenter
-from asrloop.live.stream import AHEAD_SECONDS, Listener, Stream
+from asrloop.live.stream import AHEAD_SECONDS, Ended, Listener, Stream
 
 WATCH_SECONDS = 0.25
 WORKERS = 4
@@ -90,7 +90,8 @@ class Streams:
                 raise BadSequence(f"sequence {key!r} is open already: wait for its last answer, or take another id")
             if len(self._open) >= self._settings.streams:
                 raise Overloaded(f"{len(self._open)} streams are open (live.streams); retry later")
-            self._open[key] = Stream(self._make(options.turns), listener, sample_rate, options, self._clock())
+            one = self._open[key] = Stream(self._make(options.turns), listener, sample_rate, options, self._clock())
+        self._calls.check(options, partial(self._ended, key, one))
 
     def hear(
         self, key: object, samples: Samples, answer: Callable[[], None] | None = None, *, ends_segment: bool = False
@@ -185,14 +186,16 @@ class Streams:
         self._begin(key, one)
         return not one.rest()
 
+    def _ended(self, key: object, one: Stream, ended: Ended) -> None:
+        """Take the end of a call."""
+        with one.lock:
+            one.ended.append(ended)
+        self._wake(key, one)
+
     def _begin(self, key: object, one: Stream) -> None:
         """Begin what the segmenter wants to know, and end what it does not want to know any more."""
 
-        def take(ended: Decoded | tuple[Question, float]) -> None:
-            with one.lock:
-                one.ended.append(ended)
-            self._wake(key, one)
-
+        take = partial(self._ended, key, one)
         running = one.running
         if running is not None and not one.segmenter.wants(running.decoding):
             one.drop(running, self._settings.interval_seconds)

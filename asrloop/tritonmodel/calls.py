@@ -1,6 +1,7 @@
 """Calls from one model to another through Triton (Business Logic Scripting), and what comes with a request."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,10 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # ONNX Runtime takes long to load, and only the loop needs it
     from asrloop.onnx_files.sessions import Graph, Tensors
+
+
+_NOT_LOADED = re.compile(r"Model '[^']*' is not ready|unknown model: '[^']*'")
+"""Triton's own words, with a status that a call from model to model does not tell."""
 
 
 def parameters_of(request: Any) -> dict[str, Any]:
@@ -33,7 +38,7 @@ def called(
 ) -> "Tensors":
     """Return the ``outputs`` of another model, none for all, waiting for at most ``seconds``, 0 for no limit.
 
-    Raises CallFailed with the model's message.
+    Raises NotLoaded, and CallFailed with the model's message.
     """
     options = {"parameters": dict(parameters)} if parameters else {}
     call = pb_utils.InferenceRequest(
@@ -45,12 +50,17 @@ def called(
     )
     response = call.exec()
     if response.has_error():
-        raise CallFailed(f"{model}: {response.error().message()}")
+        message = f"{model}: {response.error().message()}"
+        raise NotLoaded(message) if _NOT_LOADED.search(message) else CallFailed(message)
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
 class CallFailed(RuntimeError):
     """The other model answered with an error."""
+
+
+class NotLoaded(CallFailed):
+    """Triton's model control unloaded the other model, or it has not loaded it yet."""
 
 
 def bls_graphs(pb_utils: Any) -> Mapping[str, "Graph"]:

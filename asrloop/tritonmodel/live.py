@@ -1,6 +1,7 @@
 """Live audio through Triton: chunks to samples, decodings to calls of the loop, events to tensors."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,12 @@ from numpy.typing import NDArray
 from asrloop.audio import Samples
 from asrloop.audio.pcm import check_finite, from_int16
 from asrloop.engine.options import Options, parameters_of
-from asrloop.errors import InvalidAudio, RequestError, error_of
+from asrloop.errors import InvalidAudio, Overloaded, RequestError, error_of
 from asrloop.live.calls import Loops
 from asrloop.live.decodings import Decoding, Hypothesis
 from asrloop.live.events import Event
 from asrloop.recognizer import recognizer
-from asrloop.tritonmodel.calls import CallFailed, called
+from asrloop.tritonmodel.calls import CallFailed, NotLoaded, called
 from asrloop.tritonmodel.reply import Reply
 
 DECODE_SECONDS = 30.0
@@ -85,6 +86,8 @@ def loops_by(pb_utils: Any) -> Loops:
         parameters = {**parameters_of(options), "cancel_key": key}
         try:
             found = called(pb_utils, loop, inputs, outputs, parameters=parameters, seconds=DECODE_SECONDS)
+        except NotLoaded:
+            raise not_loaded(options.recognizer) from None
         except CallFailed as error:
             raise error_of(str(error)) from None
         return Hypothesis(
@@ -105,4 +108,25 @@ def loops_by(pb_utils: Any) -> Loops:
         except CallFailed as error:
             raise error_of(str(error)) from None
 
-    return Loops(decode, cancel)
+    return Loops(decode, cancel, partial(check_loaded, pb_utils))
+
+
+def check_loaded(pb_utils: Any, options: Options) -> None:
+    """Ask the loop that decodes a stream for what costs it nothing. Blocks. Raises Overloaded where it is not loaded."""
+    nobody = {"WAV": np.zeros((1, 1), np.float32)}
+    try:
+        called(pb_utils, recognizer(options.recognizer).loop, nobody, ["CANCELLED"], parameters={"cancel": ""})
+    except NotLoaded:
+        raise not_loaded(options.recognizer) from None
+    except CallFailed:  # it is there; what is wrong with it a decoding tells
+        return
+
+
+def not_loaded(name: str) -> Overloaded:
+    """Make the error for a recognizer without its loop. Another server may have it."""
+    loop = recognizer(name).loop
+    return Overloaded(
+        f"model is {name or 'the default'}: {loop} is not loaded; load it by Triton's model control (POST "
+        f"/v2/repository/models/{loop}/load), or start the server again"
+        + ("; or leave model out for the default" if name else "")
+    )

@@ -14,9 +14,9 @@ from asrloop_client.call import transcribe
 from asrloop_client.control.cancel import CancelToken
 from asrloop_client.control.health import health
 from asrloop_client.control.ready import start, wait_until_ready
-from asrloop_client.control.recognizers import recognizers
+from asrloop_client.control.recognizers import MOMENT, NO_LANGUAGE, Description, description_in, not_loaded, recognizers
 from asrloop_client.control.state import ServerState, state_of
-from asrloop_client.errors import Cancelled
+from asrloop_client.errors import Cancelled, InvalidOption
 from asrloop_client.servers import Servers
 from asrloop_client.settings import CallOptions, Settings
 from asrloop_client.transcript import Transcript
@@ -120,6 +120,21 @@ class AsrClient(_Client):
         """Ask which recognizers `model` may name; "" is the default. Raises AsrError where no server tells."""
         return result_of(self._submit(lambda: recognizers(self._servers)))
 
+    def described(self, model: str = "", timeout: float = 5.0) -> Description:
+        """Ask for the family and the languages of a recognizer; "" is the default. Raises AsrError."""
+        try:
+            self.transcribe(MOMENT, model=model, language=NO_LANGUAGE, timeout=timeout)
+        except InvalidOption as error:
+            return description_in(error.detail)
+        return Description("", ())
+
+    def not_loaded(self) -> dict[str, list[str]]:
+        """Ask for all recognizers in the servers' repositories, each with those of its Triton models that are not loaded.
+
+        Raises AsrError where no server tells.
+        """
+        return result_of(self._submit(lambda: not_loaded(self._servers)))
+
     def close(self) -> None:
         """Close all channels; calls still running fail with ClientClosed. A second time does nothing."""
         self._loop.close()
@@ -167,6 +182,9 @@ class AsyncAsrClient(_Client):
 
     async def recognizers(self) -> list[str]:
         return await asyncio.wrap_future(self._submit(lambda: recognizers(self._servers)))
+
+    async def not_loaded(self) -> dict[str, list[str]]:
+        return await asyncio.wrap_future(self._submit(lambda: not_loaded(self._servers)))
 
     async def close(self) -> None:
         await in_thread(self._loop.close, at_once=True)

@@ -59,14 +59,14 @@ def make_app(gateway: Gateway) -> Starlette:
     async def served() -> dict[str, dict[str, Any]]:
         default = sorted({name for state in gateway.client.stats() for name, loaded in state.models.items() if loaded})
         recognizer_of = dict.fromkeys(default, DEFAULT) | {name: name for name in await gateway.recognizers.names()}
-        languages = {each: await gateway.languages(each) for each in set(recognizer_of.values())}
+        described = {each: await gateway.described(each) for each in set(recognizer_of.values())}
         return {
             name: {
                 "id": name,
                 "object": "model",
                 "created": gateway.started,
                 "owned_by": "asrloop",
-                "languages": languages[recognizer],
+                **described[recognizer],
             }
             for name, recognizer in recognizer_of.items()
         }

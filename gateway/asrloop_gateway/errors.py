@@ -99,8 +99,11 @@ def from_asr(error: AsrError, name: str, fields: Mapping[str, str] | None = None
         return overloaded("All servers are busy. Try again later.")
     if isinstance(error, ClientClosed):
         return closing()
-    if isinstance(error, ServerGone | ModelNotReady):
+    if isinstance(error, ServerGone):
         return unavailable()
+    if isinstance(error, ModelNotReady):
+        message = "No speech server has the model loaded. Try again later, or give another model."
+        return ApiError(503, "unavailable", message, param="model", retry_after=5 * RETRY_SECONDS)
     if isinstance(error, DeadlineExceeded):
         message = "The servers did not answer in time. Try again later, or send shorter audio."
         return ApiError(503, "deadline", message, retry_after=5 * RETRY_SECONDS)

@@ -19,7 +19,7 @@ from asrloop_gateway.budget import Budget
 from asrloop_gateway.errors import LOG, ApiError, bad_request, closing, overloaded, unavailable
 from asrloop_gateway.metrics import Metrics
 from asrloop_gateway.prompts import cleaned, terms_of
-from asrloop_gateway.recognizers import DEFAULT, Recognizers, languages_in
+from asrloop_gateway.recognizers import DEFAULT, Recognizers, family_in, languages_in
 from asrloop_gateway.settings import Settings
 
 _CALLS_PER_CHANNEL = 8
@@ -221,9 +221,10 @@ class Gateway:
         others = {DEFAULT, *await self.recognizers.names()} - {asked.model}
         return [name or "asr_file" for name in sorted(others) if await self.takes(replace(asked, model=name))]
 
-    async def languages(self, model: str) -> list[str]:
-        """Return the ISO 639 codes of what a recognizer speaks; none where it has no time to tell."""
-        return languages_in(await self._refusal(Asked(model, language=_NO_LANGUAGE)) or "")
+    async def described(self, model: str) -> dict[str, Any]:
+        """Return the family of a recognizer and the ISO 639 codes of what it speaks; none where it has no time to tell."""
+        refusal = await self._refusal(Asked(model, language=_NO_LANGUAGE)) or ""
+        return {"family": family_in(refusal), "languages": languages_in(refusal)}
 
     async def _refusal(self, asked: Asked) -> str | None:
         """Return why the servers refuse what is asked: "" where they take it, None where none had time to tell."""

@@ -40,7 +40,7 @@ class LiveStreams:
         if isinstance(first, dict) and _is(first, "start"):
             rate, asked, prompt, kind, first = _rate(first), _asked(first), _prompt(first), _kind(first), b""
         await self._gateway.server_there()
-        asked = replace(asked, model=await self._gateway.recognizers.named(asked.model))
+        asked = replace(asked, model=await self._gateway.recognizers.named(asked.model, live=True))
         asked = await self._gateway.prompted(asked, prompt)
         if kind != _PCM:
             await self._recording(socket, kind, asked)
@@ -79,6 +79,9 @@ class LiveStreams:
                 )
         except TimeoutError:
             raise bad_request("too_long", f"The socket was open for {seconds:g} s, which is the limit.") from None
+        if decoding.missing:
+            lost = f"{decoding.missing:.1f} s of the {kind} could not be decoded"
+            raise bad_request("invalid_audio", f"{lost}: it is damaged. The text is that of the rest.", "format")
 
     async def _arrive(self, socket: Socket, decoding: Decoding, opened: Sequence[AsyncStream]) -> None:
         """Pass a recording on to what decodes it. The open segment ends behind the sound that has been decoded."""
@@ -91,6 +94,7 @@ class LiveStreams:
             await decoding.feed(message)
         _check_end(message)
         decoding.end()
+        await decoding.watch()
 
     async def _decode(self, socket: Socket, decoding: Decoding, asked: Asked, opened: list[AsyncStream]) -> None:
         rate = await decoding.begun()

@@ -177,7 +177,7 @@ class Conversation:
         samples = settings.samples(content)
         if self._stream is None:
             await self._gateway.server_there()
-            model = await self._gateway.recognizers.named(self._session.model)
+            model = await self._gateway.recognizers.named(self._session.model, live=True)
             turns = self._session.turn_detection.parameters if self._session.turn_detection is not None else ()
             asked = Asked(model, self._session.language, key_terms=self._session.keywords, turns=turns)
             asked = await self._gateway.speaking(asked, self._session.languages)

@@ -10,8 +10,10 @@ import atexit
 import importlib.util
 import os
 import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -21,11 +23,15 @@ import numpy as np
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 
 from asrloop_gateway import ffmpeg_worker as worker
-from asrloop_gateway.errors import ApiError, bad_request
+from asrloop_gateway.errors import ApiError, bad_request, overloaded
 
 DEMUXERS = {"webm": "matroska", "ogg": "ogg", "mp4": "mov"}
 """FFmpeg's names for the formats of MediaRecorder."""
 
+PATIENCE_SECONDS = 60.0
+"""Longest time in which a process may take no bytes, or, at the end, say nothing. One that computes ends by its processor time."""
+_CHECK_SECONDS = 0.1
+_PIECE = 16_384
 _MOST_CHANNELS = 8
 _KEPT = ("PATH", "LD_LIBRARY_PATH")
 """Environment variables that the processes get. Others may hold secrets, such as API keys."""
@@ -52,29 +58,32 @@ class Recordings:
         for each in ours:
             each.setblocking(False)
         number, decoding = next(self._numbers), Decoding(*ours, kind)
+        start = worker.COMMAND.pack(worker.LIVE, number, DEMUXERS[kind].encode())
         try:
-            self._tell(
-                worker.COMMAND.pack(worker.LIVE, number, DEMUXERS[kind].encode()), [each.fileno() for each in theirs]
-            )
+            self._tell(start, [each.fileno() for each in theirs])
             for each in theirs:
                 each.close()
             yield decoding
         finally:
             for each in (*ours, *theirs):
                 each.close()
-            with suppress(OSError):
-                self._tell(worker.COMMAND.pack(worker.STOP, number, b""), [])
+            if self._control is not None:
+                with suppress(OSError):
+                    self._control.send(worker.COMMAND.pack(worker.STOP, number, b""))
 
     def _tell(self, message: bytes, descriptors: list[int]) -> None:
-        """Send a command. Where the program was ended by somebody else, it is started again."""
-        control = self._control
-        if control is None or self._program is None or self._program.poll() is not None:
+        """Send a command, at once. A program that takes none, or was ended by somebody else, is started again."""
+        try:
+            if self._control is not None:
+                socket.send_fds(self._control, [message], descriptors)
+                return
+        except OSError:
             self._end()
-            control = self._start()
-        socket.send_fds(control, [message], descriptors)
+        socket.send_fds(self._start(), [message], descriptors)
 
     def _start(self) -> socket.socket:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
         spec = importlib.util.find_spec("av")
         (package,) = (spec and spec.submodule_search_locations) or ("",)
         with theirs:
@@ -103,16 +112,32 @@ class Decoding:
     def __init__(self, into: socket.socket, out: socket.socket, kind: str) -> None:
         self._into, self._out, self._kind = into, out, kind
         self._channels = 1
+        self._waits_since = float("inf")
+        self.missing = 0.0
+        """Seconds that could not be decoded; known at the end."""
 
     async def feed(self, content: bytes) -> None:
-        """Take the next bytes; wait until there is room for them."""
+        """Take the next bytes; wait until there is room for them. Raises ApiError 503 when there is none for too long."""
+        loop = asyncio.get_running_loop()
         with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and its messages say why
-            await asyncio.get_running_loop().sock_sendall(self._into, content)
+            for start in range(0, len(content), _PIECE):
+                try:
+                    async with asyncio.timeout(PATIENCE_SECONDS):
+                        await loop.sock_sendall(self._into, content[start : start + _PIECE])
+                except TimeoutError:
+                    raise self._hangs() from None
 
     def end(self) -> None:
         """Take no more bytes."""
         with suppress(OSError):
             self._into.shutdown(socket.SHUT_WR)
+
+    async def watch(self) -> None:
+        """Never return. Raises ApiError 503 when nothing is said for too long: call it when no more bytes come."""
+        began = time.monotonic()
+        while time.monotonic() - max(began, self._waits_since) < PATIENCE_SECONDS:
+            await asyncio.sleep(_CHECK_SECONDS)
+        raise self._hangs()
 
     async def begun(self) -> int:
         """Return the sample rate in Hz when it is known. Raises ApiError."""
@@ -132,18 +157,22 @@ class Decoding:
         """Yield 16-bit PCM, mono, until the recording ends. Raises ApiError."""
         while True:
             kind, content = await self._message()
-            if kind != worker.SAMPLES:
+            if kind == worker.END:
+                (self.missing,) = struct.unpack("<d", content)
                 return
             samples = np.frombuffer(content, np.float32)
-            mono = np.nan_to_num(samples.reshape(self._channels, -1).mean(axis=0))
+            mono = np.nan_to_num(samples.reshape(-1, self._channels).mean(axis=1))
             yield (mono.clip(-1, 1) * 32767).astype("<i2").tobytes()
 
     async def _message(self) -> tuple[bytes, bytes]:
+        self._waits_since = time.monotonic()
         try:
             kind, size = worker.HEAD.unpack(await self._exactly(worker.HEAD.size))
             content = await self._exactly(size) if size <= worker.MEMORY else b""
         except (asyncio.IncompleteReadError, ConnectionResetError):
             raise self._unreadable("it ends its decoder") from None
+        finally:
+            self._waits_since = float("inf")
         if kind == worker.REFUSED:
             raise self._unreadable(content.decode(errors="replace"))
         return kind, content
@@ -155,6 +184,9 @@ class Decoding:
                 raise asyncio.IncompleteReadError(bytes(content), size)
             content += part
         return bytes(content)
+
+    def _hangs(self) -> ApiError:
+        return overloaded(f"The {self._kind} was not decoded for {PATIENCE_SECONDS:g} s. Try again later.")
 
     def _unreadable(self, why: str) -> ApiError:
         return bad_request(

@@ -50,11 +50,15 @@ class Form:
         return self.file.size or 0
 
     def text(self, name: str, default: str = "") -> str:
-        """Return a field, or `default` where it is missing or empty. Raises ApiError when it is a file."""
-        value = self.fields.get(name, default)
-        if not isinstance(value, str):
+        """Return a field, or `default` where it is missing or empty. Raises ApiError for a file, and for several values."""
+        values = self.fields.getlist(name)
+        if not all(isinstance(value, str) for value in values):
             raise bad_request("invalid_form", f"{name} was sent as a file. Send it as text.", name)
-        return value.strip() or default
+        given = dict.fromkeys(value.strip() for value in values if isinstance(value, str))
+        if len(given) > 1:
+            several = ", ".join(f"{value!a:.50}" for value in [*given][:3])
+            raise bad_request("invalid_form", f"{name} was sent {len(values)} times: {several}. Send one value.", name)
+        return next(iter(given), "") or default
 
     def texts(self, name: str) -> list[str]:
         """Return all values of a repeatable field, with or without [] after its name, but for empty ones.

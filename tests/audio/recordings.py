@@ -40,10 +40,14 @@ def recorded(
     piped: bool = False,
     video: str = "",
     options: dict[str, str] | None = None,
+    later: tuple[float, float] = (0.0, 0.0),
 ) -> bytes:
-    """``samples``, f32 [N] of 16 kHz, in ``container``; with ``video``, an encoder's name, a track of it comes before the sound."""
+    """``samples``, f32 [N] of 16 kHz, in ``container``; with ``video``, an encoder's name, a track of it comes before the sound.
+
+    ``later``: from the first of these seconds on all sound comes the second of them later.
+    """
     at_rate = samples if rate == 16_000 else soxr.resample(samples, 16_000, rate)
-    layout = "mono" if channels == 1 else "stereo"
+    layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[channels]
     with TemporaryDirectory() as folder:
         path, pipe = Path(folder, "recording"), Pipe()
         target: Any = pipe if piped else str(path)
@@ -56,10 +60,14 @@ def recorded(
             sound.codec_context.open()
             frame_size = sound.codec_context.frame_size or 1024
             resampler = av.AudioResampler(sound.codec_context.format.name, layout, rate, frame_size=frame_size)
-            whole = av.AudioFrame.from_ndarray(np.tile(at_rate, (channels, 1)).astype(np.float32), "fltp", layout)
+            # Packed: PyAV 18 overruns the eight pointers to the planes of a frame.
+            packed = np.repeat(at_rate.astype(np.float32), channels)[None]
+            whole = av.AudioFrame.from_ndarray(packed, "flt", layout)
             whole.sample_rate, whole.pts, whole.time_base = rate, 0, Fraction(1, rate)
             pictures = 0
             for frame in [*resampler.resample(whole), *resampler.resample(None)]:
+                if (frame.time or 0) >= later[0]:
+                    frame.pts = (frame.pts or 0) + round(later[1] * rate)
                 while picture and pictures / 10 <= float(frame.time or 0):
                     shown = av.VideoFrame.from_ndarray(np.full((48, 64, 3), pictures % 256, np.uint8), "rgb24")
                     shown.pts, shown.time_base = pictures, Fraction(1, 10)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -24,7 +25,7 @@ from asrloop.audio.length import Length
 from asrloop.config import AudioSettings
 from asrloop.errors import DeadlineExceeded, InvalidAudio, RequestError, TooLong
 from tests.audio import zoo
-from tests.audio.recordings import RECORDINGS, recorded
+from tests.audio.recordings import FRAGMENTED, RECORDINGS, recorded
 from tests.conftest import eventually
 
 TONE = np.sin(np.arange(32_000, dtype=np.float32) / 20) * 0.3
@@ -98,6 +99,77 @@ def test_damage_in_the_middle_is_told(beckett: NDArray[np.float32]) -> None:
     assert samples.size > beckett.size // 2
 
 
+def damaged(content: bytes) -> bytes:
+    """A fifth of it, in the middle, is zeros."""
+    start, size = len(content) // 3, len(content) // 5
+    return content[:start] + bytes(size) + content[start + size :]
+
+
+ZEROS_ARE_SOUND = {"MP4, Opus", "3GP, AMR", "AMR", "MOV, PCM, video"}
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDINGS if name not in ZEROS_ARE_SOUND])
+def test_damage_in_the_middle_is_told_by_all(name: str, beckett: NDArray[np.float32]) -> None:
+    samples, length = decoded(damaged(RECORDINGS[name](beckett)))
+    assert length.missing > 0.2
+    assert samples.size > 0.2 * beckett.size
+
+
+@pytest.mark.parametrize("name", ["live WebM, Opus", "FLV, AAC, video", "M4A, AAC"])
+def test_what_follows_damage_keeps_its_time(name: str, beckett: NDArray[np.float32]) -> None:
+    samples, _ = decoded(damaged(RECORDINGS[name](beckett)))
+    assert samples.size == pytest.approx(beckett.size, abs=1_600)
+
+
+TIMED: dict[str, dict[str, Any]] = {
+    "WebM, Opus": {"container": "webm", "codec": "libopus"},
+    "Matroska, AAC": {"container": "matroska", "codec": "aac"},
+    "MP4, AAC": {"container": "mp4", "codec": "aac"},
+    "MP4, AAC, fragments": {"container": "mp4", "codec": "aac", "piped": True, "options": FRAGMENTED},
+}
+
+
+def first_loud(samples: NDArray[np.float32]) -> float:
+    return float((np.abs(samples) > 0.05).argmax()) / 16_000
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_time_in_which_nothing_was_recorded_is_silence_and_no_loss(name: str) -> None:
+    """A microphone that is muted, and Opus where nobody speaks: words behind it keep their times."""
+    samples, length = decoded(recorded(TONE, **TIMED[name], later=(1.0, 3.0)))
+    assert samples.size / 16_000 == pytest.approx(5, abs=0.15)
+    assert np.abs(samples[int(1.2 * 16_000) : int(3.8 * 16_000)]).max() < 0.01
+    assert np.abs(samples[int(4.2 * 16_000) : int(4.8 * 16_000)]).max() > 0.2
+    assert length.missing == 0
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+def test_sound_that_begins_behind_the_picture_keeps_its_time(container: str) -> None:
+    samples, length = decoded(recorded(TONE, container, "aac", video="mpeg4", later=(0.0, 1.5)))
+    assert first_loud(samples) == pytest.approx(1.5, abs=0.1)
+    assert length.missing == 0
+    assert length.seconds == pytest.approx(3.5, abs=0.15)
+
+
+def test_sound_alone_begins_at_once() -> None:
+    samples, _ = decoded(recorded(TONE, "matroska", "aac", later=(0.0, 100.0)))
+    assert first_loud(samples) < 0.1
+
+
+def test_a_time_that_cannot_be_true_is_no_silence() -> None:
+    live = {"piped": True, "options": {"live": "1"}}
+    samples, _ = decoded(recorded(TONE, "matroska", "aac", later=(1.0, 90_000.0), **live))  # type: ignore[arg-type]
+    assert samples.size / 16_000 == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "flac"), ("ipod", "aac"), ("webm", "libopus")])
+def test_all_channels_that_are_allowed_are_mixed(container: str, codec: str) -> None:
+    samples, length = decoded(recorded(TONE, container, codec, channels=8))
+    assert samples.size / 16_000 == pytest.approx(2, abs=0.15)
+    assert np.abs(samples).max() > 0.2
+    assert length.missing == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -106,7 +178,7 @@ def test_damage_in_the_middle_is_told(beckett: NDArray[np.float32]) -> None:
         (lambda: silent_film(), "AUDIO is MP4 without an audio track: send a recording with sound"),
         (lambda: recorded(TONE, "matroska", "tta"), "AUDIO is Matroska with the codec tta, which is not decoded"),
         (lambda: b"#!AMR\n" + bytes(10), "AUDIO is AMR of 16 bytes that cannot be read"),
-        (lambda: b"\x1a\x45\xdf\xa3" * 100, "AUDIO is Matroska of 400 bytes that cannot be read"),
+        (lambda: b"\x1a\x45\xdf\xa3" * 100, "400 bytes that cannot be read (Invalid data found when processing input): send"),
     ],
 )  # fmt: skip
 def test_what_has_no_sound_says_why(content: "zoo.Callable[[], bytes]", message: str) -> None:
@@ -185,6 +257,55 @@ def test_the_program_that_forks_is_started_again(long: bytes) -> None:
     assert decoded(long, 600)[0].size > 100 * 16_000
     assert program() not in (0, before)
     assert sum(block.size for block in running) > 100 * 16_000
+
+
+def test_a_process_that_ends_before_it_begins_costs_no_other(long: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = audio.blocks(long, 600)
+    first, before, begin, failed = next(running), program(), ffmpeg._Process.begin, []
+
+    def end_once(self: ffmpeg._Process, watch: "zoo.Callable[[ffmpeg._Process], None]") -> None:
+        if not failed:
+            failed.append(self)
+            raise ffmpeg._Ended
+        begin(self, watch)
+
+    monkeypatch.setattr(ffmpeg._Process, "begin", end_once)
+    assert decoded(long, 600)[0].size > 100 * 16_000
+    assert first.size + sum(block.size for block in running) > 100 * 16_000
+    assert program() == before
+
+
+def test_a_process_that_cannot_be_forked_costs_no_other(
+    long: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For lack of memory, or with too many processes."""
+    failing = tmp_path / "failing.py"
+    failing.write_text(
+        f"import os, sys; sys.path.insert(0, {str(Path(ffmpeg_worker.__file__).parent)!r})\n"
+        "fork, calls = os.fork, []\n"
+        "def second_fails():\n    calls.append(0)\n    if len(calls) == 2: raise BlockingIOError\n    return fork()\n"
+        "os.fork = second_fails\nimport ffmpeg_worker\nffmpeg_worker.main()\n"
+    )
+    ffmpeg.close()
+    monkeypatch.setattr(ffmpeg_worker, "__file__", str(failing))
+    running = audio.blocks(long, 600)
+    first = next(running)
+    assert decoded(long, 600)[0].size > 100 * 16_000
+    assert first.size + sum(block.size for block in running) > 100 * 16_000
+    ffmpeg.close()
+
+
+def test_a_process_that_hangs_ends_also_without_the_program(long: bytes) -> None:
+    running = audio.blocks(long, 600)
+    next(running)
+    (pid,) = forked()
+    os.kill(program(), signal.SIGKILL)
+    os.kill(pid, signal.SIGSTOP)
+    running.close()  # type: ignore[attr-defined]
+    assert eventually(
+        lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    )
+    ffmpeg.close()
 
 
 @pytest.fixture

@@ -169,6 +169,20 @@ def test_log_probabilities_are_told_or_refused(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["language", "model", "prompt", "response_format", "temperature", "chunking_strategy[type]"]
+)
+def test_a_field_that_contradicts_itself_is_refused(name: str) -> None:
+    """The last one held, in silence."""
+    error = refused((name, "1"), (name, " 1"), (name, "2"))
+    assert (error.code, error.param) == ("invalid_form", name)
+    assert f"{name} was sent 3 times: '1', '2'. Send one value." in error.message
+
+
+def test_a_field_that_repeats_itself_is_one() -> None:
+    assert parsed(("language", "en"), ("language", "en ")).asked.language == "en"
+
+
+@pytest.mark.parametrize(
     ("field", "value", "param"),
     [
         ("response_format", "diarized_json", "response_format"),

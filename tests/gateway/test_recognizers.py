@@ -8,23 +8,24 @@ from typing import Any
 
 import pytest
 from asrloop_client import AccessDenied, AsrError, ServerGone
+from asrloop_gateway.errors import ApiError
 from asrloop_gateway.recognizers import Recognizers
 
 
 class Servers:
     """A client of servers that tell their recognizers when they may, or raise the error."""
 
-    def __init__(self, *told: list[str] | AsrError) -> None:
+    def __init__(self, *told: list[str] | dict[str, list[str]] | AsrError) -> None:
         self.may_tell = asyncio.Event()
         self.told, self.asked = list(told), 0
 
-    async def recognizers(self) -> list[str]:
+    async def not_loaded(self) -> dict[str, list[str]]:
         self.asked += 1
         await self.may_tell.wait()
         told = self.told.pop(0) if len(self.told) > 1 else self.told[0]
         if isinstance(told, AsrError):
             raise told
-        return told
+        return {name: [] for name in told} if isinstance(told, list) else told
 
 
 def of(servers: Servers, given: tuple[str, ...] = (), **aliases: str) -> Recognizers:
@@ -93,3 +94,22 @@ def test_an_alias_of_nobody_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
     assert [record.getMessage() for record in caplog.records] == [
         "model_aliases: no server has the recognizer 'wisper' that 'whisper_1' means: the default answers (there are: whisper)"
     ]
+
+
+@pytest.mark.parametrize("name", ["whisper", "whisper-1"])
+def test_a_model_that_is_not_loaded_is_not_the_default(name: str) -> None:
+    """Text of another model came, and nobody saw why."""
+    told = {"": [], "whisper": ["whisper_loop"], "tiny": ["tiny_file"]}
+
+    async def ask(model: str, live: bool) -> str:
+        servers = Servers(told)
+        servers.may_tell.set()
+        return await Recognizers(servers, [], {"whisper-1": "whisper"}).named(model, live=live)  # type: ignore[arg-type]
+
+    for live in (True, False):
+        with pytest.raises(ApiError, match="is not loaded: the servers have no whisper_loop ready") as refused:
+            asyncio.run(ask(name, live))
+        assert (refused.value.status, refused.value.code, refused.value.param) == (503, "model_not_loaded", "model")
+    with pytest.raises(ApiError, match="no tiny_file ready"):
+        asyncio.run(ask("tiny", False))
+    assert asyncio.run(ask("tiny", True)) == "tiny"

@@ -162,7 +162,7 @@ def test_a_call_that_is_cancelled_ends_in_its_own_loop(server: TritonServer, bec
 
 def test_the_command_line_chooses(server: TritonServer, beckett_path: Path, said_by_tiny: str) -> None:
     named = CliRunner().invoke(client_app, ["models", "--server", server.grpc_endpoint])
-    assert named.output.split() == ["default", "tiny"]
+    assert named.output.splitlines() == ["default: moonshine, en", "tiny: transducer, en de"]
     asked = ["transcribe", str(beckett_path), "--model", "tiny", "--server", server.grpc_endpoint]
     assert words(said_by_tiny) in words(CliRunner().invoke(client_app, asked).output)
 
@@ -181,8 +181,12 @@ def openai_client(gateway: RunningGateway) -> Iterator[OpenAI]:
 
 
 def test_the_gateway_lists_them_with_their_languages(openai_client: OpenAI) -> None:
-    listed = {each.id: (each.model_extra or {})["languages"] for each in openai_client.models.list()}
-    assert listed == {"asr_ensemble": ["en"], "asr_file": ["en"], "tiny": ["en", "de"]}
+    extra = {each.id: each.model_extra or {} for each in openai_client.models.list()}
+    assert {name: (each["family"], each["languages"]) for name, each in extra.items()} == {
+        "asr_ensemble": ("moonshine", ["en"]),
+        "asr_file": ("moonshine", ["en"]),
+        "tiny": ("transducer", ["en", "de"]),
+    }
     assert openai_client.models.retrieve("tiny").id == "tiny"
     with pytest.raises(NotFoundError, match="There are asr_ensemble, asr_file, tiny"):
         openai_client.models.retrieve("nobody")

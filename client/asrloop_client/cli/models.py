@@ -13,16 +13,16 @@ from asrloop_client.errors import AsrError
 
 def models(
     connection: Connect,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of objects.")] = False,
 ) -> None:
-    """Name the recognizers that --model takes, one a line; the default is called default."""
+    """Name the recognizers that --model takes, with family and languages, one a line; the default is called default."""
     with connection(prewarm=False) as client:
         try:
-            found = client.recognizers()
+            found = {name: client.described(name) for name in client.recognizers()}
         except AsrError as error:
             raise exit_of(error) from None
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps([{"model": name, **each._asdict()} for name, each in found.items()]))
         return
-    for name in found:
-        typer.echo(name or "default")
+    for name, each in found.items():
+        typer.echo(", ".join([f"{name or 'default'}: {each.family or 'unknown'}", " ".join(each.languages)]))
