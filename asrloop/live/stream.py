@@ -140,7 +140,7 @@ class Stream:
 
     def take_on(self, now: float) -> bool:
         """Give the segmenter the audio that came; False when none did, or when it has enough."""
-        if self.segmenter.heard_seconds - self.segmenter.recognised_seconds > AHEAD_SECONDS:
+        if self._has_enough:
             return False
         samples: list[Samples] = []
         ends_segment = False
@@ -163,6 +163,11 @@ class Stream:
             return True
         return bool(samples)
 
+    @property
+    def _has_enough(self) -> bool:
+        """True while the segmenter waits for a call, whose end wakes a thread, and has audio to go on with then."""
+        return self.segmenter.heard_seconds - self.segmenter.recognised_seconds > AHEAD_SECONDS
+
     def answer_chunks(self, now: float, *, all_of_them: bool = False) -> None:
         """Answer the chunks that recognition has come near to. Their events were told before."""
         self.recognised_seconds = self.segmenter.recognised_seconds
@@ -178,7 +183,8 @@ class Stream:
     def rest(self) -> bool:
         """Return True when there is nothing to do; then the next audio must wake a thread."""
         with self.lock:
-            self.is_busy = bool(self.inbox or self.ended) or self.is_ended != self._is_end_told
+            has_audio = bool(self.inbox) or self.is_ended != self._is_end_told
+            self.is_busy = bool(self.ended) or (has_audio and not self._has_enough)
             return not self.is_busy
 
     def arrived_at(self, seconds: float) -> float:

@@ -194,7 +194,6 @@ class Streams:
 
     def _begin(self, key: object, one: Stream) -> None:
         """Begin what the segmenter wants to know, and end what it does not want to know any more."""
-
         take = partial(self._ended, key, one)
         running = one.running
         if running is not None and not one.segmenter.wants(running.decoding):

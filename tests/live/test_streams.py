@@ -573,3 +573,36 @@ def test_who_leaves_ends_what_is_decoded_for_them(opened: Open) -> None:
     ear.left = True
     assert eventually(lambda: ended)
     streams.close()
+
+
+def test_a_stream_that_waits_for_a_decoding_rests_although_more_audio_is_there() -> None:
+    looked: list[float] = []
+    free = threading.Event()
+
+    class Watched(Segmenter):
+        def events(self) -> list[Event]:
+            looked.append(time.monotonic())
+            return super().events()
+
+    def decode(decoding: Decoding, options: Options, key: str) -> Hypothesis:
+        assert free.wait(20)
+        return counting(decoding)
+
+    metrics = LiveMetrics(lambda: 0)
+    loops = Loops(decode, lambda *_: None)
+    streams = Streams(lambda _: Watched(voice, 4.0, 8.0), loops, Asking(done, 1, metrics), SETTINGS, metrics)
+    ear = Ear()
+    try:
+        streams.start("a", ear, 16_000)
+        for _ in range(4):
+            streams.hear("a", audio(50, 700))  # nothing is decided behind the first words before their text is there
+        streams.end("a")
+        time.sleep(0.3)
+        count = len(looked)
+        time.sleep(0.5)
+        assert len(looked) - count < 5
+        free.set()
+        assert eventually(lambda: ear.ends)
+    finally:
+        streams.close()
+    assert len([event for event in ear.events if event.final]) == 4
