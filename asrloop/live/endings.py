@@ -10,8 +10,8 @@ ENDS = frames_in(0.22)
 """After so much silence it is over when its text is sure."""
 
 UNSURE_ENDS = frames_in(0.38)
-"""The same for an unsure text: mostly the speaker is in the middle of a sentence, and the rest makes it clearer. Half a second would
-save half a point of word errors, and two finals in five would come 0.1 s later."""
+"""The same for an unsure text: mostly the speaker is in the middle of a sentence, and the rest makes it clearer. Half a second
+would save half a point of word errors, and two finals in five would come 0.1 s later."""
 
 ASKS = (frames_in(0.16), frames_in(1.0))
 """After so much silence the turn detector is asked, and once more. It tells ends from other pauses as well after 0.1 s, and worse

@@ -22,6 +22,8 @@ DECODE_SECONDS = 30.0
 """Longest wait for one decoding."""
 
 _OUTPUTS = ("TOKENS", "COMPLETE", "CONFIDENCE", "WORD_TEXTS", "WORD_PROBABILITIES")
+_NOBODY = {"WAV": np.zeros((1, 1), np.float32)}
+"""Input of a request that orders something: Triton takes none without."""
 _OF_TIMES = ("WORD_TIMES", "WORD_CONFIDENCES")
 
 
@@ -104,7 +106,7 @@ def loops_by(pb_utils: Any) -> Loops:
     def cancel(options: Options, key: str) -> None:
         loop = recognizer(options.recognizer).loop
         try:
-            called(pb_utils, loop, {}, ["CANCELLED"], parameters={"cancel": key}, seconds=DECODE_SECONDS)
+            called(pb_utils, loop, _NOBODY, ["CANCELLED"], parameters={"cancel": key}, seconds=DECODE_SECONDS)
         except CallFailed as error:
             raise error_of(str(error)) from None
 
@@ -113,9 +115,8 @@ def loops_by(pb_utils: Any) -> Loops:
 
 def check_loaded(pb_utils: Any, options: Options) -> None:
     """Ask the loop that decodes a stream for what costs it nothing. Blocks. Raises Overloaded where it is not loaded."""
-    nobody = {"WAV": np.zeros((1, 1), np.float32)}
     try:
-        called(pb_utils, recognizer(options.recognizer).loop, nobody, ["CANCELLED"], parameters={"cancel": ""})
+        called(pb_utils, recognizer(options.recognizer).loop, _NOBODY, ["CANCELLED"], parameters={"cancel": ""})
     except NotLoaded:
         raise not_loaded(options.recognizer) from None
     except CallFailed:  # it is there; what is wrong with it a decoding tells

@@ -12,7 +12,8 @@ from asrloop_client import END_SEGMENT, AsrClient, StreamEvent
 from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
-from tests.conftest import StartServer, words
+from tests.conftest import StartServer, eventually, words
+from tests.model_repository.test_contract import metric
 
 Samples = NDArray[np.float32]
 RATE = 16_000
@@ -117,3 +118,20 @@ def test_one_that_is_damaged_costs_the_turns_alone(
         said = " ".join(event.stable for event in finals(events))
         assert words(said) == words(" ".join(event.stable for event in finals(played(server, chunked(long_pause)))))
         assert all(event.turn is None for event in events)
+
+
+def test_a_decoding_that_a_pause_makes_useless_is_ended(server: TritonServer, beckett: Samples) -> None:
+    def cancelled() -> float:
+        return metric(server, 'asrloop_requests_total{outcome="cancelled"}')
+
+    before = cancelled()
+    silence = np.zeros(RATE // 2, np.float32)
+
+    def chunks() -> Iterator[Samples]:
+        yield np.concatenate([silence, beckett[: 3 * RATE // 4]])
+        time.sleep(0.02)  # until it is being decoded
+        yield silence
+
+    for _ in range(10):
+        assert finals(played(server, chunks()))
+    assert eventually(lambda: cancelled() > before)
