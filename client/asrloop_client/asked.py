@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from collections.abc import Mapping, Sequence
 
 from asrloop_client.errors import require
 from asrloop_client.settings import Parameter
+
+_MOST = 2**63
+"""Whole numbers travel as signed 64 bits."""
 
 
 def asked(
@@ -23,6 +26,9 @@ def asked(
     turn_detection: str | None = None,
     silence_ms: int | None = None,
     turn_threshold: float | None = None,
+    longest_pause_ms: int | None = None,
+    speech_threshold: float | None = None,
+    padding_ms: int | None = None,
 ) -> Mapping[str, Parameter]:
     """Return `parameters` with those that the options of CallOptions and StreamOptions ask for. Raises InvalidConfig."""
     found: dict[str, Parameter] = dict(parameters or {})
@@ -40,13 +46,22 @@ def asked(
         found["word_times"] = True
     if key_terms:
         found["key_terms"] = _lines(key_terms)
-    for name, number in (("key_terms_boost", key_terms_boost), ("turn_threshold", turn_threshold)):
+    real = {
+        "key_terms_boost": key_terms_boost,
+        "turn_threshold": turn_threshold,
+        "speech_threshold": speech_threshold,
+    }
+    for name, number in real.items():
         if number is not None:
-            require(_is(number, numbers.Real) and math.isfinite(number), f"{name} is {number!r:.80}: give a number")
+            is_number = _is(number, numbers.Real) and abs(number) <= sys.float_info.max
+            require(is_number, f"{name} is {number!r:.80}: give a number")
             found[name] = float(number)
-    if silence_ms is not None:
-        require(_is(silence_ms, numbers.Integral), f"silence_ms is {silence_ms!r:.80}: give a whole number")
-        found["silence_ms"] = int(silence_ms)
+    whole = {"silence_ms": silence_ms, "longest_pause_ms": longest_pause_ms, "padding_ms": padding_ms}
+    for name, number in whole.items():
+        if number is not None:
+            is_number = _is(number, numbers.Integral) and abs(number) < _MOST
+            require(is_number, f"{name} is {number!r:.80}: give a whole number of at most 64 bits")
+            found[name] = int(number)
     return found
 
 

@@ -9,10 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from asrloop_client import StreamEvent
+from asrloop_client.cli import app
+from asrloop_client.cli.stream import open_text
+from asrloop_client.live.call import StreamCall
+from typer.testing import CliRunner
 
 from tests.audio import zoo
 from tests.client.stand_in import StandIn
@@ -74,7 +80,7 @@ def test_json_gives_a_line_for_each_event(stand_in: StandIn, recording: Path) ->
     result = run(recording, "-s", stand_in.address, "--speed", 10, "--format", "json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [each["stable"] for each in events if each["final"]] == TEN_WORDS
-    assert set(events[0]) == {"segment", "stable", "tail", "final", "start", "heard", "words", "turn"}
+    assert set(events[0]) == {"segment", "stable", "tail", "final", "start", "heard", "words", "pause", "turn"}
     assert not events[0]["final"]
     assert not any(each["words"] for each in events)
 
@@ -126,6 +132,45 @@ def test_on_a_terminal_the_open_segment_stands_below(stand_in: StandIn, recordin
     assert running.returncode == 0
     assert "0.00 \x1b[2m0.01\x1b[0m" in shown
     assert all(f"{line}\r\n" in shown for line in TEN_WORDS)
+
+
+def test_what_may_change_is_dim_and_a_pause_is_marked() -> None:
+    def shown(**event: Any) -> tuple[str, str]:
+        text = open_text(StreamEvent(0, final=False, start=0, heard=1, **event))
+        dim = "".join(text.plain[span.start : span.end] for span in text.spans if span.style == "dim")
+        return text.plain, dim
+
+    assert shown(stable="ever tried", tail="ever") == ("ever tried ever", "ever")
+    assert shown(stable="ever tried", tail="ever failed.", pause=True) == (
+        "ever tried ever failed. …",
+        "ever failed. …",
+    )
+    assert shown(stable="ever tried", tail="", pause=True) == ("ever tried …", " …")
+    assert shown(stable="", tail="") == ("", "")
+    assert open_text(StreamEvent(0, "ever tried", "", final=True, start=0, heard=1, pause=True)).plain == ""
+
+
+def test_what_ends_a_turn_goes_to_the_server(
+    stand_in: StandIn, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+    write = StreamCall.write
+
+    async def noted(call: StreamCall, request: Any) -> bool:
+        written.append(request)
+        return await write(call, request)
+
+    monkeypatch.setattr(StreamCall, "write", noted)
+    options = "--turn semantic --turn-threshold 0.7 --longest-pause-ms 2000 --silence-ms 300 --speech-threshold 0.4"
+    command = ["stream", str(recording), "-s", stand_in.address, "--speed", "10", *options.split(), "--padding-ms", "0"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    start = written[0].parameters
+    assert start["turn_detection"].string_param == "semantic"
+    assert (start["turn_threshold"].double_param, start["speech_threshold"].double_param) == (0.7, 0.4)
+    whole = [start[name].int64_param for name in ("longest_pause_ms", "silence_ms", "padding_ms")]
+    assert whole == [2000, 300, 0]
+    assert start["padding_ms"].WhichOneof("parameter_choice") == "int64_param", "0 is asked for too"
 
 
 def read_all(descriptor: int) -> str:

@@ -16,7 +16,14 @@ from tritonclient.grpc import service_pb2
 
 from tests.client.stand_in import StandIn
 
-TURNS: Any = {"turn_detection": "semantic", "silence_ms": 400, "turn_threshold": 0.6}
+TURNS: Any = {
+    "turn_detection": "semantic",
+    "silence_ms": 400,
+    "turn_threshold": 0.6,
+    "longest_pause_ms": 2000,
+    "speech_threshold": 0.4,
+    "padding_ms": 0,
+}
 SECOND = np.zeros(16_000, np.int16)
 
 
@@ -42,16 +49,18 @@ def asks(requests: list[Any]) -> list[tuple[int, bool]]:
     ]
 
 
+def sent(request: Any) -> dict[str, Any]:
+    """The parameters of a request."""
+    return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in request.parameters.items()}
+
+
 def test_an_end_of_a_segment_goes_between_the_chunks(stand_in: StandIn, written: list[Any]) -> None:
     with (
         AsrClient(stand_in.address) as client,
         client.stream([SECOND, END_SEGMENT, SECOND[:0], SECOND], **TURNS) as events,
     ):
         list(events)
-    start, *_ = written
-    assert start.parameters["turn_detection"].string_param == "semantic"
-    assert start.parameters["silence_ms"].int64_param == 400
-    assert start.parameters["turn_threshold"].double_param == 0.6
+    assert {name: value for name, value in sent(written[0]).items() if name in TURNS} == TURNS
     assert asks(written) == [(0, False), (16_000, False), (0, True), (0, False), (16_000, False), (0, False)]
 
 
@@ -69,13 +78,13 @@ def test_asyncio(stand_in: StandIn, written: list[Any]) -> None:
     async def main() -> None:
         async with (
             AsyncAsrClient(stand_in.address) as client,
-            client.stream(source(), turn_detection="none") as events,
+            client.stream(source(), turn_detection="none", speech_threshold=1, padding_ms=2000) as events,
         ):
             async for _ in events:
                 pass
 
     asyncio.run(main())
-    assert written[0].parameters["turn_detection"].string_param == "none"
+    assert {"turn_detection": "none", "speech_threshold": 1.0, "padding_ms": 2000}.items() <= sent(written[0]).items()
     assert asks(written)[1:3] == [(16_000, False), (0, True)]
 
 
@@ -120,6 +129,11 @@ def test_an_event_says_how_probable_it_is_that_the_speaker_is_done() -> None:
         ({"silence_ms": 0.5}, r"silence_ms is 0\.5: give a whole number"),
         ({"silence_ms": True}, "silence_ms is True: give a whole number"),
         ({"turn_threshold": "high"}, "turn_threshold is 'high': give a number"),
+        ({"speech_threshold": float("inf")}, "speech_threshold is inf: give a number"),
+        ({"longest_pause_ms": 2.5}, r"longest_pause_ms is 2\.5: give a whole number"),
+        ({"padding_ms": "300"}, "padding_ms is '300': give a whole number"),
+        ({"silence_ms": 2**63}, "silence_ms is 9223372036854775808: give a whole number of at most 64 bits"),
+        ({"turn_threshold": 10**400}, "turn_threshold is 1000"),
     ],
 )
 def test_what_no_server_could_take_says_how_to_fix_it(wrong: dict[str, Any], said: str) -> None:

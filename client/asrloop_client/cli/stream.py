@@ -18,8 +18,11 @@ from rich.text import Text
 from asrloop_client.cli.connection import CONSOLE, Connect, exit_of
 from asrloop_client.cli.words import Boost, KeyTerms, Language, Model, Prompt, terms_of
 from asrloop_client.errors import AsrError
+from asrloop_client.live.events import StreamEvent
 from asrloop_client.live.sources import played, recorded
 from asrloop_client.spacing import joined
+
+_PAUSE = " …"
 
 
 class Form(enum.StrEnum):
@@ -65,7 +68,30 @@ def stream(
     ] = None,
     silence_ms: Annotated[
         int | None,
-        typer.Option("--silence-ms", help="Milliseconds of the pause that ends a segment.", show_default=False),
+        typer.Option(help="Milliseconds of the pause that ends a segment, 100..10000.", show_default=False),
+    ] = None,
+    turn_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="With --turn semantic: least probability that the speaker is done, 0..1; else 0.5.", show_default=False
+        ),
+    ] = None,
+    longest_pause_ms: Annotated[
+        int | None,
+        typer.Option(
+            help="With --turn semantic: milliseconds of the pause that ends any segment, 500..30000; else 4000.",
+            show_default=False,
+        ),
+    ] = None,
+    speech_threshold: Annotated[
+        float | None,
+        typer.Option(help="Least probability of speech, 0..1; else 0.6.", show_default=False),
+    ] = None,
+    padding_ms: Annotated[
+        int | None,
+        typer.Option(
+            help="Milliseconds of audio before speech that belong to a segment, 0..2000; else 320.", show_default=False
+        ),
     ] = None,
     model: Model = None,
     language: Language = None,
@@ -75,7 +101,8 @@ def stream(
 ) -> None:
     """Print the words of live audio while they are spoken, a line for each segment.
 
-    A terminal shows the open segment below, dim where it may still change. Ctrl-C ends the audio and waits for the last words.
+    A terminal shows the open segment below, dim where it may still change, with … in a pause. Ctrl-C ends the audio and waits
+    for the last words.
 
     arecord -f S16_LE -r 16000 -t raw | asr-client stream -
     """
@@ -86,6 +113,10 @@ def stream(
         "word_times": word_times,
         "turn_detection": None if turn is None else turn.value,
         "silence_ms": silence_ms,
+        "turn_threshold": turn_threshold,
+        "longest_pause_ms": longest_pause_ms,
+        "speech_threshold": speech_threshold,
+        "padding_ms": padding_ms,
         "key_terms": terms_of(key_terms),
         "key_terms_boost": key_terms_boost,
     }
@@ -109,14 +140,20 @@ def stream(
                         elif event.final and event.stable:
                             out.print(event.stable, markup=False)
                         if view is not None:
-                            stable = "" if event.final else event.stable
-                            told = joined((stable, event.tail))
-                            at = len(told) - len(event.tail)
-                            view.update(Text.assemble(told[:at], (told[at:], "dim")), refresh=True)
+                            view.update(open_text(event), refresh=True)
             finally:
                 signal.signal(signal.SIGINT, before)
     except AsrError as error:
         raise exit_of(error) from None
+
+
+def open_text(event: StreamEvent) -> Text:
+    """Return the text of an open segment, with what may still change dim and … in a pause; nothing for one that is over."""
+    if event.final:
+        return Text()
+    told = joined((event.stable, event.tail))
+    at = len(told) - len(event.tail)
+    return Text.assemble(told[:at], (told[at:] + _PAUSE * event.pause, "dim"))
 
 
 def _warn(text: str) -> None:

@@ -59,11 +59,29 @@ _INNOCENT_SECONDS = 60.0
 _NOTHING = np.empty(0, np.int16)
 
 
-class StreamOptions(SpeechOptions, total=False):
-    """Options of a stream of live audio."""
+class _Asked(SpeechOptions, total=False):
+    """What a stream asks of the server."""
 
     model: str | None
     """Name of a recognizer that stands beside the server's default; None or "" for the default."""
+    turn_detection: str | None
+    """What ends a segment: "silence", "semantic" (a model listens whether the speaker is done) or "none" (only END_SEGMENT and the
+    end of the audio). None, here and below, leaves it to the server: "silence"."""
+    silence_ms: int | None
+    """Length of the pause that ends a segment, 100..10000 ms. Default: 250 ms, or 500 ms where the text is unsure."""
+    turn_threshold: float | None
+    """Least probability, 0..1, that the speaker is done, for "semantic" (default 0.5)."""
+    longest_pause_ms: int | None
+    """Length of the pause that ends any segment, 500..30000 ms, for "semantic" (default 4000)."""
+    speech_threshold: float | None
+    """Least probability of speech, 0..1, of a piece of 32 ms that counts as speech (default 0.6)."""
+    padding_ms: int | None
+    """Audio before the first speech that belongs to a segment, 0..2000 ms (default 320)."""
+
+
+class StreamOptions(_Asked, total=False):
+    """Options of a stream of live audio."""
+
     sample_rate: float
     """Rate of the chunks in Hz (default 16000)."""
     timeout: float | None
@@ -73,13 +91,6 @@ class StreamOptions(SpeechOptions, total=False):
     parameters: Mapping[str, Parameter] | None
     headers: Mapping[str, str] | None
     fail_fast: bool | None
-    turn_detection: str | None
-    """What ends a segment: "silence", "semantic" (a model listens whether the speaker is done) or "none" (only END_SEGMENT and the
-    end of the audio); None leaves this and the next two to the server."""
-    silence_ms: int | None
-    """Length of the pause that ends a segment, in milliseconds."""
-    turn_threshold: float | None
-    """How probable it must be, 0..1, that the speaker is done."""
 
 
 class Session:
@@ -89,23 +100,18 @@ class Session:
         self,
         servers: Servers,
         *,
-        model: str | None = None,
         sample_rate: float = 16000,
         timeout: float | None = None,
         resume: bool = False,
         parameters: Mapping[str, Parameter] | None = None,
         headers: Mapping[str, str] | None = None,
         fail_fast: bool | None = None,
-        turn_detection: str | None = None,
-        silence_ms: int | None = None,
-        turn_threshold: float | None = None,
-        **speech: Unpack[SpeechOptions],
+        **wishes: Unpack[_Asked],
     ) -> None:
         self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
         self._answer_seconds = max(self._timeout, _ANSWER_SECONDS)
         self._resume = resume
-        turns: Any = {"turn_detection": turn_detection, "silence_ms": silence_ms, "turn_threshold": turn_threshold}
-        self._parameters = asked(parameters, model=model, **turns, **speech)
+        self._parameters = asked(parameters, **wishes)
         self._headers = servers.settings.all_headers(headers)
         fast = servers.settings.fail_fast if fail_fast is None else fail_fast
         self._search = Search(model=servers.settings.stream_model, fail_fast=fast)
