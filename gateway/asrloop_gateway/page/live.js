@@ -28,10 +28,10 @@ function outcome(code, error, opened) {
 
 export class LiveSession {
   /**
-   * `rate`: samples a second of the audio given to `send`. `terms`: names and words to expect.
-   * `onSegment({ id, start, heard, stable, tail, final, words })`: times are seconds; only a final has words. `onEnd({ kind, message })` comes once, last. Throws SyntaxError for a key that no browser can send.
+   * `rate`: samples a second of the audio given to `send`. `terms`: names and words to expect. `fields`: more fields of the start message.
+   * `onSegment({ id, start, heard, stable, tail, final, words, turn })`: times are seconds; only a final has words, and `turn` is there where a pause was judged. `onEnd({ kind, message })` comes once, last. Throws SyntaxError for a key that no browser can send.
    */
-  constructor({ rate, key, terms, onSegment, onEnd }) {
+  constructor({ rate, key, terms, fields, onSegment, onEnd }) {
     this.rate = rate;
     this.onSegment = onSegment;
     this.onEnd = onEnd;
@@ -48,7 +48,7 @@ export class LiveSession {
     this.socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
     this.socket.onclose = ({ code }) => this.#end(outcome(code, this.error, this.opened));
     this.#expect(OPEN_SECONDS, UNREACHED);
-    this.#send(JSON.stringify({ type: "start", sample_rate: rate, word_times: true, key_terms: terms }));
+    this.#send(JSON.stringify({ type: "start", sample_rate: rate, word_times: true, key_terms: terms, ...fields }));
   }
 
   /** Give an ArrayBuffer of 16-bit PCM. */
@@ -93,8 +93,8 @@ export class LiveSession {
       this.error = event.error;
     } else if (typeof event.segment === "number") {
       const [start, heard] = event.times;
-      const { segment: id, stable, tail, final, words } = event;
-      this.onSegment({ id, start, heard, stable, tail, final, words });
+      const { segment: id, stable, tail, final, words, turn } = event;
+      this.onSegment({ id, start, heard, stable, tail, final, words, turn });
     }
     if (this.finished) this.#expect(FINISH_SECONDS, UNFINISHED);
   }

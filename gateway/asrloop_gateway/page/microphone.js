@@ -41,8 +41,8 @@ async function contextOf() {
 }
 
 /**
- * Opens the microphone. `onChunk(pcm, peak)` gets an ArrayBuffer of 16-bit mono PCM about ten times a second and its
- * loudest sample, 0..1; `onLost()` is called when the microphone goes away. Gives `{ rate, stop }`; `stop()` resolves
+ * Opens the microphone. `onChunk(pcm, peaks)` gets an ArrayBuffer of 16-bit mono PCM about ten times a second and the
+ * loudest samples, 0..1, of its tenths; `onLost()` is called when the microphone goes away. Gives `{ rate, stop }`; `stop()` resolves
  * after the last chunk. Throws NoMicrophone.
  */
 export async function openMicrophone({ onChunk, onLost }) {
@@ -58,7 +58,7 @@ export async function openMicrophone({ onChunk, onLost }) {
     const recorder = new AudioWorkletNode(context, "recorder", { channelCount: 1, channelCountMode: "explicit" });
     let allSent;
     const ended = new Promise((resolve) => (allSent = resolve));
-    recorder.port.onmessage = ({ data }) => (data.ended ? allSent() : onChunk(data.pcm, data.peak));
+    recorder.port.onmessage = ({ data }) => (data.ended ? allSent() : onChunk(data.pcm, data.peaks));
     context.createMediaStreamSource(stream).connect(recorder);
     recorder.connect(context.destination); // it is silent, but some browsers only run connected nodes
     for (const track of tracks) track.addEventListener("ended", onLost);

@@ -1,11 +1,13 @@
 // Record button: from the microphone to the server to the page. Each recording has its own transcript.
 
+import { Debug } from "./debug.js";
 import { askForKey, currentKey } from "./key.js";
 import { LiveSession } from "./live.js";
 import { NoMicrophone, openMicrophone } from "./microphone.js";
 import { shortClock } from "./subtitles.js";
 import { keyTerms } from "./terms.js";
 import { Transcript, announce } from "./transcript.js";
+import { turnFields } from "./turns.js";
 import { Sound } from "./wav.js";
 
 const QUIETEST_DB = -60;
@@ -48,6 +50,7 @@ class Recording {
     this.seconds = 0;
     this.quietSince = 0;
     this.over = false;
+    this.debug = new Debug();
   }
 
   async start() {
@@ -55,7 +58,7 @@ class Recording {
     complain("");
     try {
       this.microphone = await openMicrophone({
-        onChunk: (pcm, peak) => this.#chunk(pcm, peak),
+        onChunk: (pcm, peaks) => this.#chunk(pcm, peaks),
         onLost: () => this.stop("The microphone was disconnected."),
       });
     } catch (error) {
@@ -73,6 +76,7 @@ class Recording {
         rate: this.microphone.rate,
         key: currentKey(),
         terms: keyTerms(),
+        fields: turnFields(),
         onSegment: (segment) => this.#segment(segment),
         onEnd: (outcome) => this.#ended(outcome),
       });
@@ -92,13 +96,15 @@ class Recording {
     this.session.finish();
   }
 
-  #chunk(pcm, peak) {
+  #chunk(pcm, peaks) {
     if (this.over || !this.session) return;
     this.session.send(pcm);
     this.sound.add(pcm);
-    this.seconds += pcm.byteLength / 2 / this.microphone.rate;
+    const seconds = pcm.byteLength / 2 / this.microphone.rate;
+    this.debug.hear(seconds, peaks);
+    this.seconds += seconds;
     clock.textContent = shortClock(this.seconds);
-    const decibels = 20 * Math.log10(Math.max(peak, 1e-6));
+    const decibels = 20 * Math.log10(Math.max(...peaks, 1e-6));
     level.style.setProperty("--level", Math.min(1, Math.max(0, 1 - decibels / QUIETEST_DB)).toFixed(3));
     if (decibels > HEARD_DB) this.quietSince = this.seconds;
     if (this.finishing) return;
@@ -107,7 +113,9 @@ class Recording {
     else tell("Listening");
   }
 
-  #segment({ id, start, heard, stable, tail, final, words }) {
+  #segment(segment) {
+    const { id, start, heard, stable, tail, final, words } = segment;
+    this.debug.take(segment);
     this.transcript.setSegment({ id, start, end: heard, text: stable, tail, words, follow: true });
     if (final && stable.trim()) announce(stable);
   }

@@ -64,7 +64,8 @@ def open_page(browser: Any) -> Iterator[OpenPage]:
                 complaints.append(text)
 
         def note_request(url: str) -> None:
-            if not url.startswith((address, address.replace("http", "ws", 1), "blob:", "data:")):
+            home = address.partition("?")[0]
+            if not url.startswith((home, home.replace("http", "ws", 1), "blob:", "data:")):
                 elsewhere.append(url)
 
         page.on("console", lambda message: message.type in ("error", "warning") and note(message.text))

@@ -91,6 +91,32 @@ def test_a_recording_of_more_than_an_hour_is_not_kept() -> None:
     assert json.loads(node(code)) == [None, 0]
 
 
+def test_the_latency_counts_from_where_speech_fell_silent() -> None:
+    """Chunks of 0.1 s arrive when they are complete; faint noise, speech until 0.55 s, silence, speech from 1.2 s on."""
+    code = """
+        import { Latency } from "./latency.js";
+        const latency = new Latency();
+        const level = (second) => (second < 0.2 ? 0.002 : second < 0.55 || second >= 1.2 ? 0.5 : 0.02);
+        for (let at = 0; at < 20; at++) {
+            const peaks = Array.from({ length: 10 }, (_, index) => level(at / 10 + index / 100 + 0.005));
+            latency.hear(0.1, peaks, 7000 + 100 * (at + 1));
+        }
+        const seen = [[latency.last ?? null, latency.median ?? null]];
+        for (const [start, heard, now] of finals) {
+            latency.final(start, heard, 7000 + 1000 * now);
+            seen.push([latency.last, latency.median, latency.measured.length]);
+        }
+        console.log(JSON.stringify(seen));
+    """
+    finals = [(0.1, 0.8, 0.85), (0.1, 0.8, 1.55), (1.1, 1.9, 2.0), (0.7, 1.1, 1.2), (0.1, 1.1, 1.05)]
+    first, *rest = json.loads(node(code, finals=finals))
+    assert first == [None, None]
+    rounded = [[round(last), round(median), count] for last, median, count in rest]
+    assert rounded[:2] == [[300, 300, 1], [1000, 1000, 2]], "speech that follows before the text changes nothing"
+    assert rounded[2:4] == [[1000, 1000, 2]] * 2, "cut in the middle of speech, and without any"
+    assert rounded[4] == [500, 500, 3]
+
+
 def test_texts_are_joined_as_the_servers_join_them() -> None:
     code = 'import { gap } from "./spacing.js"; console.log(JSON.stringify(pairs.map(([one, two]) => one + gap(one, two) + two)));'
     characters = [
