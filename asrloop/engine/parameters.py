@@ -63,11 +63,21 @@ PARAMETERS: Mapping[str, Parameter] = {
     "diarize": Parameter(Door.REQUEST, bool, "say who spoke when", served=False, neutral=[False]),
     "speakers": Parameter(Door.REQUEST, int, "most speakers to find", served=False),
     "turn_detection": Parameter(Door.START, str, "silence, semantic or none: what ends a segment, by default silence"),
-    "silence_ms": Parameter(Door.START, int, "length of the pause that ends a segment, 100..10000"),
-    "turn_threshold": Parameter(Door.START, float, "probability from which on a pause ends a turn, 0..1"),
-    "longest_pause_ms": Parameter(Door.START, int, "length of the pause that ends any turn, 500..30000"),
-    "speech_threshold": Parameter(Door.START, float, "least probability of speech, 0..1"),
-    "padding_ms": Parameter(Door.START, int, "audio before the speech that belongs to it, 0..2000"),
+    "silence_ms": Parameter(
+        Door.START,
+        int,
+        "milliseconds of the pause that ends a segment, 100..10000; by default 250, and 500 where the text is unsure",
+    ),
+    "turn_threshold": Parameter(
+        Door.START, float, "with semantic: least probability that the speaker is done, 0..1; by default 0.5"
+    ),
+    "longest_pause_ms": Parameter(
+        Door.START, int, "with semantic: milliseconds of the pause that ends any segment, 500..30000; by default 4000"
+    ),
+    "speech_threshold": Parameter(Door.START, float, "least probability of speech, 0..1; by default 0.6"),
+    "padding_ms": Parameter(
+        Door.START, int, "milliseconds of audio before the speech that belong to a segment, 0..2000; by default 320"
+    ),
     "model": Parameter(Door.START, str, "name of the recognizer that decodes; by default the default"),
     "end_segment": Parameter(Door.CHUNK, bool, "end the open segment behind this chunk"),
 }
