@@ -66,7 +66,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "silence_ms": Parameter(
         Door.START,
         int,
-        "milliseconds of the pause that ends a segment, 100..10000; by default 250, and 500 where the text is unsure",
+        "milliseconds of the pause that ends a segment, 100..10000; by default 220, and 380 where the text is unsure",
     ),
     "turn_threshold": Parameter(
         Door.START, float, "with semantic: least probability that the speaker is done, 0..1; by default 0.5"

@@ -68,7 +68,7 @@ class _Asked(SpeechOptions, total=False):
     """What ends a segment: "silence", "semantic" (a model listens whether the speaker is done) or "none" (only END_SEGMENT and the
     end of the audio). None, here and below, leaves it to the server: "silence"."""
     silence_ms: int | None
-    """Length of the pause that ends a segment, 100..10000 ms. Default: 250 ms, or 500 ms where the text is unsure."""
+    """Length of the pause that ends a segment, 100..10000 ms. Default: 220 ms, or 380 ms where the text is unsure."""
     turn_threshold: float | None
     """Least probability, 0..1, that the speaker is done, for "semantic" (default 0.5)."""
     longest_pause_ms: int | None
