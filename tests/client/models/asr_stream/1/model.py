@@ -57,7 +57,7 @@ class TritonPythonModel:
     def initialize(self, args):
         # The backend's calls are not safe from several threads at once: they crash the server.
         self.lock = threading.Lock()
-        self.streams = {}
+        self.streams, self.broken = {}, set()
         family = pb_utils.MetricFamily(
             name="stand_in_streams", description="Streams open", kind=pb_utils.MetricFamily.GAUGE
         )
@@ -85,6 +85,9 @@ class TritonPythonModel:
                 return
             self.streams[identity] = Stream(sender, parameters)
         stream = self.streams.get(identity)
+        if identity in self.broken:  # an error of a chunk could come before the one that broke it
+            sender.send(flags=FINAL)
+            return
         if stream is None:
             self.answer(sender, error="[bad_sequence] a chunk without START")
             return
@@ -121,6 +124,7 @@ class TritonPythonModel:
             error = pb_utils.TritonError("[failed] as asked", pb_utils.TritonError.INTERNAL)
             stream.sender.send(pb_utils.InferenceResponse(error=error), flags=FINAL)
             del self.streams[identity]
+            self.broken.add(identity)
         elif flags & END:
             self.ended.increment(1)
             stream.answered(1e9)
