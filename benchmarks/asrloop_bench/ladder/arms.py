@@ -2,25 +2,32 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from asrloop import paths
 from asrloop.config import Settings
-from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets
+from asrloop.families import registry
+from asrloop.tritonserver import beside
+from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets, whisper_model
 from asrloop_bench import vendor as vendors
+from asrloop_bench.checkout import PREPARED
+from asrloop_bench.figures.accuracy import WordErrors, word_errors
 from asrloop_bench.ladder import client_loops, peers
-from asrloop_bench.ladder.rungs import APART, ARMS, OWN, RUNGS, SHARED, TOGETHER, cores, repository
+from asrloop_bench.ladder.rungs import APART, ARMS, OURS, OWN, SHARED, TOGETHER, WHISPER, cores, repository
 from asrloop_bench.load import callers
 from asrloop_bench.load.generators import Generators, Turn, write_clips
 from asrloop_bench.method import spread, target
-from asrloop_bench.method.clips import Clip
+from asrloop_bench.method.clips import Clip, Reference
 from asrloop_bench.method.interleave import in_rounds
 
 PROCESSES = 4
 """Load generators of all arms but the vendor's runtime, whose own process is its load generator."""
+
+MOST_CALLERS = 16
+"""Callers that send the clips of a manifest."""
 
 Ask = Callable[[int, Sequence[str], float], Turn]
 """Makes a turn of so many callers over clips of these names for so many seconds."""
@@ -44,24 +51,53 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
             return lambda count, order, seconds: processes.turn(way, count, order, seconds)
 
         for layout in (TOGETHER, APART):
-            rungs = [name for name in names if name in RUNGS and (layout == TOGETHER or name != "continuous")]
-            if rungs:
-                more = repository(layout, scratch / "models")
-                server = stack.enter_context(target.started(settings, more_repositories=[more], environment=inbox))
-                for rung in rungs:
-                    model = RUNGS[rung].model
-                    way = ("triton", server.grpc, model) if model else (rung, server.grpc)
-                    made[rung][OWN if rung == "continuous" else layout] = ask_by(*way)
+            ours = [name for name in names if name in OURS and (layout == TOGETHER or OURS[name].alone != OWN)]
+            if ours:
+                more = [repository(layout, scratch / "models"), *([whisper_repository()] if WHISPER in ours else [])]
+                server = stack.enter_context(target.started(settings, more_repositories=more, environment=inbox))
+                for name in ours:
+                    model = OURS[name].model
+                    way = ("triton", server.grpc, model) if model else (name, server.grpc)
+                    made[name][OWN if OURS[name].alone == OWN else layout] = ask_by(*way)
         if "fastapi" in names:
             for layout, workers in {SHARED: 1, APART: cores()}.items():
-                port = stack.enter_context(peers.started(settings, workers))
+                port = stack.enter_context(peers.started("fastapi", PREPARED, workers, 1, settings.audio.max_seconds))
                 made["fastapi"][layout] = ask_by("http", str(port))
+        if "faster_whisper" in names:
+            tiny_en = whisper_model(paths.cache())
+            for layout, numbers in {TOGETHER: (1, cores()), APART: (cores(), 1)}.items():
+                port = stack.enter_context(peers.started("faster_whisper", tiny_en, *numbers))
+                made["faster_whisper"][layout] = ask_by("http", str(port))
         if "vendor_runtime" in names:
             python = str(peers.python_of("vendor_runtime"))
             assets = str(moonshine_assets(paths.cache()) / MOONSHINE_MODEL)
             own = stack.enter_context(Generators([python, callers.__file__, clip_file]))
             made["vendor_runtime"][TOGETHER] = ask_by("vendor", assets, processes=own)
         yield made
+
+
+def whisper_repository() -> Path:
+    """Return a repository with the recognizer WHISPER, made where it is missing."""
+    target = paths.cache() / "ladder-whisper"
+    target.mkdir(exist_ok=True)
+    with beside.made(target, WHISPER) as directory:
+        if not registry.holds(directory, WHISPER):
+            registry.build(WHISPER, None, directory)
+    return target
+
+
+def word_errors_of(arms: Arms, speech: Mapping[str, Reference]) -> dict[str, WordErrors]:
+    """Return the word errors of each arm for clips by name, in its layout for several callers. Raises LoadError."""
+    found: dict[str, WordErrors] = {}
+    names = list(speech)
+    for arm, layouts in arms.items():
+        texts: dict[str, str] = {}
+        for at in range(0, len(names), MOST_CALLERS):
+            some = names[at : at + MOST_CALLERS]
+            turn = layouts[ARMS[arm].layout(len(some))](len(some), some, 0.0)  # each caller sends one
+            texts |= {name: min(turn.texts[name]) for name in some}
+        found[arm] = word_errors([one.text for one in speech.values()], [texts[name] for name in names])
+    return found
 
 
 def measure(

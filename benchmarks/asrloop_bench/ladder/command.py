@@ -31,6 +31,10 @@ def run(
         int | None,
         typer.Option(help=f"Times that every cell is measured. Default: {ROUNDS}.", min=1, show_default=False),
     ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help='JSON lines, {"audio": PATH, "text": WORDS}: also give the word errors of every arm.'),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="No round starts after so many minutes of measuring.")] = 15.0,
     output: Annotated[
         Path | None, typer.Option(help="JSON file to write. Default: results/<time>-ladder/ladder.json.")
@@ -49,26 +53,37 @@ def run(
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
         files = clips.speech_files()
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
+        references = {str(number): one for number, one in enumerate(clips.references(manifest) if manifest else ())}
+        spoken = [clips.Clip(name, one.samples) for name, one in references.items()]
         times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
         path = output or provenance.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
         cells: ladder_arms.Cells = {}
         loads: list[dict[str, float]] = []
         notes: list[str] = []
+        errors: dict[str, float] = {}
 
         def save() -> None:
-            provenance.save(path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells})
+            provenance.save(
+                path, {"about": {**about, "notes": notes}, "loads": loads, "cells": cells, "word_errors": errors}
+            )
 
         console.print("Starting the servers ...")
         parts = (times + 1) * len(speech) * len(callers)
         with (
-            ladder_arms.opened(settings, chosen, speech, max(callers)) as opened,
+            ladder_arms.opened(settings, chosen, [*speech, *spoken], max(callers)) as opened,
             progress_of(parts, save, notes) as progress,
         ):
             until = time.monotonic() + 60 * minutes
             ladder_arms.measure(opened, speech, callers, times, until, progress, cells, loads)
+            if references:
+                found = ladder_arms.word_errors_of(opened, references)
+                errors |= {name: round(one.rate, 5) for name, one in found.items()}
+                save()
         for table in tables.for_terminal(cells):
             console.print(table)
+        for name, rate in errors.items():
+            console.print(f"{tables.NAMES[name]}: {rate:.2%} word errors over {len(references)} clips")
         print_notes(notes)
         console.print(f"{provenance.in_words(about)}; {machine_load.in_words(about['load_before'], loads)}.")
         console.print(f"Written: {path}")

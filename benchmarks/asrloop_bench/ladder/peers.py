@@ -1,4 +1,4 @@
-"""The environments of the peers, made once below the cache, and the FastAPI service in its own."""
+"""The environments of the peers, made once below the cache, and the services that run in them."""
 
 import os
 import subprocess
@@ -8,18 +8,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from asrloop import paths
-from asrloop.config import Settings
 from asrloop.tritonserver.checks import free_ports
 from asrloop_bench import processes
-from asrloop_bench.checkout import PREPARED, ROOT
+from asrloop_bench.checkout import ROOT
 
-SERVICE = Path(__file__).resolve().parent / "fastapi_service.py"
+SERVICES = {name: Path(__file__).resolve().parent / f"{name}_service.py" for name in ("fastapi", "faster_whisper")}
 START_SECONDS, INSTALL_SECONDS = 60.0, 900.0
 REQUIREMENTS = {
     "vendor_runtime": ("moonshine-voice==0.1.0", "soundfile"),
-    # Beside the framework, the imports of those parts of asrloop that the service uses.
     "aiperf": ("aiperf==0.13.0",),
-    "fastapi": ("fastapi", "uvicorn", "numpy>=1.26,<2", "onnxruntime", "soundfile", "soxr"),
+    "faster_whisper": ("faster-whisper==1.2.1", "fastapi", "uvicorn"),
+    # Beside the framework, the imports of those parts of asrloop that the service uses.
+    "fastapi": (
+        "fastapi",
+        "uvicorn",
+        "numpy>=1.26,<2",
+        "onnxruntime",
+        "soundfile",
+        "soxr",
+        "pyyaml",
+        "pydantic-settings",
+    ),
 }
 
 
@@ -50,13 +59,12 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(settings: Settings, workers: int) -> Iterator[int]:
-    """Give the port of a service of so many processes, whose sessions have one thread. Raises PeerError."""
+def started(name: str, model: Path, *numbers: float) -> Iterator[int]:
+    """Give the port of a peer's service, which takes the folder of its model, the port and the ``numbers``. Raises PeerError."""
     (port,) = free_ports(1)
-    numbers = map(str, (port, workers, 1, settings.audio.max_seconds))
     url = f"http://127.0.0.1:{port}/openapi.json"
     with processes.running(
-        "the FastAPI service", [str(python_of("fastapi")), str(SERVICE), str(PREPARED), *numbers],
+        f"the service {name}", [str(python_of(name)), str(SERVICES[name]), str(model), *map(str, (port, *numbers))],
         lambda _: processes.answers(url), seconds=START_SECONDS, environment={**os.environ, "PYTHONPATH": str(ROOT)},
         error=PeerError,
     ):  # fmt: skip

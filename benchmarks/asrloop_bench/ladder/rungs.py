@@ -1,4 +1,4 @@
-"""The arms of the ladder: six ways to serve the same clips, and peers, each with its layouts over the cores."""
+"""The arms of the ladder: six ways to serve the same clips, another model, and peers, each with its layouts over the cores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,11 +45,17 @@ RUNGS: Mapping[str, Arm] = {
     "clean": Arm("the same with the clean graphs", model="ladder_clean"),
     "continuous": Arm("continuous batching (asr_ensemble)", OWN, OWN, model="asr_ensemble"),
 }
+WHISPER = "whisper"
+"""The recognizer with Whisper tiny.en, beside the default."""
 PEERS: Mapping[str, Arm] = {
+    WHISPER: Arm("continuous batching, Whisper tiny.en", OWN, OWN, model=WHISPER),
+    "faster_whisper": Arm("faster-whisper behind FastAPI, Whisper tiny.en", TOGETHER, APART),
     "vendor_runtime": Arm("the vendor's C++ runtime (moonshine-voice), no server", TOGETHER, TOGETHER),
     "fastapi": Arm("FastAPI with a thread pool on the clean graphs", SHARED, APART),
 }
 ARMS = {**RUNGS, **PEERS}
+OURS = {**RUNGS, WHISPER: PEERS[WHISPER]}
+"""Those that tritonserver serves."""
 
 
 def cores() -> int:

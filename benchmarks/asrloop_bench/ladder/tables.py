@@ -72,33 +72,39 @@ def full_section(run: Mapping[str, Any], source: str) -> str:
             "Milliseconds per request (median of the rounds; with several callers the inverse of throughput), and how many times",
             "faster than the first row, with an interval of 95 %.",
             "",
-            _table(run["cells"], with_interval=True),
+            _table(run["cells"], with_interval=True, errors=run.get("word_errors", {})),
             "",
             f"`make bench`, {' or '.join(map(str, rounds))} rounds: {provenance.in_full(run['about'], run['loads'])}. "
             f"Data: `{source}`.",
-            *_against_fastapi(run["cells"]),
+            *_against(run["cells"], "fastapi", "FastAPI"),
+            *_against(run["cells"], "faster_whisper", "faster-whisper"),
         ]
     )
 
 
-def _against_fastapi(cells: Mapping[str, Any]) -> Iterator[str]:
+def _against(cells: Mapping[str, Any], peer: str, name: str) -> Iterator[str]:
     found = [
-        f"{cell} {spread.ratio(result['arms']['fastapi']['rounds'], result['arms']['continuous']['rounds'])}"
+        f"{cell} {spread.ratio(result['arms'][peer]['rounds'], result['arms']['continuous']['rounds'])}"
         for cell, result in cells.items()
-        if {"fastapi", "continuous"} <= result["arms"].keys()
+        if {peer, "continuous"} <= result["arms"].keys()
     ]
     if found:
-        yield f"\nHow many times faster `asr_ensemble` is than FastAPI: {'; '.join(found)}."
+        yield f"\nHow many times faster `asr_ensemble` is than {name}: {'; '.join(found)}."
 
 
-def _table(cells: Mapping[str, Any], with_interval: bool) -> str:
+def _table(cells: Mapping[str, Any], with_interval: bool, errors: Mapping[str, float] | None = None) -> str:
+    """Return a row for each arm; with the word errors where they were measured."""
     measured = {name for cell in cells.values() for name in cell["arms"]}
     rows = [
-        [text, *(_entry(cell["arms"], name, with_interval) for cell in cells.values())]
+        [
+            text,
+            *(_entry(cell["arms"], name, with_interval) for cell in cells.values()),
+            *([f"{errors[name]:.1%}" if name in errors else ""] if errors else []),
+        ]
         for name, text in NAMES.items()
         if name in measured
     ]
-    return markdown.table(["", *cells], rows, numbers_from=1)
+    return markdown.table(["", *cells, *(["word errors"] if errors else [])], rows, numbers_from=1)
 
 
 def _entry(arms: Mapping[str, Mapping[str, Sequence[float]]], name: str, with_interval: bool) -> str:

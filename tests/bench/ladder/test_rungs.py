@@ -9,7 +9,7 @@ import pytest
 from asrloop_bench.ladder import arms, rungs, tables
 from asrloop_bench.ladder.rungs import RUNGS
 from asrloop_bench.load.generators import Request, Turn
-from asrloop_bench.method.clips import Clip
+from asrloop_bench.method.clips import Clip, Reference
 from numpy.typing import NDArray
 
 from asrloop import config
@@ -99,3 +99,22 @@ def test_a_layout_apart_has_an_instance_a_core_and_one_thread_each(tmp_path: Pat
         assert ("intra_op_thread_count" in text) == ('"intra_op_thread_count" value { string_value: "1" }' in text), (
             name
         )
+
+
+def test_word_errors_are_those_of_each_arm() -> None:
+    def ask(wrong: str) -> arms.Ask:
+        def turn(count: int, order: object, seconds: float) -> Turn:
+            assert isinstance(order, list)
+            assert (count, seconds) == (len(order), 0.0), "each caller sends one"
+            said = {name: {"one two wrong four" if name == wrong else "One, two, three, four."} for name in order}
+            return Turn(count, 0.0, [], said)
+
+        return turn
+
+    speech = {str(number): Reference(Path("unused"), "one two three four") for number in range(20)}
+    made: arms.Arms = {
+        "continuous": {rungs.OWN: ask("none")},
+        "faster_whisper": {rungs.APART: ask("17"), rungs.TOGETHER: ask("17")},
+    }
+    found = arms.word_errors_of(made, speech)
+    assert {name: one.rate for name, one in found.items()} == {"continuous": 0.0, "faster_whisper": 1 / 80}
