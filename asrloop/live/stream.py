@@ -77,6 +77,7 @@ class Stream:
         self.ended: deque[Ended] = deque()
         """Ends of calls that the segmenter has not got yet."""
         self._tries = 0
+        """How often the engine was too full for the last decoding. Partials may come later, or never."""
         self._last_told = -1
         """The segment of the last event."""
         self._is_end_told = False
@@ -127,8 +128,8 @@ class Stream:
             self.segmenter.decoded(one.decoding, one.found)
             return
         self.segmenter.failed(one.decoding)
-        self._tries += 1
         is_last = one.decoding.over_at is not None
+        self._tries += is_last
         if not isinstance(one.found, Overloaded) or (is_last and self._tries >= TRIES):
             raise one.found
 

@@ -137,8 +137,10 @@ class Streams:
 
     def close(self) -> None:
         """End all streams with EngineClosed."""
-        self._closed.set()
-        for key, one in list(self._open.items()):
+        with self._lock:  # so that no start comes between
+            self._closed.set()
+            still_open = list(self._open.items())
+        for key, one in still_open:
             self._over(key, one, EngineClosed("the server is closing: start the stream again"))
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._calls.close()

@@ -116,7 +116,8 @@ def loops_by(pb_utils: Any) -> Loops:
 def check_loaded(pb_utils: Any, options: Options) -> None:
     """Ask the loop that decodes a stream for what costs it nothing. Blocks. Raises Overloaded where it is not loaded."""
     try:
-        called(pb_utils, recognizer(options.recognizer).loop, _NOBODY, ["CANCELLED"], parameters={"cancel": ""})
+        loop = recognizer(options.recognizer).loop
+        called(pb_utils, loop, _NOBODY, ["CANCELLED"], parameters={"cancel": ""}, seconds=DECODE_SECONDS)
     except NotLoaded:
         raise not_loaded(options.recognizer) from None
     except CallFailed:  # it is there; what is wrong with it a decoding tells

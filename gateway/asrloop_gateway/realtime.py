@@ -80,7 +80,9 @@ class Conversation:
         self._stream: AsyncStream | None = None
         self._telling: asyncio.Task[None] | None = None
         self._began = self._heard = 0.0
-        """Start and end of the stream's audio, in seconds of the session."""
+        """Start of the audio that no complete item has, and end of all, in seconds of the session."""
+        self._offset = 0.0
+        """Start of the stream's audio."""
         self._appended_at = 0.0
         self._item: _Item | None = None
         self._before: str | None = None
@@ -184,7 +186,7 @@ class Conversation:
             asked = await self._gateway.prompted(asked, self._session.prompt)
             self._of_stream = self._session
             self._stream = self._gateway.stream(self._session.rate, asked)
-            self._began = self._heard
+            self._began = self._offset = self._heard
             await self._stream.__aenter__()
             events = self._tell_turns if self._session.turn_detection else self._tell_item
             self._telling = asyncio.ensure_future(events(self._stream))
@@ -226,13 +228,14 @@ class Conversation:
             if self._item is None and not event.text:
                 continue
             if self._item is None:
-                start = self._began + event.start
+                start = self._offset + event.start
                 self._item = _Item(self._socket, start)
                 await self._item.tell("speech_started", audio_start_ms=round(1000 * start))
             if not event.final:
                 await self._item.grow(event.stable)
                 continue
-            item, self._item, end = self._item, None, self._began + event.heard
+            item, self._item, end = self._item, None, min(self._offset + event.heard, self._heard)
+            self._began = end
             await item.tell("speech_stopped", audio_end_ms=round(1000 * end))
             await self._tell_committed(item)
             await item.complete(event.stable, end)
@@ -282,7 +285,8 @@ class Conversation:
         return self._item is None and _wishes(new) != _wishes(old)
 
     async def _tell_error(self, error: ApiError, event_id: object) -> None:
-        await self._tell("error", error={**error.body["error"], "event_id": event_id})
+        known = event_id if isinstance(event_id, str) else None  # else it may be no JSON: NaN
+        await self._tell("error", error={**error.body["error"], "event_id": known})
 
     async def _tell(self, kind: str, **fields: Any) -> None:
         await self._socket.send({"type": kind, **_event_id(), **fields})

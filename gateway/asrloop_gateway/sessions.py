@@ -12,7 +12,7 @@ import numpy.typing as npt
 import soundfile
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from asrloop_client.settings import Parameter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from asrloop_gateway.asked import MOST_LANGUAGES
 from asrloop_gateway.errors import bad_request
@@ -34,11 +34,22 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def _a_number(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise ValueError("Input should be a number")  # noqa: TRY004  # pydantic takes no other for a wrong value
+    return value
+
+
+_Whole = Annotated[int, BeforeValidator(_a_number)]
+_Real = Annotated[float, BeforeValidator(_a_number)]
+"""Numbers of JSON; pydantic takes true for 1, and text."""
+
+
 class Format(_Model):
     """Audio format: 16-bit PCM at `rate`, or G.711, which always has 8000 samples a second, whatever `rate` was given."""
 
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
-    rate: Annotated[int, Field(ge=LOWEST_RATE, le=HIGHEST_RATE)] = 24_000
+    rate: Annotated[_Whole, Field(ge=LOWEST_RATE, le=HIGHEST_RATE)] = 24_000
 
     @model_validator(mode="after")
     def _of_g711(self) -> Format:
@@ -63,9 +74,9 @@ class TurnDetection(_Model):
     """What ends a turn: a pause, or a pause behind which the speaker sounds done. With null the caller commits."""
 
     type: Literal["server_vad", "semantic_vad"] = "server_vad"
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    prefix_padding_ms: Annotated[int, Field(ge=0, le=2_000)] | None = None
-    silence_duration_ms: Annotated[int, Field(ge=100, le=10_000)] | None = None
+    threshold: Annotated[_Real, Field(ge=0, le=1)] | None = None
+    prefix_padding_ms: Annotated[_Whole, Field(ge=0, le=2_000)] | None = None
+    silence_duration_ms: Annotated[_Whole, Field(ge=100, le=10_000)] | None = None
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
 
     @model_validator(mode="after")
@@ -152,7 +163,10 @@ class Session(_Model):
                 "session.type",
             )
         audio = given.get("audio")
-        wanted = audio.get("input") if isinstance(audio, dict) else _of_beta(given)
+        if not isinstance(audio, dict | None):
+            text = f"session.audio is {audio!r:.50}. Send {{'input': {{...}}}}."
+            raise bad_request("invalid_session", text, "session.audio")
+        wanted = audio.get("input") if audio is not None else _of_beta(given)
         try:
             new = Session.model_validate(wanted if wanted is not None else {})
         except ValidationError as error:

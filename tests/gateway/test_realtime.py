@@ -161,7 +161,7 @@ def test_a_pause_between_turns_may_be_long(gateway: RunningGateway, beckett: NDA
     assert talk(gateway, use) == [BECKETT] * 2
 
 
-@pytest.mark.parametrize("text", ["{", "7", "no JSON at all", '{"type": []}', '{"type": {}}'])
+@pytest.mark.parametrize("text", ["{", "7", "no JSON at all", '{"type": []}', '{"type": {}, "event_id": NaN}'])
 def test_text_that_is_no_message_gets_an_error_and_the_session_goes_on(
     gateway: RunningGateway, beckett: NDArray[np.float32], text: str
 ) -> None:
@@ -174,6 +174,7 @@ def test_text_that_is_no_message_gets_an_error_and_the_session_goes_on(
 
     error, said = talk(gateway, use, turn_detection=None)
     assert error["code"] == "invalid_message"
+    assert error["event_id"] is None, "what is sent is JSON, whatever came"
     assert words(said) == BECKETT
 
 

@@ -106,6 +106,14 @@ def test_a_session_is_as_it_was_set(gateway: RunningGateway, beckett: NDArray[np
         ({"turn_detection": {"type": "semantic_vad", "silence_duration_ms": 500}}, "goes with server_vad"),
         ({"turn_detection": {"type": "server_vad", "threshold": 1.5}}, "turn_detection.threshold"),
         ({"turn_detection": {"type": "server_vad", "prefix_padding_ms": 10**6}}, "prefix_padding_ms"),
+        ({"turn_detection": {"threshold": True}}, "turn_detection.threshold"),
+        ({"turn_detection": {"threshold": "0.5"}}, "turn_detection.threshold"),
+        ({"turn_detection": {"threshold": float("nan")}}, "turn_detection.threshold"),
+        ({"turn_detection": {"prefix_padding_ms": True}}, "turn_detection.prefix_padding_ms"),
+        ({"turn_detection": {"silence_duration_ms": "500"}}, "turn_detection.silence_duration_ms"),
+        ({"turn_detection": []}, "turn_detection"),
+        ({"turn_detection": ""}, "turn_detection"),
+        ({"format": {"rate": "16000"}}, "format.rate"),
         ({"noise_reduction": {"type": "near_field"}}, "noise is not reduced here, send null"),
     ],
 )
@@ -114,6 +122,30 @@ def test_wrong_settings_of_a_session_are_refused(settings: dict[str, Any], said:
         Session().updated({"session": {"type": "transcription", "audio": {"input": settings}}})
     assert refused.value.status == 400
     assert said in str(refused.value.body)
+
+
+@pytest.mark.parametrize("audio", [[], "", "loud", 7, False, {"input": []}, {"input": "loud"}])
+def test_settings_that_are_none_change_nothing_and_say_so(audio: Any) -> None:
+    with pytest.raises(ApiError, match="session.audio"):
+        Session().updated({"session": {"type": "transcription", "audio": audio}})
+
+
+def test_a_commit_counts_what_no_item_has(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:
+    """With turn detection on, behind turns that are complete."""
+
+    async def use(session: Talk) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        await session.append((np.concatenate([beckett, SILENCE]) * 32767).astype("<i2").tobytes())
+        while not session.said or not words(session.said[-1]).endswith("fail better"):
+            await session.until(COMPLETED)
+        await session.say("input_audio_buffer.commit")
+        completed = await session.until(COMPLETED)
+        await session.say("input_audio_buffer.commit")
+        return completed, (await session.until("error"))[-1]["error"]
+
+    completed, error = talk(gateway, use)
+    assert completed[-1]["transcript"] == ""
+    assert 0 < completed[-1]["usage"]["seconds"] < 3, "the rest, not all"
+    assert error["code"] == "input_audio_buffer_commit_empty"
 
 
 def test_the_words_of_both_protocols_are_the_servers() -> None:

@@ -265,6 +265,29 @@ def test_a_full_engine_is_asked_again_and_an_error_ends_one_stream(
     assert play(streams, "c", audio(30, 20)).ends in ([], [None])
 
 
+def test_refused_partials_take_no_try_from_a_last_decoding(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asrloop.live.calls.PAUSE_SECONDS", 0.01)
+    refused = {"partial": 0, "last": 0}
+
+    def busy(decoding: Decoding) -> Hypothesis:
+        kind = "partial" if decoding.over_at is None else "last"
+        if kind == "partial" or refused["last"] < TRIES - 1:
+            refused[kind] += 1
+            raise Overloaded("no room")
+        return counting(decoding)
+
+    streams, ear = opened(busy), Ear()
+    streams.start("a", ear, 16_000)
+    for partials in range(1, 2 * TRIES):  # a crowd of files comes while somebody speaks
+        streams.hear("a", audio(14))
+        assert eventually(lambda partials=partials: refused["partial"] >= partials)
+    streams.hear("a", audio(0, 20))
+    streams.end("a")
+    assert eventually(lambda: ear.ends)
+    assert ear.ends == [None]
+    assert ear.text
+
+
 def test_a_bug_ends_one_stream(opened: Open) -> None:
     streams = opened(lambda _: Hypothesis(None))  # type: ignore[arg-type]  # what the bug gives
     ear = play(streams, "a")

@@ -1,17 +1,21 @@
 """What ends a segment: silence, the turn detector, the caller. Scripted voice, decoder and detector; no time passes."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from asrloop.audio import Samples
-from asrloop.engine.turns import NONE, SEMANTIC, SILENCE, Turns
+from asrloop.engine.parameters import PARAMETERS
+from asrloop.engine.turns import _LIMITS, NONE, SEMANTIC, SILENCE, TURNS, Turns
+from asrloop.live.asking import WAIT_SECONDS, WAITING
 from asrloop.live.decodings import Question
-from asrloop.live.endings import ASKS, ENDS, UNANSWERED
+from asrloop.live.endings import ASKS, ENDS, UNANSWERED, UNSURE_ENDS
 from asrloop.live.events import Event
-from asrloop.live.segmenter import FRAME, Segmenter
+from asrloop.live.segmenter import FRAME, SPECULATE, Segmenter
 from asrloop.speech.detector import frames_in
+from tests.conftest import ROOT
 from tests.live.test_segmenter import LONGEST, SECONDS, TARGET, audio, counting, finals, voice
 
 WAIT = frames_in(4.0)
@@ -158,3 +162,43 @@ def test_a_threshold_and_a_padding_of_ones_own() -> None:
         decoding = stream.decoding()
         assert (decoding is not None) == begins
         assert decoding is None or decoding.begin == 0
+
+
+DEFAULTS = {
+    "turn_threshold": f"{TURNS.threshold:g}",
+    "longest_pause_ms": f"{1000 * TURNS.longest_pause_seconds:g}",
+    "speech_threshold": f"{TURNS.speech_threshold:g}",
+    "padding_ms": f"{1000 * TURNS.padding_seconds:g}",
+}
+
+
+@pytest.mark.parametrize("name", _LIMITS)
+def test_the_docs_tell_the_limits_and_defaults_that_hold(name: str) -> None:
+    docs = (ROOT / "docs" / "live.md").read_text()
+    row = re.search(rf"^\| `{name}` \| \w+ \| (.+?) \| (.+?) \|", docs, re.MULTILINE)
+    assert row is not None
+    least, most = _LIMITS[name]
+    meaning = PARAMETERS[name].meaning
+    for text in (row[1], meaning):
+        assert f"{least:g}..{most:g}" in text
+    if name == "silence_ms":
+        sure, unsure = map(int, re.findall(r"\d+", row[2]))
+        assert f"by default {sure}, and {unsure} where" in meaning
+        assert (frames_in(sure / 1000), frames_in(unsure / 1000)) == (ENDS, UNSURE_ENDS)
+    else:
+        assert row[2] == DEFAULTS[name]
+        assert f"`{name}` ({row[2]})" in " ".join((ROOT / "docs" / "turns.md").read_text().split())
+        assert f"by default {row[2]}" in meaning
+
+
+def test_the_docs_tell_when_the_detector_is_asked() -> None:
+    docs = " ".join((ROOT / "docs" / "turns.md").read_text().split())
+    asked = re.search(r"after ([\d.]+) s of silence, if a model hears .*? once more after ([\d.]+) s,", docs)
+    assert asked is not None
+    first, again = asked.groups()
+    assert (frames_in(float(first)), frames_in(float(again))) == ASKS
+    assert f"when its answer takes over {WAIT_SECONDS:g} s" in docs
+    assert {3: "three more for each of these may wait"}[WAITING] in docs
+    early = re.search(r"After ([\d.]+) s of silence a segment is decoded as if it were over", docs)
+    assert early is not None
+    assert frames_in(float(early[1])) == SPECULATE
