@@ -51,6 +51,7 @@ class Scheduler:
         self._arrivals = count()
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
+        """Live audio first, each in the order in which it was encoded."""
         self.gated: set[Utterance] = set()
         self._live_in_a_row = 0
         """Encodings of live audio since the last one of other audio."""
@@ -73,6 +74,16 @@ class Scheduler:
     def is_idle(self) -> bool:
         """True when no utterance is left."""
         return not self.everyone()
+
+    @property
+    def is_waiting(self) -> bool:
+        """True when an utterance waits to be encoded."""
+        return any(self.waiting.values())
+
+    def is_alone(self, utterance: Utterance) -> bool:
+        """Return True when there is no other than ``utterance``, which is being encoded."""
+        others = self.encoded or self.gated or len(self.encoding) > 1 or self.is_waiting or self._taken
+        return not others or self.everyone() == [utterance]
 
     def check_room(self, rows: int, long_rows: int = 0, in_line: int = 0, *, is_live: bool = False) -> None:
         """Raise Overloaded when the inbox has no room for ``rows`` recordings now, InvalidAudio when it never will.
@@ -146,14 +157,16 @@ class Scheduler:
         """Let an utterance be admitted: its encoding ended well."""
         self.encoding.discard(utterance)
         utterance.state = State.ENCODED
-        self.encoded.append(utterance)
+        before = len(self.encoded)
+        if utterance.rank is Rank.LIVE:
+            before = next((place for place, one in enumerate(self.encoded) if one.rank is not Rank.LIVE), before)
+        self.encoded.insert(before, utterance)
 
     def admit(self, batch: BatchSlots) -> list[Utterance]:
         """Give free slots of ``batch`` to encoded utterances and return those, as long as no batch is emptier."""
         admitted = []
         while (emptiest := self.next_to_admit()) is not None and emptiest.taken == batch.taken:
-            utterance = self._next_encoded()
-            self.encoded.remove(utterance)
+            utterance = self.encoded.popleft()
             batch.take(utterance)
             admitted.append(utterance)
         return admitted
@@ -162,11 +175,8 @@ class Scheduler:
         """Return the emptiest batch, if an encoded utterance may have a slot of it."""
         if not self.encoded:
             return None
-        kept = 0 if self._next_encoded().rank is Rank.LIVE else self._kept_for_live
+        kept = 0 if self.encoded[0].rank is Rank.LIVE else self._kept_for_live
         return min(self.batches, key=lambda batch: batch.taken) if self.slots - self._taken > kept else None
-
-    def _next_encoded(self) -> Utterance:
-        return min(self.encoded, key=lambda one: one.rank is not Rank.LIVE)
 
     @property
     def _taken(self) -> int:

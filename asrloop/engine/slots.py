@@ -14,6 +14,8 @@ class BatchSlots:
     def __init__(self, batch: int, slots: int) -> None:
         """``batch`` is its number, from 0."""
         self.batch = batch
+        self.taken = 0
+        """Number of slots that are not free."""
         self.running: dict[int, Utterance] = {}
         self.ending: dict[int, Utterance] = {}
         """Slots that the family has yet to free."""
@@ -21,16 +23,12 @@ class BatchSlots:
         self._without_later = dict.fromkeys(Rank, 0)
         """Steps since the last one with rows of a later rank."""
 
-    @property
-    def taken(self) -> int:
-        """Number of slots that are not free."""
-        return len(self.running) + len(self.ending)
-
     def take(self, utterance: Utterance) -> None:
         """Give an utterance a free slot."""
         utterance.state = State.RUNNING
         utterance.batch, utterance.slot = self.batch, heapq.heappop(self._free)
         self.running[utterance.slot] = utterance
+        self.taken += 1
 
     def next_to_step(self) -> list[tuple[int, Utterance]]:
         """Return the running by their slots. While rows of an earlier rank are among them, those of a later one seldom take part:
@@ -52,4 +50,5 @@ class BatchSlots:
     def free(self, slot: int) -> Utterance:
         """Return an ending utterance whose slot may be given to another now."""
         heapq.heappush(self._free, slot)
+        self.taken -= 1
         return self.ending.pop(slot)

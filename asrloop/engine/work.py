@@ -102,6 +102,11 @@ class Work:
         self._wake_emptiest()
         return admitted
 
+    def _wake_encoder(self) -> None:
+        """Wake a thread where there is room for one more, unless none waits: threads that wake for nothing cost others time."""
+        if self.scheduler.is_waiting:
+            self.for_encoders.notify()
+
     def _wake_emptiest(self) -> None:
         batch = self.scheduler.next_to_admit()
         if batch is not None:
@@ -146,7 +151,7 @@ class Work:
     def freed(self, batch: BatchSlots, slot: int, found: Ended | DecodeFailed) -> None:
         """Give a slot back, and take in what the family found out at the end of its row."""
         utterance = batch.free(slot)
-        self.for_encoders.notify()
+        self._wake_encoder()
         if utterance.is_finished:  # it failed or was cancelled
             return
         if isinstance(found, DecodeFailed):
@@ -255,7 +260,7 @@ class Work:
         self.ledger.close(utterance)
         utterance.take_samples()
         utterance.finished_at = self.clock()
-        self.for_encoders.notify()
+        self._wake_encoder()
         if self.long is not None:
             self.long.wake()
 
