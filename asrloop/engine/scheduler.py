@@ -80,10 +80,13 @@ class Scheduler:
         """True when an utterance waits to be encoded."""
         return any(self.waiting.values())
 
-    def is_alone(self, utterance: Utterance) -> bool:
-        """Return True when there is no other than ``utterance``, which is being encoded."""
-        others = self.encoded or self.gated or len(self.encoding) > 1 or self.is_waiting or self._taken
-        return not others or self.everyone() == [utterance]
+    @property
+    def has_only_one(self) -> bool:
+        """True when there is no other utterance than the one that is being encoded."""
+        if self.encoded or self.gated or len(self.encoding) > 1 or self.is_waiting:
+            return False
+        ending = (one for batch in self.batches for one in batch.ending.values())
+        return not any(batch.running for batch in self.batches) and all(one.is_finished for one in ending)
 
     def check_room(self, rows: int, long_rows: int = 0, in_line: int = 0, *, is_live: bool = False) -> None:
         """Raise Overloaded when the inbox has no room for ``rows`` recordings now, InvalidAudio when it never will.

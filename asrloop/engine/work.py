@@ -254,13 +254,15 @@ class Work:
 
     def _end(self, utterance: Utterance) -> None:
         """Let go of what an utterance holds. Its slot, if it has one, is freed by the step thread."""
-        if utterance.state is State.RUNNING and utterance.batch is not None:
-            self.for_steps[utterance.batch].notify()
+        before = utterance.state
         self.scheduler.finish(utterance)
         self.ledger.close(utterance)
         utterance.take_samples()
         utterance.finished_at = self.clock()
-        self._wake_encoder()
+        if before is State.RUNNING and utterance.batch is not None:
+            self.for_steps[utterance.batch].notify()
+        elif before in (State.ENCODING, State.ENCODED):
+            self._wake_encoder()
         if self.long is not None:
             self.long.wake()
 
