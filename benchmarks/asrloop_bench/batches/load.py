@@ -33,6 +33,8 @@ class Load(NamedTuple):
 
     requests_a_second: float
     latencies: list[float]
+    loop_seconds: float = 0.0
+    """Processor time that the process of the decode loop took for each request."""
 
     @property
     def tail(self) -> float:

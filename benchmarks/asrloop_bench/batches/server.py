@@ -11,12 +11,13 @@ import numpy as np
 from asrloop.config import Settings
 from asrloop.recognizer import recognizer
 from asrloop.tritonserver import beside
+from asrloop.tritonserver.processes import model_processes
 from asrloop.wheels import DETECTOR
 from asrloop_bench.batches.load import CALLERS, CORES, SLOTS, Load
 from asrloop_bench.batches.sleeping import INFO, Times, write
 from asrloop_bench.checkout import PREPARED
 from asrloop_bench.load.generators import Generators
-from asrloop_bench.method import target
+from asrloop_bench.method import machine_load, target
 
 KNOWN = """
 
@@ -56,8 +57,11 @@ def on_server(server: target.Target, batches: int, seconds: float, command: Sequ
     with Generators(command, 4) as generators:
         way = ("triton", server.grpc, INFO.family)
         generators.turn(way, CALLERS * batches, ["clip"], 1.0)
+        loop = model_processes(server.pid or 0)[recognizer(INFO.family).loop]
+        _, before = machine_load.stat(loop)
         turn = generators.turn(way, CALLERS * batches, ["clip"], seconds)
-    return Load(1 / turn.seconds_per_request(), turn.latencies)
+        _, after = machine_load.stat(loop)
+    return Load(1 / turn.seconds_per_request(), turn.latencies, (after - before) / len(turn.requests))
 
 
 def clip() -> np.ndarray[tuple[int], np.dtype[np.float32]]:

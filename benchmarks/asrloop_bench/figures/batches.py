@@ -40,7 +40,9 @@ def batches(
     clips = speech(1.0, 10.0)
     times = {f"{length:g} s": recorded(samples, run.settings) for length, samples in clips.items()}
     found = {name: measured(run, name, one, seconds, rounds) for name, one in times.items()}
-    return "\n\n".join([table(found), aims.table(rows(found)), *(words(name, one) for name, one in times.items())])
+    return "\n\n".join(
+        [table(found), aims.table(rows(found)), *(words(name, times[name], found[name]) for name in times)]
+    )
 
 
 def measured(run: Run, name: str, times: Times, seconds: float, rounds: int) -> Rounds:
@@ -103,10 +105,12 @@ def rows(found: Mapping[str, Rounds]) -> list[aims.Row]:
     return made
 
 
-def words(name: str, times: Times) -> str:
-    """Say what a clip was recorded to take."""
+def words(name: str, times: Times, found: Rounds) -> str:
+    """Say what a clip was recorded to take, and what a request costs the process of the loop beside that."""
+    loop = spread.median([load.loop_seconds for count in BATCHES for load in found[SERVER, count]])
     steps = ", ".join(f"{1000 * one:.2f} of {rows}" for rows, one in zip(ROWS, times.steps, strict=True))
     return (
         f"{name}: {1000 * times.encode:.1f} ms to encode and to listen, a step {steps} rows, {times.tokens} tokens; "
-        f"{CALLERS} callers for each batch."
+        f"{CALLERS} callers for each batch. Behind tritonserver a request takes {1000 * loop:.1f} ms of processor time of the "
+        "loop's process."
     )

@@ -40,7 +40,7 @@ def test_the_tables_say_what_is_reached() -> None:
     found = {(one.what, one.reached) for one in batches.rows({"1 s": loads})}
     assert ("1 s through the engine, 4 batches against 1", True) in found
     assert ("1 s through the tritonserver, 8 batches against 1", False) in found
-    assert "4.0 ms to encode and to listen" in batches.words("1 s", TIMES)
+    assert "4.0 ms to encode and to listen" in batches.words("1 s", TIMES, loads)
 
 
 @pytest.mark.slow
@@ -53,3 +53,4 @@ def test_a_server_whose_recognizer_sleeps_answers(beckett: NDArray, tmp_path: Pa
     with server.started(TIMES, 2, settings) as running:
         load = server.on_server(running, 2, 0.5, [sys.executable, callers.__file__, str(file)])
     assert load.requests_a_second > 10
+    assert load.loop_seconds > 0
