@@ -27,6 +27,9 @@ from asrloop.speech.silence import quiet_steps
 from asrloop.speech.windows import Cutter
 from asrloop.turns.detector import TurnDetector
 
+CORES_OF_BATCH = 4
+"""Where the settings leave the number of batches to the cores: one step thread is always busy with so many."""
+
 
 def engine_for(
     directory: Path,
@@ -47,6 +50,7 @@ def engine_for(
         settings.engine.inbox,
         settings.engine.queue_timeout_seconds,
         encoders_for(family.info, settings),
+        batches_for(family.info, settings),
     )
     return Engine(
         family,
@@ -59,9 +63,15 @@ def engine_for(
     )
 
 
+def batches_for(info: FamilyInfo, settings: Settings) -> int:
+    """Return how many batches run side by side."""
+    usual = max(1, usable_cores() // CORES_OF_BATCH) if info.encodes_side_by_side else 1
+    return settings.engine.batches or usual
+
+
 def encoders_for(info: FamilyInfo, settings: Settings) -> int:
     """Return how many utterances are encoded side by side."""
-    usual = min(usable_cores(), MOST_THREADS) if info.encodes_side_by_side else 1
+    usual = min(usable_cores(), MOST_THREADS * batches_for(info, settings)) if info.encodes_side_by_side else 1
     return settings.engine.encoders or usual
 
 

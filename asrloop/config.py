@@ -58,6 +58,7 @@ class EngineSettings(_Section):
     slots: Annotated[int, Field(ge=1, le=256)] = 16
     inbox: Annotated[int, Field(ge=1, le=100_000)] = 64
     queue_timeout_seconds: Seconds = 30.0
+    batches: Annotated[int, Field(ge=0, le=64)] = 0
     encoders: Threads = 0
     encoder_threads: Threads = 0
     decoder_threads: Threads = 0

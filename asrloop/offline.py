@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from asrloop import audio, config, paths
-from asrloop.assembly import engine_for
+from asrloop.assembly import batches_for, engine_for
 from asrloop.config import Settings
 from asrloop.engine.inputs import options_of
 from asrloop.engine.options import DEFAULTS, TRANSCRIBE, Options
@@ -17,8 +17,11 @@ from asrloop.engine.outputs import Transcript
 from asrloop.engine.request import Request
 from asrloop.errors import InvalidOption, RequestError
 from asrloop.families import registry
+from asrloop.families.registry import info_in
 
 FILES_AT_ONCE = 16
+"""For each batch of the engine."""
+
 LIMIT_SECONDS = 3600.0
 """Longest wait for the next file to be done."""
 
@@ -43,7 +46,8 @@ class Model:
     def __init__(self, directory: Path, settings: Settings) -> None:
         """``directory`` has the prepared files, like ``decoder_loop/1`` of a repository. Raises OSError and ValueError."""
         self._settings = settings
-        ours = {"inbox": FILES_AT_ONCE, "queue_timeout_seconds": LIMIT_SECONDS}
+        self._at_once = FILES_AT_ONCE * batches_for(info_in(directory, settings), settings)
+        ours = {"inbox": self._at_once, "queue_timeout_seconds": LIMIT_SECONDS}
         self._engine = engine_for(
             directory, settings.model_copy(update={"engine": settings.engine.model_copy(update=ours)})
         )
@@ -102,7 +106,7 @@ class Model:
             seconds += results[number].seconds
 
         for number, path in enumerate(paths):
-            if len(running) == FILES_AT_ONCE:
+            if len(running) == self._at_once:
                 wait()
             try:
                 sound, length = audio.opened(

@@ -5,19 +5,16 @@ import re
 from collections.abc import Iterator
 
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
-from asrloop_bench.method import markdown, provenance, spread
+from asrloop_bench.method import provenance, spread
 
 DOCS = ROOT / "docs"
-ENGINES_FOR = 4
-"""Cores of a server where there are more: one engine gains little from others."""
-
 AUDIO_SECONDS = ("long-recordings.md", r"^\| seconds of audio a second, 1 at once \|[^|]*\| (\d+) \|")
 STREAMS = ("live.md", r"^The greatest number tried with no stream over 2 s of lag: (\d+)\.")
 MEGABYTES = ("long-recordings.md", r"^\| memory of the decoder_loop process, 4 h FLAC \|[^|]*\| (\d+) MB")
 
 
 def section() -> str:
-    """Return the table, the time of 1,000 hours, and the gain of more cores. Raises ValueError where a page lacks its figure."""
+    """Return the table, and the time of 1,000 hours. Raises ValueError where a page lacks its figure."""
     ladder = json.loads(SAVED_LADDER.read_text(encoding="utf-8"))
     cores = int(ladder["about"]["machine"]["usable_cores"])
     audio_seconds = float(_found(*AUDIO_SECONDS))
@@ -38,10 +35,7 @@ def section() -> str:
         yield f"| memory of the engine's process with 4 h files, MB | {_found(*MEGABYTES)} | | [{page}]({page}) |"
         hours = 1000 * cores / audio_seconds
         yield f"\n1,000 hours of recordings are {hours:.0f} core hours. By `make docs` from the pages named."
-        yield f"{provenance.in_words(ladder['about'])}; each page says when it measured.\n"
-        servers = f"servers, at most {ENGINES_FOR} cores each"
-        heads = ["cores", servers, "1 s clips, times two cores", "10 s clips, times two cores"]
-        yield markdown.table(heads, map(_simulated, (4, 16, 64)), numbers_from=0)
+        yield f"{provenance.in_words(ladder['about'])}; each page says when it measured."
 
     return "\n".join(lines())
 
@@ -51,9 +45,3 @@ def _found(page: str, pattern: str) -> str:
     if found is None:
         raise ValueError(f"docs/{page} has no line like {pattern}; the capacity table needs it")
     return found[1]
-
-
-def _simulated(cores: int) -> tuple[int, int, str, str]:
-    """Return cores, servers, and throughput of clips of 1 and 10 s with an engine for every four cores."""
-    cells = _found("performance.md", rf"^\| {cores} \|(.*)\|$").split("|")
-    return cores, max(1, cores // ENGINES_FOR), cells[2].strip(), cells[5].strip()

@@ -14,7 +14,7 @@ from asrloop_bench.method import markdown
 from asrloop_gateway.metrics import Metrics as GatewayMetrics
 from asrloop_gateway.settings import Settings as GatewaySettings
 
-from asrloop.engine.family import Family
+from asrloop.engine.family import Batch, Family
 from asrloop.engine.metrics import ENGINE_METRICS
 from asrloop.engine.parameters import PARAMETERS, Door
 from asrloop.errors import ERRORS
@@ -101,7 +101,7 @@ def adding_a_family() -> str:
 
     def lines() -> Iterator[str]:
         yield textwrap.fill(" ".join(_prose(Family).partition("\n\n")[2].split()), 150) + "\n"
-        for name, method in vars(Family).items():
+        for name, method in {**vars(Family), **vars(Batch)}.items():
             if name.startswith("_") or not inspect.isfunction(method):
                 continue
             signature = inspect.signature(method)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,20 @@ def test_the_command_tells_each_file_and_fails_if_one_failed(
         refused = run(wrong, beckett_path)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert message in refused.stderr.replace("\n", " ")
+
+
+def test_more_files_are_read_at_once_where_there_are_more_batches(model_repository: Path, beckett_path: Path) -> None:
+    read = 0
+
+    def paths() -> Iterator[Path]:
+        nonlocal read
+        for _ in range(FILES_AT_ONCE + 3):
+            read += 1
+            yield beckett_path
+
+    settings = config.Settings(engine=config.EngineSettings(batches=2))
+    with Model(model_repository / "decoder_loop" / "1", settings) as model:
+        heard = model.transcribe_many(paths())
+        first = next(heard)
+        assert read == FILES_AT_ONCE + 3, "none waits for the first to be done"
+        assert len({one.transcript and one.transcript.text for one in (first, *heard)}) == 1

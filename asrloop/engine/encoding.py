@@ -49,7 +49,7 @@ class EncodeLoop:
                     work.for_encoders.wait(IDLE_SECONDS)
                     continue
                 utterance.encode_started_at = work.clock()
-                alone = work.scheduler.everyone() == [utterance]
+                alone = work.scheduler.has_only_one
             self._encode(utterance, alone)
 
     def _encode(self, utterance: Utterance, alone: bool) -> None:

@@ -1,8 +1,9 @@
 """The engine: continuous batching of utterances over one model family. It starts the threads and knows no Triton.
 
     submit -> waiting -> [encode thread: resample, part at long pauses, encode, then ask the speech gate] -> encoded
-           -> [step thread: admit, step, step ... finish] -> [gated] -> [reply thread]
+           -> [step thread of a batch: admit, step, step ... finish] -> [gated] -> [reply thread]
 
+Several batches may run side by side, each with a step thread, slots and K/V memory of its own; all else is one.
 A recording that is longer than a window waits in line for a thread of its own that cuts it: its windows wait with everybody else's
 utterances. A watch thread looks for deadlines and for callers that left.
 """
@@ -103,7 +104,11 @@ class Engine:
         encode = EncodeLoop(
             self._work, family, has_speech, cutting and partial(spoken, cutter=cutting.cutter), find_quiet
         )
-        step = StepLoop(self._work, family, self._observer.stepped)
+        batches = [family, *(family.open_batch() for _ in scheduler.batches[1:])]
+        steps = [
+            StepLoop(self._work, batch, slots, self._observer.stepped)
+            for batch, slots in zip(batches, scheduler.batches, strict=True)
+        ]
         self._threads = [
             threading.Thread(target=self._guarded, args=(target,), name=f"asrloop-{name}", daemon=True)
             for name, target in (
@@ -111,7 +116,7 @@ class Engine:
                     (f"encode-{number}", lambda: encode.run(self._closed.is_set))
                     for number in range(scheduler.encoders)
                 ),
-                ("step", lambda: step.run(self._closed.is_set)),
+                *((f"step-{number}", partial(step.run, self._closed.is_set)) for number, step in enumerate(steps)),
                 ("reply", self._reply_loop),
                 ("watch", self._watch_loop),
             )
@@ -180,7 +185,8 @@ class Engine:
             for request in work.ledger:
                 work.fail(request, EngineClosed(reason))
             work.for_encoders.notify_all()
-            work.for_steps.notify_all()
+            for batch in work.for_steps:
+                batch.notify_all()
 
     def _guarded(self, loop: Callable[[], None]) -> None:
         """Run a thread's loop. A bug in it must not leave callers waiting: everyone is told, and newcomers are refused."""

@@ -1,6 +1,6 @@
 """The protocol between the engine and a model family. A family owns tensors and maths; it knows no queue, thread or Triton.
 
-Rows of the running batch are called slots and numbered from 0. The engine fills low slots first, so a family may
+Rows of a running batch are called slots and numbered from 0. The engine fills low slots first, so a family may
 step the prefix ``0..max(slots)`` of its buffers at once.
 """
 
@@ -15,6 +15,7 @@ from asrloop.config import Lengths
 from asrloop.engine.options import TRANSCRIBE, Options
 
 Encoded = TypeVar("Encoded")
+Admitted = TypeVar("Admitted", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -120,26 +121,10 @@ class Ended(NamedTuple):
     """Samples that are to be encoded, with ``again``, and decoded once more: the tokens look wrong. Asked for at most once."""
 
 
-class Family(Protocol[Encoded]):
-    """A model family as the engine sees it.
+class Batch(Protocol[Admitted]):
+    """The rows of one running batch. All methods are called on its one step thread."""
 
-    Threads: ``encode`` may run on several threads at once, while ``admit``, ``step`` and ``finish`` run, all on one step thread.
-    ``words``, ``text``, ``piece``, ``confidence`` and ``word_confidence`` may be called on any thread.
-    """
-
-    info: FamilyInfo
-    vocabulary_size: int
-
-    def encode(
-        self, samples: NDArray[np.float32], options: Options, *, alone: bool = False, again: bool = False
-    ) -> Encoded:
-        """Encode ``samples`` (f32 [N], 16 kHz mono, finite, -1..1, N >= 1) for ``admit``. Must not touch a slot.
-
-        ``alone`` is True when there is nothing else to do: then several threads may work on it. ``again`` is True when ``finish``
-        asked for it: then care comes before speed.
-        """
-
-    def admit(self, slot: int, encoded: Encoded, options: Options) -> Emission:
+    def admit(self, slot: int, encoded: Admitted, options: Options) -> Emission:
         """Put an encoded utterance into ``slot``, which is free, and return what is decided of it already.
 
         A family may check all tokens of ``options.draft`` at once and decide as many of the first as it would decide itself; steps
@@ -160,6 +145,29 @@ class Family(Protocol[Encoded]):
         Called once for every row that was given to ``admit``, however it ended and also where that raised. ``kept`` are the
         token ids of the transcript: fewer than were decided after endless repetition, none after an error or a cancellation.
         """
+
+
+class Family(Batch[Encoded], Protocol[Encoded]):
+    """A model family as the engine sees it. It is its own first batch.
+
+    Threads: ``encode`` may run on several threads at once, while ``admit``, ``step`` and ``finish`` run, which are called on one
+    thread for each batch. ``words``, ``text``, ``piece``, ``confidence`` and ``word_confidence`` may be called on any thread.
+    """
+
+    info: FamilyInfo
+    vocabulary_size: int
+
+    def encode(
+        self, samples: NDArray[np.float32], options: Options, *, alone: bool = False, again: bool = False
+    ) -> Encoded:
+        """Encode ``samples`` (f32 [N], 16 kHz mono, finite, -1..1, N >= 1) for ``admit`` of any batch. Must not touch a slot.
+
+        ``alone`` is True when there is nothing else to do: then several threads may work on it. ``again`` is True when ``finish``
+        asked for it: then care comes before speed.
+        """
+
+    def open_batch(self) -> Batch[Encoded]:
+        """Return one more batch with as many slots and memory of its own; sessions and weights are shared."""
 
     def confidence(self, log_probs: Sequence[float]) -> float:
         """Return how far to trust a transcript, 0..1, from the ``log_probs`` of all its tokens; 0 without tokens."""

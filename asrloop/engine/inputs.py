@@ -1,6 +1,6 @@
 """The door of the engine: PCM of any rate in WAV, or 16 kHz from ``audio_frontend`` in SAMPLES, checked once for every family."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +40,7 @@ def request_of(
     on_done: Callable[[Request], None],
     deadline: float | None = None,
     is_cancelled: Callable[[], bool] | None = None,
-    outputs: Collection[str] | None = None,
+    outputs: frozenset[str] | None = None,
 ) -> Request:
     """Return a request with checked copies of its rows; see :class:`Request`. Raises InvalidAudio, InvalidOption, DecodeFailed."""
     options = options_of(parameters, family)

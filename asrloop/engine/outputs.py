@@ -1,7 +1,8 @@
 """The table of the models' outputs. Responses are made from it, and every config.pbtxt is checked against it."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,16 +185,18 @@ PROGRESS = Output("PROGRESS", np.float32, "TYPE_FP32", (2,), 0, lambda _: [])
 """Answer to a request to ``decoder_loop`` that asks how far another is: seconds done, seconds in all; 0, 0 for none."""
 
 
-def _wanted(names: Collection[str] | None) -> list[Output]:
+@lru_cache
+def _wanted(names: frozenset[str] | None) -> list[Output]:
     return [output for output in (*OUTPUTS, *LIVE_OUTPUTS) if names is None or output.name in names]
 
 
-def words_for(names: Collection[str] | None) -> Words:
+@lru_cache
+def words_for(names: frozenset[str] | None) -> Words:
     """Return which words the outputs with these names, None for all, need."""
     return max((output.words for output in _wanted(names)), default=Words.NONE)
 
 
-def tensors_of(transcripts: Sequence[Transcript], names: Collection[str] | None = None) -> Mapping[str, NDArray[Any]]:
+def tensors_of(transcripts: Sequence[Transcript], names: frozenset[str] | None = None) -> Mapping[str, NDArray[Any]]:
     """Return the outputs with these ``names``, None for all: a row a transcript."""
     return {output.name: _padded([output.values(heard) for heard in transcripts], output) for output in _wanted(names)}
 
@@ -207,6 +210,8 @@ def progress_tensors(done: float, known: float, text: str) -> Mapping[str, NDArr
 
 
 def _padded(rows: Sequence[Sequence[object]], output: Output) -> NDArray[Any]:
+    if len(rows) == 1:  # nearly always: it needs no padding
+        return np.array(rows, output.dtype) if rows[0] else np.empty((1, 0, *output.dims[1:]), output.dtype)
     array = np.full((len(rows), max(map(len, rows)), *output.dims[1:]), output.padding, output.dtype)
     for target, row in zip(array, rows, strict=True):
         if row:

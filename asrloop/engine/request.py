@@ -1,6 +1,6 @@
 """One request: rows of audio that are decoded side by side and get one answer together."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class Request:
         deadline: float | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         key: str = "",
-        outputs: Collection[str] | None = None,
+        outputs: frozenset[str] | None = None,
         missing_seconds: Sequence[float] = (),
         is_live: bool = False,
         start: float = 0.0,

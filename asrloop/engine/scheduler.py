@@ -2,22 +2,22 @@
 
 An utterance moves  waiting -> encoding -> encoded -> running (in a slot) -> ending -> [gated] -> finished.  Utterances are encoded
 by their turns, which the engine gives: the later they came and the longer they are, the later. Behind that it is first come, first
-served. Live audio goes before all other, which keeps a share of the encodings and steps.
+served. Live audio goes before all other, which keeps a share of the encodings and steps. An encoded utterance gets a slot in the
+emptiest of the running batches.
 """
 
 import heapq
 from collections import deque
 from itertools import count
 
+from asrloop.engine.slots import BatchSlots
 from asrloop.engine.utterance import Rank, State, Utterance
 from asrloop.errors import InvalidAudio, Overloaded
 
-# Utterances encoded ahead of a free slot, so that a slot that falls free is filled at once.
+# Utterances encoded for each batch ahead of a free slot, so that a slot that falls free is filled at once.
 ENCODED_AHEAD = 2
-# While rows are stepped one core is left to them, unless so many wait that getting them into the batch comes first.
+# A core is left to each batch that is stepped, unless so many wait for each batch that getting them into it comes first.
 QUEUE = 3
-# Rows of a later rank take part in one of so many steps while there are rows of an earlier one.
-LATER_EVERY = 3
 # Of so many encodings one is of other audio, if any waits, however much live audio does.
 OTHERS_EVERY = 4
 # While one of the last so many encodings was of live audio, a quarter of the slots is kept for it.
@@ -33,12 +33,14 @@ class Scheduler:
 
     Invariants: an utterance is in the container of its state and in no other; at most ``inbox`` whole recordings are taken on while
     they wait, and parts of theirs, and what is decoded once more, may come later; as many of live audio; at most ``encoders``
-    utterances are encoded side by side; at most ``slots`` run or end, each in a slot of its own; at most
-    ``slots + ENCODED_AHEAD`` are between the start of their encoding and their end.
+    utterances are encoded side by side; at most ``slots`` run or end in a batch, each in a slot of its own; at most
+    ``slots + ENCODED_AHEAD`` for each batch are between the start of their encoding and their end.
     """
 
-    def __init__(self, slots: int, inbox: int, queue_timeout: float, encoders: int = 1) -> None:
-        self.slots = slots
+    def __init__(self, slots: int, inbox: int, queue_timeout: float, encoders: int = 1, batches: int = 1) -> None:
+        """``slots`` are those of each of the ``batches``; ``inbox`` and ``encoders`` are for all together."""
+        self.batches = [BatchSlots(number, slots) for number in range(batches)]
+        self.slots = slots * batches
         self.inbox = inbox
         self.queue_timeout = queue_timeout
         self.encoders = encoders
@@ -49,29 +51,42 @@ class Scheduler:
         self._arrivals = count()
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
-        self.running: dict[int, Utterance] = {}
-        self.ending: dict[int, Utterance] = {}
-        """Slots that the family has yet to free."""
+        """Live audio first, each in the order in which it was encoded."""
         self.gated: set[Utterance] = set()
-        self._without_later = dict.fromkeys(Rank, 0)
-        """Steps since the last one with rows of a later rank."""
         self._live_in_a_row = 0
         """Encodings of live audio since the last one of other audio."""
         self._since_live = LATELY
         """Encodings since the last one of live audio."""
-        self._free_slots = list(range(slots))  # a heap: low slots first, so that rows seldom change places
 
     def __repr__(self) -> str:
         return (
             f"Scheduler({sum(map(len, self.waiting.values()))} waiting, {len(self.encoding)} encoding, "
-            f"{len(self.encoded)} encoded, {len(self.running)} of {self.slots} slots running, {len(self.ending)} ending, "
+            f"{len(self.encoded)} encoded, {len(self.running)} of {self.slots} slots running, {self._taken} taken, "
             f"{len(self.gated)} gated)"
         )
+
+    @property
+    def running(self) -> list[Utterance]:
+        """Running utterances of all batches."""
+        return [utterance for batch in self.batches for utterance in batch.running.values()]
 
     @property
     def is_idle(self) -> bool:
         """True when no utterance is left."""
         return not self.everyone()
+
+    @property
+    def is_waiting(self) -> bool:
+        """True when an utterance waits to be encoded."""
+        return any(self.waiting.values())
+
+    @property
+    def has_only_one(self) -> bool:
+        """True when there is no other utterance than the one that is being encoded."""
+        if self.encoded or self.gated or len(self.encoding) > 1 or self.is_waiting:
+            return False
+        ending = (one for batch in self.batches for one in batch.ending.values())
+        return not any(batch.running for batch in self.batches) and all(one.is_finished for one in ending)
 
     def check_room(self, rows: int, long_rows: int = 0, in_line: int = 0, *, is_live: bool = False) -> None:
         """Raise Overloaded when the inbox has no room for ``rows`` recordings now, InvalidAudio when it never will.
@@ -113,14 +128,16 @@ class Scheduler:
         return utterance
 
     def _next_turn(self) -> Utterance | None:
-        """While rows are stepped, one encoder is idle unless a queue has formed. Windows do not count: they hold an encoder for
-        long, hence one is always left to others, which are short."""
-        under_way = len(self.encoding) + len(self.encoded) + len(self.running) + len(self.ending)
-        room = self.slots + ENCODED_AHEAD - under_way
-        most = max(1, self.encoders - 1)
+        """One encoder is idle for each batch that is stepped, unless a queue has formed. Windows do not count: they hold an encoder
+        for long, hence some, as many as there are batches, are always left to others, which are short."""
+        batches = len(self.batches)
+        under_way = len(self.encoding) + len(self.encoded) + self._taken
+        room = self.slots + ENCODED_AHEAD * batches - under_way
+        most = max(1, self.encoders - batches)
         windows = sum(utterance.rank is Rank.WINDOW for utterance in self.encoding)
         queue = sum(map(len, self.waiting.values()))
-        at_once = most if self.running and queue < QUEUE else self.encoders
+        stepped = sum(bool(batch.running) for batch in self.batches) if queue < QUEUE * batches else 0
+        at_once = max(1, self.encoders - stepped)
         heads = {}
         for rank, turns in self._turns.items():
             while turns and turns[0][2] not in self.waiting[rank]:
@@ -143,42 +160,35 @@ class Scheduler:
         """Let an utterance be admitted: its encoding ended well."""
         self.encoding.discard(utterance)
         utterance.state = State.ENCODED
-        self.encoded.append(utterance)
+        before = len(self.encoded)
+        if utterance.rank is Rank.LIVE:
+            before = next((place for place, one in enumerate(self.encoded) if one.rank is not Rank.LIVE), before)
+        self.encoded.insert(before, utterance)
 
-    def admit(self) -> list[Utterance]:
-        """Give free slots to encoded utterances and return those, each with its ``slot`` set."""
+    def admit(self, batch: BatchSlots) -> list[Utterance]:
+        """Give free slots of ``batch`` to encoded utterances and return those, as long as no batch is emptier."""
         admitted = []
-        while self.encoded and self._free_slots:
-            utterance = min(self.encoded, key=lambda one: one.rank is not Rank.LIVE)
-            if utterance.rank is not Rank.LIVE and len(self._free_slots) <= self._kept_for_live:
-                break
-            self.encoded.remove(utterance)
-            utterance.state = State.RUNNING
-            utterance.slot = heapq.heappop(self._free_slots)
-            self.running[utterance.slot] = utterance
+        while (emptiest := self.next_to_admit()) is not None and emptiest.taken == batch.taken:
+            utterance = self.encoded.popleft()
+            batch.take(utterance)
             admitted.append(utterance)
         return admitted
 
-    def next_to_step(self) -> list[tuple[int, Utterance]]:
-        """Return the running by their slots. While rows of an earlier rank are among them, those of a later one seldom take part:
-        somebody waits for the former, and steps of a few short rows are much faster."""
-        rows = sorted(self.running.items())
-        for rank in Rank:
-            is_there = any(utterance.rank is rank for _, utterance in rows)
-            self._without_later[rank] = (self._without_later[rank] + 1) % LATER_EVERY if is_there else 0
-            if self._without_later[rank]:
-                return [row for row in rows if row[1].rank <= rank]
-        return rows
+    def next_to_admit(self) -> BatchSlots | None:
+        """Return the emptiest batch, if an encoded utterance may have a slot of it."""
+        if not self.encoded:
+            return None
+        kept = 0 if self.encoded[0].rank is Rank.LIVE else self._kept_for_live
+        return min(self.batches, key=lambda batch: batch.taken) if self.slots - self._taken > kept else None
+
+    @property
+    def _taken(self) -> int:
+        return sum(batch.taken for batch in self.batches)
 
     def decode_done(self, utterance: Utterance) -> None:
-        """Take a running utterance out of the batch: it has all its tokens. Its slot is taken until :meth:`free`."""
+        """Take a running utterance out of its batch: it has all its tokens. Its slot is taken until the family has freed it."""
         self._leave_batch(utterance)
         utterance.state = State.ENDING
-
-    def free(self, slot: int) -> Utterance:
-        """Return an ending utterance whose slot may be given to another now."""
-        heapq.heappush(self._free_slots, slot)
-        return self.ending.pop(slot)
 
     def gate(self, utterance: Utterance) -> None:
         """Keep an utterance, which was ending, until the speech gate answers."""
@@ -218,11 +228,11 @@ class Scheduler:
 
     def everyone(self) -> list[Utterance]:
         """Return all utterances that are not finished."""
-        ending = [utterance for utterance in self.ending.values() if not utterance.is_finished]
+        ending = [one for batch in self.batches for one in batch.ending.values() if not one.is_finished]
         waiting = [utterance for queue in self.waiting.values() for utterance in queue]
-        return [*self.gated, *ending, *self.running.values(), *self.encoded, *self.encoding, *waiting]
+        return [*self.gated, *ending, *self.running, *self.encoded, *self.encoding, *waiting]
 
     def _leave_batch(self, utterance: Utterance) -> None:
-        if utterance.slot is None:
-            raise AssertionError("running without a slot")
-        self.ending[utterance.slot] = self.running.pop(utterance.slot)
+        if utterance.batch is None:
+            raise AssertionError("running in no batch")
+        self.batches[utterance.batch].leave(utterance)

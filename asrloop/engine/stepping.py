@@ -1,10 +1,11 @@
-"""The loop of the step thread: free slots, admit, step all rows, again and again. Here a step is taken."""
+"""The loop of a batch's step thread: free slots, admit, step all rows, again and again. Here a step is taken."""
 
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
-from asrloop.engine.family import Emission, Ended, Family
+from asrloop.engine.family import Batch, Emission, Ended
+from asrloop.engine.slots import BatchSlots
 from asrloop.engine.utterance import Utterance
 from asrloop.engine.work import Work
 from asrloop.errors import DecodeFailed
@@ -14,30 +15,31 @@ IDLE_SECONDS = 1.0
 
 
 class StepLoop:
-    """One thread runs it: a family's ``admit``, ``step`` and ``finish`` are called nowhere else."""
+    """One thread runs it: the ``admit``, ``step`` and ``finish`` of its ``batch`` are called nowhere else."""
 
-    def __init__(self, work: Work, family: Family[Any], stepped: Callable[[int, float], None]) -> None:
-        """``stepped`` hears of each step: its rows, and how many seconds it took."""
+    def __init__(self, work: Work, batch: Batch[Any], slots: BatchSlots, stepped: Callable[[int, float], None]) -> None:
+        """``slots`` are those of ``batch``; ``stepped`` hears of each step: its rows, and how many seconds it took."""
         self._work = work
-        self._family = family
+        self._batch = batch
+        self._slots = slots
         self._stepped = stepped
 
     def run(self, is_closed: Callable[[], bool]) -> None:
         """Step until ``is_closed``."""
-        work, scheduler = self._work, self._work.scheduler
+        work, slots = self._work, self._slots
         while not is_closed():
             self._free_slots()
             with work.lock:
-                admitted = scheduler.admit()
-                if not scheduler.running:
-                    if not scheduler.ending:
-                        work.for_steps.wait(IDLE_SECONDS)
+                admitted = work.admit(slots)
+                if not slots.running:
+                    if not slots.ending:
+                        work.for_steps[slots.batch].wait(IDLE_SECONDS)
                     continue
             for utterance in admitted:
                 self._admit(utterance)
             self._free_slots()  # a row whose draft was right is done by now: it must not wait for the others' step
             with work.lock:
-                running = scheduler.next_to_step()
+                running = slots.next_to_step()
             if not running:
                 continue
             started = work.clock()
@@ -53,7 +55,7 @@ class StepLoop:
             raise AssertionError("admitted without a slot")
         work, admitted_at = self._work, self._work.clock()
         try:
-            emission = self._family.admit(utterance.slot, utterance.encoded, utterance.options)
+            emission = self._batch.admit(utterance.slot, utterance.encoded, utterance.options)
         except Exception as error:  # whatever the model raises concerns this request alone
             with work.lock:
                 work.fail_row(utterance, DecodeFailed(f"{utterance.place}admission failed: {error}"))
@@ -73,7 +75,7 @@ class StepLoop:
     def _step(self, slots: list[int]) -> list[Emission | DecodeFailed]:
         """Step all rows at once; when that fails, one by one, so that only the row at fault fails."""
         try:
-            return list(self._family.step(slots))
+            return list(self._batch.step(slots))
         except Exception as error:  # whatever the model raises
             if len(slots) == 1:
                 return [DecodeFailed(f"decoding failed: {error}")]
@@ -81,18 +83,16 @@ class StepLoop:
 
     def _free_slots(self) -> None:
         """Tell the family of the rows that ended, however they did, and give their slots back."""
-        work = self._work
-        if not work.scheduler.ending:
+        work, slots = self._work, self._slots
+        if not slots.ending:
             return
         with work.lock:
-            ending = [
-                (slot, one, () if one.is_finished else tuple(one.tokens)) for slot, one in work.scheduler.ending.items()
-            ]
+            ending = [(slot, one, () if one.is_finished else tuple(one.tokens)) for slot, one in slots.ending.items()]
         for slot, utterance, kept in ending:
             found: Ended | DecodeFailed
             try:
-                found = self._family.finish(slot, kept)
+                found = self._batch.finish(slot, kept)
             except Exception as error:  # whatever the model raises concerns this request alone
                 found = DecodeFailed(f"{utterance.place}the end of decoding failed: {error}")
             with work.lock:
-                work.freed(slot, found)
+                work.freed(slots, slot, found)

@@ -120,6 +120,9 @@ class Utterance:
     """16 kHz samples for that, while the speech gate has not answered."""
 
     state: State = State.WAITING
+    batch: int | None = None
+    """Number of the batch that it has a slot of."""
+
     slot: int | None = None
     encoded: object = None
     """The family's encoding, until its admission."""

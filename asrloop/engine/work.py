@@ -16,6 +16,7 @@ from asrloop.engine.ledger import Ledger
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
+from asrloop.engine.slots import BatchSlots
 from asrloop.engine.utterance import Ending, State, Utterance
 from asrloop.errors import DeadlineExceeded, DecodeFailed, Overloaded, RequestError
 from asrloop.speech import repetition
@@ -43,8 +44,8 @@ class Work:
         self.lock = threading.Lock()
         self.for_encoders = threading.Condition(self.lock)
         """Notified when there may be something to encode."""
-        self.for_steps = threading.Condition(self.lock)
-        """Notified when there may be something to step."""
+        self.for_steps = [threading.Condition(self.lock) for _ in scheduler.batches]
+        """One a batch, notified when there may be something to step in it."""
         self.replies: queue.SimpleQueue[Request | Utterance | None] = queue.SimpleQueue()
         """Requests that are to be answered, and before each its utterances whose words are to be timed; None ends the thread that
         answers."""
@@ -93,7 +94,23 @@ class Work:
         utterance.encoded = encoded
         utterance.encoded_at = self.clock()
         self.scheduler.encode_done(utterance)
-        self.for_steps.notify()
+        self._wake_emptiest()
+
+    def admit(self, batch: BatchSlots) -> list[Utterance]:
+        """Give slots of ``batch`` to those whose turn it is. The others are another batch's, which is woken."""
+        admitted = self.scheduler.admit(batch)
+        self._wake_emptiest()
+        return admitted
+
+    def _wake_encoder(self) -> None:
+        """Wake a thread where there is room for one more, unless none waits: threads that wake for nothing cost others time."""
+        if self.scheduler.is_waiting:
+            self.for_encoders.notify()
+
+    def _wake_emptiest(self) -> None:
+        batch = self.scheduler.next_to_admit()
+        if batch is not None:
+            self.for_steps[batch.batch].notify()
 
     def gate_answered(self, utterance: Utterance, *, has_speech: bool) -> None:
         """Let an utterance with speech go on, and end one without."""
@@ -131,10 +148,10 @@ class Work:
         if emission.done or kept is not None:
             self.scheduler.decode_done(utterance)
 
-    def freed(self, slot: int, found: Ended | DecodeFailed) -> None:
+    def freed(self, batch: BatchSlots, slot: int, found: Ended | DecodeFailed) -> None:
         """Give a slot back, and take in what the family found out at the end of its row."""
-        utterance = self.scheduler.free(slot)
-        self.for_encoders.notify()
+        utterance = batch.free(slot)
+        self._wake_encoder()
         if utterance.is_finished:  # it failed or was cancelled
             return
         if isinstance(found, DecodeFailed):
@@ -237,13 +254,15 @@ class Work:
 
     def _end(self, utterance: Utterance) -> None:
         """Let go of what an utterance holds. Its slot, if it has one, is freed by the step thread."""
-        if utterance.state is State.RUNNING:
-            self.for_steps.notify()
+        before = utterance.state
         self.scheduler.finish(utterance)
         self.ledger.close(utterance)
         utterance.take_samples()
         utterance.finished_at = self.clock()
-        self.for_encoders.notify()
+        if before is State.RUNNING and utterance.batch is not None:
+            self.for_steps[utterance.batch].notify()
+        elif before in (State.ENCODING, State.ENCODED):
+            self._wake_encoder()
         if self.long is not None:
             self.long.wake()
 

@@ -5,6 +5,7 @@ import typer
 from asrloop_bench.compare.command import compare
 from asrloop_bench.figures.accuracy import wer
 from asrloop_bench.figures.aiperf import gateway_load
+from asrloop_bench.figures.batches import batches
 from asrloop_bench.figures.confidence import confidence
 from asrloop_bench.figures.engine import engine
 from asrloop_bench.figures.figure import Figure
@@ -31,6 +32,7 @@ FIGURES = (
     Figure("client-pool", pool, "client/README.md"),
     Figure("gateway", gateway, "docs/gateway.md"),
     Figure("gateway-load", gateway_load, "docs/performance.md", "aiperf"),
+    Figure("batches", batches, "docs/performance.md", "batches"),
     Figure("layers", layers, "docs/performance.md", "layers"),
     Figure("balancer", balancer, "docs/operations.md", "balancer"),
 )

@@ -87,7 +87,7 @@ def test_rows_are_padded_to_the_longest() -> None:
     assert found["WORDS"].tolist() == [[b"a", b"b"], [b"", b""]]
     assert found["WORD_TIMES"].tolist() == [[[0.5, 0.75], [1.0, 1.0]], [[-1, -1], [-1, -1]]]
     assert found["WORD_CONFIDENCES"].tolist() == [[0.75, 0.5], [-1.0, -1.0]]
-    assert tensors_of([heard], ["TOKENS", "WORDS"]).keys() == {"TOKENS", "WORDS"}
+    assert tensors_of([heard], frozenset({"TOKENS", "WORDS"})).keys() == {"TOKENS", "WORDS"}
     outputs = (*OUTPUTS, *LIVE_OUTPUTS)
     assert {name: array.dtype for name, array in found.items()} == {one.name: np.dtype(one.dtype) for one in outputs}
 

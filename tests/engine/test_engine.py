@@ -1,5 +1,6 @@
 """The engine's promises with a family whose answers and failures the test decides: one reply each, nobody waits for a neighbour."""
 
+import copy
 import gc
 import math
 import queue
@@ -39,7 +40,7 @@ class CountingFamily:
 
     A first sample of -1 makes encode raise; a token limit of 13 makes every step with that row raise, one of 11 is said
     to cut the row.
-    ``gate`` holds all steps back while it is cleared.
+    ``gate`` holds all steps back while it is cleared. All batches share it, and what is noted of steps, drafts and ends.
     """
 
     vocabulary_size = 1000
@@ -54,6 +55,13 @@ class CountingFamily:
         self.rows: dict[int, list[int]] = {}
         self.steps: list[list[int]] = []
         self.drafts: list[Sequence[int]] = []
+        self.batches = [self]
+
+    def open_batch(self) -> "CountingFamily":
+        batch = copy.copy(self)
+        batch.taken, batch.rows = {}, {}
+        self.batches.append(batch)
+        return batch
 
     def encode(self, samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> tuple[int, int]:
         if samples[0] == -1:
@@ -152,13 +160,21 @@ def family() -> CountingFamily:
     return CountingFamily()
 
 
+@pytest.fixture(params=[1, 2], ids=lambda batches: f"{batches} batches")
+def batches(request: pytest.FixtureRequest) -> int:
+    """Of four slots in all."""
+    number: int = request.param
+    return number
+
+
 @pytest.fixture
-def engine(family: CountingFamily) -> Iterator[Engine]:
-    engine = Engine(family, Scheduler(slots=4, inbox=8, queue_timeout=WAIT))
+def engine(family: CountingFamily, batches: int) -> Iterator[Engine]:
+    engine = Engine(family, Scheduler(slots=4 // batches, inbox=8, queue_timeout=WAIT, batches=batches))
     yield engine
     family.gate.set()
     engine.close()
-    assert not any(family.taken.values()), "the family hears of the end of every row"
+    assert len(family.batches) == batches
+    assert not any(any(batch.taken.values()) for batch in family.batches), "the family hears of the end of every row"
     assert not [
         thread for thread in threading.enumerate() if thread.name.startswith("asrloop-") and "client" not in thread.name
     ]
@@ -294,6 +310,7 @@ def test_no_reply_is_lost_swapped_or_doubled(arrivals: list[tuple[int, int, floa
             assert tokens(request) == [length + k for k in range(count)]
 
 
+@pytest.mark.parametrize("batches", [1], indirect=True)
 def test_a_newcomer_joins_while_others_are_in_mid_decode(engine: Engine, family: CountingFamily) -> None:
     caller = Caller(engine)
     family.gate.clear()
@@ -348,7 +365,7 @@ def test_live_audio_is_taken_on_while_files_fill_the_inbox(engine: Engine, famil
     assert (live.error, tokens(live)) == (None, [20])
 
 
-def test_the_inbox_limit_holds(engine: Engine, family: CountingFamily) -> None:
+def test_the_inbox_limit_holds(engine: Engine, family: CountingFamily, batches: int) -> None:
     caller = Caller(engine)
     family.gate.clear()
     taken = 0
@@ -357,7 +374,7 @@ def test_the_inbox_limit_holds(engine: Engine, family: CountingFamily) -> None:
             caller.submit((10, 1))
             taken += 1
             time.sleep(0.001)
-    assert 8 <= taken <= 8 + 4 + 2  # the inbox, the slots, those encoded ahead
+    assert 8 <= taken <= 8 + 4 + 2 * batches  # the inbox, the slots, those encoded ahead of each batch
     family.gate.set()
     assert all(request.error is None for request in caller.wait(taken))
 
@@ -423,7 +440,7 @@ def test_a_bug_in_the_engine_leaves_nobody_waiting(family: CountingFamily, monke
     told = threading.Event()
     engine = Engine(family, Scheduler(slots=4, inbox=8, queue_timeout=WAIT), on_bug=told.set)
     caller = Caller(engine)
-    monkeypatch.setattr(engine.scheduler, "admit", lambda: 1 / 0)
+    monkeypatch.setattr(engine.scheduler, "admit", lambda batch: 1 / 0)
     caller.submit((10, 1))
     (reply,) = caller.wait(1)
     assert isinstance(reply.error, EngineClosed)

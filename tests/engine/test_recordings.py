@@ -15,7 +15,8 @@ from asrloop.engine.options import Draft, Options
 from asrloop.engine.outputs import Segment
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
-from asrloop.engine.scheduler import LATER_EVERY, Scheduler
+from asrloop.engine.scheduler import Scheduler
+from asrloop.engine.slots import LATER_EVERY
 from asrloop.engine.utterance import Rank, Utterance
 from asrloop.errors import Cancelled, DecodeFailed, InvalidAudio, Overloaded, TooLong
 from asrloop.speech.pauses import spoken
@@ -353,10 +354,10 @@ def test_windows_seldom_take_part_in_steps_while_somebody_waits_for_short_audio(
         one = scheduler.next_to_encode()
         assert one is not None
         scheduler.encode_done(one)
-    scheduler.admit()
+    scheduler.admit(scheduler.batches[0])
 
     def stepped() -> set[Utterance]:
-        return {one for _, one in scheduler.next_to_step()}
+        return {one for _, one in scheduler.batches[0].next_to_step()}
 
     steps = [stepped() for _ in range(2 * LATER_EVERY)]
     assert all(short in rows for rows in steps)
@@ -373,7 +374,7 @@ def test_short_audio_finds_an_encoder_while_a_window_is_encoded_and_rows_are_ste
     first = scheduler.next_to_encode()
     assert first is windows[0]
     scheduler.encode_done(first)
-    scheduler.admit()
+    scheduler.admit(scheduler.batches[0])
     assert scheduler.next_to_encode() is windows[1]
     short = utterance()
     scheduler.add(short, 0.0)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asrloop.engine.scheduler import ENCODED_AHEAD, LATER_EVERY, OTHERS_EVERY, QUEUE, Scheduler
+from asrloop.engine.scheduler import ENCODED_AHEAD, OTHERS_EVERY, QUEUE, Scheduler
+from asrloop.engine.slots import LATER_EVERY
 from asrloop.engine.utterance import Rank, State, Utterance
 from asrloop.errors import Overloaded
 
@@ -33,9 +34,11 @@ def submit(scheduler: Scheduler, *utterances: Utterance) -> None:
 class AnyOrder(RuleBasedStateMachine):
     """Submits, encodes, admits and removes in any order; the model is one plain list in order of arrival."""
 
+    batches = 1
+
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(SLOTS, INBOX, queue_timeout=1.0, encoders=ENCODERS)
+        self.scheduler = Scheduler(SLOTS, INBOX, queue_timeout=1.0, encoders=ENCODERS, batches=self.batches)
         self.arrivals: list[Utterance] = []
         self.alive: list[Utterance] = []
 
@@ -64,22 +67,36 @@ class AnyOrder(RuleBasedStateMachine):
     def end_encoding(self, data: st.DataObject) -> None:
         self.scheduler.encode_done(data.draw(st.sampled_from(sorted(self.scheduler.encoding, key=self.arrivals.index))))
 
-    @rule()
-    def admit(self) -> None:
-        free = SLOTS - len(self.scheduler.running) - len(self.scheduler.ending)
-        encoded = list(self.scheduler.encoded)
-        assert self.scheduler.admit() == encoded[:free]
+    @rule(data=st.data())
+    def admit(self, data: st.DataObject) -> None:
+        batch = data.draw(st.sampled_from(self.scheduler.batches))
+        emptiest = min(other.taken for other in self.scheduler.batches)
+        encoded, before = list(self.scheduler.encoded), batch.taken
+        admitted = self.scheduler.admit(batch)
+        assert admitted == encoded[: len(admitted)]
+        if before > emptiest or before == SLOTS:
+            assert not admitted
+        else:
+            assert admitted or not encoded
+        next_one = self.scheduler.next_to_admit()
+        if next_one is None:
+            assert not self.scheduler.encoded or all(other.taken == SLOTS for other in self.scheduler.batches)
+        else:
+            assert next_one.taken == min(other.taken for other in self.scheduler.batches) < SLOTS
+            assert self.batches > 1
+            assert not batch.taken or batch is not next_one or before > emptiest
 
     @precondition(lambda self: self.scheduler.running)
     @rule(data=st.data())
     def end_decoding(self, data: st.DataObject) -> None:
-        running = sorted(self.scheduler.running.values(), key=self.arrivals.index)
+        running = sorted(self.scheduler.running, key=self.arrivals.index)
         self.scheduler.decode_done(data.draw(st.sampled_from(running)))
 
-    @precondition(lambda self: self.scheduler.ending)
+    @precondition(lambda self: any(batch.ending for batch in self.scheduler.batches))
     @rule(data=st.data())
     def free(self, data: st.DataObject) -> None:
-        one = self.scheduler.free(data.draw(st.sampled_from(sorted(self.scheduler.ending))))
+        batch = data.draw(st.sampled_from([batch for batch in self.scheduler.batches if batch.ending]))
+        one = batch.free(data.draw(st.sampled_from(sorted(batch.ending))))
         if not one.is_finished:
             self.scheduler.gate(one)
 
@@ -104,27 +121,37 @@ class AnyOrder(RuleBasedStateMachine):
             State.WAITING: scheduler.waiting[Rank.WHOLE],
             State.ENCODING: scheduler.encoding,
             State.ENCODED: scheduler.encoded,
-            State.RUNNING: scheduler.running.values(),
+            State.RUNNING: scheduler.running,
             State.GATED: scheduler.gated,
         }
         for state, container in where.items():
             assert all(one.state is state for one in container)
-        assert all(one.state in (State.ENDING, State.FINISHED) for one in scheduler.ending.values())
+        for batch in scheduler.batches:
+            assert all(one.state in (State.ENDING, State.FINISHED) for one in batch.ending.values())
         assert all(one.is_finished == (one not in self.alive) for one in self.arrivals)
 
     @invariant()
     def limits_hold(self) -> None:
         scheduler = self.scheduler
-        in_slots = len(scheduler.running) + len(scheduler.ending)
+        in_slots = sum(batch.taken for batch in scheduler.batches)
         assert len(scheduler.waiting[Rank.WHOLE]) <= INBOX
         assert len(scheduler.encoding) <= ENCODERS
-        assert in_slots <= SLOTS
-        assert in_slots + len(scheduler.encoded) + len(scheduler.encoding) <= SLOTS + ENCODED_AHEAD
-        assert not set(scheduler.running) & set(scheduler.ending)
-        assert all(scheduler.running[slot].slot == slot for slot in scheduler.running)
+        under_way = in_slots + len(scheduler.encoded) + len(scheduler.encoding)
+        assert under_way <= (SLOTS + ENCODED_AHEAD) * self.batches
+        for batch in scheduler.batches:
+            assert batch.taken <= SLOTS
+            assert not set(batch.running) & set(batch.ending)
+            assert all((one.batch, one.slot) == (batch.batch, slot) for slot, one in batch.running.items())
+
+
+class AnyOrderOfBatches(AnyOrder):
+    """The same with several batches."""
+
+    batches = 3
 
 
 TestAnyOrder = AnyOrder.TestCase
+TestAnyOrderOfBatches = AnyOrderOfBatches.TestCase
 
 
 def test_low_slots_are_filled_first() -> None:
@@ -133,15 +160,15 @@ def test_low_slots_are_filled_first() -> None:
     submit(scheduler, *crowd)
     while (one := scheduler.next_to_encode()) is not None:
         scheduler.encode_done(one)
-    assert [one.slot for one in scheduler.admit()] == [0, 1, 2, 3]
+    assert [one.slot for one in scheduler.admit(scheduler.batches[0])] == [0, 1, 2, 3]
     scheduler.finish(crowd[2])
     scheduler.finish(crowd[1])
-    assert [scheduler.free(slot) for slot in (2, 1)] == [crowd[2], crowd[1]]
+    assert [scheduler.batches[0].free(slot) for slot in (2, 1)] == [crowd[2], crowd[1]]
     late = utterance()
     submit(scheduler, late)
     scheduler.next_to_encode()
     scheduler.encode_done(late)
-    assert [one.slot for one in scheduler.admit()] == [1]
+    assert [one.slot for one in scheduler.admit(scheduler.batches[0])] == [1]
 
 
 def test_only_those_over_the_limit_have_waited_too_long() -> None:
@@ -167,7 +194,7 @@ def test_one_core_is_left_to_the_running_unless_a_queue_has_formed() -> None:
         assert scheduler.next_to_encode() is not None
     assert scheduler.next_to_encode() is None
     scheduler.encode_done(next(iter(scheduler.encoding)))
-    scheduler.admit()
+    scheduler.admit(scheduler.batches[0])
     assert scheduler.next_to_encode() is None
     submit(scheduler, *(utterance() for _ in range(QUEUE - 1)))
     assert scheduler.next_to_encode() is not None
@@ -224,12 +251,12 @@ def test_live_audio_finds_a_slot_while_files_fill_the_others() -> None:
     submit(scheduler, *(utterance() for _ in range(20)))
     first, *_ = encoded(scheduler, 6 + ENCODED_AHEAD)
     assert scheduler.next_to_encode() is None
-    assert len(scheduler.admit()) == 6
+    assert len(scheduler.admit(scheduler.batches[0])) == 6
     late = [utterance(rank=Rank.LIVE) for _ in range(2)]
     for one in late:
         scheduler.add(one, 99.0)
     assert encoded(scheduler, 2) == late
-    assert scheduler.admit() == late
+    assert scheduler.admit(scheduler.batches[0]) == late
     for one in (first, *late):
         scheduler.finish(one)
     assert not any(one.rank is Rank.LIVE for one in scheduler.everyone())
@@ -239,7 +266,7 @@ def test_slots_are_not_kept_for_live_audio_where_there_is_none() -> None:
     scheduler = Scheduler(slots=8, inbox=40, queue_timeout=9.0, encoders=2)
     submit(scheduler, *(utterance() for _ in range(20)))
     encoded(scheduler, 8)
-    assert len(scheduler.admit()) == 8
+    assert len(scheduler.admit(scheduler.batches[0])) == 8
 
 
 def test_steps_are_mostly_of_live_audio_while_there_is_some() -> None:
@@ -248,6 +275,6 @@ def test_steps_are_mostly_of_live_audio_while_there_is_some() -> None:
     for one in (live, whole, window):
         scheduler.add(one, 0.0)
     encoded(scheduler, 3)
-    assert scheduler.admit() == [live, whole, window]
-    steps = [{one for _, one in scheduler.next_to_step()} for _ in range(LATER_EVERY**2)]
+    assert scheduler.admit(scheduler.batches[0]) == [live, whole, window]
+    steps = [{one for _, one in scheduler.batches[0].next_to_step()} for _ in range(LATER_EVERY**2)]
     assert [sum(one in rows for rows in steps) for one in (live, whole, window)] == [9, 3, 1]

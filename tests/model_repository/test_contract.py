@@ -330,6 +330,22 @@ def test_cancelling_a_direct_request_reaches_the_engine(
     assert words(transcribe(grpc, beckett[None])[0]) == BECKETT
 
 
+def test_several_batches_give_the_same_texts(
+    start_server: StartServer, grpc: triton_grpc.InferenceServerClient, model_repository: Path, beckett: Samples
+) -> None:
+    cuts = np.stack([beckett[start : start + 48_000] for start in range(0, 96_000, 4_000)])
+    expected = transcribe(grpc, cuts)
+    assert len(set(expected)) > 12
+    with (
+        start_server(model_repository, ASRLOOP_ENGINE__BATCHES="3", ASRLOOP_ENGINE__SLOTS="4") as many,
+        triton_grpc.InferenceServerClient(many.grpc_endpoint) as client,
+        ThreadPoolExecutor(24) as pool,
+    ):
+        assert transcribe(client, cuts) == expected, "the rows of one request"
+        assert [text for (text,) in pool.map(lambda cut: transcribe(client, cut[None]), cuts)] == expected
+        assert eventually(lambda: metric(many, "asrloop_slots_in_use") == 0)
+
+
 def test_more_than_the_inbox_holds_is_refused_at_once(
     start_server: StartServer, model_repository: Path, beckett: Samples
 ) -> None:

@@ -25,7 +25,7 @@ from asrloop.onnx_files.sessions import Graph
 
 
 class GreedySearch:
-    """Slots of an attention decoder; the methods are those of :class:`asrloop.engine.family.Family`."""
+    """Slots of an attention decoder; the methods are those of :class:`asrloop.engine.family.Batch`."""
 
     def __init__(
         self,
@@ -38,6 +38,8 @@ class GreedySearch:
         compares: bool = False,
     ) -> None:
         """Take a ``decoder`` that is a session of this process, or a graph that runs elsewhere; for ``compares`` see Attending."""
+        self.another = partial(GreedySearch, decoder, sizes, slots, token_capacity, frame_capacity, compares=compares)
+        """Returns one with the same decoder, and slots of its own."""
         self._sizes = sizes
         self._rows = Rows(sizes, slots, token_capacity, frame_capacity)
         self._row_of = list(range(slots))

@@ -1,5 +1,6 @@
 """Moonshine: an encoder over the whole utterance, then greedy search by an attention decoder."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -143,6 +144,11 @@ class Moonshine:
         cross = encode({"audio": audio[None]})
         frames = cross["cross_key_0"].shape[2]
         return EncodedAudio(cross, frames, self._token_limit(samples.size))
+
+    def open_batch(self) -> "Moonshine":
+        batch = copy.copy(self)
+        batch._search = self._search.another()
+        return batch
 
     def admit(self, slot: int, encoded: EncodedAudio, options: Options = DEFAULTS) -> Emission:
         bias = None

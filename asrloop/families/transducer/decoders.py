@@ -3,6 +3,7 @@
 Both keep, for every slot, the prediction network's state after the last token. Neither knows frames, blanks or durations.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,9 @@ Floats = NDArray[np.float32]
 
 class TransducerDecoder(Protocol):
     """Scores for greedy search. Every method that runs a graph either takes effect completely or raises."""
+
+    def another(self) -> "TransducerDecoder":
+        """Return one with the same graphs, and as many slots of its own."""
 
     def frames(self, encoder_outputs: Floats) -> Floats:
         """Prepare the frames of one utterance: f32 [1, D, T] to f32 [T, ...]. Touches no slot."""
@@ -64,6 +68,11 @@ class SplitDecoder:
         self._tokens = np.full(slots, blank, targets_dtype)
         self._new: set[int] = set()
         """Slots whose last token the prediction network has not seen."""
+
+    def another(self) -> "SplitDecoder":
+        other = copy.copy(self)
+        other._predicted, other._tokens, other._new = [self._start] * len(self._predicted), self._tokens.copy(), set()
+        return other
 
     def frames(self, encoder_outputs: Floats) -> Floats:
         (prepared,) = _float32(self.frames_graph({"encoder_outputs": encoder_outputs})["frames_part"])
@@ -125,6 +134,12 @@ class WholeDecoder:
         self._states = [np.zeros((layers, slots, width), np.float32) for layers, width in state_shapes]
         self._after: list[Floats] = []
         self._after_slots: list[int] = []
+
+    def another(self) -> "WholeDecoder":
+        other = copy.copy(self)
+        other._tokens, other._states = self._tokens.copy(), [buffer.copy() for buffer in self._states]
+        other._after, other._after_slots = [], []
+        return other
 
     def frames(self, encoder_outputs: Floats) -> Floats:
         (one,) = encoder_outputs

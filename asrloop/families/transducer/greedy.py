@@ -1,5 +1,6 @@
 """The transducer family (NVIDIA Parakeet): greedy TDT and RNN-T decoding of many utterances that stand at different frames."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -83,11 +84,14 @@ class Transducer:
         self.encoder_alone = encoder_alone or encoder
         self.decoder = decoder
         self._max_samples = max_samples
+        texts = ["" if piece.startswith("<") else piece.replace("\u2581", " ") for piece in rules.vocabulary]
+        self._terms = TermsOf([text.encode() for text in texts])
+        self._empty(slots)
+
+    def _empty(self, slots: int) -> None:
         self._frames: list[Floats] = [_NO_FRAMES] * slots
         self._at = [0] * slots
         """Frame at which each slot stands; at or beyond the last one the utterance is done."""
-        texts = ["" if piece.startswith("<") else piece.replace("\u2581", " ") for piece in rules.vocabulary]
-        self._terms = TermsOf([text.encode() for text in texts])
         self._expecting: dict[int, Expecting] = {}
         """Slots whose callers expect terms."""
         self._tokens_here = [0] * slots
@@ -107,6 +111,12 @@ class Transducer:
         encoded = encode({"audio_signal": features["features"], "length": features["features_lens"]})
         outputs = np.asarray(encoded["outputs"][:, :, : int(encoded["encoded_lengths"][0])], np.float32)
         return EncodedSpeech(self.decoder.frames(outputs))
+
+    def open_batch(self) -> "Transducer":
+        batch = copy.copy(self)
+        batch.decoder = self.decoder.another()
+        batch._empty(len(self._frames))
+        return batch
 
     def admit(self, slot: int, encoded: EncodedSpeech, options: Options = DEFAULTS) -> Emission:
         self.decoder.begin(slot)

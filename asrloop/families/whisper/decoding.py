@@ -1,5 +1,6 @@
 """Whisper: an encoder over the speech and a little silence, then greedy search by an attention decoder."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -156,6 +157,12 @@ class Whisper:
         frames = cross["cross_key_0"].shape[2]
         heard = -(-samples.size // SAMPLES_PER_FRAME)
         return Encoded(EncodedAudio(cross, frames, self._token_limit(samples.size), heard), samples, again)
+
+    def open_batch(self) -> "Whisper":
+        batch = copy.copy(self)
+        batch._search = self._search.another()
+        batch._slots = [_Slot() for _ in self._slots]
+        return batch
 
     def admit(self, slot: int, encoded: Encoded, options: Options = DEFAULTS) -> Emission:
         here = self._slots[slot] = _Slot(None if encoded.again else encoded.samples, options.language)

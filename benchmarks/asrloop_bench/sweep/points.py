@@ -42,7 +42,15 @@ def quick_plan(clip_sets: Sequence[str], callers: Sequence[int], rate_shares: Se
     return [point for point in few if point.protocol == "grpc" or (point.clips, point.callers) == kept]
 
 
-def request_count(throughput: float, seconds: float, callers: int, clips: int) -> int:
-    """Return the requests that take about ``seconds`` at ``throughput`` per second: every clip once, every caller twice."""
+def request_count(throughput: float, seconds: float, callers: int, clips: int, rate: float | None = None) -> int:
+    """Return the requests that take about ``seconds`` at ``throughput`` per second: every clip once, every caller twice.
+
+    They are as many as arrive in a second at least, where they arrive at a ``rate``.
+    """
     wanted = max(math.ceil(throughput * seconds), 2 * callers, _FEWEST_REQUESTS)
-    return min(max(clips, wanted), _MOST_REQUESTS)
+    return max(min(max(clips, wanted), _MOST_REQUESTS), arrivals(rate))
+
+
+def arrivals(rate: float | None) -> int:
+    """Return how many requests arrive in a second: perf_analyzer takes no smaller number of them."""
+    return math.ceil(rate or 0)

@@ -14,7 +14,7 @@ from asrloop_client import AsrClient
 from asrloop_bench.method.clips import Clip
 from asrloop_bench.method.target import Target
 from asrloop_bench.sweep.perf_analyzer import PerfAnalyzer, PerfAnalyzerError, TextDiffers, load_arguments, write_input
-from asrloop_bench.sweep.points import Point, request_count
+from asrloop_bench.sweep.points import Point, arrivals, request_count
 
 Row = dict[str, Any]
 WARM_UP_ROUNDS = 2
@@ -69,9 +69,9 @@ class Sweep:
         clips = self.clip_sets[point.clips]
         best = self._best.get(point.clips, 1 / self._alone[point.clips])
         rate = None if point.rate_share is None else point.rate_share * best
-        count = request_count(rate or best, self.point_seconds, point.callers or 1, len(clips))
+        count = request_count(rate or best, self.point_seconds, point.callers or 1, len(clips), rate)
         # perf_analyzer connects, and this load meets the server, in a run that is not counted.
-        self._run(point, clips, scratch, 2 * (point.callers or 4), rate)
+        self._run(point, clips, scratch, max(2 * (point.callers or 4), arrivals(rate)), rate)
         before = settled_metrics(self.target.metrics_url)
         table, checked = self._run(point, clips, scratch, count, rate)
         server = metrics_between(before, settled_metrics(self.target.metrics_url))

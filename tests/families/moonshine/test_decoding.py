@@ -18,6 +18,7 @@ from asrloop.families.offline import decode
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 from tests.conftest import BECKETT, words
+from tests.families.conftest import check_batches
 
 Array = NDArray[np.float32]
 
@@ -72,6 +73,10 @@ def test_company_does_not_change_a_row(family: Moonshine, clips: list[Array], se
     order = [int(clip) for clip in np.random.default_rng(seed).permutation(len(clips))]
     expected = {clip: alone(family, clips[clip]) for clip in order}
     assert together(family, clips, order) == expected
+
+
+def test_batches_keep_to_themselves(family: Moonshine, clips: list[Array]) -> None:
+    check_batches(family, clips, slots=4)
 
 
 def test_rows_that_are_not_stepped_keep_their_place(family: Moonshine, clips: list[Array]) -> None:

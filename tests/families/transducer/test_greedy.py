@@ -12,7 +12,7 @@ from asrloop.engine.family import Emission, Word
 from asrloop.families import offline
 from asrloop.families.transducer.decoders import SplitDecoder, WholeDecoder
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
-from tests.families.conftest import Samples
+from tests.families.conftest import Samples, check_batches
 from tests.families.transducer.conftest import SLOTS, Open
 from tests.families.transducer.decoding import decode, decode_by_the_book
 
@@ -45,6 +45,13 @@ def test_drafts_change_nothing(directory: Path, open_directory: Open, utterances
     plain = decode(family, utterances, SLOTS)
     encoded = [family.encode(samples) for samples in utterances]
     assert offline.decode(family, encoded, drafts=[one.tokens for one in plain], slots=SLOTS) == plain
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_batches_keep_to_themselves(
+    directory: Path, split: bool, open_directory: Open, utterances: list[Samples]
+) -> None:
+    check_batches(open_directory(directory, {"split": split}), utterances, slots=4)
 
 
 @pytest.mark.parametrize("window", [1, 3, 50])

@@ -18,6 +18,7 @@ from asrloop.families.quantize.vnni import usual_precision
 from asrloop.families.whisper.decoding import Encoded, Whisper
 from asrloop.onnx_files.sessions import Graph, Tensors, session_graph
 from tests.conftest import BECKETT, words
+from tests.families.conftest import check_batches
 from tests.families.whisper.folders import MULTILINGUAL, HuggingFaceFolder, random_tensors
 
 Array = NDArray[np.float32]
@@ -204,6 +205,10 @@ def test_terms_are_preferred(family: Whisper, beckett: Array) -> None:
     tokens, _ = decoded(family, encoded, Options(key_terms=("Betta",), key_terms_boost=10.0))
     assert family.text(tokens).endswith("fail betta.")
     assert family.can_write("Szczecin")
+
+
+def test_batches_keep_to_themselves(small: Whisper, clips: list[Array]) -> None:
+    check_batches(small, clips, slots=4)
 
 
 def test_evidence_goes_forward_and_a_draft_gives_the_same(family: Whisper, beckett: Array) -> None:

@@ -1,0 +1,1 @@
+"""What engine, interpreter and server carry, when the graphs cost no processor time."""

@@ -1,0 +1,56 @@
+"""The family that sleeps goes through the real engine and the real server, and its loads make the page's tables."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from asrloop_bench.batches import recording, server
+from asrloop_bench.batches.load import Load, on_engine
+from asrloop_bench.batches.sleeping import ROWS, Times
+from asrloop_bench.figures import batches
+from asrloop_bench.load import callers
+from asrloop_bench.load.generators import write_clips
+from asrloop_bench.method.clips import Clip
+from numpy.typing import NDArray
+
+from asrloop import config
+
+TIMES = Times(encode=0.004, steps=[0.001, 0.001, 0.002, 0.003, 0.004], tokens=3)
+
+
+def test_steps_between_the_recorded_ones_are_interpolated() -> None:
+    assert TIMES.step(16) == 0.004
+    assert TIMES.step(6) == pytest.approx(0.0025)
+
+
+def test_two_batches_carry_more_than_one() -> None:
+    slow = Times(encode=0.01, steps=[0.01] * len(ROWS), tokens=3)
+    one, two = (on_engine(slow, count, seconds=0.4, warm_up=0.2) for count in (1, 2))
+    assert two.requests_a_second > 1.4 * one.requests_a_second
+    assert one.tail >= 1
+
+
+def test_the_tables_say_what_is_reached() -> None:
+    loads = {
+        (way, count): [Load(100.0 * gain, [0.1] * 98 + [0.15, 0.3])]
+        for way in (batches.ENGINE, batches.SERVER)
+        for count, gain in zip(batches.BATCHES, (1, 2, 4, 6, 7), strict=True)
+    }
+    assert "| 4 | 16 | 400 (4.0x), 1.5 | 400 (4.0x), 1.5 |" in batches.table({"1 s": loads})
+    found = {(one.what, one.reached) for one in batches.rows({"1 s": loads})}
+    assert ("1 s through the engine, 4 batches against 1", True) in found
+    assert ("1 s through the tritonserver, 8 batches against 1", False) in found
+    assert "4.0 ms to encode and to listen" in batches.words("1 s", TIMES, loads)
+
+
+@pytest.mark.slow
+def test_a_server_whose_recognizer_sleeps_answers(beckett: NDArray, tmp_path: Path) -> None:
+    settings = config.load()
+    times = recording.recorded(beckett[:16_000], settings)
+    assert times.tokens > 0
+    assert 0 < times.steps[0] < times.steps[-1]
+    file = write_clips(tmp_path / "clips.npz", [Clip("clip", server.clip())])
+    with server.started(TIMES, 2, settings) as running:
+        load = server.on_server(running, 2, 0.5, [sys.executable, callers.__file__, str(file)])
+    assert load.requests_a_second > 10
+    assert load.loop_seconds > 0

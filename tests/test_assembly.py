@@ -1,0 +1,32 @@
+"""How many batches and encoders there are, by the settings and the cores."""
+
+from dataclasses import replace
+
+import pytest
+
+from asrloop import assembly
+from asrloop.assembly import batches_for, encoders_for
+from asrloop.config import EngineSettings, Lengths, Settings
+from asrloop.engine.family import FamilyInfo
+
+INFO = FamilyInfo(windows=Lengths(10.0, 15.0))
+LARGE = replace(INFO, encodes_side_by_side=False)
+
+
+@pytest.mark.parametrize(
+    ("cores", "batches", "encoders"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (7, 1, 4), (8, 2, 8), (16, 4, 16), (64, 16, 64)]
+)
+def test_one_batch_for_every_four_cores(
+    cores: int, batches: int, encoders: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "usable_cores", lambda: cores)
+    assert (batches_for(INFO, Settings()), encoders_for(INFO, Settings())) == (batches, encoders)
+    assert (batches_for(LARGE, Settings()), encoders_for(LARGE, Settings())) == (1, 1)
+
+
+def test_settings_go_before_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "usable_cores", lambda: 16)
+    one, many = Settings(engine=EngineSettings(batches=1)), Settings(engine=EngineSettings(batches=3, encoders=5))
+    assert (batches_for(INFO, one), encoders_for(INFO, one)) == (1, 4)
+    assert (batches_for(INFO, many), encoders_for(INFO, many)) == (3, 5)
+    assert batches_for(LARGE, many) == 3
