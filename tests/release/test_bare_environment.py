@@ -16,7 +16,7 @@ import pytest
 
 import asrloop
 from asrloop.tritonserver.install import TritonInstallation
-from asrloop.wheels import speech_detector
+from asrloop.wheels import speech_detector, turn_network
 from tests.conftest import BECKETT, ROOT, eventually, words
 from tests.ports import free_ports
 from tests.release.conftest import RELEASED
@@ -55,8 +55,9 @@ def bare(
     assert installed.returncode == 0, installed.stderr
     # What `asrloop models` and `asrloop serve` would fetch: here it is, because `installation` and `assets` have it.
     speech_detector(ROOT / ".cache")
+    turn_network(ROOT / ".cache")
     cache = made.folder / "cache" / "asrloop"
-    for name in ("nvidia-pytriton", "moonshine-voice", "silero-vad"):
+    for name in ("nvidia-pytriton", "moonshine-voice", "silero-vad", "pipecat-ai"):
         (fetched,) = (ROOT / ".cache").glob(f"{name}-*")
         shutil.copytree(fetched, cache / fetched.name, symlinks=True, ignore=shutil.ignore_patterns("backends-*"))
     yield made
