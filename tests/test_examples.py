@@ -29,6 +29,7 @@ def test_an_example_prints_the_text(name: str, server: TritonServer, beckett_pat
     assert BECKETT in words(printed.decode("utf-8", errors="replace"))
 
 
+@pytest.mark.slow
 def test_the_live_example_prints_the_words_while_they_are_spoken(server: TritonServer, beckett_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "live_client.py"), server.grpc_endpoint, str(beckett_path)]
     printed = subprocess.run(command, capture_output=True, check=True, timeout=120).stdout.decode()
