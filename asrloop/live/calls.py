@@ -28,6 +28,7 @@ class Loops(NamedTuple):
 
     cancel: Callable[[Options, str], None]
     """Ends the decoding with that key."""
+
     check: Callable[[Options], None] = lambda _: None
     """Raises the RequestError that ends a stream before it begins."""
 

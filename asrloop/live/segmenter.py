@@ -59,6 +59,19 @@ class _Said(NamedTuple):
     tokens: Sequence[int]
 
 
+class _Told(NamedTuple):
+    """What an event said of a segment."""
+
+    stable: str = ""
+    tail: str = ""
+    pause: bool = False
+    turn: float = UNANSWERED
+
+    @property
+    def has_text(self) -> bool:
+        return bool(self.stable or self.tail)
+
+
 class _Segment:
     """The open segment; frames count from the start of the stream."""
 
@@ -78,8 +91,8 @@ class _Segment:
         """How often the turn detector was asked about the pause."""
         self.answers: list[float] = []
         """What it said."""
-        self.told: tuple[str, str, bool, float] = ("", "", False, UNANSWERED)
-        """Stable text, tail, pause and turn of its last event."""
+        self.told = _Told()
+        """Its last event."""
 
     @property
     def turn(self) -> float | None:
@@ -218,7 +231,7 @@ class Segmenter:
         if segment is None or (segment.number, segment.speech_end) != (question.segment, question.speech_end):
             return
         segment.answers.append(probability)
-        if segment.told[2] and not self._is_over(segment):
+        if segment.told.pause and not self._is_over(segment):
             self._tell(segment, self._at, final=False, pause=True)
         self._go_on()
 
@@ -324,7 +337,7 @@ class Segmenter:
         elif self._run and (self._run >= GOES_ON or self._at - self._run - segment.speech_end < SPECULATE):
             segment.speech_end = self._at
             segment.asked, segment.answers = 0, []
-            if segment.told[2]:
+            if segment.told.pause:
                 self._tell(segment, self._at - self._run, final=False)  # behind the text there was silence
 
     def _close(self, segment: _Segment) -> None:
@@ -332,7 +345,7 @@ class Segmenter:
             raise AssertionError("a segment is over when its last decoding is there")
         decoding, found = segment.last
         segment.agreement.finish(found.words)
-        if any(segment.agreement.stable) or any(segment.told[:2]):
+        if any(segment.agreement.stable) or segment.told.has_text:
             self._tell(segment, self._at, final=True, pause=True, words=_said(segment, decoding, found))
             self._count += 1
         end = segment.decoded_to
@@ -355,8 +368,8 @@ class Segmenter:
     ) -> None:
         agreement = segment.agreement
         turn = segment.turn if pause and segment.turn is not None else UNANSWERED
-        told = "".join(agreement.stable).strip(), "".join(agreement.tail).strip(), pause, turn
-        if not final and (told == segment.told or not (any(told[:2]) or any(segment.told[:2]))):
+        told = _Told("".join(agreement.stable).strip(), "".join(agreement.tail).strip(), pause, turn)
+        if not final and (told == segment.told or not (told.has_text or segment.told.has_text)):
             return
         segment.told = told
         seconds = FRAME / SAMPLE_RATE
@@ -364,7 +377,9 @@ class Segmenter:
         if self._events and not self._events[-1].final and self._events[-1].segment == segment.number:
             self._events.pop()
         times = segment.begin * seconds, end * seconds
-        self._events.append(Event(segment.number, *told[:2], final, *times, speech, words, pause and not final, turn))
+        self._events.append(
+            Event(segment.number, told.stable, told.tail, final, *times, speech, words, pause and not final, turn)
+        )
 
 
 def _said(segment: _Segment, decoding: Decoding, found: Hypothesis) -> list[SaidWord]:
