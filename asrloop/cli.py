@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from asrloop import __version__, config, paths, printing
+from asrloop.cores import servers_here
 from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.offline import Model
 from asrloop.recognizer import DEFAULT, STREAM, command, recognizer
-from asrloop.tritonserver import beside, canary, checks, template
+from asrloop.tritonserver import beside, canary, checks, several, template
 from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
@@ -81,6 +83,15 @@ def serve(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on. Default: config.yaml.", show_default=False)
     ] = None,
+    servers: Annotated[
+        str | None,
+        typer.Option(
+            help="Servers to start, each with its share of the cores, its ports 10 above those of the one before; auto for one for "
+            "every 16 cores. Default: config.yaml.",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the model repository with tritonserver until Ctrl-C; restart it when it dies or hangs."""
     given = {
@@ -89,36 +100,69 @@ def serve(
         "metrics_port": metrics_port,
         "log_level": log_level,
         "host": host,
+        "servers": servers,
     }
     with one_line_errors():
-        _say(f"Settings: {config.source()}")
+        is_one_of_several = servers_here() > 1
         settings = config.load()
-        server_settings = config.ServerSettings.model_validate(
-            settings.server.model_dump() | {key: value for key, value in given.items() if value is not None}
-        )
-        if not checks.is_loopback(server_settings.host):
-            _say(
-                f"warning: host {server_settings.host} lets other machines call inference, metadata, statistics and metrics "
-                "without a password: put a gateway or a firewall in front. "
-                f"Closed to all: {ADMINISTRATION.replace(',', ', ')}."
-            )
+        server_settings = config.server_settings(settings, given)
+        if not is_one_of_several:
+            _say(f"Settings: {config.source()}")
+            _warn_of_others(server_settings.host)
         installation = find_or_assemble(paths.cache())
         models = repository(model_repository)
+        number = several.number_of(server_settings.servers)
+        if number > 1:
+            _serve_several(several.settings_of(server_settings, number), models)
+            return
 
         def make_server(variables: Mapping[str, str]) -> TritonServer:
             _say(f"Starting tritonserver ({installation.origin}) ...")
             return TritonServer(installation.with_variables(variables), models, server_settings, _log)
 
         def ready(server: TritonServer) -> None:
-            _say(f"Ready.  HTTP     http://{server.http_endpoint}")
+            _say(f"{several.READY}  HTTP     http://{server.http_endpoint}")
             _say(f"        gRPC     {server.grpc_endpoint}")
             _say(f"        metrics  {server.metrics_url}")
-            _say("Ctrl-C stops it.")
+            if not is_one_of_several:
+                _say("Ctrl-C stops it.")
 
         try:
             Supervisor(make_server, settings.supervisor, lambda line: _log("error", line)).run(ready)
         except KeyboardInterrupt:  # the normal end
             _say("Stopped.")
+
+
+def _serve_several(settings: Sequence[config.ServerSettings], models: Path) -> None:
+    """Serve with several servers until Ctrl-C."""
+    first = settings[0]
+    for each in settings:
+        checks.check_ports(each)
+    checks.checked_repositories(models)
+    for line in several.described(settings):
+        _say(line)
+    addresses = ",".join(f"{_own_host(first)}:{each.grpc_port}" for each in settings)
+
+    def ready() -> None:
+        _say(f"All {len(settings)} servers are ready. For clients, and for asrloop gateway --server:")
+        _say(addresses)
+        _say("Ctrl-C stops them.")
+
+    arguments = [f"--model-repository={models}", f"--host={first.host}", f"--log-level={first.log_level}"]
+    try:
+        with several.Servers(settings, arguments, _say) as servers:
+            servers.run(ready)
+    except KeyboardInterrupt:  # the normal end
+        _say("Stopped.")
+
+
+def _warn_of_others(host: str) -> None:
+    if not checks.is_loopback(host):
+        _say(
+            f"warning: host {host} lets other machines call inference, metadata, statistics and metrics "
+            "without a password: put a gateway or a firewall in front. "
+            f"Closed to all: {ADMINISTRATION.replace(',', ', ')}."
+        )
 
 
 try:
@@ -139,28 +183,46 @@ else:
 @app.command()
 def health(
     server: Annotated[
-        str | None, typer.Option(help="HTTP address host:port. Default: config.yaml.", show_default=False)
+        str | None, typer.Option(help="HTTP address host:port. Default: all of config.yaml.", show_default=False)
     ] = None,
     timeout: Annotated[float, typer.Option(help="Longest wait for each answer, in seconds.", min=0.1)] = 10.0,
 ) -> None:
-    """Check that a running server transcribes, or is busy with other requests: exit code 0 or 1. For probes of containers."""
+    """Check that the running servers transcribe, or are busy with other requests: exit code 0 or 1. For probes of containers."""
     with one_line_errors():
         settings = config.load().server
-        own_host = "127.0.0.1" if checks.listens_everywhere(settings.host) else settings.host
-        address = server or f"{own_host}:{settings.http_port}"
-        host, _, port = address.rpartition(":")
-        here = checks.is_loopback(host.strip("[]")) or host == own_host
-        processes = local_server(int(port)) if here and port.isdecimal() else {}
-        metrics = settings.metrics_port if server is None else None
-        if processes:
-            metrics = metrics_port(processes[SERVER]) or metrics
-        started = time.monotonic()
-        watch = HangWatch(address, f"http://{host}:{metrics}/metrics" if metrics else None, timeout, processes)
-        reason = watch.why_hung()
-        if reason is not None:
-            raise TritonError(reason)
-        took = f"{1000 * (time.monotonic() - started):.0f} ms"
-        _say(f"{address} is busy: {watch.busy}" if watch.busy else f"{address} transcribes ({took}).")
+        if server is not None:
+            _say(_health(server, None, timeout, settings))
+            return
+        host = _own_host(settings)
+        all_of_them = several.settings_of(settings, several.number_of(settings.servers))
+        with ThreadPoolExecutor(len(all_of_them)) as threads:
+
+            def ask(one: config.ServerSettings) -> str:
+                return _health(f"{host}:{one.http_port}", one.metrics_port, timeout, settings)
+
+            for line in threads.map(ask, all_of_them):
+                _say(line)
+
+
+def _health(address: str, metrics: int | None, timeout: float, settings: config.ServerSettings) -> str:
+    """Return how a server is, given its HTTP address and the port of its metrics. Raises TritonError where it hangs."""
+    host, _, port = address.rpartition(":")
+    here = checks.is_loopback(host.strip("[]")) or host == _own_host(settings)
+    processes = local_server(int(port)) if here and port.isdecimal() else {}
+    if processes:
+        metrics = metrics_port(processes[SERVER]) or metrics
+    started = time.monotonic()
+    watch = HangWatch(address, f"http://{host}:{metrics}/metrics" if metrics else None, timeout, processes)
+    reason = watch.why_hung()
+    if reason is not None:
+        raise TritonError(f"{address}: {reason}")
+    took = f"{1000 * (time.monotonic() - started):.0f} ms"
+    return f"{address} is busy: {watch.busy}" if watch.busy else f"{address} transcribes ({took})."
+
+
+def _own_host(settings: config.ServerSettings) -> str:
+    """Return the host by which this machine reaches its own servers."""
+    return "127.0.0.1" if checks.listens_everywhere(settings.host) else settings.host
 
 
 @app.command()

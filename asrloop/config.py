@@ -1,13 +1,15 @@
 """Typed settings from config.yaml; the environment overrides the file. Problems are ConfigErrors that say how to fix them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from asrloop.cores import SERVERS_VARIABLE
 from asrloop.formats import FORMATS, Format
 from asrloop.paths import beside_us
 
@@ -15,12 +17,26 @@ ENVIRONMENT_PREFIX = "ASRLOOP_"
 FILE_VARIABLE = "ASRLOOP_CONFIG"
 """Environment variable with the path of the configuration file."""
 
-NOT_SETTINGS = (FILE_VARIABLE, "ASRLOOP_RESTARTS")
-"""Variables with the prefix that are not settings; the supervisor sets the second."""
+NOT_SETTINGS = (FILE_VARIABLE, "ASRLOOP_RESTARTS", SERVERS_VARIABLE)
+"""Variables with the prefix that are not settings; `asrloop serve` sets the others for its servers."""
 
 NOT_OURS = "ASRLOOP_GATEWAY_"
 """Prefix of the gateway's variables, which may be in the same environment."""
 
+MOST_SERVERS = 64
+
+
+def _checked_servers(value: object) -> object:
+    """Return a number of servers, or auto. Raises ValueError."""
+    text = str(value)
+    if text == "auto":
+        return text
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_SERVERS):
+        raise ValueError(f"give a whole number from 1 to {MOST_SERVERS}, or auto for one for every 16 cores")
+    return int(text)
+
+
+NumberOfServers = Annotated[int | Literal["auto"], BeforeValidator(_checked_servers)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
@@ -88,6 +104,7 @@ class ServerSettings(_Section):
     """Addresses, timeouts and traces of tritonserver."""
 
     host: str = "127.0.0.1"
+    servers: NumberOfServers = 1
     http_port: Port = 8000
     grpc_port: Port = 8001
     metrics_port: Port = 8002
@@ -189,6 +206,15 @@ def load(path: Path | None = None) -> Settings:
         raise ConfigError(f"{found}: {error}: write a list as JSON, for example '[1, 4]'") from None
 
 
+def server_settings(settings: Settings, given: Mapping[str, Any]) -> ServerSettings:
+    """Return the server's settings with those that are ``given`` as options, None for none. Raises ConfigError."""
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return ServerSettings.model_validate(settings.server.model_dump() | options)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -231,4 +257,4 @@ def _describe(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key}: remove it, or see config.yaml for the known keys"
-    return f"{key} = {problem['input']!r}: {problem['msg']}"
+    return f"{key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"

@@ -108,7 +108,8 @@ class Settings:
     """Settings of a client. Times are seconds."""
 
     servers: str | Sequence[str] | None = None
-    """One gRPC address `host:port` or several; default: the variable ASR_CLIENT_SERVERS, else localhost:8001."""
+    """One gRPC address `host:port` or several, in a list or separated by commas; default: the variable ASR_CLIENT_SERVERS, else
+    localhost:8001."""
     _: KW_ONLY
     model: str = "asr_ensemble"
     """Takes samples (WAV)."""
@@ -143,7 +144,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.servers is None:
-            self.servers = os.environ.get(SERVERS_VARIABLE, "").replace(",", " ") or DEFAULT_SERVER
+            self.servers = os.environ.get(SERVERS_VARIABLE) or DEFAULT_SERVER
         if self.token is None:
             self.token = os.environ.get(TOKEN_VARIABLE)
         require(bool(self.addresses), "no server was given: give one address `host:port` or a list of them")
@@ -156,7 +157,8 @@ class Settings:
 
     @property
     def addresses(self) -> list[str]:
-        return self.servers.split() if isinstance(self.servers, str) else list(self.servers or ())
+        given = [self.servers] if isinstance(self.servers, str) else self.servers or ()
+        return [address for each in given for address in each.replace(",", " ").split()]
 
     def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the headers of a call, the token among them. Raises InvalidConfig."""

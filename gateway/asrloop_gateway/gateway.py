@@ -70,7 +70,7 @@ class Gateway:
         self.started = int(time.time())
         channels = -(-(settings.transcriptions + settings.sockets) // _CALLS_PER_CHANNEL) + 1
         self.client = AsyncAsrClient(
-            settings.server.replace(",", " "),
+            settings.server,
             prewarm=False,
             timeout=settings.transcription_seconds,
             server_timeout=settings.server_seconds,

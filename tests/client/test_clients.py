@@ -24,6 +24,7 @@ from asrloop_client import (
     ServerGone,
     UnreadableFile,
 )
+from asrloop_client.settings import Settings
 
 from tests.client.stand_in import StandIn, connections_to
 from tests.conftest import eventually
@@ -219,3 +220,14 @@ def test_a_wrong_setting_is_named(connect: Connect) -> None:
         connect("127.0.0.1:1", tiemout=3)
     with pytest.raises(ValueError, match="timeout is -1 s: give more than 0"):
         connect("127.0.0.1:1", timeout=-1)
+
+
+@pytest.mark.parametrize("given", ["a:1,b:2", "a:1 b:2", " a:1, b:2,", ["a:1", "b:2"], ["a:1,b:2"]])
+def test_several_servers_are_given_as_a_list_or_in_a_line(
+    given: str | list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asrloop serve --servers` prints such a line."""
+    assert Settings(given).addresses == ["a:1", "b:2"]
+    if isinstance(given, str):
+        monkeypatch.setenv("ASR_CLIENT_SERVERS", given)
+        assert Settings().addresses == ["a:1", "b:2"]

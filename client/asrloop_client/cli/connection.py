@@ -25,7 +25,9 @@ CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 def connect(
     servers: Annotated[
         list[str],
-        typer.Option("--server", "-s", help="gRPC address host:port; repeat it for several.", envvar=SERVERS_VARIABLE),
+        typer.Option(
+            "--server", "-s", help="gRPC address host:port, or several, separated by commas.", envvar=SERVERS_VARIABLE
+        ),
     ] = [DEFAULT_SERVER],  # noqa: B006 - nothing changes it
     token: Annotated[str | None, typer.Option(help="Token that the server asks for.", envvar=TOKEN_VARIABLE)] = None,
     token_header: Annotated[str, typer.Option(help="Header that carries the token.")] = TOKEN_HEADER,

@@ -1,0 +1,195 @@
+"""`asrloop serve --servers N`: ports, shares, starting and stopping together, one that gives up, one that is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from asrloop_client import AsrClient
+from typer.testing import CliRunner
+
+from asrloop import config
+from asrloop.cli import app
+from asrloop.config import ServerSettings
+from asrloop.cores import SERVERS_VARIABLE, shares, usable_cores
+from asrloop.tritonserver import checks, several
+from asrloop.tritonserver.checks import SHARED_MEMORY
+from asrloop.tritonserver.hangs import SERVER
+from asrloop.tritonserver.install import TritonError
+from asrloop.tritonserver.processes import local_server
+from tests.conftest import BECKETT, ROOT, eventually, words
+from tests.ports import free_ports
+
+LIMITS = ServerSettings(stop_timeout_seconds=0.1)
+
+
+def ports_of(settings: ServerSettings) -> tuple[int, int, int]:
+    return settings.http_port, settings.grpc_port, settings.metrics_port
+
+
+def test_no_two_servers_have_a_port_in_common() -> None:
+    found = several.settings_of(ServerSettings(), 8)
+    ports = [port for one in found for port in ports_of(one)]
+    assert len(set(ports)) == len(ports) == 24
+    assert [ports_of(one) for one in found[:2]] == [(8000, 8001, 8002), (8010, 8011, 8012)]
+
+
+def test_ports_that_would_collide_are_named() -> None:
+    with pytest.raises(
+        TritonError, match=r"^http_port of server 2 and grpc_port of server 1 would both be 8010, .*--http-"
+    ):
+        several.settings_of(ServerSettings(grpc_port=8010), 2)
+    assert several.settings_of(ServerSettings(grpc_port=8010), 1)
+
+
+def test_ports_beyond_the_last_are_named() -> None:
+    with pytest.raises(
+        TritonError,
+        match=r"^grpc_port of server 3 would be 65540, the last port is 65535: give --grpc-port 65515 or less",
+    ):
+        several.settings_of(ServerSettings(grpc_port=65520), 3)
+
+
+def test_each_server_needs_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several, "usable_cores", lambda: 4)
+    assert [several.number_of(1), several.number_of(4), several.number_of("auto")] == [1, 4, 1]
+    with pytest.raises(TritonError, match=r"servers is 5: this process may use 4 cores, .* give --servers 4 or fewer"):
+        several.number_of(5)
+    monkeypatch.setattr(several, "usable_cores", lambda: 64)
+    assert several.number_of("auto") == 4
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "abc", "65", "1000", "1.5", "", "٣"])
+def test_what_is_no_number_of_servers_is_named(given: str) -> None:
+    ended = CliRunner().invoke(app, ["serve", f"--servers={given}"])
+    assert ended.exit_code == 1
+    assert f"servers = {given!r}: give a whole number from 1 to 64, or auto" in ended.output
+
+
+def test_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASRLOOP_SERVER__SERVERS", "3")
+    assert config.load().server.servers == 3
+    monkeypatch.setenv("ASRLOOP_SERVER__SERVERS", "auto")
+    assert config.load().server.servers == "auto"
+    monkeypatch.setenv("ASRLOOP_SERVER__SERVERS", "0")
+    with pytest.raises(config.ConfigError, match=r"server.servers.* = '0': give a whole number from 1 to 64, or auto"):
+        config.load()
+
+
+STAND_IN = """
+import os, sys, time
+print("Ready." if sys.argv[1] == "--servers=1" else sys.argv, file=sys.stderr, flush=True)
+print(*sys.argv[2:], os.environ["{variable}"], len(os.sched_getaffinity(0)), file=sys.stderr, flush=True)
+{then}
+"""
+
+
+def stand_ins(then: str, said: list[str], servers: int = 2) -> several.Servers:
+    code = STAND_IN.format(variable=SERVERS_VARIABLE, then=then)
+    settings = several.settings_of(LIMITS, servers)
+    return several.Servers(settings, ["--host=h"], said.append, [sys.executable, "-c", code])
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_each_gets_its_ports_and_says_its_number() -> None:
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt), stand_ins("time.sleep(60)", said) as servers:
+        servers.run(interrupt)
+    share = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    for number, ports in ((1, "--http-port=8000 --grpc-port=8001"), (2, "--http-port=8010 --grpc-port=8011")):
+        assert any(line.startswith(f"{number} | {ports} ") and line.endswith("--host=h 2 " + share) for line in said), (
+            said
+        )
+    assert all(process.returncode == -signal.SIGTERM for process in servers._processes)
+
+
+def test_one_that_gives_up_ends_all() -> None:
+    said: list[str] = []
+    then = "sys.exit(1) if '8010' in sys.argv[2] else time.sleep(60)"
+    with (
+        pytest.raises(TritonError, match="^server 2 ended with code 1: stopping all"),
+        stand_ins(then, said) as servers,
+    ):
+        servers.run(lambda: None)
+    assert [process.returncode for process in servers._processes] == [-signal.SIGTERM, 1]
+
+
+def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(several, "STOP_SECONDS", 0.2)
+    said: list[str] = []
+    then = (
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', file=sys.stderr); time.sleep(60)"
+    )
+    with stand_ins(then, said, servers=1) as servers:
+        assert eventually(lambda: "1 | deaf" in said)
+    assert servers._processes[0].returncode == -signal.SIGKILL
+    assert "1 | did not stop in time: killing it" in said
+
+
+def test_ready_is_said_once_and_after_all() -> None:
+    said, told = list[str](), list[int]()
+    then = "print('Ready.  again', file=sys.stderr, flush=True); time.sleep(0.5)"
+    with pytest.raises(TritonError, match="ended with code 0"), stand_ins(then, said) as servers:
+        servers.run(lambda: told.append(sum(line.endswith("| Ready.") for line in said)))
+    assert told == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(usable_cores() < 2, reason="each server needs a core")
+def test_one_of_two_is_killed_and_the_other_serves(tmp_path: Path, model_repository: Path, beckett_path: Path) -> None:
+    http = free_block()
+    ports = [http + several.PORT_STEP * number for number in range(2)]
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "asrloop.cli", "serve", "--servers=2", f"--model-repository={model_repository}"]
+    command += [f"--{name}-port={http + place}" for place, name in enumerate(("http", "grpc", "metrics"))]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=sink)
+    try:
+        assert eventually(lambda: "Ctrl-C stops them" in log.read_text() or process.poll() is not None, 120)
+        said = log.read_text()
+        list_of_servers = f"127.0.0.1:{ports[0] + 1},127.0.0.1:{ports[1] + 1}"
+        assert f"\n{list_of_servers}\n" in said, said
+        before = [local_server(port) for port in ports]
+        assert [len(os.sched_getaffinity(each[SERVER])) for each in before] == [
+            len(cores) for cores in shares(len(ports))
+        ]
+        assert all(len(list(SHARED_MEMORY.glob(f"*_{port + 1}_*_lock"))) == 1 for port in ports)
+        with AsrClient(list_of_servers) as client:
+            for address in list_of_servers.split(","):
+                with AsrClient(address) as one:
+                    assert words(one.transcribe(beckett_path).text) == words(BECKETT)
+            os.kill(before[0][SERVER], signal.SIGKILL)
+            for _ in range(10):
+                assert words(client.transcribe(beckett_path).text) == words(BECKETT)
+        assert eventually(lambda: log.read_text().count("1 | Ready.") == 2, 60), log.read_text()
+        after = [local_server(port) for port in ports]
+        assert after[0] != before[0]
+        assert after[1] == before[1], "the other one was not touched"
+        with AsrClient(f"127.0.0.1:{ports[0] + 1}") as one:
+            assert words(one.transcribe(beckett_path).text) == words(BECKETT)
+    finally:
+        process.terminate()
+        code = process.wait(60)
+    assert (code, log.read_text().splitlines()[-1]) == (0, "Stopped.")
+    left = [pid for each in after for pid in each.values() if Path(f"/proc/{pid}").exists()]
+    assert not left
+    assert not [path for port in ports for path in SHARED_MEMORY.glob(f"*shm_region_*_{port + 1}_*")]
+
+
+def free_block() -> int:
+    """Return a port from which on the ports of two servers are free."""
+    while True:
+        (first,) = free_ports(1)
+        try:
+            for each in several.settings_of(
+                ServerSettings(http_port=first, grpc_port=first + 1, metrics_port=first + 2), 2
+            ):
+                checks.check_ports(each)
+        except TritonError:
+            continue
+        return first
