@@ -30,6 +30,9 @@ from asrloop.turns.detector import TurnDetector
 CORES_OF_BATCH = 4
 """Where the settings leave the number of batches to the cores: one step thread is always busy with so many."""
 
+INBOX_OF_BATCH = 64
+"""Where the settings leave the inbox to the batches: as many rows as one request may have (max_batch_size)."""
+
 
 def engine_for(
     directory: Path,
@@ -47,7 +50,7 @@ def engine_for(
     family, detector = open_family(directory, settings, graphs), open_detector(directory)
     scheduler = Scheduler(
         settings.engine.slots,
-        settings.engine.inbox,
+        inbox_for(family.info, settings),
         settings.engine.queue_timeout_seconds,
         encoders_for(family.info, settings),
         batches_for(family.info, settings),
@@ -67,6 +70,11 @@ def batches_for(info: FamilyInfo, settings: Settings) -> int:
     """Return how many batches run side by side."""
     usual = max(1, usable_cores() // CORES_OF_BATCH) if info.encodes_side_by_side else 1
     return settings.engine.batches or usual
+
+
+def inbox_for(info: FamilyInfo, settings: Settings) -> int:
+    """Return how many rows of requests may wait."""
+    return settings.engine.inbox or INBOX_OF_BATCH * batches_for(info, settings)
 
 
 def encoders_for(info: FamilyInfo, settings: Settings) -> int:

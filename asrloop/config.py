@@ -72,7 +72,7 @@ class EngineSettings(_Section):
     """Sizes and timeouts of the decode engine."""
 
     slots: Annotated[int, Field(ge=1, le=256)] = 16
-    inbox: Annotated[int, Field(ge=1, le=100_000)] = 64
+    inbox: Annotated[int, Field(ge=0, le=100_000)] = 0
     queue_timeout_seconds: Seconds = 30.0
     batches: Annotated[int, Field(ge=0, le=64)] = 0
     encoders: Threads = 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from asrloop import assembly
-from asrloop.assembly import batches_for, encoders_for
+from asrloop.assembly import INBOX_OF_BATCH, batches_for, encoders_for, inbox_for
 from asrloop.config import EngineSettings, Lengths, Settings
 from asrloop.engine.family import FamilyInfo
 
@@ -30,3 +30,10 @@ def test_settings_go_before_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (batches_for(INFO, one), encoders_for(INFO, one)) == (1, 4)
     assert (batches_for(INFO, many), encoders_for(INFO, many)) == (3, 5)
     assert batches_for(LARGE, many) == 3
+
+
+def test_the_inbox_grows_with_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "usable_cores", lambda: 16)
+    assert (inbox_for(INFO, Settings()), inbox_for(LARGE, Settings())) == (4 * INBOX_OF_BATCH, INBOX_OF_BATCH)
+    assert inbox_for(INFO, Settings(engine=EngineSettings(batches=2))) == 2 * INBOX_OF_BATCH
+    assert inbox_for(INFO, Settings(engine=EngineSettings(inbox=5))) == 5

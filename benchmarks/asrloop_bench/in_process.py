@@ -61,9 +61,8 @@ def engine(
 ) -> Iterator[Engine]:
     """Run an engine without cutting; where it ``listens``, audio without speech gets no text, as in decoder_loop."""
     limits = settings.engine
-    scheduler = Scheduler(
-        limits.slots, inbox or limits.inbox, LIMIT_SECONDS, assembly.encoders_for(family.info, settings)
-    )
+    rows = inbox or assembly.inbox_for(family.info, settings)
+    scheduler = Scheduler(limits.slots, rows, LIMIT_SECONDS, assembly.encoders_for(family.info, settings))
     has_speech = speech_gate(open_detector(PREPARED), settings) if listens else None
     running = Engine(family, scheduler, observer, has_speech=has_speech)
     try:

@@ -9,7 +9,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from asrloop.config import AudioSettings, Settings
+from asrloop.assembly import INBOX_OF_BATCH
+from asrloop.config import AudioSettings
 from asrloop.engine.inputs import cancel_key_of, deadline_of, named_key, request_of, rows_of
 from asrloop.engine.metrics import ENGINE_METRICS, REQUESTS
 from asrloop.engine.outputs import (
@@ -53,7 +54,7 @@ def test_every_ensemble_passes_all_outputs_of_the_loop_on(model: str) -> None:
 
 def test_a_full_batch_fits_into_the_inbox() -> None:
     limits = {path.parent.name: config(path.parent.name).max_batch_size for path in MODELS.glob("*/config.pbtxt")}
-    assert set(limits.values()) - {0} == {Settings().engine.inbox}, limits
+    assert set(limits.values()) - {0} == {INBOX_OF_BATCH}, limits
 
 
 def test_rows_are_padded_to_the_longest() -> None:

@@ -1,9 +1,10 @@
-"""A real tritonserver whose recognizer sleeps, and callers of it."""
+"""Real tritonservers whose recognizers sleep, and callers of them."""
 
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from asrloop.wheels import DETECTOR
 from asrloop_bench.batches.load import CALLERS, CORES, SLOTS, Load
 from asrloop_bench.batches.sleeping import INFO, Times, write
 from asrloop_bench.checkout import PREPARED
-from asrloop_bench.load.generators import Generators
+from asrloop_bench.load.generators import Generators, Turn
 from asrloop_bench.method import machine_load, target
+
+PROCESSES = 4
+"""Of callers."""
 
 KNOWN = """
 
@@ -44,7 +48,6 @@ def started(times: Times, batches: int, settings: Settings) -> Iterator[target.T
             "ASRLOOP_ENGINE__BATCHES": batches,
             "ASRLOOP_ENGINE__SLOTS": SLOTS,
             "ASRLOOP_ENGINE__ENCODERS": (CORES - 1) * batches,
-            "ASRLOOP_ENGINE__INBOX": max(64, CALLERS * batches),
             "ASRLOOP_AUDIO__SPEECH_THRESHOLD": 0,
         }
         numbers = {name: str(value) for name, value in environment.items()}
@@ -52,16 +55,29 @@ def started(times: Times, batches: int, settings: Settings) -> Iterator[target.T
             yield server
 
 
-def on_server(server: target.Target, batches: int, seconds: float, command: Sequence[str]) -> Load:
-    """Let CALLERS for each batch, in four processes of ``command``, ask the recognizer that sleeps, one request after another."""
-    with Generators(command, 4) as generators:
-        way = ("triton", server.grpc, INFO.family)
-        generators.turn(way, CALLERS * batches, ["clip"], 1.0)
-        loop = model_processes(server.pid or 0)[recognizer(INFO.family).loop]
-        _, before = machine_load.stat(loop)
-        turn = generators.turn(way, CALLERS * batches, ["clip"], seconds)
-        _, after = machine_load.stat(loop)
-    return Load(1 / turn.seconds_per_request(), turn.latencies, (after - before) / len(turn.requests))
+def on_servers(running: Sequence[target.Target], batches: int, seconds: float, command: Sequence[str]) -> Load:
+    """Let CALLERS for each batch, in four processes of ``command``, ask the recognizers that sleep, one request after another.
+
+    The servers share callers, processes and ``batches`` equally.
+    """
+    callers = CALLERS * batches // len(running)
+    with ExitStack() as stack, ThreadPoolExecutor(len(running)) as threads:
+        generators = [stack.enter_context(Generators(command, PROCESSES // len(running))) for _ in running]
+
+        def turns(seconds: float) -> list[Turn]:
+            ways = [("triton", server.grpc, INFO.family) for server in running]
+            return list(threads.map(lambda one, way: one.turn(way, callers, ["clip"], seconds), generators, ways))
+
+        turns(1.0)
+        loops = [model_processes(server.pid or 0)[recognizer(INFO.family).loop] for server in running]
+        before = sum(machine_load.stat(loop)[1] for loop in loops)
+        found = turns(seconds)
+        after = sum(machine_load.stat(loop)[1] for loop in loops)
+    return Load(
+        sum(1 / turn.seconds_per_request() for turn in found),
+        [latency for turn in found for latency in turn.latencies],
+        (after - before) / sum(len(turn.requests) for turn in found),
+    )
 
 
 def clip() -> np.ndarray[tuple[int], np.dtype[np.float32]]:

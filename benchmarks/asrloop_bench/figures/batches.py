@@ -1,8 +1,9 @@
-"""How many batches one engine and one server carry: real engine, interpreter and tritonserver, graphs that sleep."""
+"""How many batches one engine, one server and two carry: real engine, interpreter and tritonserver, graphs that sleep."""
 
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from asrloop_bench.load import callers
 from asrloop_bench.load.generators import write_clips
 from asrloop_bench.method import markdown, spread
 from asrloop_bench.method.clips import Clip
+from asrloop_bench.method.interleave import rotated
 
 BATCHES = (1, 2, 4, 8, 16)
 AIMS = {4: 3.6, 8: 6.5}
@@ -26,7 +28,8 @@ AIMS = {4: 3.6, 8: 6.5}
 TAIL = 2.0
 """p99 by p50."""
 
-ENGINE, SERVER = "engine", "tritonserver"
+ENGINE, SERVER, TWO = "engine", "tritonserver", "two tritonservers"
+WAYS = (ENGINE, SERVER, TWO)
 Rounds = Mapping[tuple[str, int], Sequence[Load]]
 """By the way and the number of batches, one a round."""
 
@@ -34,7 +37,7 @@ Rounds = Mapping[tuple[str, int], Sequence[Load]]
 def batches(
     run: Run,
     seconds: Annotated[float, typer.Option(help="Time for each load.")] = 3.0,
-    rounds: Annotated[int, typer.Option(help="Rounds in the engine; tritonserver is started once for each load.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds; tritonservers are started once for each number of batches.")] = 3,
 ) -> str:
     """Measure what engine, interpreter and tritonserver carry with 1 to 16 batches whose graphs sleep as long as they take."""
     clips = speech(1.0, 10.0)
@@ -57,14 +60,21 @@ def measured(run: Run, name: str, times: Times, seconds: float, rounds: int) -> 
         command = [sys.executable, callers.__file__, str(file)]
         for count in BATCHES:
             run.step(f"{name}, {SERVER}, {count} batches")
-            with servers.started(times, count, run.settings) as server:
-                found[SERVER, count] = [servers.on_server(server, count, seconds, command) for _ in range(rounds)]
+            with ExitStack() as stack:
+                running = {SERVER: [stack.enter_context(servers.started(times, count, run.settings))]}
+                if count > 1:
+                    half = (servers.started(times, count // 2, run.settings) for _ in range(2))
+                    running[TWO] = [stack.enter_context(one) for one in half]
+                for way in (way for number in range(rounds) for way in rotated(list(running), number)):
+                    load = servers.on_servers(running[way], count, seconds, command)
+                    found.setdefault((way, count), []).append(load)
     return found
 
 
 def gain(found: Rounds, way: str, count: int) -> spread.Ratio:
-    """Return the throughput with ``count`` batches by that with one."""
-    many, one = ([load.requests_a_second for load in found[way, number]] for number in (count, 1))
+    """Return the throughput with ``count`` batches by that with one, which two servers cannot have."""
+    base = SERVER if way == TWO else way
+    many, one = ([load.requests_a_second for load in loads] for loads in (found[way, count], found[base, 1]))
     return spread.ratio(many, one)
 
 
@@ -72,7 +82,9 @@ def table(found: Mapping[str, Rounds]) -> str:
     """Return requests a second, times those of one batch, and p99 by p50."""
 
     def cell(loads: Rounds, way: str, count: int) -> str:
-        here = loads[way, count]
+        here = loads.get((way, count))
+        if not here:
+            return "-"
         rate = spread.median([load.requests_a_second for load in here])
         tail = spread.median([load.tail for load in here])
         return f"{rate:.0f} ({gain(loads, way, count).estimate:.1f}x), {tail:.1f}"
@@ -81,11 +93,11 @@ def table(found: Mapping[str, Rounds]) -> str:
         [
             str(count),
             str(CORES * count),
-            *(cell(loads, way, count) for loads in found.values() for way in (ENGINE, SERVER)),
+            *(cell(loads, way, count) for loads in found.values() for way in WAYS),
         ]
         for count in BATCHES
     ]
-    heads = ["batches", "cores", *(f"{name}, {way}" for name in found for way in (ENGINE, SERVER))]
+    heads = ["batches", "cores", *(f"{name}, {way}" for name in found for way in WAYS)]
     return (
         "Requests a second (times those of one batch), and p99 / p50 of latency:\n\n"
         f"{markdown.table(heads, lines, numbers_from=0)}"

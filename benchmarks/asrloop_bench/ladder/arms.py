@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asrloop import paths
+from asrloop.assembly import INBOX_OF_BATCH
 from asrloop.config import Settings
 from asrloop.families import registry
 from asrloop.tritonserver import beside
@@ -41,7 +42,7 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
     made: Arms = {name: {} for name in names}
     vendors.prepare()
     # As many callers as wait must fit the inbox, whatever config.yaml says.
-    inbox = {"ASRLOOP_ENGINE__INBOX": str(max(settings.engine.inbox, most_callers))}
+    inbox = {"ASRLOOP_ENGINE__INBOX": str(max(INBOX_OF_BATCH, settings.engine.inbox, most_callers))}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=paths.cache())))
         clip_file = str(write_clips(scratch / "clips.npz", clips))

@@ -33,10 +33,10 @@ def test_two_batches_carry_more_than_one() -> None:
 def test_the_tables_say_what_is_reached() -> None:
     loads = {
         (way, count): [Load(100.0 * gain, [0.1] * 98 + [0.15, 0.3])]
-        for way in (batches.ENGINE, batches.SERVER)
+        for way in batches.WAYS
         for count, gain in zip(batches.BATCHES, (1, 2, 4, 6, 7), strict=True)
     }
-    assert "| 4 | 16 | 400 (4.0x), 1.5 | 400 (4.0x), 1.5 |" in batches.table({"1 s": loads})
+    assert "| 4 | 16 | 400 (4.0x), 1.5 | 400 (4.0x), 1.5 | 400 (4.0x), 1.5 |" in batches.table({"1 s": loads})
     found = {(one.what, one.reached) for one in batches.rows({"1 s": loads})}
     assert ("1 s through the engine, 4 batches against 1", True) in found
     assert ("1 s through the tritonserver, 8 batches against 1", False) in found
@@ -50,7 +50,7 @@ def test_a_server_whose_recognizer_sleeps_answers(beckett: NDArray, tmp_path: Pa
     assert times.tokens > 0
     assert 0 < times.steps[0] < times.steps[-1]
     file = write_clips(tmp_path / "clips.npz", [Clip("clip", server.clip())])
-    with server.started(TIMES, 2, settings) as running:
-        load = server.on_server(running, 2, 0.5, [sys.executable, callers.__file__, str(file)])
+    with server.started(TIMES, 1, settings) as one, server.started(TIMES, 1, settings) as other:
+        load = server.on_servers([one, other], 2, 0.5, [sys.executable, callers.__file__, str(file)])
     assert load.requests_a_second > 10
     assert load.loop_seconds > 0
