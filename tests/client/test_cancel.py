@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -71,6 +73,20 @@ def test_leaving_transcribe_many_early_cancels_the_rest(stand_in: StandIn) -> No
         assert runs(stand_in, 2)
         results.close()
         assert eventually(lambda: stand_in.metric("stand_in_cancelled") == before + 2)
+
+
+def test_of_two_servers_the_one_that_has_the_call_is_told(make_stand_in: Callable[..., StandIn]) -> None:
+    both = [make_stand_in(), make_stand_in()]
+    tokens = [CancelToken(), CancelToken()]
+    with AsrClient([each.address for each in both]) as client, ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(client.transcribe, ONES, parameters=LONG, cancel=token) for token in tokens]
+        assert all(runs(each, 1) for each in both)
+        for count, (token, call) in enumerate(zip(tokens, calls, strict=True), start=1):
+            token.cancel()
+            with pytest.raises(Cancelled):
+                call.result()
+            assert eventually(lambda count=count: sum(each.metric("stand_in_cancelled") for each in both) == count)
+        assert [each.metric("stand_in_cancelled") for each in both] == [1, 1]
 
 
 def test_cancelling_ends_a_wait_for_a_server() -> None:

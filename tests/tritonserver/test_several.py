@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
-from asrloop_client import AsrClient
+import soundfile
+from asrloop_client import AsrClient, Progress
 from typer.testing import CliRunner
 
 from asrloop import config
@@ -163,6 +166,7 @@ def test_one_of_two_is_killed_and_the_other_serves(tmp_path: Path, model_reposit
             for address in list_of_servers.split(","):
                 with AsrClient(address) as one:
                     assert words(one.transcribe(beckett_path).text) == words(BECKETT)
+            assert all(progress_of_two(client, beckett_path)), "each call asks the server that has it"
             os.kill(before[0][SERVER], signal.SIGKILL)
             for _ in range(10):
                 assert words(client.transcribe(beckett_path).text) == words(BECKETT)
@@ -179,6 +183,22 @@ def test_one_of_two_is_killed_and_the_other_serves(tmp_path: Path, model_reposit
     left = [pid for each in after for pid in each.values() if Path(f"/proc/{pid}").exists()]
     assert not left
     assert not [path for port in ports for path in SHARED_MEMORY.glob(f"*shm_region_*_{port + 1}_*")]
+
+
+def progress_of_two(client: AsrClient, path: Path) -> list[float]:
+    """Return how many seconds of two long recordings, one at each server, were known while they were transcribed."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    recording, known = np.tile(samples, 30), [0.0, 0.0]
+
+    def call(number: int) -> None:
+        def note(progress: Progress) -> None:
+            known[number] = max(known[number], progress.known)
+
+        client.transcribe(recording, sample_rate=rate, on_progress=note)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(call, range(2)))
+    return known
 
 
 def free_block() -> int:
