@@ -13,8 +13,7 @@ import soundfile
 from asrloop_client import AsrClient, Progress
 from typer.testing import CliRunner
 
-from asrloop import config
-from asrloop.cli import app
+from asrloop import cli, config
 from asrloop.config import ServerSettings
 from asrloop.cores import SERVERS_VARIABLE, shares, usable_cores
 from asrloop.tritonserver import checks, several
@@ -24,6 +23,7 @@ from asrloop.tritonserver.install import TritonError
 from asrloop.tritonserver.processes import local_server
 from tests.conftest import BECKETT, ROOT, eventually, words
 from tests.ports import free_ports
+from tests.tritonserver.test_start_and_stop import gone
 
 LIMITS = ServerSettings(stop_timeout_seconds=0.1)
 
@@ -66,7 +66,7 @@ def test_each_server_needs_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("given", ["0", "-1", "abc", "65", "1000", "1.5", "", "٣"])
 def test_what_is_no_number_of_servers_is_named(given: str) -> None:
-    ended = CliRunner().invoke(app, ["serve", f"--servers={given}"])
+    ended = CliRunner().invoke(cli.app, ["serve", f"--servers={given}"])
     assert ended.exit_code == 1
     assert f"servers = {given!r}: give a whole number from 1 to 64, or auto" in ended.output
 
@@ -79,6 +79,20 @@ def test_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASRLOOP_SERVER__SERVERS", "0")
     with pytest.raises(config.ConfigError, match=r"server.servers.* = '0': give a whole number from 1 to 64, or auto"):
         config.load()
+
+
+def test_health_asks_every_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def ask(address: str, metrics: int, *_: object) -> str:
+        asked[address] = metrics
+        return f"{address} transcribes"
+
+    monkeypatch.setattr(cli, "_health", ask)
+    monkeypatch.setattr(several, "usable_cores", lambda: 2)
+    monkeypatch.setenv("ASRLOOP_SERVER__SERVERS", "2")
+    assert CliRunner().invoke(cli.app, ["health"]).exit_code == 0
+    assert asked == {"127.0.0.1:8000": 8002, "127.0.0.1:8010": 8012}
 
 
 STAND_IN = """
@@ -134,6 +148,24 @@ def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> No
     assert "1 | did not stop in time: killing it" in said
 
 
+def test_a_kill_of_their_parent_ends_them() -> None:
+    code = """
+import sys
+from asrloop.tritonserver import several
+from asrloop.config import ServerSettings
+command = [sys.executable, "-c", "import time; time.sleep(60)"]
+with several.Servers(several.settings_of(ServerSettings(), 2), [], print, command) as servers:
+    print(*(process.pid for process in servers._processes), flush=True)
+    servers.run(lambda: None)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(children) == 2
+    assert eventually(lambda: all(map(gone, children)))
+
+
 def test_ready_is_said_once_and_after_all() -> None:
     said, told = list[str](), list[int]()
     then = "print('Ready.  again', file=sys.stderr, flush=True); time.sleep(0.5)"
@@ -176,13 +208,22 @@ def test_one_of_two_is_killed_and_the_other_serves(tmp_path: Path, model_reposit
         assert after[1] == before[1], "the other one was not touched"
         with AsrClient(f"127.0.0.1:{ports[0] + 1}") as one:
             assert words(one.transcribe(beckett_path).text) == words(BECKETT)
+        assert health(http).stderr.count(" transcribes (") == 2
     finally:
         process.terminate()
         code = process.wait(60)
     assert (code, log.read_text().splitlines()[-1]) == (0, "Stopped.")
-    left = [pid for each in after for pid in each.values() if Path(f"/proc/{pid}").exists()]
-    assert not left
+    assert all(gone(pid) for each in after for pid in each.values())
     assert not [path for port in ports for path in SHARED_MEMORY.glob(f"*shm_region_*_{port + 1}_*")]
+
+
+def health(http: int) -> "subprocess.CompletedProcess[str]":
+    names = zip(("HTTP", "GRPC", "METRICS"), range(3), strict=True)
+    ports = {f"ASRLOOP_SERVER__{name}_PORT": str(http + place) for name, place in names}
+    return subprocess.run(
+        [sys.executable, "-m", "asrloop.cli", "health"],
+        env={**os.environ, **ports, "ASRLOOP_SERVER__SERVERS": "2"}, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
 
 
 def progress_of_two(client: AsrClient, path: Path) -> list[float]:
