@@ -1,4 +1,4 @@
-"""The loop of an encode thread: resample, part at long pauses, encode, let the utterance be admitted, then ask the speech gate."""
+"""How an utterance is encoded: resampled, parted at long pauses, encoded, admitted; and how the speech gate is asked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,16 +13,13 @@ from asrloop.engine.work import Work
 from asrloop.errors import DecodeFailed
 from asrloop.speech.pauses import Spoken
 
-# A thread with nothing to do looks again after this time, whether it was woken or not.
-IDLE_SECONDS = 1.0
-
 HasSpeech = Callable[[Samples], bool]
 FindSpoken = Callable[[Samples], Spoken]
 FindQuiet = Callable[[Samples], NDArray[np.bool_]]
 
 
-class EncodeLoop:
-    """Several threads may run it."""
+class Encoding:
+    """Several threads may encode and listen at once."""
 
     def __init__(
         self,
@@ -39,20 +36,8 @@ class EncodeLoop:
         self._find_spoken = find_spoken
         self._find_quiet = find_quiet
 
-    def run(self, is_closed: Callable[[], bool]) -> None:
-        """Encode until ``is_closed``."""
-        work = self._work
-        while not is_closed():
-            with work.lock:
-                utterance = work.scheduler.next_to_encode()
-                if utterance is None:
-                    work.for_encoders.wait(IDLE_SECONDS)
-                    continue
-                utterance.encode_started_at = work.clock()
-                alone = work.scheduler.has_only_one
-            self._encode(utterance, alone)
-
-    def _encode(self, utterance: Utterance, alone: bool) -> None:
+    def encode(self, utterance: Utterance, alone: bool) -> None:
+        """Encode an utterance; ``alone`` where there is no other. Whether it is speech is asked beside its first steps."""
         try:
             samples = self._first_part(utterance, resampled(utterance.take_samples(), utterance.sample_rate))
             again = {"again": True} if utterance.is_again else {}
@@ -65,8 +50,8 @@ class EncodeLoop:
             return
         with self._work.lock:
             self._work.encoded(utterance, encoded)
-        if not utterance.is_speech:
-            self._ask_gate(utterance, samples)
+            if not utterance.is_speech:
+                self._work.to_listen.append((utterance, samples))
 
     def _first_part(self, utterance: Utterance, samples: Samples) -> Samples:
         """Return what is to be encoded now: all, or what comes before the first long pause. The rest waits like other audio."""
@@ -78,6 +63,7 @@ class EncodeLoop:
             return samples
         with self._work.lock:
             self._work.part(utterance, found)
+            self._work.wake()
         return found.parts[0].samples
 
     def _listen_for_pauses(self, utterance: Utterance, samples: Samples) -> None:
@@ -85,8 +71,11 @@ class EncodeLoop:
         if utterance.options.word_times and self._find_quiet is not None:
             utterance.quiet = self._find_quiet(samples)
 
-    def _ask_gate(self, utterance: Utterance, samples: Samples) -> None:
-        """Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""
+    def listen(self, utterance: Utterance, samples: Samples) -> None:
+        """Ask the speech gate about the ``samples`` of an utterance.
+
+        Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody.
+        """
         if utterance.is_finished:
             return
         try:
