@@ -49,9 +49,7 @@ class Encoding:
                 self._work.fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))
             return
         with self._work.lock:
-            self._work.encoded(utterance, encoded)
-            if not utterance.is_speech:
-                self._work.to_listen.append((utterance, samples))
+            self._work.encoded(utterance, encoded, samples)
 
     def _first_part(self, utterance: Utterance, samples: Samples) -> Samples:
         """Return what is to be encoded now: all, or what comes before the first long pause. The rest waits like other audio."""
@@ -76,14 +74,17 @@ class Encoding:
 
         Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody.
         """
-        if utterance.is_finished:
-            return
         try:
+            if utterance.is_finished:
+                return
             self._listen_for_pauses(utterance, samples)
             has_speech = self._has_speech is None or self._has_speech(samples)
         except Exception as error:  # whatever the detector raises concerns this request alone
             with self._work.lock:
                 self._work.fail_row(utterance, DecodeFailed(f"listening for speech failed: {error}"))
             return
+        finally:
+            with self._work.lock:
+                self._work.scheduler.listening -= 1
         with self._work.lock:
             self._work.gate_answered(utterance, has_speech=has_speech)

@@ -52,6 +52,8 @@ class Scheduler:
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
         """Live audio first, each in the order in which it was encoded."""
+        self.listening = 0
+        """Number of utterances that the speech gate is or will be asked of. Each takes the place of an encoding."""
         self.gated: set[Utterance] = set()
         self._live_in_a_row = 0
         """Encodings of live audio since the last one of other audio."""
@@ -137,7 +139,7 @@ class Scheduler:
         One encoder is idle for each batch that is stepped, unless a queue has formed. Windows do not count: they hold an encoder
         for long, hence some, as many as there are batches, are always left to others, which are short.
         """
-        if len(self.encoding) >= self.encoders or not self.is_waiting:
+        if len(self.encoding) + self.listening >= self.encoders or not self.is_waiting:
             return None
         batches = len(self.batches)
         under_way = len(self.encoding) + len(self.encoded) + self._taken

@@ -87,10 +87,13 @@ class Work:
         for other in others:
             self._queue(request, recording, other)
 
-    def encoded(self, utterance: Utterance, encoded: object) -> None:
-        """Let an utterance be admitted."""
+    def encoded(self, utterance: Utterance, encoded: object, samples: Samples) -> None:
+        """Let an utterance be admitted, and the speech gate be asked of its ``samples`` where it is not known to hold speech."""
         if utterance.is_finished:
             return
+        if not utterance.is_speech:
+            self.to_listen.append((utterance, samples))
+            self.scheduler.listening += 1
         utterance.encoded = encoded
         utterance.encoded_at = self.clock()
         self.scheduler.encode_done(utterance)
