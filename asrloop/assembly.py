@@ -28,7 +28,7 @@ from asrloop.speech.windows import Cutter
 from asrloop.turns.detector import TurnDetector
 
 CORES_OF_BATCH = 4
-"""Where the settings leave the number of batches to the cores: one step thread is always busy with so many."""
+"""Where the settings leave the number of batches to the cores: to step one keeps a thread busy with so many."""
 
 
 def engine_for(
