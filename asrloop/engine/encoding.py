@@ -1,6 +1,7 @@
 """How an utterance is encoded: resampled, parted at long pauses, encoded, admitted; and how the speech gate is asked."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from asrloop.audio import Samples, resampled
 from asrloop.engine.family import Family
+from asrloop.engine.recording import Diarizer, Recording
+from asrloop.engine.request import Request
 from asrloop.engine.utterance import Utterance
 from asrloop.engine.work import Work
 from asrloop.errors import DecodeFailed
@@ -39,7 +42,9 @@ class Encoding:
     def encode(self, utterance: Utterance, alone: bool) -> None:
         """Encode an utterance; ``alone`` where there is no other. Whether it is speech is asked beside its first steps."""
         try:
-            samples = self._first_part(utterance, resampled(utterance.take_samples(), utterance.sample_rate))
+            samples = resampled(utterance.take_samples(), utterance.sample_rate)
+            self._let_speakers_be_found(utterance, samples)
+            samples = self._first_part(utterance, samples)
             again = {"again": True} if utterance.is_again else {}
             encoded = self._family.encode(samples, utterance.options, alone=alone, **again)
             if utterance.is_speech and not utterance.is_again:
@@ -49,7 +54,9 @@ class Encoding:
                 self._work.fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))
             return
         with self._work.lock:
-            self._work.encoded(utterance, encoded, samples)
+            if not utterance.is_speech and not utterance.is_finished:
+                self._work.listen(partial(self._ask_gate, utterance, samples))
+            self._work.encoded(utterance, encoded)
 
     def _first_part(self, utterance: Utterance, samples: Samples) -> Samples:
         """Return what is to be encoded now: all, or what comes before the first long pause. The rest waits like other audio."""
@@ -69,11 +76,30 @@ class Encoding:
         if utterance.options.word_times and self._find_quiet is not None:
             utterance.quiet = self._find_quiet(samples)
 
-    def listen(self, utterance: Utterance, samples: Samples) -> None:
-        """Ask the speech gate about the ``samples`` of an utterance.
+    def _let_speakers_be_found(self, utterance: Utterance, samples: Samples) -> None:
+        """Let it be found out who speaks in audio that is not cut, where somebody asks. What is cut is heard where it is cut."""
+        with self._work.lock:
+            if utterance.is_finished:
+                return
+            recording = self._work.ledger.recording(utterance)
+            if recording.long is None and recording.diarizer is not None and not utterance.is_under_way:
+                request = self._work.ledger.owner(utterance)
+                self._work.listen(partial(self._find_speakers, request, recording, recording.diarizer, samples))
+                self._work.wake()
 
-        Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody.
-        """
+    def _find_speakers(self, request: Request, recording: Recording, diarizer: Diarizer, samples: Samples) -> None:
+        try:
+            diarizer.hear(samples)
+            turns = diarizer.finish()
+        except Exception as error:  # whatever the diarizer raises concerns this request alone
+            with self._work.lock:
+                self._work.fail(request, DecodeFailed(f"telling speakers apart failed: {error}"))
+            return
+        with self._work.lock:
+            self._work.heard(request, recording, turns)
+
+    def _ask_gate(self, utterance: Utterance, samples: Samples) -> None:
+        """Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""
         try:
             if utterance.is_finished:
                 return
@@ -83,8 +109,5 @@ class Encoding:
             with self._work.lock:
                 self._work.fail_row(utterance, DecodeFailed(f"listening for speech failed: {error}"))
             return
-        finally:
-            with self._work.lock:
-                self._work.scheduler.listening -= 1
         with self._work.lock:
             self._work.gate_answered(utterance, has_speech=has_speech)

@@ -20,7 +20,8 @@ from asrloop.engine.cancelled_keys import CancelledKeys
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.encoding import Encoding, FindQuiet, HasSpeech
 from asrloop.engine.family import Family
-from asrloop.engine.recording import Progress
+from asrloop.engine.options import SPEAKERS
+from asrloop.engine.recording import Diarizer, Progress
 from asrloop.engine.request import Answered, Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.stepping import StepLoop
@@ -28,7 +29,7 @@ from asrloop.engine.utterance import Finished, Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.engine.work import Work
 from asrloop.engine.working import Working
-from asrloop.errors import Cancelled, EngineClosed, RequestError
+from asrloop.errors import Cancelled, EngineClosed, InvalidOption, RequestError
 from asrloop.speech.pauses import spoken
 
 # How often deadlines are looked at; rows leave at the step after.
@@ -37,6 +38,9 @@ WATCH_SECONDS = 0.02
 ASK_SECONDS = 0.25
 # Longest time that others have for their answers when a thread ended by an exception.
 LAST_WORDS_SECONDS = 1.0
+
+OpenDiarizer = Callable[[int | None], Diarizer]
+"""Takes how many speakers there are at most, None where that is not known. Raises OSError where a file is missing."""
 
 _CANCELLED = "the caller cancelled the request"
 
@@ -80,17 +84,20 @@ class Engine:
         has_speech: HasSpeech | None = None,
         cutting: Cutting | None = None,
         find_quiet: FindQuiet | None = None,
+        diarizer: OpenDiarizer | None = None,
     ) -> None:
         """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered.
 
         ``has_speech`` is asked about 16 kHz samples while their first steps are made; those without are answered with no text.
         Without ``cutting`` every row is decoded whole. ``find_quiet`` finds pauses where somebody wants the times of words.
+        ``diarizer`` makes what hears who speaks in one recording.
         """
         self.family = family
         self.scheduler = scheduler
         self.clock = clock
         self._observer = observer or _Nobody()
         self._on_bug = on_bug
+        self._diarizer = diarizer
         self._work = Work(
             scheduler,
             clock,
@@ -132,6 +139,7 @@ class Engine:
         """
         try:
             request.divide(self._work.whole_seconds)
+            self._open_diarizers(request)
             with self._work.lock:
                 if self._closed.is_set():
                     raise EngineClosed(self._why_closed)
@@ -142,6 +150,18 @@ class Engine:
         except RequestError:
             request.close()
             raise
+
+    def _open_diarizers(self, request: Request) -> None:
+        """Raise InvalidOption where speakers are asked for and nothing tells them apart."""
+        if request.options.diarize != SPEAKERS:
+            return
+        if self._diarizer is None:
+            raise InvalidOption("diarize is true: this engine does not tell speakers apart; leave it out")
+        for recording in request.recordings:
+            try:
+                recording.diarizer = self._diarizer(request.options.speakers or None)
+            except OSError as error:
+                raise InvalidOption(f"diarize is true: {error}") from error
 
     def cancel(self, key: object) -> int:
         """End the requests with this key and return how many there were; rows in a slot leave it before the next step.

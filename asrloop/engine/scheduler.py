@@ -53,7 +53,7 @@ class Scheduler:
         self.encoded: deque[Utterance] = deque()
         """Live audio first, each in the order in which it was encoded."""
         self.listening = 0
-        """Number of utterances that the speech gate is or will be asked of. Each takes the place of an encoding."""
+        """How many things are or will be found out about audio beside its encoding. Each takes the place of one."""
         self.gated: set[Utterance] = set()
         self._live_in_a_row = 0
         """Encodings of live audio since the last one of other audio."""

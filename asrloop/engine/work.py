@@ -5,10 +5,10 @@ The engine's threads share one of these. All methods are called under its ``lock
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
-from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.cutting import Cutting, LongRecordings, Queue
 from asrloop.engine.family import Emission, Ended
 from asrloop.engine.ledger import Ledger
@@ -18,6 +18,7 @@ from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.slots import BatchSlots
 from asrloop.engine.utterance import Ending, State, Utterance
 from asrloop.errors import DeadlineExceeded, DecodeFailed, Overloaded, RequestError
+from asrloop.speakers.diarizer import SpeakerTurn
 from asrloop.speech import repetition
 from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
@@ -47,14 +48,14 @@ class Work:
         """Requests that are to be answered, and before each its utterances whose words are to be timed."""
         self.is_answering = False
         """True while a thread does the first of them, which it took."""
-        self.to_listen: deque[tuple[Utterance, Samples]] = deque()
-        """Utterances, with their samples at 16 kHz, of which the speech gate is to be asked."""
+        self.to_listen: deque[Callable[[], None]] = deque()
+        """What is to be found out about audio beside its encoding and steps: whether it is speech, and who speaks."""
         self.whole_seconds = cutting.whole_seconds if cutting else inf
         self.long = cutting and LongRecordings(
             cutting,
             scheduler.slots,
             self.lock,
-            Queue(self._add_window, self.ledger.under_way, self._all_cut, self._cannot_cut),
+            Queue(self._add_window, self.ledger.under_way, self.heard, self._cannot_cut),
             guarded,
         )
         self._turn_cost = turn_cost
@@ -87,13 +88,15 @@ class Work:
         for other in others:
             self._queue(request, recording, other)
 
-    def encoded(self, utterance: Utterance, encoded: object, samples: Samples) -> None:
-        """Let an utterance be admitted, and the speech gate be asked of its ``samples`` where it is not known to hold speech."""
+    def listen(self, find_out: Callable[[], None]) -> None:
+        """Let some thread find something out about audio."""
+        self.to_listen.append(find_out)
+        self.scheduler.listening += 1
+
+    def encoded(self, utterance: Utterance, encoded: object) -> None:
+        """Let an utterance be admitted."""
         if utterance.is_finished:
             return
-        if not utterance.is_speech:
-            self.to_listen.append((utterance, samples))
-            self.scheduler.listening += 1
         utterance.encoded = encoded
         utterance.encoded_at = self.clock()
         self.scheduler.encode_done(utterance)
@@ -235,8 +238,10 @@ class Work:
         self._queue(request, recording, recording.add(window))
         self.wake()
 
-    def _all_cut(self, request: Request, recording: Recording) -> None:
-        self.ledger.cut(request, recording)
+    def heard(self, request: Request, recording: Recording, turns: Sequence[SpeakerTurn] | None = None) -> None:
+        """Note that all of a recording was heard; ``turns`` are those of its speakers."""
+        recording.diarizer, recording.turns = None, turns
+        self.ledger.heard(request, recording)
         self._answer_if_finished(request)
         self.wake()
 

@@ -57,11 +57,16 @@ class Working:
             batch.is_stepped = True
             return self._step[batch.batch]
         if work.to_listen:
-            return partial(self._encoding.listen, *work.to_listen.popleft())
+            return partial(self._listen, work.to_listen.popleft())
         if utterance := work.scheduler.next_to_encode():
             utterance.encode_started_at = work.clock()
             return partial(self._encoding.encode, utterance, work.scheduler.has_only_one)
         return None
+
+    def _listen(self, find_out: Callable[[], None]) -> None:
+        find_out()
+        with self._work.lock:
+            self._work.scheduler.listening -= 1
 
     def _answer_one(self, request: Request | Utterance) -> None:
         try:
