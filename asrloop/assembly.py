@@ -7,7 +7,7 @@ from pathlib import Path
 from asrloop.config import Settings
 from asrloop.cores import usable_cores
 from asrloop.engine.cutting import Cutting
-from asrloop.engine.engine import Engine, EngineObserver
+from asrloop.engine.engine import Engine, EngineObserver, OpenDiarizer
 from asrloop.engine.family import FamilyInfo
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.turns import Turns
@@ -21,6 +21,8 @@ from asrloop.live.streams import Streams
 from asrloop.live.voice import Voice
 from asrloop.onnx_files.sessions import Graphs
 from asrloop.recognizer import DEFAULT, recognizer
+from asrloop.speakers.diarizer import Diarizer
+from asrloop.speakers.networks import OnnxNetworks
 from asrloop.speech.detector import Detector, open_detector
 from asrloop.speech.gate import speech_gate
 from asrloop.speech.silence import quiet_steps
@@ -28,7 +30,7 @@ from asrloop.speech.windows import Cutter
 from asrloop.turns.detector import TurnDetector
 
 CORES_OF_BATCH = 4
-"""Where the settings leave the number of batches to the cores: one step thread is always busy with so many."""
+"""Where the settings leave the number of batches to the cores: to step one keeps a thread busy with so many."""
 
 INBOX_OF_BATCH = 64
 """Where the settings leave the inbox to the batches: as many rows as one request may have (max_batch_size)."""
@@ -63,7 +65,18 @@ def engine_for(
         has_speech=speech_gate(detector, settings),
         cutting=cutting_for(family.info, settings, detector),
         find_quiet=partial(quiet_steps, detector=detector),
+        diarizer=_diarizer(OnnxNetworks(directory)),
     )
+
+
+def _diarizer(networks: OnnxNetworks) -> OpenDiarizer:
+    """Return what makes a diarizer. Its files are looked for when somebody asks: without them all else is served."""
+
+    def opened(most: int | None) -> Diarizer:
+        networks.check()
+        return Diarizer(networks, most)
+
+    return opened
 
 
 def batches_for(info: FamilyInfo, settings: Settings) -> int:

@@ -24,7 +24,14 @@ from asrloop.tritonserver.install import TritonError, find_or_assemble
 from asrloop.tritonserver.process import ADMINISTRATION, TritonServer, stopped_by_signals
 from asrloop.tritonserver.processes import local_server, metrics_port
 from asrloop.tritonserver.supervisor import Supervisor
-from asrloop.wheels import MOONSHINE_SPEECH, TURN_DETECTOR, WheelError, moonshine_assets
+from asrloop.wheels import (
+    MOONSHINE_SPEECH,
+    SPEAKER_EMBEDDING,
+    SPEAKER_SEGMENTATION,
+    TURN_DETECTOR,
+    WheelError,
+    moonshine_assets,
+)
 
 STYLES = {"error": "red", "warning": "yellow", "info": "", "verbose": "dim"}
 
@@ -299,8 +306,12 @@ def models(
             if not is_there:
                 registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
             registry.provide_live(directory, target / STREAM / "1", recognizer(name_beside or "").description)
+            if force or not all((directory / one).is_file() for one in (SPEAKER_SEGMENTATION, SPEAKER_EMBEDDING)):
+                # Imported late, as below: they need onnx, which is slow to import.
+                from asrloop.speakers import build
+
+                build.provide(directory)
         if force or not (target / STREAM / "1" / TURN_DETECTOR).is_file():
-            # Imported late, as below: they need onnx, which is slow to import.
             from asrloop.turns import graph
 
             graph.provide(target / STREAM / "1")

@@ -93,3 +93,10 @@ def error_of(message: str) -> RequestError:
     code, _, text = rest.partition("] ")
     found = next((kind for kind in ERRORS if kind.code == code), None)
     return DecodeFailed(message) if found is None else found(text)
+
+
+def one_channel() -> InvalidOption:
+    """Make the error for audio without channels to tell speakers apart by."""
+    return InvalidOption(
+        "diarize is channels, and the audio has 1 channel: send a file with 2 or more to asr_file, or diarize=true"
+    )

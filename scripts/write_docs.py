@@ -76,8 +76,7 @@ def options() -> str:
         yield "| parameter | type | files, PCM | stream: START | stream: chunk | meaning |\n| --- | --- | --- | --- | --- | --- |"
         for name, parameter in PARAMETERS.items():
             doors = " | ".join("yes" if door in parameter.doors else "" for door in Door)
-            later = "" if parameter.served else "; not served yet, refused unless it asks for nothing"
-            yield f"| `{name}` | {parameter.kind_name} | {doors} | {parameter.meaning}{later} |"
+            yield f"| `{name}` | {parameter.kind_name} | {doors} | {parameter.meaning} |"
 
     return "\n".join(lines()) + "\n"
 

@@ -18,7 +18,15 @@ from asrloop.audio.pcm import SAMPLE_RATE, Samples
 from asrloop.audio.relay import STALL_SECONDS, Outlet
 from asrloop.config import AudioSettings
 from asrloop.cores import usable_cores
-from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, InvalidAudio, Overloaded, RequestError
+from asrloop.errors import (
+    DeadlineExceeded,
+    DecodeFailed,
+    EngineClosed,
+    InvalidAudio,
+    Overloaded,
+    RequestError,
+    one_channel,
+)
 
 SMALL_BYTES = 1 << 20
 """Files of up to so many bytes do not wait for larger ones: they have threads of their own."""
@@ -46,7 +54,8 @@ class FileHead(NamedTuple):
     """Seconds that the header claims and that are not there; those of a rest come behind it."""
 
 
-OnDone = Callable[[list[FileHead] | RequestError], None]
+OnDone = Callable[[list[Sequence[FileHead]] | RequestError], None]
+"""Takes the heads of each file: one, or one a channel."""
 
 
 class FileDecoder:
@@ -85,9 +94,12 @@ class FileDecoder:
         deadline: float | None,
         on_done: OnDone,
         warn: Callable[[str], None] = lambda _: None,
+        *,
+        by_channel: bool = False,
     ) -> None:
         """Decode all files of a request; return at once. ``deadline`` is a moment on ``clock``, in seconds.
 
+        With ``by_channel`` each channel is decoded apart, which takes a walk through the file for each.
         ``warn`` is told of a file that is cut short. ``on_done`` is called exactly once, on a thread of the decoder. Raises
         Overloaded, without calling it, when ``audio.decode_inbox`` requests are there already.
         """
@@ -96,7 +108,7 @@ class FileDecoder:
             if lane.taken >= self._settings.decode_inbox:
                 raise Overloaded(f"{lane.taken} files are being decoded or wait (audio.decode_inbox); retry later")
             lane.taken += 1
-        lane.threads.submit(self._work, lane, files, deadline, on_done, warn)
+        lane.threads.submit(self._work, lane, files, deadline, on_done, warn, by_channel)
 
     def close(self) -> None:
         """Answer all unfinished requests with EngineClosed and end the threads."""
@@ -112,9 +124,10 @@ class FileDecoder:
         deadline: float | None,
         on_done: OnDone,
         warn: Callable[[str], None],
+        by_channel: bool,
     ) -> None:
         try:
-            on_done(self._heads(files, deadline, warn))
+            on_done(self._heads(files, deadline, warn, by_channel))
         except Exception:
             traceback.print_exc()
             self._on_bug()
@@ -123,21 +136,41 @@ class FileDecoder:
                 lane.taken -= 1
 
     def _heads(
-        self, files: Sequence[bytes], deadline: float | None, warn: Callable[[str], None]
-    ) -> list[FileHead] | RequestError:
+        self, files: Sequence[bytes], deadline: float | None, warn: Callable[[str], None], by_channel: bool
+    ) -> list[Sequence[FileHead]] | RequestError:
         rests = _Rests(self._take_rests, self._give_rests_back)
         try:
-            return [self._head(file, deadline, rests, warn) for file in files]
+            heads = self._channels if by_channel else self._mix
+            return [heads(file, deadline, rests, warn) for file in files]
         except RequestError as error:
             return error
         except Exception as error:  # our own bug fails this request alone
             traceback.print_exc()
             return DecodeFailed(f"decoding the file failed: {error!r}")
 
-    def _head(self, content: bytes, deadline: float | None, rests: "_Rests", warn: Callable[[str], None]) -> FileHead:
-        """Decode a short file whole, of a long one the beginning, and start a thread that sends the rest."""
-        work = _Work(content, self._settings, self.clock, deadline, lambda: self._closing)
+    def _mix(
+        self, content: bytes, deadline: float | None, rests: "_Rests", warn: Callable[[str], None]
+    ) -> Sequence[FileHead]:
+        return [self._head(self._work_on(content, deadline), rests, warn)]
+
+    def _channels(
+        self, content: bytes, deadline: float | None, rests: "_Rests", warn: Callable[[str], None]
+    ) -> Sequence[FileHead]:
+        work = self._work_on(content, deadline, 0)
+        first = self._head(work, rests, warn, at_least=2)
+        others = (self._work_on(content, deadline, channel) for channel in range(1, work.length.channels))
+        return [first, *(self._head(other, rests, lambda _: None) for other in others)]
+
+    def _work_on(self, content: bytes, deadline: float | None, channel: int | None = None) -> "_Work":
+        return _Work(content, self._settings, self.clock, deadline, lambda: self._closing, channel)
+
+    def _head(self, work: "_Work", rests: "_Rests", warn: Callable[[str], None], at_least: int = 1) -> FileHead:
+        """Decode a short file whole, of a long one the beginning, and start a thread that sends the rest.
+
+        Raises InvalidOption where it has fewer channels than ``at_least``."""
         head, rest = head_and_rest(iter(work))
+        if work.length.channels < at_least:
+            raise one_channel()
         if rest is None:
             if work.length.missing:
                 warn(work.length.warning())
@@ -234,6 +267,7 @@ class _Work:
         clock: Callable[[], float],
         deadline: float | None,
         is_closing: Callable[[], bool],
+        channel: int | None,
     ) -> None:
         self.seconds = 0.0
         """Length of the audio so far."""
@@ -244,7 +278,7 @@ class _Work:
         self._is_closing = is_closing
         self._spent = self._resumed_at = 0.0
         """Processor time, in seconds: of all blocks so far, and of this thread when it began the one under way."""
-        self._blocks = blocks(content, settings.max_seconds, self._check, self.length, settings.formats)
+        self._blocks = blocks(content, settings.max_seconds, self._check, self.length, settings.formats, channel)
 
     def __iter__(self) -> Iterator[Samples]:
         while True:

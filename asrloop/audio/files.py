@@ -6,6 +6,7 @@ module here FFmpeg reads. A file that is cut is decoded as far as it goes.
 
 import re
 from collections.abc import Collection, Iterator
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -15,7 +16,7 @@ from asrloop.audio.bitstream import MOST_CHUNKS, Bitstream, Check
 from asrloop.audio.containers import accepted, check_format, container_of, not_decoded
 from asrloop.audio.ffmpeg import FfmpegFile
 from asrloop.audio.length import Length
-from asrloop.audio.mixing import Mixer
+from asrloop.audio.mixing import Mixer, picked
 from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
 from asrloop.audio.sndfile import NoSound, Sndfile
 from asrloop.errors import InvalidAudio
@@ -48,9 +49,11 @@ def blocks(
     check: Check = lambda: None,
     length: Length | None = None,
     formats: Collection[Format] = FORMATS,
+    channel: int | None = None,
 ) -> Iterator[Samples]:
     """Decode a file of one of ``formats`` to blocks of mono 16 kHz, f32 [N], at least one sample in all.
 
+    ``channel`` is the number of the only one to be heard; None mixes all.
     ``check`` is called between blocks and may raise to end the work. ``length`` is kept up to date. Raises InvalidAudio where there
     is no sound, and TooLong at the first block beyond ``max_seconds``: drop the blocks before it.
     """
@@ -62,7 +65,7 @@ def blocks(
     for stream in _bitstreams(content, max_seconds, check, formats):
         check()
         try:
-            for block, until in _decoded(stream, seconds, max_seconds, check, length):
+            for block, until in _decoded(stream, seconds, max_seconds, check, length, channel):
                 reached = until
                 if block.size:
                     yielded += block.size
@@ -154,7 +157,7 @@ def _behind_id3(view: memoryview) -> int:
 
 
 def _decoded(
-    stream: Bitstream, before: float, max_seconds: float, check: Check, length: Length
+    stream: Bitstream, before: float, max_seconds: float, check: Check, length: Length, channel: int | None
 ) -> Iterator[tuple[Samples, float]]:
     """Yield blocks at 16 kHz, each with the seconds of audio so far, counted from ``before``. Raises NoSound."""
     with FfmpegFile(stream, stream.container, check, length) if stream.container else Sndfile(stream, check) as file:
@@ -162,7 +165,8 @@ def _decoded(
         _check_format(rate, channels)
         check_duration(before + file.frames / rate, max_seconds)
         length.seconds = before + file.frames / rate
-        resample, mixed = Resampler(rate), Mixer(rate)
+        length.channels = max(length.channels, channels)
+        resample, mixed = Resampler(rate), Mixer(rate) if channel is None else partial(picked, channel)
         got, size, is_last = 0, min(DECODE_FRAMES, DECODE_SECONDS * rate), False
         while not is_last:
             check()

@@ -9,6 +9,8 @@ class Length:
         """By its headers."""
         self.missing = 0.0
         """What its headers claim and that is not there."""
+        self.channels = 1
+        """The most that any part of it has."""
         self.elsewhere = 0.0
         """Processor time that another process took for it."""
 

@@ -61,6 +61,11 @@ class Mixer:
         return loudest if energy[1 + self._choice] < CANCELS * energy[1 + loudest] else self._choice
 
 
+def picked(channel: int, block: Samples) -> Samples:
+    """Return one channel of a block, f32 [N, channels], as f32 [N]: the last, where a part of the file has fewer."""
+    return np.ascontiguousarray(block[:, min(channel, block.shape[1] - 1)])
+
+
 def _cancels(energies: NDArray[np.float64], channels: int, share: float = CANCELS) -> NDArray[np.bool_]:
     """Say of energies [..., 1 + channels], the mix first, whether the channels take from each other."""
     said: NDArray[np.bool_] = energies[..., 0] * channels**2 < share * energies[..., 1:].max(axis=-1)

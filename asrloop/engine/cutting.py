@@ -1,7 +1,7 @@
 """Long recordings wait in line; then a thread for each cuts windows and queues them as fast as they are decoded."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.errors import DecodeFailed, RequestError
+from asrloop.speakers.diarizer import SpeakerTurn
 from asrloop.speech.windows import Cutter, Window
 
 # A thread that waits for room looks again after this time, whether it was woken or not.
@@ -40,8 +41,8 @@ class Queue(NamedTuple):
     under_way: Callable[[Request, Recording], int]
     """Count the unfinished windows of a recording."""
 
-    cut: Callable[[Request, Recording], None]
-    """Note that all windows of a recording are there."""
+    heard: Callable[[Request, Recording, Sequence[SpeakerTurn] | None], None]
+    """Note that all windows of a recording are there, and who spoke, where somebody asked."""
 
     fail: Callable[[Request, RequestError], None]
 
@@ -114,18 +115,24 @@ class LongRecordings:
         """Queue the windows of a recording until it ends, or its request does."""
         if recording.long is None:
             raise AssertionError("nothing to cut")
-        cutter = self._cutting.cutter()
+        cutter, diarizer = self._cutting.cutter(), recording.diarizer
         try:
             for block in recording.long.blocks:
                 with self._listening:
                     windows = cutter.push(block)
                 if not all(self._offer(recording, request, window) for window in windows):
                     return
+                if diarizer is not None:
+                    with self._listening:
+                        diarizer.hear(block)
                 with self._lock:
                     recording.audio_seconds += block.size / SAMPLE_RATE
+                    if request.error is not None:
+                        return
             if all(self._offer(recording, request, window) for window in cutter.finish()):
+                turns = None if diarizer is None else diarizer.finish()
                 with self._lock:
-                    self._queue.cut(request, recording)
+                    self._queue.heard(request, recording, turns)
         except RequestError as error:
             with self._lock:
                 self._queue.fail(request, error)

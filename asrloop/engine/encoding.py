@@ -1,6 +1,7 @@
-"""The loop of an encode thread: resample, part at long pauses, encode, let the utterance be admitted, then ask the speech gate."""
+"""How an utterance is encoded: resampled, parted at long pauses, encoded, admitted; and how the speech gate is asked."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,21 +9,20 @@ from numpy.typing import NDArray
 
 from asrloop.audio import Samples, resampled
 from asrloop.engine.family import Family
+from asrloop.engine.recording import Diarizer, Recording
+from asrloop.engine.request import Request
 from asrloop.engine.utterance import Utterance
 from asrloop.engine.work import Work
 from asrloop.errors import DecodeFailed
 from asrloop.speech.pauses import Spoken
-
-# A thread with nothing to do looks again after this time, whether it was woken or not.
-IDLE_SECONDS = 1.0
 
 HasSpeech = Callable[[Samples], bool]
 FindSpoken = Callable[[Samples], Spoken]
 FindQuiet = Callable[[Samples], NDArray[np.bool_]]
 
 
-class EncodeLoop:
-    """Several threads may run it."""
+class Encoding:
+    """Several threads may encode and listen at once."""
 
     def __init__(
         self,
@@ -39,22 +39,12 @@ class EncodeLoop:
         self._find_spoken = find_spoken
         self._find_quiet = find_quiet
 
-    def run(self, is_closed: Callable[[], bool]) -> None:
-        """Encode until ``is_closed``."""
-        work = self._work
-        while not is_closed():
-            with work.lock:
-                utterance = work.scheduler.next_to_encode()
-                if utterance is None:
-                    work.for_encoders.wait(IDLE_SECONDS)
-                    continue
-                utterance.encode_started_at = work.clock()
-                alone = work.scheduler.has_only_one
-            self._encode(utterance, alone)
-
-    def _encode(self, utterance: Utterance, alone: bool) -> None:
+    def encode(self, utterance: Utterance, alone: bool) -> None:
+        """Encode an utterance; ``alone`` where there is no other. Whether it is speech is asked beside its first steps."""
         try:
-            samples = self._first_part(utterance, resampled(utterance.take_samples(), utterance.sample_rate))
+            samples = resampled(utterance.take_samples(), utterance.sample_rate)
+            self._let_speakers_be_found(utterance, samples)
+            samples = self._first_part(utterance, samples)
             again = {"again": True} if utterance.is_again else {}
             encoded = self._family.encode(samples, utterance.options, alone=alone, **again)
             if utterance.is_speech and not utterance.is_again:
@@ -64,9 +54,9 @@ class EncodeLoop:
                 self._work.fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))
             return
         with self._work.lock:
+            if not utterance.is_speech and not utterance.is_finished:
+                self._work.listen(partial(self._ask_gate, utterance, samples))
             self._work.encoded(utterance, encoded)
-        if not utterance.is_speech:
-            self._ask_gate(utterance, samples)
 
     def _first_part(self, utterance: Utterance, samples: Samples) -> Samples:
         """Return what is to be encoded now: all, or what comes before the first long pause. The rest waits like other audio."""
@@ -78,6 +68,7 @@ class EncodeLoop:
             return samples
         with self._work.lock:
             self._work.part(utterance, found)
+            self._work.wake()
         return found.parts[0].samples
 
     def _listen_for_pauses(self, utterance: Utterance, samples: Samples) -> None:
@@ -85,11 +76,33 @@ class EncodeLoop:
         if utterance.options.word_times and self._find_quiet is not None:
             utterance.quiet = self._find_quiet(samples)
 
+    def _let_speakers_be_found(self, utterance: Utterance, samples: Samples) -> None:
+        """Let it be found out who speaks in audio that is not cut, where somebody asks. What is cut is heard where it is cut."""
+        with self._work.lock:
+            if utterance.is_finished:
+                return
+            recording = self._work.ledger.recording(utterance)
+            if recording.long is None and recording.diarizer is not None and not utterance.is_under_way:
+                request = self._work.ledger.owner(utterance)
+                self._work.listen(partial(self._find_speakers, request, recording, recording.diarizer, samples))
+                self._work.wake()
+
+    def _find_speakers(self, request: Request, recording: Recording, diarizer: Diarizer, samples: Samples) -> None:
+        try:
+            diarizer.hear(samples)
+            turns = diarizer.finish()
+        except Exception as error:  # whatever the diarizer raises concerns this request alone
+            with self._work.lock:
+                self._work.fail(request, DecodeFailed(f"telling speakers apart failed: {error}"))
+            return
+        with self._work.lock:
+            self._work.heard(request, recording, turns)
+
     def _ask_gate(self, utterance: Utterance, samples: Samples) -> None:
         """Ask after the encoding, because nearly all audio has speech: waiting for the answer would hold up everybody."""
-        if utterance.is_finished:
-            return
         try:
+            if utterance.is_finished:
+                return
             self._listen_for_pauses(utterance, samples)
             has_speech = self._has_speech is None or self._has_speech(samples)
         except Exception as error:  # whatever the detector raises concerns this request alone

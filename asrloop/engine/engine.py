@@ -1,41 +1,46 @@
 """The engine: continuous batching of utterances over one model family. It starts the threads and knows no Triton.
 
-    submit -> waiting -> [encode thread: resample, part at long pauses, encode, then ask the speech gate] -> encoded
-           -> [step thread of a batch: admit, step, step ... finish] -> [gated] -> [reply thread]
+    submit -> waiting -> [encode: resample, part at long pauses, encode] -> encoded -> [step a batch: admit, step, step ... finish]
+           -> [gated, until somebody listened for speech] -> [answer]
 
-Several batches may run side by side, each with a step thread, slots and K/V memory of its own; all else is one.
+Its threads are all alike, and do what is in brackets as it comes up (working.py). Several batches may run side by side, each with
+slots and K/V memory of its own; all else is one.
 A recording that is longer than a window waits in line for a thread of its own that cuts it: its windows wait with everybody else's
 utterances. A watch thread looks for deadlines and for callers that left.
 """
 
-import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from asrloop.engine.cancelled_keys import CancelledKeys
 from asrloop.engine.cutting import Cutting
-from asrloop.engine.encoding import EncodeLoop, FindQuiet, HasSpeech
+from asrloop.engine.encoding import Encoding, FindQuiet, HasSpeech
 from asrloop.engine.family import Family
-from asrloop.engine.recording import Progress
+from asrloop.engine.options import SPEAKERS
+from asrloop.engine.recording import Diarizer, Progress
 from asrloop.engine.request import Answered, Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.stepping import StepLoop
 from asrloop.engine.utterance import Finished, Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.engine.work import Work
-from asrloop.errors import Cancelled, EngineClosed, RequestError
+from asrloop.engine.working import Working
+from asrloop.errors import Cancelled, EngineClosed, InvalidOption, RequestError
 from asrloop.speech.pauses import spoken
 
 # How often deadlines are looked at; rows leave at the step after.
 WATCH_SECONDS = 0.02
 # How often a caller is asked whether it is still there. Through Triton each question takes about 0.25 ms.
 ASK_SECONDS = 0.25
-# A thread with nothing to do looks again after this time, whether it was woken or not.
-IDLE_SECONDS = 1.0
+# Longest time that others have for their answers when a thread ended by an exception.
+LAST_WORDS_SECONDS = 1.0
+
+OpenDiarizer = Callable[[int | None], Diarizer]
+"""Takes how many speakers there are at most, None where that is not known. Raises OSError where a file is missing."""
 
 _CANCELLED = "the caller cancelled the request"
 
@@ -79,17 +84,20 @@ class Engine:
         has_speech: HasSpeech | None = None,
         cutting: Cutting | None = None,
         find_quiet: FindQuiet | None = None,
+        diarizer: OpenDiarizer | None = None,
     ) -> None:
         """``on_bug`` is called when a thread of the engine ended by an exception, after everybody was answered.
 
         ``has_speech`` is asked about 16 kHz samples while their first steps are made; those without are answered with no text.
         Without ``cutting`` every row is decoded whole. ``find_quiet`` finds pauses where somebody wants the times of words.
+        ``diarizer`` makes what hears who speaks in one recording.
         """
         self.family = family
         self.scheduler = scheduler
         self.clock = clock
         self._observer = observer or _Nobody()
         self._on_bug = on_bug
+        self._diarizer = diarizer
         self._work = Work(
             scheduler,
             clock,
@@ -101,7 +109,7 @@ class Engine:
         self._cancelled = CancelledKeys()
         self._closed = threading.Event()
         self._why_closed = ""
-        encode = EncodeLoop(
+        encode = Encoding(
             self._work, family, has_speech, cutting and partial(spoken, cutter=cutting.cutter), find_quiet
         )
         batches = [family, *(family.open_batch() for _ in scheduler.batches[1:])]
@@ -109,17 +117,15 @@ class Engine:
             StepLoop(self._work, batch, slots, self._observer.stepped)
             for batch, slots in zip(batches, scheduler.batches, strict=True)
         ]
+        working = partial(Working(self._work, encode, steps, self._answer).run, self._closed.is_set)
+        # So many can be busy with graphs; one more listens and answers meanwhile.
+        threads = scheduler.encoders + len(steps) + 1
         self._threads = [
             threading.Thread(target=self._guarded, args=(target,), name=f"asrloop-{name}", daemon=True)
-            for name, target in (
-                *(
-                    (f"encode-{number}", lambda: encode.run(self._closed.is_set))
-                    for number in range(scheduler.encoders)
-                ),
-                *((f"step-{number}", partial(step.run, self._closed.is_set)) for number, step in enumerate(steps)),
-                ("reply", self._reply_loop),
+            for name, target in [
+                *((f"work-{number}", working) for number in range(threads)),
                 ("watch", self._watch_loop),
-            )
+            ]
         ]
         for thread in self._threads:
             thread.start()
@@ -133,15 +139,29 @@ class Engine:
         """
         try:
             request.divide(self._work.whole_seconds)
+            self._open_diarizers(request)
             with self._work.lock:
                 if self._closed.is_set():
                     raise EngineClosed(self._why_closed)
                 if self._cancelled.has(request.key, self.clock()):
                     raise Cancelled(_CANCELLED)
                 self._work.take_on(request)
+                self._work.wake()
         except RequestError:
             request.close()
             raise
+
+    def _open_diarizers(self, request: Request) -> None:
+        """Raise InvalidOption where speakers are asked for and nothing tells them apart."""
+        if request.options.diarize != SPEAKERS:
+            return
+        if self._diarizer is None:
+            raise InvalidOption("diarize is true: this engine does not tell speakers apart; leave it out")
+        for recording in request.recordings:
+            try:
+                recording.diarizer = self._diarizer(request.options.speakers or None)
+            except OSError as error:
+                raise InvalidOption(f"diarize is true: {error}") from error
 
     def cancel(self, key: object) -> int:
         """End the requests with this key and return how many there were; rows in a slot leave it before the next step.
@@ -155,6 +175,7 @@ class Engine:
             found = [request for request in self._work.ledger if request.key == key]
             for request in found:
                 self._work.fail(request, Cancelled(_CANCELLED))
+            self._work.wake()
             return len(found)
 
     def progress(self, key: object) -> Progress:
@@ -171,11 +192,8 @@ class Engine:
     def close(self, timeout: float = 10.0) -> None:
         """End every request that is left with EngineClosed, answer them, and end the threads."""
         self._shut("the engine is closed: the model is being unloaded; send the request again")
-        deadline = time.monotonic() + timeout
-        self._work.replies.put(None)  # behind the last request
         cutting = self._work.long.threads.values() if self._work.long else ()
-        for thread in [*self._threads, *cutting]:
-            thread.join(max(0.1, deadline - time.monotonic()))
+        _join([*self._threads, *cutting], timeout)
 
     def _shut(self, reason: str) -> None:
         work = self._work
@@ -184,9 +202,7 @@ class Engine:
             self._closed.set()
             for request in work.ledger:
                 work.fail(request, EngineClosed(reason))
-            work.for_encoders.notify_all()
-            for batch in work.for_steps:
-                batch.notify_all()
+            work.for_threads.notify_all()
 
     def _guarded(self, loop: Callable[[], None]) -> None:
         """Run a thread's loop. A bug in it must not leave callers waiting: everyone is told, and newcomers are refused."""
@@ -195,30 +211,20 @@ class Engine:
         except Exception as error:
             traceback.print_exc()
             self._shut(f"the engine stopped on a bug of its own ({error!r}): send the request again, and report it")
-            self._work.replies.put(None)
-            reply = next(thread for thread in self._threads if thread.name == "asrloop-reply")
-            if reply is not threading.current_thread():
-                reply.join(IDLE_SECONDS)
+            _join([one for one in self._threads if one is not threading.current_thread()], LAST_WORDS_SECONDS)
             if self._on_bug is not None:
                 self._on_bug()
 
-    def _reply_loop(self) -> None:
-        while True:
-            try:
-                request = self._work.replies.get(timeout=IDLE_SECONDS)
-            except queue.Empty:
-                continue
-            if request is None:  # put by close()
-                return
-            if isinstance(request, Utterance):
-                self._time_words(request)
-                continue
-            for utterance in request.utterances:
-                self._observer.finished(utterance.numbers())
-            for recording in request.numbers(self.clock()):
-                self._observer.answered(recording)
-            request.on_done(request)
-            request.close()
+    def _answer(self, request: Request | Utterance) -> None:
+        if isinstance(request, Utterance):
+            self._time_words(request)
+            return
+        for utterance in request.utterances:
+            self._observer.finished(utterance.numbers())
+        for recording in request.numbers(self.clock()):
+            self._observer.answered(recording)
+        request.on_done(request)
+        request.close()
 
     def _time_words(self, utterance: Utterance) -> None:
         """Do it for each utterance as it ends: a recording of hours would hold up other answers if all came at its end."""
@@ -232,6 +238,7 @@ class Engine:
         while not self._closed.wait(WATCH_SECONDS):
             with self._work.lock:
                 self._work.end_overdue()
+                self._work.wake()
                 requests = list(self._work.ledger)
             if self.clock() - asked_at >= ASK_SECONDS:
                 asked_at = self.clock()
@@ -239,6 +246,7 @@ class Engine:
                     if self._has_left(request):
                         with self._work.lock:
                             self._work.fail(request, Cancelled(_CANCELLED))
+                            self._work.wake()
 
     def _has_left(self, request: Request) -> bool:
         try:
@@ -246,3 +254,9 @@ class Engine:
         except Exception:  # it concerns this caller alone, who may still be there
             request.is_cancelled = None
             return False
+
+
+def _join(threads: Sequence[threading.Thread], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    for thread in threads:
+        thread.join(max(0.1, deadline - time.monotonic()))

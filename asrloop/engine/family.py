@@ -122,7 +122,7 @@ class Ended(NamedTuple):
 
 
 class Batch(Protocol[Admitted]):
-    """The rows of one running batch. All methods are called on its one step thread."""
+    """The rows of one running batch. All methods are called on one thread at a time."""
 
     def admit(self, slot: int, encoded: Admitted, options: Options) -> Emission:
         """Put an encoded utterance into ``slot``, which is free, and return what is decided of it already.
@@ -150,8 +150,8 @@ class Batch(Protocol[Admitted]):
 class Family(Batch[Encoded], Protocol[Encoded]):
     """A model family as the engine sees it. It is its own first batch.
 
-    Threads: ``encode`` may run on several threads at once, while ``admit``, ``step`` and ``finish`` run, which are called on one
-    thread for each batch. ``words``, ``text``, ``piece``, ``confidence`` and ``word_confidence`` may be called on any thread.
+    Threads: ``encode`` may run on several threads at once, while ``admit``, ``step`` and ``finish`` run, which one thread at a time
+    calls for each batch. ``words``, ``text``, ``piece``, ``confidence`` and ``word_confidence`` may be called on any thread.
     """
 
     info: FamilyInfo

@@ -1,6 +1,6 @@
 """The door of the engine: PCM of any rate in WAV, or 16 kHz from ``audio_frontend`` in SAMPLES, checked once for every family."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,10 @@ from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.engine.family import Family
-from asrloop.engine.options import NO_DRAFT, Draft, Options, parsed
+from asrloop.engine.options import CHANNELS, NO_DRAFT, Draft, Options, parsed
 from asrloop.engine.parameters import Door
 from asrloop.engine.request import Request
-from asrloop.errors import InvalidAudio, InvalidOption
+from asrloop.errors import InvalidAudio, InvalidOption, one_channel
 
 SHORTEST_CANCEL_KEY, LONGEST_CANCEL_KEY = 16, 1000
 
@@ -45,6 +45,9 @@ def request_of(
     """Return a request with checked copies of its rows; see :class:`Request`. Raises InvalidAudio, InvalidOption, DecodeFailed."""
     options = options_of(parameters, family)
     rows, rate = rows_of(tensors, parameters, settings)
+    channels = channels_of(tensors)
+    if options.diarize == CHANNELS and max(channels, default=1) == 1:
+        raise one_channel()
     sent = _samples_in(rows[0])
     draft = draft_of(tensors, rows, family)
     return Request(
@@ -56,7 +59,8 @@ def request_of(
         is_cancelled=is_cancelled,
         key=cancel_key_of(parameters),
         outputs=outputs,
-        missing_seconds=_seconds(tensors, "MISSING_SECONDS", len(rows)),
+        missing_seconds=_seconds(tensors, "MISSING_SECONDS", channels or [1] * len(rows)),
+        channels=channels,
         is_live="FORCED" in tensors,
         start=(sent - _samples_in(rows[0])) / SAMPLE_RATE,
     )
@@ -90,14 +94,9 @@ def rows_of(
             f"inputs are {', '.join((*wav, *samples))}: send WAV for PCM, or SAMPLES as audio_frontend gives them"
         )
     if "SAMPLES" in tensors:
-        heads = audio.from_pcm(
-            tensors["SAMPLES"],
-            tensors.get("SAMPLE_LENS"),
-            SAMPLE_RATE,
-            settings.max_seconds,
-            ("SAMPLES", "SAMPLE_LENS"),
-        )
-        handles, seconds = _column(tensors, "REST", len(heads)), _seconds(tensors, "REST_SECONDS", len(heads))
+        heads = _heads(tensors, settings)
+        channels = channels_of(tensors) or [1] * len(heads)
+        handles, seconds = _values(tensors, "REST", channels), _seconds(tensors, "REST_SECONDS", channels)
         return [
             incoming(bytes(handle).decode("ascii", "replace"), head, length) if handle else head
             for head, handle, length in zip(heads, handles, seconds, strict=True)
@@ -108,17 +107,51 @@ def rows_of(
     raise InvalidAudio(f"inputs are {sorted(tensors)}: send WAV, and WAV_LENS where rows are padded")
 
 
-def _column(tensors: Mapping[str, NDArray[Any]], name: str, rows: int) -> list[Any]:
-    """Return a value a row; 0 where the tensor is not there."""
-    values: list[Any] = tensors[name].reshape(-1).tolist() if name in tensors else [0] * rows
-    if len(values) != rows:
-        raise InvalidAudio(f"{name} has {len(values)} rows, SAMPLES {rows}: send one a row")
-    return values
+def channels_of(tensors: Mapping[str, NDArray[Any]]) -> list[int]:
+    """Return how many channels each row of SAMPLES has, by its lengths; () where each row is one."""
+    lengths = tensors.get("SAMPLE_LENS")
+    if lengths is None or lengths.ndim != 2 or lengths.shape[1] == 1:
+        return []
+    return [max(1, int(np.count_nonzero(row))) for row in lengths]
 
 
-def _seconds(tensors: Mapping[str, NDArray[Any]], name: str, rows: int) -> list[float]:
-    """Return a length a row, in seconds; 0 where the tensor is not there."""
-    values = [float(value) for value in _column(tensors, name, rows)]
+def _heads(tensors: Mapping[str, NDArray[Any]], settings: AudioSettings) -> list[Samples]:
+    """Return the audio of each row, or of each of its channels, one behind the other. Raises InvalidAudio."""
+    samples, lengths = tensors["SAMPLES"], tensors.get("SAMPLE_LENS")
+    names = "SAMPLES", "SAMPLE_LENS"
+    channels = channels_of(tensors)
+    if lengths is None or not channels:
+        return audio.from_pcm(samples, lengths, SAMPLE_RATE, settings.max_seconds, names)
+    if samples.ndim != 2 or len(samples) != len(lengths):
+        raise InvalidAudio(
+            f"SAMPLES has shape {list(samples.shape)}, SAMPLE_LENS {list(lengths.shape)}: send rows alike"
+        )
+    heads = []
+    for row, counts, count in zip(samples, lengths.tolist(), channels, strict=True):
+        if min(counts) < 0 or sum(counts) > row.size:
+            raise InvalidAudio(f"SAMPLE_LENS is {counts}: its channels must lie in the {row.size} samples in SAMPLES")
+        start = 0
+        for size in counts[:count]:
+            heads += audio.from_pcm(row[None, start : start + size], None, SAMPLE_RATE, settings.max_seconds, names)
+            start += size
+    return heads
+
+
+def _values(tensors: Mapping[str, NDArray[Any]], name: str, channels: Sequence[int]) -> list[Any]:
+    """Return a value for each channel of each row; 0 where the tensor is not there."""
+    if name not in tensors:
+        return [0] * sum(channels)
+    rows = tensors[name].reshape(len(tensors[name]), -1).tolist()
+    if len(rows) != len(channels) or any(len(row) < count for row, count in zip(rows, channels, strict=False)):
+        raise InvalidAudio(
+            f"{name} has {len(rows)} rows, SAMPLES {len(channels)}: send one a row, with a value a channel"
+        )
+    return [value for row, count in zip(rows, channels, strict=True) for value in row[:count]]
+
+
+def _seconds(tensors: Mapping[str, NDArray[Any]], name: str, channels: Sequence[int]) -> list[float]:
+    """Return a length in seconds for each channel of each row; 0 where the tensor is not there."""
+    values = [float(value) for value in _values(tensors, name, channels)]
     wrong = next((value for value in values if not 0 <= value <= MOST_SECONDS), None)
     if wrong is not None:
         raise InvalidAudio(f"{name} is {wrong:g}: send a number of seconds in 0..{MOST_SECONDS}")

@@ -17,8 +17,8 @@ class _Account:
     def __init__(self) -> None:
         self.utterances: dict[Utterance, Recording] = {}
         """Unfinished utterances, and the recording of each."""
-        self.being_cut: set[Recording] = set()
-        """Recordings that will give more utterances."""
+        self.unheard: set[Recording] = set()
+        """Recordings of which more is to come than the utterances that are there: windows, or who spoke."""
         self.seconds = 0.0
         """Seconds of audio in its unfinished utterances."""
 
@@ -40,7 +40,7 @@ class Ledger:
     def open(self, request: Request) -> None:
         """Take a request on, with nothing under way yet."""
         account = self._accounts[request] = _Account()
-        account.being_cut.update(recording for recording in request.recordings if recording.long is not None)
+        account.unheard.update(recording for recording in request.recordings if recording.has_more)
 
     def add(self, request: Request, recording: Recording, utterance: Utterance) -> float:
         """Note an utterance of an open request. Returns the request's seconds of audio under way, this one's among them."""
@@ -74,10 +74,10 @@ class Ledger:
         del account.utterances[utterance]
         account.seconds -= utterance.audio_seconds
 
-    def cut(self, request: Request, recording: Recording) -> None:
-        """Note that no more utterances of a recording will come."""
+    def heard(self, request: Request, recording: Recording) -> None:
+        """Note that nothing of a recording is to come but the ends of its utterances."""
         if request in self._accounts:
-            self._accounts[request].being_cut.discard(recording)
+            self._accounts[request].unheard.discard(recording)
 
     def fail(self, request: Request, error: RequestError) -> list[Utterance]:
         """Give a request its first error, and return its unfinished utterances, which are to be ended. Does nothing later."""
@@ -85,13 +85,13 @@ class Ledger:
         if account is None or request.error is not None:
             return []
         request.error = error
-        account.being_cut.clear()
+        account.unheard.clear()
         return list(account.utterances)
 
     def settle(self, request: Request) -> bool:
         """Close a request that has nothing left to do; True when that happened now."""
         account = self._accounts.get(request)
-        if account is None or account.utterances or account.being_cut:
+        if account is None or account.utterances or account.unheard:
             return False
         del self._accounts[request]
         return True

@@ -17,6 +17,8 @@ class Segment(NamedTuple):
     """As ``end`` in seconds from the start of the audio."""
 
     end: float
+    speaker: int = -1
+    """0, 1, ... in order of appearance, or the number of its channel; -1 where it is unknown or nobody asked."""
 
 
 class Words(IntEnum):
@@ -44,6 +46,9 @@ class TranscriptWord(NamedTuple):
 
     confidence: float = 0.0
     """Share of such words that are right, to be expected."""
+
+    speaker: int = -1
+    """As that of a segment."""
 
 
 class Transcript(NamedTuple):
@@ -149,6 +154,18 @@ OUTPUTS = (
         -1,
         lambda heard: [word.confidence for word in _timed(heard)],
         Words.TIMED,
+    ),
+    Output(
+        "WORD_SPEAKERS",
+        np.int32,
+        "TYPE_INT32",
+        (-1,),
+        -1,
+        lambda heard: [word.speaker for word in _timed(heard)],
+        Words.TIMED,
+    ),
+    Output(
+        "SEGMENT_SPEAKERS", np.int32, "TYPE_INT32", (-1,), -1, lambda heard: [one.speaker for one in heard.segments]
     ),
     Output("CONFIDENCE", np.float32, "TYPE_FP32", (1,), 0.0, lambda heard: [heard.confidence]),
     Output("COMPLETE", np.bool_, "TYPE_BOOL", (1,), True, lambda heard: [heard.complete]),

@@ -1,6 +1,6 @@
-"""The table of request parameters: names, kinds, the requests that may bring them, and which of them are served."""
+"""The table of request parameters: names, kinds, and the requests that may bring them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from enum import Flag, auto
 from typing import NamedTuple
 
@@ -30,12 +30,8 @@ class Parameter(NamedTuple):
     """str, bool, int or float."""
 
     meaning: str
-    served: bool = True
     has_own_check: bool = False
     """True where the code that uses it says more about a wrong value."""
-
-    neutral: Collection[object] = ()
-    """Values that ask for nothing: accepted also where the parameter is not served."""
 
     @property
     def kind_name(self) -> str:
@@ -60,8 +56,13 @@ PARAMETERS: Mapping[str, Parameter] = {
     "key_terms": Parameter(Door.REQUEST | Door.START, str, "names and words to expect, one a line"),
     "key_terms_boost": Parameter(Door.REQUEST | Door.START, float, "how much they are preferred, 0..10"),
     "word_times": Parameter(Door.REQUEST | Door.START, bool, "say when each word was spoken"),
-    "diarize": Parameter(Door.REQUEST, bool, "say who spoke when", served=False, neutral=[False]),
-    "speakers": Parameter(Door.REQUEST, int, "most speakers to find", served=False),
+    "diarize": Parameter(
+        Door.REQUEST,
+        str,
+        "true: say who spoke when; channels: each channel of a file is a speaker; false",
+        has_own_check=True,
+    ),
+    "speakers": Parameter(Door.REQUEST, int, "with diarize=true: most speakers to find, 1..50"),
     "turn_detection": Parameter(Door.START, str, "silence, semantic or none: what ends a segment, by default silence"),
     "silence_ms": Parameter(
         Door.START,
@@ -81,7 +82,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "model": Parameter(Door.START, str, "name of the recognizer that decodes; by default the default"),
     "end_segment": Parameter(Door.CHUNK, bool, "end the open segment behind this chunk"),
 }
-"""Every parameter by name. One that is not served yet is refused unless its value asks for nothing."""
+"""Every parameter by name."""
 
 _TRITONS = {
     "id",

@@ -10,6 +10,7 @@ from asrloop.engine.family import Family
 from asrloop.engine.options import DEFAULTS, NO_DRAFT, Options
 from asrloop.engine.outputs import Transcript, Words, tensors_of, words_for
 from asrloop.engine.recording import Progress, Recording
+from asrloop.engine.transcribing import transcript
 from asrloop.engine.utterance import Utterance
 from asrloop.errors import DecodeFailed, RequestError
 from asrloop.spacing import joined
@@ -47,6 +48,7 @@ class Request:
         missing_seconds: Sequence[float] = (),
         is_live: bool = False,
         start: float = 0.0,
+        channels: Sequence[int] = (),
     ) -> None:
         """``rows`` are f32 [N] at ``sample_rate`` Hz, or longer ones that come bit by bit; ``deadline`` is a moment on the
         engine's clock, in seconds.
@@ -56,6 +58,7 @@ class Request:
         ``outputs`` names the tensors that the answer needs; None for all.
         ``missing_seconds`` says of each row how much its file claims and does not have; () where all is there.
         ``is_live`` where somebody is speaking: it goes before others, and its segments are decided elsewhere. So does a draft.
+        ``channels`` says how many of ``rows``, one behind the other, are the channels of each row of the answer; () for one each.
         ``start`` is where the caller's audio begins, in seconds before that of ``rows``: what came first was left out.
         """
         self.options = options
@@ -65,13 +68,14 @@ class Request:
         self.key = key
         self.is_live = is_live or options.draft is not NO_DRAFT
         self.recordings: list[Recording] = []
-        """One a row, from :meth:`divide` on."""
+        """One a row, or a channel of it, from :meth:`divide` on."""
         self.error: RequestError | None = None
         """The first; only the ledger writes it."""
         self.arrived_at = 0.0
         self._rows = list(rows)
         self._sample_rate = sample_rate
         self._start = start
+        self._channels = channels or [1] * len(self._rows)
         self._outputs = outputs
         self._missing_seconds = missing_seconds or [0.0] * len(self._rows)
 
@@ -117,4 +121,8 @@ class Request:
 
     def transcripts(self, family: Family[Any], words: Words = Words.ALL) -> list[Transcript]:
         """Return the transcript of each row."""
-        return [recording.transcript(family, words) for recording in self.recordings]
+        found, first = [], 0
+        for channels in self._channels:
+            found.append(transcript(self.recordings[first : first + channels], family, words))
+            first += channels
+        return found

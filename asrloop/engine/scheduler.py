@@ -52,6 +52,8 @@ class Scheduler:
         self.encoding: set[Utterance] = set()
         self.encoded: deque[Utterance] = deque()
         """Live audio first, each in the order in which it was encoded."""
+        self.listening = 0
+        """How many things are or will be found out about audio beside its encoding. Each takes the place of one."""
         self.gated: set[Utterance] = set()
         self._live_in_a_row = 0
         """Encodings of live audio since the last one of other audio."""
@@ -114,11 +116,10 @@ class Scheduler:
 
     def next_to_encode(self) -> Utterance | None:
         """Move the utterance whose turn it is to encoding, unless enough are being encoded or are encoded ahead."""
-        if len(self.encoding) >= self.encoders:
+        turns = self._next_turns()
+        if turns is None:
             return None
-        utterance = self._next_turn()
-        if utterance is None:
-            return None
+        utterance = heapq.heappop(turns)[2]
         del self.waiting[utterance.rank][utterance]
         utterance.state = State.ENCODING
         self.encoding.add(utterance)
@@ -127,9 +128,19 @@ class Scheduler:
         self._since_live = 0 if is_live else self._since_live + 1
         return utterance
 
-    def _next_turn(self) -> Utterance | None:
-        """One encoder is idle for each batch that is stepped, unless a queue has formed. Windows do not count: they hold an encoder
-        for long, hence some, as many as there are batches, are always left to others, which are short."""
+    @property
+    def may_encode(self) -> bool:
+        """True when :meth:`next_to_encode` has one."""
+        return self._next_turns() is not None
+
+    def _next_turns(self) -> list[_Turn] | None:
+        """Return the heap whose first is to be encoded next.
+
+        One encoder is idle for each batch that is stepped, unless a queue has formed. Windows do not count: they hold an encoder
+        for long, hence some, as many as there are batches, are always left to others, which are short.
+        """
+        if len(self.encoding) + self.listening >= self.encoders or not self.is_waiting:
+            return None
         batches = len(self.batches)
         under_way = len(self.encoding) + len(self.encoded) + self._taken
         room = self.slots + ENCODED_AHEAD * batches - under_way
@@ -148,8 +159,8 @@ class Scheduler:
                 heads[rank] = turns
         live = heads.pop(Rank.LIVE, None)
         if live and (not heads or self._live_in_a_row + 1 < OTHERS_EVERY):
-            return heapq.heappop(live)[2]
-        return heapq.heappop(min(heads.values(), key=lambda turns: turns[0]))[2] if heads else None
+            return live
+        return min(heads.values(), key=lambda turns: turns[0], default=None)
 
     @property
     def _kept_for_live(self) -> int:
@@ -180,6 +191,18 @@ class Scheduler:
             return None
         kept = 0 if self.encoded[0].rank is Rank.LIVE else self._kept_for_live
         return min(self.batches, key=lambda batch: batch.taken) if self.slots - self._taken > kept else None
+
+    def next_to_be_stepped(self) -> BatchSlots | None:
+        """Return a batch that has something to do, and no thread."""
+        emptiest = self.next_to_admit()
+        return next(
+            (
+                batch
+                for batch in self.batches
+                if not batch.is_stepped and (batch.running or batch.ending or batch is emptiest)
+            ),
+            None,
+        )
 
     @property
     def _taken(self) -> int:

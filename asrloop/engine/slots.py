@@ -14,6 +14,9 @@ class BatchSlots:
     def __init__(self, batch: int, slots: int) -> None:
         """``batch`` is its number, from 0."""
         self.batch = batch
+        self.is_stepped = False
+        """True while a thread steps it."""
+
         self.taken = 0
         """Number of slots that are not free."""
         self.running: dict[int, Utterance] = {}

@@ -1,4 +1,4 @@
-"""The loop of a batch's step thread: free slots, admit, step all rows, again and again. Here a step is taken."""
+"""The loop of a batch: free slots, admit, step all rows, as long as it has any. Here a step is taken."""
 
 from collections.abc import Callable
 from itertools import takewhile
@@ -10,12 +10,9 @@ from asrloop.engine.utterance import Utterance
 from asrloop.engine.work import Work
 from asrloop.errors import DecodeFailed
 
-# A thread with nothing to do looks again after this time, whether it was woken or not.
-IDLE_SECONDS = 1.0
-
 
 class StepLoop:
-    """One thread runs it: the ``admit``, ``step`` and ``finish`` of its ``batch`` are called nowhere else."""
+    """One thread at a time runs it: the ``admit``, ``step`` and ``finish`` of its ``batch`` are called nowhere else."""
 
     def __init__(self, work: Work, batch: Batch[Any], slots: BatchSlots, stepped: Callable[[int, float], None]) -> None:
         """``slots`` are those of ``batch``; ``stepped`` hears of each step: its rows, and how many seconds it took."""
@@ -24,22 +21,24 @@ class StepLoop:
         self._slots = slots
         self._stepped = stepped
 
-    def run(self, is_closed: Callable[[], bool]) -> None:
-        """Step until ``is_closed``."""
+    def run(self) -> None:
+        """Step until the batch is empty."""
         work, slots = self._work, self._slots
-        while not is_closed():
+        while True:
             self._free_slots()
             with work.lock:
-                admitted = work.admit(slots)
+                admitted = work.scheduler.admit(slots)
                 if not slots.running:
-                    if not slots.ending:
-                        work.for_steps[slots.batch].wait(IDLE_SECONDS)
-                    continue
+                    if slots.ending:
+                        continue
+                    slots.is_stepped = False
+                    return
             for utterance in admitted:
                 self._admit(utterance)
             self._free_slots()  # a row whose draft was right is done by now: it must not wait for the others' step
             with work.lock:
                 running = slots.next_to_step()
+                work.wake()
             if not running:
                 continue
             started = work.clock()
@@ -48,7 +47,6 @@ class StepLoop:
             with work.lock:
                 for (_, utterance), emission in zip(running, emissions, strict=True):
                     work.decided(utterance, emission)
-        self._free_slots()
 
     def _admit(self, utterance: Utterance) -> None:
         if utterance.slot is None:

@@ -3,10 +3,9 @@
 The engine's threads share one of these. All methods are called under its ``lock``, which is never held while graphs run.
 """
 
-import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from asrloop.audio import SAMPLE_RATE
@@ -19,6 +18,7 @@ from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.slots import BatchSlots
 from asrloop.engine.utterance import Ending, State, Utterance
 from asrloop.errors import DeadlineExceeded, DecodeFailed, Overloaded, RequestError
+from asrloop.speakers.diarizer import SpeakerTurn
 from asrloop.speech import repetition
 from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
@@ -42,19 +42,20 @@ class Work:
         self.clock = clock
         self.ledger = Ledger()
         self.lock = threading.Lock()
-        self.for_encoders = threading.Condition(self.lock)
-        """Notified when there may be something to encode."""
-        self.for_steps = [threading.Condition(self.lock) for _ in scheduler.batches]
-        """One a batch, notified when there may be something to step in it."""
-        self.replies: queue.SimpleQueue[Request | Utterance | None] = queue.SimpleQueue()
-        """Requests that are to be answered, and before each its utterances whose words are to be timed; None ends the thread that
-        answers."""
+        self.for_threads = threading.Condition(self.lock)
+        """Notified when there is something to do that no thread does."""
+        self.replies: deque[Request | Utterance] = deque()
+        """Requests that are to be answered, and before each its utterances whose words are to be timed."""
+        self.is_answering = False
+        """True while a thread does the first of them, which it took."""
+        self.to_listen: deque[Callable[[], None]] = deque()
+        """What is to be found out about audio beside its encoding and steps: whether it is speech, and who speaks."""
         self.whole_seconds = cutting.whole_seconds if cutting else inf
         self.long = cutting and LongRecordings(
             cutting,
             scheduler.slots,
             self.lock,
-            Queue(self._add_window, self.ledger.under_way, self._all_cut, self.fail),
+            Queue(self._add_window, self.ledger.under_way, self.heard, self._cannot_cut),
             guarded,
         )
         self._turn_cost = turn_cost
@@ -87,6 +88,11 @@ class Work:
         for other in others:
             self._queue(request, recording, other)
 
+    def listen(self, find_out: Callable[[], None]) -> None:
+        """Let some thread find something out about audio."""
+        self.to_listen.append(find_out)
+        self.scheduler.listening += 1
+
     def encoded(self, utterance: Utterance, encoded: object) -> None:
         """Let an utterance be admitted."""
         if utterance.is_finished:
@@ -94,23 +100,20 @@ class Work:
         utterance.encoded = encoded
         utterance.encoded_at = self.clock()
         self.scheduler.encode_done(utterance)
-        self._wake_emptiest()
 
-    def admit(self, batch: BatchSlots) -> list[Utterance]:
-        """Give slots of ``batch`` to those whose turn it is. The others are another batch's, which is woken."""
-        admitted = self.scheduler.admit(batch)
-        self._wake_emptiest()
-        return admitted
+    def wake(self, *, to_listen: bool = True) -> None:
+        """Wake a thread where there is something to do that no thread does: threads that wake for nothing cost others time.
 
-    def _wake_encoder(self) -> None:
-        """Wake a thread where there is room for one more, unless none waits: threads that wake for nothing cost others time."""
-        if self.scheduler.is_waiting:
-            self.for_encoders.notify()
-
-    def _wake_emptiest(self) -> None:
-        batch = self.scheduler.next_to_admit()
-        if batch is not None:
-            self.for_steps[batch.batch].notify()
+        Whoever changes something calls it when it will not look for something to do itself before long. Without ``to_listen``
+        that is no reason: it would hold up the admission of the same utterance, which needs the interpreter as well.
+        """
+        if (
+            (self.replies and not self.is_answering)
+            or (to_listen and self.to_listen)
+            or self.scheduler.next_to_be_stepped()
+            or self.scheduler.may_encode
+        ):
+            self.for_threads.notify()
 
     def gate_answered(self, utterance: Utterance, *, has_speech: bool) -> None:
         """Let an utterance with speech go on, and end one without."""
@@ -151,7 +154,6 @@ class Work:
     def freed(self, batch: BatchSlots, slot: int, found: Ended | DecodeFailed) -> None:
         """Give a slot back, and take in what the family found out at the end of its row."""
         utterance = batch.free(slot)
-        self._wake_encoder()
         if utterance.is_finished:  # it failed or was cancelled
             return
         if isinstance(found, DecodeFailed):
@@ -175,7 +177,6 @@ class Work:
         utterance.start_again(samples)
         utterance.arrived_at = self.clock()
         self.scheduler.add(utterance, self.ledger.owner(utterance).arrived_at)
-        self.for_encoders.notify()
 
     def fail_row(self, utterance: Utterance, error: RequestError) -> None:
         """End the request of an utterance, unless that was answered meanwhile."""
@@ -218,7 +219,6 @@ class Work:
             self._held.setdefault(recording, deque()).append((turn, utterance))
             return
         self.scheduler.add(utterance, turn)
-        self.for_encoders.notify()
 
     def _has_no_language(self, recording: Recording) -> bool:
         return self._detects_language and not recording.options.language
@@ -230,42 +230,44 @@ class Work:
             turn, utterance = held.popleft()
             utterance.options, utterance.state, utterance.arrived_at = recording.options, State.WAITING, self.clock()
             self.scheduler.add(utterance, turn)
-            self.for_encoders.notify()
             if held and self._has_no_language(recording):
                 self._held[recording] = held
                 return
 
     def _add_window(self, request: Request, recording: Recording, window: Window) -> None:
         self._queue(request, recording, recording.add(window))
+        self.wake()
 
-    def _all_cut(self, request: Request, recording: Recording) -> None:
-        self.ledger.cut(request, recording)
+    def heard(self, request: Request, recording: Recording, turns: Sequence[SpeakerTurn] | None = None) -> None:
+        """Note that all of a recording was heard; ``turns`` are those of its speakers."""
+        recording.diarizer, recording.turns = None, turns
+        self.ledger.heard(request, recording)
         self._answer_if_finished(request)
+        self.wake()
+
+    def _cannot_cut(self, request: Request, error: RequestError) -> None:
+        self.fail(request, error)
+        self.wake()
 
     def _finish(self, utterance: Utterance) -> None:
         request, recording = self.ledger.owner(utterance), self.ledger.recording(utterance)
         if utterance.tokens:
             recording.take_language(utterance.language)
         if utterance.options.word_times:
-            self.replies.put(utterance)
+            self.replies.append(utterance)
         self._end(utterance)
         self._release(recording)
         self._answer_if_finished(request)
 
     def _end(self, utterance: Utterance) -> None:
-        """Let go of what an utterance holds. Its slot, if it has one, is freed by the step thread."""
-        before = utterance.state
+        """Let go of what an utterance holds. Its slot, if it has one, is freed by who steps its batch."""
         self.scheduler.finish(utterance)
         self.ledger.close(utterance)
         utterance.take_samples()
         utterance.finished_at = self.clock()
-        if before is State.RUNNING and utterance.batch is not None:
-            self.for_steps[utterance.batch].notify()
-        elif before in (State.ENCODING, State.ENCODED):
-            self._wake_encoder()
         if self.long is not None:
             self.long.wake()
 
     def _answer_if_finished(self, request: Request) -> None:
         if self.ledger.settle(request):
-            self.replies.put(request)
+            self.replies.append(request)

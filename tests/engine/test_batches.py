@@ -12,7 +12,7 @@ import pytest
 from asrloop.audio import LongAudio
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
-from asrloop.engine.family import Emission
+from asrloop.engine.family import Emission, Ended
 from asrloop.engine.metrics import EngineMetrics
 from asrloop.engine.options import Options
 from asrloop.engine.scheduler import QUEUE, Scheduler
@@ -25,31 +25,41 @@ from tests.engine.test_scheduler import submit, utterance
 
 
 class ThreadedFamily(CountingFamily):
-    """Notes which thread calls each batch; a token limit of 17 is a bug of the family that only the engine notices."""
+    """Fails where two threads are in one batch; a token limit of 17 is a bug of the family that only the engine notices."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.threads: dict[int, set[str]] = {}
+        self.inside = threading.Lock()
         self.admitted: list[int] = []
         """Batch of each row, by the order of admission."""
 
     def open_batch(self) -> "CountingFamily":
         batch = super().open_batch()
-        self.threads[id(batch)] = set()
+        assert isinstance(batch, ThreadedFamily)
+        batch.inside = threading.Lock()
         return batch
 
     def admit(self, slot: int, encoded: tuple[int, int], options: Options) -> Emission:
-        self._note()
-        self.admitted.append(next(n for n, batch in enumerate(self.batches) if batch is self))
-        return super().admit(slot, encoded, options)
+        with self._alone():
+            self.admitted.append(next(n for n, batch in enumerate(self.batches) if batch is self))
+            return super().admit(slot, encoded, options)
 
     def step(self, slots: Sequence[int]) -> list[Emission]:
-        self._note()
-        found = super().step(slots)
+        with self._alone():
+            found = super().step(slots)
         return found[1:] if any(self.rows[slot][1] == 17 for slot in slots) else found
 
-    def _note(self) -> None:
-        self.threads.setdefault(id(self), set()).add(threading.current_thread().name)
+    def finish(self, slot: int, kept: Sequence[int]) -> Ended:
+        with self._alone():
+            return super().finish(slot, kept)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        assert self.inside.acquire(blocking=False), "one thread at a time"
+        try:
+            yield
+        finally:
+            self.inside.release()
 
 
 @pytest.fixture
@@ -67,11 +77,11 @@ def running(family: CountingFamily, batches: int, slots: int = 2, **options: Any
         engine.close()
         if "on_bug" not in options:
             assert not any(any(batch.taken.values()) for batch in family.batches)
-        assert not [one for one in threading.enumerate() if one.name.startswith("asrloop-step")]
+        assert not [one for one in threading.enumerate() if one.name.startswith("asrloop-work")]
 
 
 @pytest.mark.parametrize("batches", [1, 2, 3])
-def test_texts_are_the_same_and_each_batch_has_a_thread_of_its_own(family: ThreadedFamily, batches: int) -> None:
+def test_texts_are_the_same_and_one_thread_at_a_time_is_in_a_batch(family: ThreadedFamily, batches: int) -> None:
     published = EngineMetrics(lambda: 0)
     with running(family, batches, observer=published) as engine:
         caller = Caller(engine)
@@ -84,9 +94,6 @@ def test_texts_are_the_same_and_each_batch_has_a_thread_of_its_own(family: Threa
         expected = [[100 + n + k for k in range(1 + n % 9)], [300 + n + k for k in range(1 + n % 5)]]
         assert [row.tokens for row in request.utterances] == expected
     assert len(family.batches) == batches
-    names = [one for batch in family.batches if (one := family.threads.get(id(batch)))]
-    assert all(len(one) == 1 for one in names)
-    assert len(set.union(*names)) == len(names)
     found = counted(published)
     assert found["asrloop_requests_total"] == found["asrloop_utterances_total"] == 60
     assert found["asrloop_steps_total"] == len(family.steps)

@@ -7,7 +7,16 @@ import pytest
 
 from asrloop.config import Lengths
 from asrloop.engine.family import FamilyInfo
-from asrloop.engine.options import DEFAULTS, LONGEST_PROMPT, MOST_PROMPT_BYTES, Options, parameters_of, parsed
+from asrloop.engine.options import (
+    CHANNELS,
+    DEFAULTS,
+    LONGEST_PROMPT,
+    MOST_PROMPT_BYTES,
+    SPEAKERS,
+    Options,
+    parameters_of,
+    parsed,
+)
 from asrloop.engine.parameters import PARAMETERS, Door
 from asrloop.errors import InvalidOption
 
@@ -63,6 +72,9 @@ MANY = FamilyInfo(
             DEFAULTS,
         ),
         ({"sample_rate": 8000, "cancel_key": "k" * 16}, ENGLISH, DEFAULTS),
+        ({"diarize": True, "speakers": 3}, ENGLISH, Options(word_times=True, diarize=SPEAKERS, speakers=3)),
+        ({"diarize": "True"}, ENGLISH, Options(word_times=True, diarize=SPEAKERS)),
+        ({"diarize": "channels"}, ENGLISH, Options(word_times=True, diarize=CHANNELS)),
     ],
 )
 def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, options: Options) -> None:
@@ -81,7 +93,13 @@ def test_what_can_be_honoured_is_taken(given: dict[str, Any], info: FamilyInfo, 
         ({"sampel_rate": 8000}, "do you mean sample_rate"),
         ({"xyz": 1}, "xyz is no parameter here: known are cancel, cancel_key, diarize,"),
         ({"word_times": "maybe"}, "word_times is 'maybe': send true or false"),
-        ({"diarize": "true"}, "diarize is 'true': this server does not serve it"),
+        ({"diarize": "maybe"}, "diarize is 'maybe': send true, false, or channels"),
+        ({"diarize": 2}, "diarize is 2: send true, false, or channels"),
+        ({"diarize": True, "speakers": 0}, r"speakers is 0: send a whole number in 1\.\.50"),
+        ({"diarize": True, "speakers": -1}, r"speakers is -1: send a whole number in 1\.\.50"),
+        ({"diarize": True, "speakers": 1000}, r"speakers is 1000: send a whole number in 1\.\.50"),
+        ({"speakers": 2}, "speakers is 2, and diarize is not true: send diarize=true with it"),
+        ({"diarize": "channels", "speakers": 2}, "speakers is 2, and diarize is not true"),
         ({"key_terms": "Szczecin"}, "key_terms are not served in this mode of this model"),
         ({"key_terms": "\n".join(map(str, range(101)))}, "key_terms has 101 lines: send at most 100"),
         ({"key_terms": "x" * 65}, "key_terms has a term of 65 characters, 'xxx"),

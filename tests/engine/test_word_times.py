@@ -10,6 +10,7 @@ from asrloop.engine.family import Evidence
 from asrloop.engine.options import Draft, Options
 from asrloop.engine.outputs import Segment, Transcript
 from asrloop.engine.recording import Recording
+from asrloop.engine.transcribing import transcript
 from asrloop.engine.utterance import Span, State, Utterance
 from asrloop.engine.word_times import token_spans
 from asrloop.families.text.words import words_between_spaces
@@ -121,7 +122,7 @@ def windows(*kept: tuple[list[int], list[Span]]) -> Transcript:
         utterance = recording.add(Window(number * 112_000, np.zeros(160_000, np.float32), 48_000 if number else 0))
         utterance.tokens, utterance.spans, utterance.log_probs = tokens, spans, [-0.1] * len(tokens)
         utterance.state = State.FINISHED
-    return recording.transcript(Spelling())
+    return transcript([recording], Spelling())
 
 
 @pytest.mark.parametrize("behind", [0.4, 1.2, 2.5])
@@ -159,7 +160,7 @@ def test_a_window_that_is_filled_up_has_no_words_there() -> None:
     utterance = recording.add(Window(16_000, np.zeros(32_000, np.float32), filling=320))
     utterance.tokens, utterance.log_probs, utterance.state = [0], [-0.1], State.FINISHED
     utterance.evidence = Evidence(np.ones((1, 100), np.float32), 0.02)
-    heard = recording.transcript(Spelling())
+    heard = transcript([recording], Spelling())
     assert heard.segments == [Segment("Well", 1, pytest.approx(2.98))]
     assert heard.words[0].times == pytest.approx((1, 2.98))
 
@@ -170,4 +171,4 @@ def test_a_segment_holds_its_words() -> None:
     (utterance,) = recording.utterances
     utterance.tokens, utterance.spans, utterance.log_probs = [0], [Span(1, 2)], [-0.1]
     utterance.spoken, utterance.state = (1.5, 1.8), State.FINISHED
-    assert recording.transcript(Spelling()).segments == [Segment("Well", 1, 2)]
+    assert transcript([recording], Spelling()).segments == [Segment("Well", 1, 2)]

@@ -329,3 +329,11 @@ def test_quotas_limit_the_cores(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == 1
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_pages_are_large_and_the_callers_own_tunables_come_last(
+    monkeypatch: pytest.MonkeyPatch, installation: TritonInstallation
+) -> None:
+    assert installation.environment["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=1")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    assert install._huge_pages() == {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.hugetlb=0"}

@@ -60,7 +60,7 @@ def open_transducer(
     sizes = decoder_sizes(settings, slots)
     decoder: TransducerDecoder
     if settings["split"] and "decoder" not in graphs:
-        # The frames' part is run by the encoding thread, beside others, and the other parts by the step thread.
+        # The frames' part is run while others are encoded and stepped, and the other parts by who steps.
         frames = open_graph(directory / SPLIT["frames"], threads=1)
         prediction, joint, prediction_joint = (
             open_graph(directory / SPLIT[part], threads=decoder_threads)

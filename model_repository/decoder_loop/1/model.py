@@ -1,4 +1,4 @@
-"""The decode loop as a Triton model: execute() submits and returns; the engine's reply thread answers each request once, late."""
+"""The decode loop as a Triton model: execute() submits and returns; the engine answers each request once, late."""
 
 from __future__ import annotations  # pb_utils lacks the classes while Triton completes the configuration
 

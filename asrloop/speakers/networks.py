@@ -1,0 +1,82 @@
+"""pyannote's community-1 networks (CC BY 4.0): who is active in a window of 10 s, and a vector that is alike for one voice."""
+
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.onnx_files.sessions import Graph, open_graph
+from asrloop.wheels import SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
+
+SAMPLES = 10 * SAMPLE_RATE
+"""Samples of a window."""
+
+FRAMES = 589
+FRAME = 270 / SAMPLE_RATE
+"""Seconds from one frame of a window to the next."""
+
+FIRST = 991 / 2 / SAMPLE_RATE - FRAME / 2
+"""Seconds at which the first frame begins: half of what it hears, less half a step."""
+
+VOICES = 3
+"""Voices that are told apart in one window, at most two of them at once."""
+
+SIZE = 256
+"""Components of an embedding."""
+
+
+class Networks(Protocol):
+    """The two networks, so that a test can stand in for them."""
+
+    def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return which voices are active, bool [B, 589, 3], in ``windows`` f32 [B, 160000]. Voices have no order."""
+
+    def embedding(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a unit vector f32 [256] for one voice's ``features`` f32 [frames, 80] of :func:`fbank`."""
+
+
+class OnnxNetworks:
+    """Runs the networks in one thread of the caller. Keeps no state, so one serves any number of recordings and threads."""
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is that of a prepared model. The graphs are opened by the first call, which raises FileNotFoundError where
+        the model lacks them: a server that nobody asks for speakers needs neither the files nor memory for them."""
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._graphs: dict[str, Graph] = {}
+
+    def check(self) -> None:
+        """Raise FileNotFoundError, which says how to make them, where the networks are missing."""
+        for name in (SPEAKER_SEGMENTATION, SPEAKER_EMBEDDING):
+            path = self._directory / name
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path} is missing: speakers cannot be told apart; make it with `asrloop models`"
+                )
+
+    def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
+        found = self._graph(SPEAKER_SEGMENTATION)({"waveforms": windows[:, None]})["segmentation"]
+        return np.asarray(found > 0.5)
+
+    def embedding(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        centred = features - features.mean(axis=0)
+        fed = {"fbank": centred[None], "weights": np.ones((1, len(centred)), np.float32)}
+        vector = self._graph(SPEAKER_EMBEDDING)(fed)["embedding"][0]
+        return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), np.float32)
+
+    def _graph(self, name: str) -> Graph:
+        with self._lock:
+            if name not in self._graphs:
+                self.check()
+                self._graphs[name] = open_graph(self._directory / name, threads=1, fuse=True)
+            return self._graphs[name]
+
+
+def padded(samples: Samples) -> NDArray[np.float32]:
+    """Return a window f32 [160000] that begins with ``samples``; silence fills it up."""
+    window = np.zeros(SAMPLES, np.float32)
+    window[: samples.size] = samples
+    return window
