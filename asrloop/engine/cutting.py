@@ -6,10 +6,10 @@ from functools import partial
 from typing import NamedTuple
 
 from asrloop.audio import SAMPLE_RATE
+from asrloop.engine.attribution import SpeakerTurn
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.errors import DecodeFailed, RequestError
-from asrloop.speakers.diarizer import SpeakerTurn
 from asrloop.speech.windows import Cutter, Window
 
 # A thread that waits for room looks again after this time, whether it was woken or not.

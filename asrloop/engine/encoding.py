@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import Samples, resampled
+from asrloop.engine.attribution import Diarizer
 from asrloop.engine.family import Family
-from asrloop.engine.recording import Diarizer, Recording
+from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.engine.utterance import Utterance
 from asrloop.engine.work import Work

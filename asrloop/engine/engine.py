@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from asrloop.engine.attribution import Diarizer
 from asrloop.engine.cancelled_keys import CancelledKeys
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.encoding import Encoding, FindQuiet, HasSpeech
 from asrloop.engine.family import Family
 from asrloop.engine.options import SPEAKERS
-from asrloop.engine.recording import Diarizer, Progress
+from asrloop.engine.recording import Progress
 from asrloop.engine.request import Answered, Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.stepping import StepLoop

@@ -6,29 +6,19 @@ it comes in. Its utterances are joined again here.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from asrloop.audio import SAMPLE_RATE, LongAudio, Samples, long_audio
+from asrloop.engine.attribution import Diarizer, SpeakerTurn
 from asrloop.engine.family import Family
 from asrloop.engine.options import NO_DRAFT, Options
 from asrloop.engine.parts import Part, timed
 from asrloop.engine.utterance import Ending, Rank, Utterance
 from asrloop.errors import InvalidOption
 from asrloop.spacing import joined
-from asrloop.speakers.diarizer import SpeakerTurn
 from asrloop.speech.joining import seam
 from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window
-
-
-class Diarizer(Protocol):
-    """A :class:`asrloop.speakers.diarizer.Diarizer`, so that a test can stand in for it."""
-
-    def hear(self, samples: Samples) -> None:
-        """Go on with ``samples``, f32 [N], 16 kHz."""
-
-    def finish(self) -> Sequence[SpeakerTurn]:
-        """Return who spoke when."""
 
 
 class Progress(NamedTuple):

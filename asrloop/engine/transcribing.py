@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from asrloop.engine.attribution import Attribution
 from asrloop.engine.family import Family
 from asrloop.engine.outputs import Segment, Transcript, Words
 from asrloop.engine.parts import Part
 from asrloop.engine.recording import Recording
 from asrloop.spacing import joined
-from asrloop.speakers.attribution import Attribution
 
 PAUSE = 0.5
 """Seconds without a word behind which a channel's next words are a segment of their own: others may have spoken in between."""

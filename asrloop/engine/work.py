@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from asrloop.audio import SAMPLE_RATE
+from asrloop.engine.attribution import SpeakerTurn
 from asrloop.engine.cutting import Cutting, LongRecordings, Queue
 from asrloop.engine.family import Emission, Ended
 from asrloop.engine.ledger import Ledger
@@ -18,7 +19,6 @@ from asrloop.engine.scheduler import Scheduler
 from asrloop.engine.slots import BatchSlots
 from asrloop.engine.utterance import Ending, State, Utterance
 from asrloop.errors import DeadlineExceeded, DecodeFailed, Overloaded, RequestError
-from asrloop.speakers.diarizer import SpeakerTurn
 from asrloop.speech import repetition
 from asrloop.speech.pauses import Spoken
 from asrloop.speech.windows import Window

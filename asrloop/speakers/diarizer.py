@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.engine.attribution import SpeakerTurn
 from asrloop.speakers.clusters import Clusters, Vectors, unit
 from asrloop.speakers.fbank import HOP, WINDOW, fbank
 from asrloop.speakers.networks import SAMPLES, SIZE, Networks, padded
@@ -46,14 +47,6 @@ PASSES = 2
 
 FILLED = 0.8
 """Seconds up to which a pause of one speaker is part of the turn, if nobody else speaks there."""
-
-
-class SpeakerTurn(NamedTuple):
-    """One speaker, from ``start`` to ``end`` in seconds of the recording. Speakers are 0, 1, ... in order of appearance."""
-
-    start: float
-    end: float
-    speaker: int
 
 
 class _Placed(NamedTuple):

@@ -1,6 +1,7 @@
 """A file with a torn end or start is decoded as far as it goes, and says what is missing by its header."""
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -134,12 +135,12 @@ def test_an_empty_page_takes_nothing_from_those_behind(beckett: Samples) -> None
 
 def test_what_is_missing_goes_with_the_samples_and_is_logged() -> None:
     decoder, logged = FileDecoder(AudioSettings()), list[str]()
-    results: list[list[FileHead] | RequestError] = []
+    results: list[list[Sequence[FileHead]] | RequestError] = []
     short, long = (zoo.piped_wav(np.zeros(16_000 * n, np.float32), 32_000 * n + 192_000) for n in (1, 40))
     decoder.submit([short, long], None, results.append, logged.append)
     assert eventually(lambda: results)
     assert isinstance(results[0], list)
-    heads = results[0]
+    heads = [head for (head,) in results[0]]
     assert [round(head.missing, 2) for head in heads] == [6, 0]
     sound = incoming(heads[1].rest, heads[1].samples, heads[1].seconds)
     assert sum(block.size for block in sound.blocks) == 640_000

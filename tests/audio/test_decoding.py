@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from asrloop.errors import DeadlineExceeded, DecodeFailed, EngineClosed, Invalid
 from tests.audio import zoo
 from tests.conftest import eventually
 
-Results = list[list[FileHead] | RequestError]
+Results = list[list[Sequence[FileHead]] | RequestError]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opened = threading.Event()
 
     def blocks(
-        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, formats: object
+        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, *_: object
     ) -> Iterator[Samples]:
         while not opened.wait(0 if content == b"busy" else 0.01):
             check()
@@ -50,7 +50,7 @@ def test_a_full_inbox_refuses_and_everyone_else_is_answered_once(gate: threading
     decoder.submit([b"file", b"other"], None, results.append)
     assert eventually(lambda: len(results) == 4)
     assert isinstance(results[3], list)
-    assert [bytes(one.samples.astype(np.uint8)) for one in results[3]] == [b"file", b"other"]
+    assert [bytes(one.samples.astype(np.uint8)) for (one,) in results[3]] == [b"file", b"other"]
     decoder.close()
     assert len(results) == 4
 
@@ -131,9 +131,9 @@ def test_long_files_take_places_of_their_own_until_their_rests_are_sent(long_fil
     decoder, all_are_in = FileDecoder(AudioSettings()), threading.Event()
     opened: list[LongAudio] = []
 
-    def answered(result: list[FileHead] | RequestError) -> None:
+    def answered(result: list[Sequence[FileHead]] | RequestError) -> None:
         assert isinstance(result, list)
-        opened.extend(incoming(one.rest, one.samples, one.seconds) for one in result)
+        opened.extend(incoming(one.rest, one.samples, one.seconds) for (one,) in result)
         assert all_are_in.wait(10)
 
     decoder.submit([long_file] * 2, None, answered)
@@ -166,7 +166,7 @@ def test_a_file_waits_for_its_reader_as_long_as_it_was_told_to(
     decoder.submit([long_file], None, results.append)
     assert eventually(lambda: len(results) == 1)
     assert isinstance(results[0], list)
-    (file,) = results[0]
+    ((file,),) = results[0]
     long = incoming(file.rest, file.samples, file.seconds)
     time.sleep(0.6)
     assert sum(block.size for block in long.blocks) == FORTY_SECONDS
@@ -182,7 +182,7 @@ def test_rests_are_decoded_in_turn_and_their_readers_wait_longer_than_for_a_lost
     under_way, most = [], [0]
 
     def blocks(
-        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, formats: object
+        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, *_: object
     ) -> Iterator[Samples]:
         yield np.zeros(31 * SAMPLE_RATE, np.float32)
         for number in range(4):
@@ -203,7 +203,7 @@ def test_rests_are_decoded_in_turn_and_their_readers_wait_longer_than_for_a_lost
         heard.append(np.concatenate([*incoming(file.rest, file.samples, file.seconds).blocks]))
 
     readers = [
-        threading.Thread(target=read, args=(file,)) for files in results if isinstance(files, list) for file in files
+        threading.Thread(target=read, args=(file,)) for files in results if isinstance(files, list) for (file,) in files
     ]
     for reader in readers:
         reader.start()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asrloop.audio import LongAudio, Samples
+from asrloop.engine.attribution import Attribution, SpeakerTurn
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
 from asrloop.engine.family import Ended, Evidence
@@ -16,8 +17,6 @@ from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.engine.request import Request
 from asrloop.engine.scheduler import Scheduler
 from asrloop.errors import DecodeFailed, InvalidOption
-from asrloop.speakers.attribution import Attribution
-from asrloop.speakers.diarizer import SpeakerTurn
 from tests.conftest import eventually
 from tests.engine.test_engine import WAIT, Caller, CountingFamily
 from tests.engine.test_recordings import EveryBlock, blocks

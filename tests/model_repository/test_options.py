@@ -30,6 +30,8 @@ SERVED: dict[str, object] = {
     "word_times": True,
     "key_terms": "Szczecin\nNew York",
     "key_terms_boost": 2.5,
+    "diarize": True,
+    "speakers": 2,
     "model": "",
     "turn_detection": "semantic",
     "silence_ms": 400,
@@ -41,7 +43,11 @@ SERVED: dict[str, object] = {
 }
 """A good value of each parameter that is served; for others see VALUES."""
 
-WITH = {"turn_threshold": {"turn_detection": "semantic"}, "longest_pause_ms": {"turn_detection": "semantic"}}
+WITH: dict[str, dict[str, Any]] = {
+    "turn_threshold": {"turn_detection": "semantic"},
+    "longest_pause_ms": {"turn_detection": "semantic"},
+    "speakers": {"diarize": True},
+}
 """What a parameter goes with."""
 
 SEQUENCES = itertools.count(1)
@@ -101,14 +107,14 @@ def test_every_parameter_is_honoured_or_refused(
 ) -> None:
     parameter = PARAMETERS[name]
     value = SERVED[name] if name in SERVED else VALUES[parameter.kind]
-    if model in ("start", "chunk"):
-        door = Door.START if model == "start" else Door.CHUNK
-        said = streamed(server, second, door, **{name: value}, **(WITH.get(name, {}) if model == "start" else {}))
+    door = {"start": Door.START, "chunk": Door.CHUNK}.get(model, Door.REQUEST)
+    given = {name: value} | (WITH.get(name, {}) if door in parameter.doors else {})
+    if door is not Door.REQUEST:
+        said = streamed(server, second, door, **given)
     else:
-        door = Door.REQUEST
         if name in ("cancel", "progress") and model != "decoder_loop":
             pytest.skip("an answer of another form, which an ensemble does not pass on")
-        said = answer(server, model, second, **{name: value})
+        said = answer(server, model, second, **given)
     if door not in parameter.doors:
         assert f"[invalid_option] {name} is no parameter here" in said
     elif name in SERVED:
@@ -174,7 +180,8 @@ def test_http_sends_parameters_too(server: TritonServer, second: NDArray[np.floa
 
     assert post() == post(language="en", word_times=False, binary_data_output=False) != ""
     assert post(key_terms="Szczecin", key_terms_boost=2.5) != ""
-    assert "[invalid_option] speakers is 2: this server does not serve it" in post(speakers=2)
+    assert post(diarize=True, speakers=2) == post()
+    assert "[invalid_option] speakers is 2, and diarize is not true" in post(speakers=2)
 
 
 def test_a_segment_that_is_longer_than_a_window_stops_the_start(

@@ -10,7 +10,7 @@ from typing import Any
 
 from asrloop_client.wire import new_request
 
-CANCEL_TIMEOUT = 1.0
+CANCEL_TIMEOUT = 10.0
 """Seconds for the call that tells the server to end a transcription nobody waits for."""
 
 

@@ -1,12 +1,31 @@
-"""Says who speaks a word: whoever speaks in most of its time."""
+"""Who spoke when, as the engine is told, and who speaks a word: whoever speaks in most of its time."""
 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from asrloop.speakers.diarizer import SpeakerTurn
+from asrloop.audio import Samples
 
 UNKNOWN = -1
+
+
+class SpeakerTurn(NamedTuple):
+    """One speaker, from ``start`` to ``end`` in seconds of the recording. Speakers are 0, 1, ... in order of appearance."""
+
+    start: float
+    end: float
+    speaker: int
+
+
+class Diarizer(Protocol):
+    """Hears one recording: :class:`asrloop.speakers.diarizer.Diarizer`, or what stands in for it in a test."""
+
+    def hear(self, samples: Samples) -> None:
+        """Go on with ``samples``, f32 [N], 16 kHz."""
+
+    def finish(self) -> Sequence[SpeakerTurn]:
+        """Return who spoke when, in order of the turns' start. Those of different speakers may overlap."""
 
 
 class Attribution:
