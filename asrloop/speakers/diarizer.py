@@ -20,8 +20,8 @@ BATCH = 4
 """Windows that go through the first network at once: a third faster than one by one."""
 
 HEARD, AGAIN = 1.0, 0.4
-"""Seconds that are embedded, from the middle of a voice's longest stretch in a window and of its others. A second costs 10 ms, and to
-find a speaker takes more of them than to find it again."""
+"""Seconds that are embedded, from the middle of a voice's longest stretch in a window and of its others. A second costs 10 ms;
+to find a speaker takes more of them than to find it again."""
 
 SHORTEST = 0.4
 """Seconds below which a stretch is not embedded: it gets its neighbours' speaker."""
