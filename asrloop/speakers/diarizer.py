@@ -29,11 +29,11 @@ SHORTEST = 0.4
 TELLING = 0.7
 """Seconds that an embedding must stand for to count when speakers are found."""
 
-DISTANCE = 0.74
+DISTANCE = 0.76
 """Average cosine distance from which on two groups are two speakers; docs/speakers.md says how it was found."""
 
-LEAST = 2.0
-"""Seconds of embedded speech below which a group is no speaker, where there are others."""
+LEAST, SHARE = 3.0, 0.08
+"""Seconds of embedded speech, and share of all of it, below which a group is no speaker, where there are others; the smaller counts."""
 
 CERTAINTY = 8.0
 """Weight of a second's cosine against SAME_VOICE."""
@@ -166,7 +166,7 @@ class Diarizer:
         seconds = np.array([place.seconds for place in self._places], np.float32)
         vectors = np.zeros((len(self._places), SIZE), np.float32)
         vectors[seconds > 0] = self._vectors
-        centroids = self._clusters.centroids(DISTANCE, self._most, LEAST)
+        centroids = self._clusters.centroids(DISTANCE, self._most, min(LEAST, SHARE * self._clusters.weight))
         for _ in range(PASSES):
             scores = CERTAINTY * seconds[:, None] * (vectors @ centroids.T)
             speakers = best_way(self._places, scores)
