@@ -5,8 +5,10 @@ that sums are exact on every processor.
 """
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +45,9 @@ def provide(directory: Path) -> None:
     cache = paths.cache()
     library = wheels.moonshine_library(cache).read_bytes()
     speech = recordings([wheels.moonshine_assets(cache) / name for name in MOONSHINE_SPEECH])
-    _put(directory / SPEAKER_SEGMENTATION, lambda target: write_segmentation(found(library, SEGMENTATION), target))
-    _put(directory / SPEAKER_EMBEDDING, lambda target: write_embedding(found(library, EMBEDDING), target, speech))
+    with _without_advice():
+        _put(directory / SPEAKER_SEGMENTATION, lambda target: write_segmentation(found(library, SEGMENTATION), target))
+        _put(directory / SPEAKER_EMBEDDING, lambda target: write_embedding(found(library, EMBEDDING), target, speech))
 
 
 def found(library: bytes, blob: Blob) -> bytes:
@@ -141,6 +144,16 @@ class _Pieces(CalibrationDataReader):  # type: ignore[misc]  # untyped
     def get_next(self) -> dict[str, Any] | None:
         samples = next(self._left, None)
         return None if samples is None else {"samples": samples[None]}
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep the quantiser's advice for its developers out of the terminal."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _put(target: Path, write: Callable[[Path], None]) -> None:

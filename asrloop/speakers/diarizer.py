@@ -33,7 +33,8 @@ DISTANCE = 0.76
 """Average cosine distance from which on two groups are two speakers; docs/speakers.md says how it was found."""
 
 LEAST, SHARE = 3.0, 0.08
-"""Seconds of embedded speech, and share of all of it, below which a group is no speaker, where there are others; the smaller counts."""
+"""Seconds of embedded speech, and share of all of it, below which a group is no speaker, where there are others. The smaller
+counts."""
 
 CERTAINTY = 8.0
 """Weight of a second's cosine against SAME_VOICE."""
