@@ -23,12 +23,19 @@ LOOKED_AT = {"soxr": "LGPL-2.1-or-later: used as it comes, as a library that who
 
 FETCHED = {
     TRITONSERVER: "NVIDIA Triton Inference Server, run by `asrloop serve` where none is on PATH",
-    MOONSHINE_TINY_EN: "the weights of Moonshine tiny-en, and speech for a first try",
+    MOONSHINE_TINY_EN: "the weights of Moonshine tiny-en, speech for a first try, and pyannote's two networks of speakers (below)",
     SILERO_VAD: "the speech detector",
     SMART_TURN: "Daily's Smart Turn, the turn detector; nothing else of the package is used",
     WHISPER_TINY_EN: "the weights of OpenAI's Whisper tiny.en, for `asrloop models --family whisper`",
 }
 
+PYANNOTE = (
+    "- moonshine-voice's library holds two networks of pyannote's speaker-diarization-community-1, CC BY 4.0: segmentation, by",
+    "  Alexis Plaquet and Hervé Bredin, and the speaker embedding of WeSpeaker, by Hongji Wang and others. `asrloop models` takes",
+    "  them out and makes integers of their weights (docs/speakers.md). Who passes them on must name their authors and say that",
+    "  they were changed.",
+)
+"""Of what the wheel of Moonshine brings besides its own."""
 
 FFMPEG = (
     "- av's wheel brings FFmpeg 8.1 as shared libraries beside it. They say of themselves `LGPL version 3 or later`",
@@ -90,6 +97,7 @@ def page(python: Path) -> str:
         yield from (f"- {name}: {LOOKED_AT[name]}." for name, _, _ in packages if name in LOOKED_AT)
         yield "- soundfile's wheel brings libsndfile (LGPL-2.1-or-later) as a shared library beside it."
         yield from FFMPEG
+        yield from PYANNOTE
 
     packages = sorted(installed(python), key=lambda row: row[0].lower())
     return "\n".join(lines()) + "\n"

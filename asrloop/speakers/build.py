@@ -5,12 +5,13 @@ that sums are exact on every processor.
 """
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
@@ -19,7 +20,7 @@ from asrloop import paths, wheels
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.families.quantize.calibration import recordings
 from asrloop.onnx_files.ort_format import to_onnx
-from asrloop.speakers.fbank import fbank
+from asrloop.speakers import fbank
 from asrloop.wheels import MOONSHINE_SPEECH, SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
 
 IDENTIFIER = b"ORTM"
@@ -44,8 +45,9 @@ def provide(directory: Path) -> None:
     cache = paths.cache()
     library = wheels.moonshine_library(cache).read_bytes()
     speech = recordings([wheels.moonshine_assets(cache) / name for name in MOONSHINE_SPEECH])
-    _put(directory / SPEAKER_SEGMENTATION, lambda target: write_segmentation(found(library, SEGMENTATION), target))
-    _put(directory / SPEAKER_EMBEDDING, lambda target: write_embedding(found(library, EMBEDDING), target, speech))
+    with _without_advice():
+        _put(directory / SPEAKER_SEGMENTATION, lambda target: write_segmentation(found(library, SEGMENTATION), target))
+        _put(directory / SPEAKER_EMBEDDING, lambda target: write_embedding(found(library, EMBEDDING), target, speech))
 
 
 def found(library: bytes, blob: Blob) -> bytes:
@@ -70,11 +72,13 @@ def write_segmentation(model: bytes, target: Path) -> None:
 
 
 def write_embedding(model: bytes, target: Path, speech: Sequence[Samples]) -> None:
-    """Write ``fbank`` f32 [B, T, 80], ``weights`` f32 [B, T] -> ``embedding`` f32 [B, 256], calibrated on ``speech``, 16 kHz."""
+    """Write ``samples`` f32 [1, N], 16 kHz, N >= 400 -> ``embedding`` f32 [1, 256], calibrated on ``speech``, 16 kHz."""
     with tempfile.TemporaryDirectory() as scratch:
         plain = _plain(model, Path(scratch))
-        nodes = onnx.load(plain).graph.node
-        trunk = [node.name for node in nodes if node.op_type in ("Conv", "Relu") or _is_shortcut(node)]
+        whole = onnx.load(plain)
+        trunk = [one.name for one in whole.graph.node if one.op_type in ("Conv", "Relu") or _is_shortcut(one)]
+        hear_samples(whole.graph)
+        onnx.save(whole, plain)
         quantize_static(
             plain,
             target,
@@ -86,6 +90,21 @@ def write_embedding(model: bytes, target: Path, speech: Sequence[Samples]) -> No
             weight_type=QuantType.QInt8,
             nodes_to_quantize=trunk,
         )
+
+
+def hear_samples(graph: onnx.GraphProto) -> None:
+    """Put the features in front of the embedding's graph, so that it hears samples; all its frames count alike."""
+    del graph.input[:]
+    graph.input.append(onnx.helper.make_tensor_value_info("samples", onnx.TensorProto.FLOAT, [1, "samples"]))
+    one = onnx.helper.make_tensor("one", onnx.TensorProto.FLOAT, [1], [1.0])
+    counted = [
+        onnx.helper.make_node("Shape", ["fbank"], ["fbank.frame_count"], "fbank.frame_count", end=2),
+        onnx.helper.make_node("ConstantOfShape", ["fbank.frame_count"], ["weights"], "weights", value=one),
+    ]
+    theirs = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*counted, *theirs])
+    fbank.prepend(graph, "samples", "fbank")
 
 
 def _is_shortcut(node: onnx.NodeProto) -> bool:
@@ -111,7 +130,7 @@ def _plain(model: bytes, scratch: Path) -> Path:
 
 
 class _Pieces(CalibrationDataReader):  # type: ignore[misc]  # untyped
-    """Features of pieces of speech, for the ranges of activations."""
+    """Pieces of speech, for the ranges of activations."""
 
     def __init__(self, speech: Sequence[Samples]) -> None:
         length = CALIBRATION_SECONDS * SAMPLE_RATE
@@ -124,11 +143,17 @@ class _Pieces(CalibrationDataReader):  # type: ignore[misc]  # untyped
 
     def get_next(self) -> dict[str, Any] | None:
         samples = next(self._left, None)
-        if samples is None:
-            return None
-        features = fbank(samples)
-        features -= features.mean(axis=0)
-        return {"fbank": features[None], "weights": np.ones((1, len(features)), np.float32)}
+        return None if samples is None else {"samples": samples[None]}
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep the quantiser's advice for its developers out of the terminal."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _put(target: Path, write: Callable[[Path], None]) -> None:

@@ -23,6 +23,11 @@ class Clusters:
     def __len__(self) -> int:
         return len(self._weights)
 
+    @property
+    def weight(self) -> float:
+        """Seconds of all."""
+        return float(self._weights.sum())
+
     def add(self, vector: Vectors, weight: float) -> None:
         """Add a unit vector f32 [size] that stands for ``weight`` seconds."""
         self._sums = np.concatenate([self._sums, weight * vector[None]])

@@ -14,27 +14,28 @@ from numpy.typing import NDArray
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.engine.attribution import SpeakerTurn
 from asrloop.speakers.clusters import Clusters, Vectors, unit
-from asrloop.speakers.fbank import HOP, WINDOW, fbank
 from asrloop.speakers.networks import SAMPLES, SIZE, Networks, padded
 from asrloop.speakers.stretches import Stretch, stretches
 
 BATCH = 4
 """Windows that go through the first network at once: a third faster than one by one."""
 
-HEARD = 1.0
-"""Seconds of a stretch that are embedded, from its middle: the network costs as much as all else for each second."""
+HEARD, AGAIN = 1.0, 0.4
+"""Seconds that are embedded, from the middle of a voice's longest stretch in a window and of its others. A second costs 10 ms;
+to find a speaker takes more of them than to find it again."""
 
-SHORTEST = 0.6
+SHORTEST = 0.4
 """Seconds below which a stretch is not embedded: it gets its neighbours' speaker."""
 
 TELLING = 0.7
 """Seconds that an embedding must stand for to count when speakers are found."""
 
-DISTANCE = 0.78
+DISTANCE = 0.76
 """Average cosine distance from which on two groups are two speakers; docs/speakers.md says how it was found."""
 
-LEAST = 2.0
-"""Seconds of embedded speech below which a group is no speaker, where there are others."""
+LEAST, SHARE = 3.0, 0.08
+"""Seconds of embedded speech, and share of all of it, below which a group is no speaker, where there are others. The smaller
+counts."""
 
 CERTAINTY = 8.0
 """Weight of a second's cosine against SAME_VOICE."""
@@ -123,11 +124,13 @@ class Diarizer:
         """
         for number, (active, window) in enumerate(zip(self._networks.activity(windows), windows, strict=True)):
             begin = start / SAMPLE_RATE + number * SAMPLES / SAMPLE_RATE
-            for stretch in stretches(active, window):
+            found = list(stretches(active, window))
+            longest = _longest(found)
+            for stretch in found:
                 known = after / SAMPLE_RATE
                 if stretch.end <= known:
                     continue
-                vector, seconds = self._embedded(stretch, window)
+                vector, seconds = self._embedded(stretch, window, HEARD if stretch in longest else AGAIN)
                 if vector is not None:
                     self._vectors.append(vector)
                     if seconds >= TELLING:
@@ -136,15 +139,14 @@ class Diarizer:
                 index = self._windows + number
                 self._places.append(_Placed(index, stretch.voice, place, begin + stretch.end, seconds))
 
-    def _embedded(self, stretch: Stretch, window: Samples) -> tuple[Vectors | None, float]:
-        """Return the embedding of a stretch and how many seconds it stands for."""
-        if not stretch.alone or stretch.alone[0][1] - stretch.alone[0][0] < SHORTEST:
+    def _embedded(self, stretch: Stretch, window: Samples, most: float) -> tuple[Vectors | None, float]:
+        """Return the embedding of a stretch and how many seconds, at most ``most``, it stands for."""
+        if stretch.longest_alone < SHORTEST:
             return None, 0.0
         begin, end = stretch.alone[0]
-        spare = max(0.0, end - begin - HEARD) / 2
+        spare = max(0.0, end - begin - most) / 2
         first, last = int((begin + spare) * SAMPLE_RATE), int((end - spare) * SAMPLE_RATE)
-        features = fbank(window[first : last + WINDOW - HOP])
-        return self._networks.embedding(features), end - begin - 2 * spare
+        return self._networks.embedding(window[first:last]), end - begin - 2 * spare
 
     def _speakers(self) -> list[int]:
         """Return the number of a speaker for each place."""
@@ -158,7 +160,7 @@ class Diarizer:
         seconds = np.array([place.seconds for place in self._places], np.float32)
         vectors = np.zeros((len(self._places), SIZE), np.float32)
         vectors[seconds > 0] = self._vectors
-        centroids = self._clusters.centroids(DISTANCE, self._most, LEAST)
+        centroids = self._clusters.centroids(DISTANCE, self._most, min(LEAST, SHARE * self._clusters.weight))
         for _ in range(PASSES):
             scores = CERTAINTY * seconds[:, None] * (vectors @ centroids.T)
             speakers = best_way(self._places, scores)
@@ -166,6 +168,15 @@ class Diarizer:
             found = unit((members * seconds) @ vectors)
             centroids = np.where(found.any(axis=1, keepdims=True), found, centroids)
         return speakers
+
+
+def _longest(found: Sequence[Stretch]) -> set[Stretch]:
+    """Return the stretch of each voice in which it speaks alone for longest."""
+    best: dict[int, Stretch] = {}
+    for stretch in found:
+        if stretch.voice not in best or stretch.longest_alone > best[stretch.voice].longest_alone:
+            best[stretch.voice] = stretch
+    return set(best.values())
 
 
 def best_way(places: Sequence[_Placed], scores: NDArray[np.float32]) -> list[int]:

@@ -34,8 +34,8 @@ class Networks(Protocol):
     def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which voices are active, bool [B, 589, 3], in ``windows`` f32 [B, 160000]. Voices have no order."""
 
-    def embedding(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a unit vector f32 [256] for one voice's ``features`` f32 [frames, 80] of :func:`fbank`."""
+    def embedding(self, samples: Samples) -> NDArray[np.float32]:
+        """Return a unit vector f32 [256] for one voice in ``samples`` f32 [N], 16 kHz, N >= 400."""
 
 
 class OnnxNetworks:
@@ -61,10 +61,8 @@ class OnnxNetworks:
         found = self._graph(SPEAKER_SEGMENTATION)({"waveforms": windows[:, None]})["segmentation"]
         return np.asarray(found > 0.5)
 
-    def embedding(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        centred = features - features.mean(axis=0)
-        fed = {"fbank": centred[None], "weights": np.ones((1, len(centred)), np.float32)}
-        vector = self._graph(SPEAKER_EMBEDDING)(fed)["embedding"][0]
+    def embedding(self, samples: Samples) -> NDArray[np.float32]:
+        vector = self._graph(SPEAKER_EMBEDDING)({"samples": samples[None]})["embedding"][0]
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), np.float32)
 
     def _graph(self, name: str) -> Graph:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
-from asrloop.speakers.fbank import HOP
 from asrloop.speakers.networks import FIRST, FRAME, VOICES
 
 _GAP = 3
@@ -16,6 +15,8 @@ _GAP = 3
 
 _DEPTH, _PAUSE = 30.0, 8
 """A pause is this much quieter, in dB, than the voice's loud moments, for at least so many steps of 10 ms."""
+
+_HOP = SAMPLE_RATE // 100
 
 _LOUD = 90
 """Percentile of the levels that counts as loud."""
@@ -34,6 +35,11 @@ class Stretch(NamedTuple):
     end: float
     alone: tuple[tuple[float, float], ...]
     """Where nobody else speaks, in seconds of the window; the longest first."""
+
+    @property
+    def longest_alone(self) -> float:
+        """Seconds of the longest of these; 0 without any."""
+        return self.alone[0][1] - self.alone[0][0] if self.alone else 0.0
 
 
 def stretches(active: NDArray[np.bool_], samples: Samples) -> Iterator[Stretch]:
@@ -80,11 +86,11 @@ def _between_pauses(samples: Samples, first: int, last: int) -> Iterator[tuple[i
 
 def _pauses(samples: Samples, first: int, last: int) -> Iterator[tuple[int, int]]:
     heard = samples[int(_seconds(first) * SAMPLE_RATE) : int(_seconds(last) * SAMPLE_RATE)]
-    steps = heard.size // HOP
+    steps = heard.size // _HOP
     if not steps:
         return
-    levels = 10 * np.log10((heard[: steps * HOP].reshape(steps, HOP) ** 2).mean(axis=1) + 1e-10)
-    frames = HOP / SAMPLE_RATE / FRAME
+    levels = 10 * np.log10((heard[: steps * _HOP].reshape(steps, _HOP) ** 2).mean(axis=1) + 1e-10)
+    frames = _HOP / SAMPLE_RATE / FRAME
     for begin, end in _runs(levels < np.percentile(levels, _LOUD) - _DEPTH):
         if begin and end < steps and end - begin >= _PAUSE:
             yield first + int(begin * frames), first + int(np.ceil(end * frames))

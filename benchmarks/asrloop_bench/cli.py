@@ -14,6 +14,7 @@ from asrloop_bench.figures.live.beside import live_beside_files
 from asrloop_bench.figures.live.command import live
 from asrloop_bench.figures.live.turns import turns
 from asrloop_bench.figures.long_recordings import recordings
+from asrloop_bench.figures.speakers import speakers
 from asrloop_bench.figures.ways import balancer, gateway, pool
 from asrloop_bench.figures.words import words
 from asrloop_bench.ladder import command as ladder
@@ -29,6 +30,7 @@ FIGURES = (
     Figure("live-beside-files", live_beside_files, "docs/live.md", "beside files"),
     Figure("turns", turns, "docs/live.md", "turns"),
     Figure("words", words, "docs/words.md"),
+    Figure("speakers", speakers, "docs/speakers.md"),
     Figure("client-pool", pool, "client/README.md"),
     Figure("gateway", gateway, "docs/gateway.md"),
     Figure("gateway-load", gateway_load, "docs/performance.md", "aiperf"),
