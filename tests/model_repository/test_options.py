@@ -30,6 +30,8 @@ SERVED: dict[str, object] = {
     "word_times": True,
     "key_terms": "Szczecin\nNew York",
     "key_terms_boost": 2.5,
+    "diarize": True,
+    "speakers": 2,
     "model": "",
     "turn_detection": "semantic",
     "silence_ms": 400,
@@ -41,7 +43,11 @@ SERVED: dict[str, object] = {
 }
 """A good value of each parameter that is served; for others see VALUES."""
 
-WITH = {"turn_threshold": {"turn_detection": "semantic"}, "longest_pause_ms": {"turn_detection": "semantic"}}
+WITH: dict[str, dict[str, object]] = {
+    "turn_threshold": {"turn_detection": "semantic"},
+    "longest_pause_ms": {"turn_detection": "semantic"},
+    "speakers": {"diarize": True},
+}
 """What a parameter goes with."""
 
 SEQUENCES = itertools.count(1)
@@ -108,7 +114,10 @@ def test_every_parameter_is_honoured_or_refused(
         door = Door.REQUEST
         if name in ("cancel", "progress") and model != "decoder_loop":
             pytest.skip("an answer of another form, which an ensemble does not pass on")
-        said = answer(server, model, second, **{name: value})
+        goes_with = WITH.get(name, {}) if door in parameter.doors else {}
+        said = answer(server, model, second, **{name: value}, **goes_with)
+    if door is not Door.REQUEST and name in ("diarize", "speakers"):
+        assert "live audio does not tell speakers apart" in said
     if door not in parameter.doors:
         assert f"[invalid_option] {name} is no parameter here" in said
     elif name in SERVED:
@@ -174,7 +183,7 @@ def test_http_sends_parameters_too(server: TritonServer, second: NDArray[np.floa
 
     assert post() == post(language="en", word_times=False, binary_data_output=False) != ""
     assert post(key_terms="Szczecin", key_terms_boost=2.5) != ""
-    assert "[invalid_option] speakers is 2: this server does not serve it" in post(speakers=2)
+    assert "[invalid_option] speakers is 2, and diarize is not true: send diarize=true with it" in post(speakers=2)
 
 
 def test_a_segment_that_is_longer_than_a_window_stops_the_start(
