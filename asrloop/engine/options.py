@@ -101,6 +101,8 @@ def parsed(parameters: Mapping[str, Any], door: Door = Door.REQUEST, info: "Fami
 
     ``info`` says what the served model can do; without it only names and kinds are checked.
     """
+    if not parameters:  # most requests: to find out that they ask for nothing took 1 % of a 1 s request
+        return DEFAULTS
     values = {name: _checked(name, value, door) for name, value in parameters.items() if not is_tritons(name)}
     diarize = _diarize(values.get("diarize", False))
     return Options(
