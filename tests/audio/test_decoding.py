@@ -26,7 +26,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opened = threading.Event()
 
     def blocks(
-        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, *_: object
+        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, formats: object
     ) -> Iterator[Samples]:
         while not opened.wait(0 if content == b"busy" else 0.01):
             check()
@@ -182,7 +182,7 @@ def test_rests_are_decoded_in_turn_and_their_readers_wait_longer_than_for_a_lost
     under_way, most = [], [0]
 
     def blocks(
-        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, *_: object
+        content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, formats: object
     ) -> Iterator[Samples]:
         yield np.zeros(31 * SAMPLE_RATE, np.float32)
         for number in range(4):
