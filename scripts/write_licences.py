@@ -23,7 +23,7 @@ LOOKED_AT = {"soxr": "LGPL-2.1-or-later: used as it comes, as a library that who
 
 FETCHED = {
     TRITONSERVER: "NVIDIA Triton Inference Server, run by `asrloop serve` where none is on PATH",
-    MOONSHINE_TINY_EN: "the weights of Moonshine tiny-en, and speech for a first try",
+    MOONSHINE_TINY_EN: "the weights of Moonshine tiny-en, speech for a first try, networks that tell speakers apart (below)",
     SILERO_VAD: "the speech detector",
     SMART_TURN: "Daily's Smart Turn, the turn detector; nothing else of the package is used",
     WHISPER_TINY_EN: "the weights of OpenAI's Whisper tiny.en, for `asrloop models --family whisper`",
@@ -39,6 +39,14 @@ FFMPEG = (
     "  github.com/PyAV-Org/pyav-ffmpeg.",
 )
 """Of the package av, whose own licence is BSD-3-Clause."""
+
+
+PYANNOTE = (
+    "- pyannote's speaker-diarization-community-1 (CC BY 4.0, huggingface.co/pyannote/speaker-diarization-community-1): its",
+    "  segmentation and speaker embedding lie in the library of moonshine-voice. `asrloop models` takes them out and makes",
+    "  integers of their recurrent layers and convolutions. Who passes them on names pyannote, the licence, and the change.",
+)
+"""Networks in the wheel of Moonshine."""
 
 
 class NotAllowed(ValueError):
@@ -90,6 +98,7 @@ def page(python: Path) -> str:
         yield from (f"- {name}: {LOOKED_AT[name]}." for name, _, _ in packages if name in LOOKED_AT)
         yield "- soundfile's wheel brings libsndfile (LGPL-2.1-or-later) as a shared library beside it."
         yield from FFMPEG
+        yield from PYANNOTE
 
     packages = sorted(installed(python), key=lambda row: row[0].lower())
     return "\n".join(lines()) + "\n"
