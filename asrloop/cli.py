@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from asrloop import __version__, config, paths, printing
 from asrloop.cores import servers_here
+from asrloop.engine.options import CHANNELS
 from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.offline import Model
@@ -358,6 +359,16 @@ def transcribe(
     word_times: Annotated[
         bool, typer.Option("--word-times", help="Find when each word was said and how sure it is; for --json.")
     ] = False,
+    diarize: Annotated[
+        bool, typer.Option("--diarize", help="Tell who spoke, by the voices; the text has a line for each turn.")
+    ] = False,
+    diarize_channels: Annotated[
+        bool, typer.Option("--diarize-channels", help="Tell who spoke: each channel of a file is a speaker.")
+    ] = False,
+    speakers: Annotated[
+        int | None,
+        typer.Option(help="With --diarize: most speakers that there are, 1..50.", show_default=False),
+    ] = None,
     key_terms: Annotated[
         str | None,
         typer.Option(
@@ -370,6 +381,8 @@ def transcribe(
     ] = None,
 ) -> None:
     """Transcribe files side by side with the same engine, without a server."""
+    if diarize and diarize_channels:
+        raise typer.BadParameter("give one of --diarize and --diarize-channels")
     with (
         one_line_errors(RequestError),
         Model(repository(model_repository) / DEFAULT.loop / "1", config.load()) as model,
@@ -379,6 +392,8 @@ def transcribe(
             "task": task,
             "prompt": prompt,
             "word_times": word_times,
+            "diarize": CHANNELS if diarize_channels else diarize,
+            "speakers": speakers,
             "key_terms": printing.terms_of(key_terms),
             "key_terms_boost": key_terms_boost,
         }
@@ -391,8 +406,11 @@ def transcribe(
             )
         took = time.perf_counter() - started
     for each in heard:
-        text = each.error if each.transcript is None else each.transcript.text
-        typer.echo(printing.json_of(each) if as_json else f"{each.path}: {text}")
+        if as_json:
+            typer.echo(printing.json_of(each))
+        else:
+            for line in [str(each.error)] if each.transcript is None else printing.text_of(each.transcript):
+                typer.echo(f"{each.path}: {line}")
         if each.transcript and not each.transcript.complete:
             console.print(
                 f"{each.path}: words may be missing: it is cut short, or a limit ended it", style="yellow", markup=False

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple, Self
 
 from asrloop import audio, config, paths
 from asrloop.assembly import batches_for, engine_for
+from asrloop.audio import LongAudio, Samples
 from asrloop.config import Settings
 from asrloop.engine.inputs import options_of
-from asrloop.engine.options import DEFAULTS, TRANSCRIBE, Options
+from asrloop.engine.options import CHANNELS, DEFAULTS, TRANSCRIBE, Options
 from asrloop.engine.outputs import Transcript
 from asrloop.engine.request import Request
-from asrloop.errors import InvalidOption, RequestError
+from asrloop.errors import InvalidOption, RequestError, one_channel
 from asrloop.families import registry
 from asrloop.families.registry import info_in
+from asrloop.wheels import SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
 
 FILES_AT_ONCE = 16
 """For each batch of the engine."""
@@ -60,13 +62,26 @@ class Model:
         task: str = TRANSCRIBE,
         prompt: str = "",
         word_times: bool = False,
+        diarize: bool | str = False,
+        speakers: int | None = None,
         key_terms: Sequence[str] = (),
     ) -> Transcript:
-        """Return the transcript of an audio file. Raises RequestError for audio or options that are refused, and OSError."""
+        """Return the transcript of an audio file. Raises RequestError for audio or options that are refused, and OSError.
+
+        ``diarize`` asks who spoke: True by the voices, of at most ``speakers``; "channels" makes each channel one. ``speaker`` of
+        segments and words is 0, 1, ..., or -1 where nobody asked.
+        """
         if isinstance(key_terms, str):
             raise InvalidOption(f"key_terms is the text {key_terms!r:.80}: give a list, such as ['Szczecin']")
+        most = {} if speakers is None else {"speakers": speakers}
         options = self.options(
-            language=language, task=task, prompt=prompt, word_times=word_times, key_terms="\n".join(key_terms)
+            language=language,
+            task=task,
+            prompt=prompt,
+            word_times=word_times,
+            diarize=diarize,
+            **most,
+            key_terms="\n".join(key_terms),
         )
         (heard,) = self.transcribe_many([Path(path)], options=options)
         if heard.transcript is None:
@@ -109,11 +124,11 @@ class Model:
             if len(running) == self._at_once:
                 wait()
             try:
-                sound, length = audio.opened(
-                    path.read_bytes(), self._settings.audio.max_seconds, self._settings.audio.formats
-                )
+                sounds, missing = self._opened(path.read_bytes(), by_channel=options.diarize == CHANNELS)
                 done = partial(lambda number, _: answered.put(number), number)
-                request = Request([sound], on_done=done, options=options, missing_seconds=[length.missing])
+                request = Request(
+                    sounds, on_done=done, options=options, missing_seconds=missing, channels=[len(sounds)]
+                )
                 running[number] = path, request
                 self._engine.submit(request)
             except (RequestError, OSError) as error:
@@ -128,6 +143,15 @@ class Model:
                 yield results.pop(told)
                 told += 1
 
+    def _opened(self, content: bytes, by_channel: bool) -> tuple[list[Samples | LongAudio], list[float]]:
+        """Return the sound of a file, or of each of its channels, and the seconds that are missing. Raises RequestError."""
+        limits = self._settings.audio.max_seconds, self._settings.audio.formats
+        first, length = audio.opened(content, *limits, channel=0 if by_channel else None)
+        if by_channel and length.channels < 2:
+            raise one_channel()
+        others = [audio.opened(content, *limits, channel=each)[0] for each in range(1, length.channels) if by_channel]
+        return [first, *others], [length.missing] * (1 + len(others))
+
     def close(self) -> None:
         """End the engine's threads."""
         self._engine.close()
@@ -141,7 +165,7 @@ class Model:
         self.close()
 
     def _heard(self, path: Path, request: Request) -> Heard:
-        seconds = sum(recording.audio_seconds for recording in request.recordings)
+        seconds = max((recording.audio_seconds for recording in request.recordings), default=0.0)
         if request.error:
             return Heard(path, None, request.error, seconds)
         return Heard(path, request.transcripts(self._engine.family)[0], None, seconds)
@@ -161,4 +185,8 @@ def load_model(directory: Path | str | None = None) -> Model:
     prepared = paths.cache() / "models" / registry.DEFAULT
     if not registry.holds(prepared):
         registry.build(registry.DEFAULT, None, prepared, progress=lambda _: None, unless_there=True)
+    if not all((prepared / one).is_file() for one in (SPEAKER_SEGMENTATION, SPEAKER_EMBEDDING)):
+        from asrloop.speakers import build  # it needs onnx, which is slow to import
+
+        build.provide(prepared)
     return Model(prepared, config.load())

@@ -1,11 +1,14 @@
 """What `asrloop transcribe` takes and prints, as `asr-client transcribe` does: lists of key terms, a line of JSON a file."""
 
 import json
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from asrloop.engine.outputs import Transcript
 from asrloop.offline import Heard
+from asrloop.spacing import joined
 
 
 def terms_of(given: str | None) -> str:
@@ -22,6 +25,16 @@ def terms_of(given: str | None) -> str:
     raise ValueError(f"--key-terms: {given!r} has no term; give one a line, or a list with commas")
 
 
+def text_of(transcript: Transcript) -> Iterator[str]:
+    """Yield its text; where speakers are known, what each says until the next one does, as `asr-client` prints it."""
+    if all(segment.speaker < 0 for segment in transcript.segments):
+        yield transcript.text
+        return
+    for speaker, segments in groupby(transcript.segments, lambda segment: segment.speaker):
+        name = f"Speaker {speaker + 1}" if speaker >= 0 else "Speaker ?"
+        yield f"{name}: {joined(segment.text for segment in segments)}"
+
+
 def json_of(heard: Heard) -> str:
     """Return what is heard in a file as a line of JSON, with the names that `asr-client transcribe --json` has."""
     file = {"file": str(heard.path)}
@@ -32,13 +45,19 @@ def json_of(heard: Heard) -> str:
 
 def _fields(transcript: Transcript) -> dict[str, Any]:
     words = [
-        {"text": word.text.strip(), "start": word.times[0], "end": word.times[1], "confidence": word.confidence}
+        {
+            "text": word.text.strip(),
+            "start": word.times[0],
+            "end": word.times[1],
+            "confidence": word.confidence,
+            "speaker": _speaker(word.speaker),
+        }
         for word in transcript.words
         if word.times
     ]
     return {
         "text": transcript.text,
-        "segments": [segment._asdict() for segment in transcript.segments],
+        "segments": [{**one._asdict(), "speaker": _speaker(one.speaker)} for one in transcript.segments],
         "words": words,
         "duration": transcript.duration,
         "language": transcript.language or None,
@@ -49,3 +68,7 @@ def _fields(transcript: Transcript) -> dict[str, Any]:
         "token_pieces": list(transcript.pieces),
         "token_log_probs": list(transcript.log_probs),
     }
+
+
+def _speaker(number: int) -> int | None:
+    return number if number >= 0 else None

@@ -4,6 +4,7 @@
     python examples/bulk_ray.py recordings/ out/                          # a Parquet file every 500 recordings
     python examples/bulk_ray.py manifest.jsonl out/ --form jsonl          # lines {"audio": "path"}
     python examples/bulk_ray.py recordings/ out/ --word-times             # with the column `words`: each with its times
+    python examples/bulk_ray.py recordings/ out/ --diarize                # with speakers, 0, 1, ..., of segments and words
     python examples/bulk_ray.py recordings/ out/ --address auto           # on the Ray cluster of this machine
 
 Run it again to resume: recordings in `out/` without errors are skipped. The workers read the files
@@ -35,7 +36,7 @@ from asrloop.audio.containers import SUFFIXES
 A_TURN = 16
 """Recordings that a worker decodes side by side."""
 
-SPOKEN = {"text": pa.string(), "start": pa.float64(), "end": pa.float64()}
+SPOKEN = {"text": pa.string(), "start": pa.float64(), "end": pa.float64(), "speaker": pa.int32()}
 SCHEMA = pa.schema(
     {
         "path": pa.string(), "text": pa.string(), "error": pa.string(), "seconds": pa.float64(), "confidence": pa.float64(),
@@ -56,16 +57,15 @@ class Form(StrEnum):
 class Worker:
     """The engine in a Ray process."""
 
-    def __init__(self, model: str, cores: int, word_times: bool) -> None:
+    def __init__(self, model: str, cores: int, asked: dict[str, Any]) -> None:
         from asrloop import config
-        from asrloop.engine.options import Options
         from asrloop.offline import Model
 
         threads = {"encoders": cores, "encoder_threads": cores, "decoder_threads": max(cores // 2, 1)}
         settings = config.load()
         engine = settings.engine.model_copy(update=threads)
-        self._options = Options(word_times=word_times)
         self._model = Model(Path(model), settings.model_copy(update={"engine": engine}))
+        self._options = self._model.options(**asked)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Return the columns of SCHEMA for the column `path`."""
@@ -84,13 +84,19 @@ class Worker:
             "confidence": float(said.confidence) if said else 0.0,
             "complete": bool(said and said.complete),
             "language": said.language if said else "",
-            "segments": [each._asdict() for each in said.segments] if said else [],
+            "segments": [_spoken(each.text, each.start, each.end, each.speaker) for each in said.segments]
+            if said
+            else [],
             "words": [
-                {"text": each.text.strip(), "start": each.times[0], "end": each.times[1], "confidence": each.confidence}
+                {**_spoken(each.text.strip(), *each.times, each.speaker), "confidence": each.confidence}
                 for each in words
                 if each.times
             ],
         }
+
+
+def _spoken(text: str, start: float, end: float, speaker: int) -> Row:
+    return {"text": text, "start": start, "end": end, "speaker": speaker if speaker >= 0 else None}
 
 
 class Output:
@@ -143,13 +149,13 @@ def recordings(source: Path) -> Iterator[str]:
             yield str((source.parent / json.loads(line)["audio"]).resolve())
 
 
-def transcribed(paths: Sequence[str], model: Path, workers: int, cores: int, word_times: bool) -> Iterator[Row]:
-    """Yield rows as they are ready, in any order."""
+def transcribed(paths: Sequence[str], model: Path, workers: int, cores: int, asked: dict[str, Any]) -> Iterator[Row]:
+    """Yield rows as they are ready, in any order; ``asked`` are request parameters."""
     # Split into blocks at the start: the workers hold all cores, so a later splitting step would wait forever.
     dataset = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=-(-len(paths) // A_TURN))
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
     heard = dataset.map_batches(
-        Worker, fn_constructor_args=(str(model), cores, word_times), compute=pool, num_cpus=cores, batch_size=A_TURN
+        Worker, fn_constructor_args=(str(model), cores, asked), compute=pool, num_cpus=cores, batch_size=A_TURN
     )
     yield from heard.iter_rows()
 
@@ -171,6 +177,14 @@ def main(
     word_times: Annotated[
         bool, typer.Option("--word-times", help="Fill the column `words`; without it its lists are empty.")
     ] = False,
+    diarize: Annotated[bool, typer.Option("--diarize", help="Tell who spoke, by the voices; with words.")] = False,
+    diarize_channels: Annotated[
+        bool,
+        typer.Option(
+            "--diarize-channels", help="Tell who spoke: each channel of a recording is a speaker; with words."
+        ),
+    ] = False,
+    speakers: Annotated[int | None, typer.Option(help="With --diarize: most speakers that there are.", min=1)] = None,
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster. Default: a new one on this machine.")
     ] = None,
@@ -179,6 +193,12 @@ def main(
     ] = None,
 ) -> None:
     """Transcribe all recordings in SOURCE that are not in OUTPUT yet."""
+    if diarize and diarize_channels:
+        raise typer.BadParameter("give one of --diarize and --diarize-channels")
+    if speakers is not None and not diarize:
+        raise typer.BadParameter("--speakers is given without --diarize: give both")
+    most = {} if speakers is None else {"speakers": speakers}
+    asked = {"word_times": word_times, "diarize": "channels" if diarize_channels else diarize, **most}
     console = Console(stderr=True, highlight=False)
     out = Output(output, form, rows_a_file)
     done = out.done()
@@ -197,7 +217,7 @@ def main(
     try:
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("transcribing", total=len(paths))
-            for row in transcribed(paths, model.resolve(), workers, cores, word_times):
+            for row in transcribed(paths, model.resolve(), workers, cores, asked):
                 out.add(row)
                 rows, failed, seconds = rows + 1, failed + bool(row["error"]), seconds + row["seconds"]
                 took = time.monotonic() - started

@@ -91,6 +91,7 @@ def test_a_manifest_becomes_lines_and_what_failed_is_tried_again(
     assert words(found["beckett.wav"]["text"]) == BECKETT
     assert "best of times" in words(found["two_cities.wav"]["text"])
     assert len(found["two_cities.wav"]["segments"]) > 1
+    assert found["two_cities.wav"]["segments"][0]["speaker"] is None
     assert [word["text"] for word in found["beckett.wav"]["words"]] == found["beckett.wav"]["text"].split()
     ends = [end for word in found["two_cities.wav"]["words"] for end in (word["start"], word["end"])]
     assert ends == sorted(ends)
@@ -102,3 +103,15 @@ def test_a_manifest_becomes_lines_and_what_failed_is_tried_again(
     _, said = mended.communicate(timeout=120)
     assert mended.returncode == 0, said
     assert "1 recordings to do, 2 done before" in said
+
+
+def test_who_spoke_is_in_segments_and_words(model_repository: Path, beckett_path: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    shutil.copy(beckett_path, source)
+    done = start(source, tmp_path / "out", "--diarize", "--speakers=2")
+    _, said = done.communicate(timeout=120)
+    assert done.returncode == 0, said
+    (row,) = rows(tmp_path / "out")
+    assert {each["speaker"] for each in (*row["segments"], *row["words"])} == {0}
+    assert len(row["words"]) == len(BECKETT.split())

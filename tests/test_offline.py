@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 import asrloop
@@ -73,6 +74,31 @@ def test_terms_that_the_model_cannot_write_are_named(tmp_path: Path, beckett_pat
         model.transcribe(beckett_path, key_terms=["open", "\u0141\u00f3d\u017a"])
 
 
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_speakers_are_told_apart(
+    beckett_path: Path, beckett: NDArray[np.float32], tmp_path: Path, repeats: int
+) -> None:
+    """By channels, of a short file and of one that is decoded block by block; and by voices."""
+    silence = np.zeros(beckett.size + 16_000, np.float32)
+    call = np.stack([np.concatenate([beckett, silence]), np.concatenate([silence, beckett])], axis=1)
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.tile(call, (repeats, 1)), 16_000)
+    with asrloop.load_model() as model:
+        two = model.transcribe(path, diarize="channels")
+        one = model.transcribe(beckett_path, diarize=True, speakers=2)
+        with pytest.raises(InvalidOption, match="the audio has 1 channel"):
+            model.transcribe(beckett_path, diarize="channels")
+        with pytest.raises(InvalidOption, match=r"speakers is 0: send a whole number in 1\.\.50"):
+            model.transcribe(beckett_path, diarize=True, speakers=0)
+        (heard,) = model.transcribe_many([path], options=model.options(diarize="channels"))
+    assert heard.seconds == pytest.approx(repeats * len(call) / 16_000, abs=0.1)
+    for speaker in (0, 1):
+        said = [each for each in two.segments if each.speaker == speaker]
+        assert len(words(" ".join(each.text for each in said)).split()) > 10 * repeats
+    assert [each.start for each in two.segments] == sorted(each.start for each in two.segments)
+    assert {each.speaker for each in (*one.segments, *one.words)} == {0}
+
+
 @pytest.mark.slow
 def test_a_model_is_made_where_there_is_none(
     tmp_path: Path, beckett_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -83,6 +109,7 @@ def test_a_model_is_made_where_there_is_none(
     monkeypatch.setattr("asrloop.paths.cache", lambda: tmp_path)
     with asrloop.load_model() as model:
         assert words(model.transcribe(str(beckett_path)).text) == BECKETT
+        assert model.transcribe(beckett_path, diarize=True).segments[0].speaker == 0
     assert (tmp_path / "models" / "moonshine" / "family.json").is_file()
 
 
@@ -115,7 +142,18 @@ def test_the_command_tells_each_file_and_fails_if_one_failed(
     assert all(0 <= word["start"] <= word["end"] <= heard["duration"] for word in heard["words"])
     assert missing["error"] == "FileNotFoundError"
 
+    spoken = run("--diarize", beckett_path).stdout
+    assert spoken.startswith(f"{beckett_path}: Speaker 1: Ever")
+    told = json.loads(run("--diarize", "--speakers=3", "--json", beckett_path).stdout)
+    assert {each["speaker"] for each in (*told["segments"], *told["words"])} == {0}
+    assert {each["speaker"] for each in heard["segments"]} == {None}
+    assert run("--diarize", "--diarize-channels", beckett_path).returncode == 2
+    mono = run("--diarize-channels", beckett_path)
+    assert mono.returncode == 1
+    assert "[invalid_option] diarize is channels, and the audio has 1 channel" in mono.stdout
+
     for wrong, message in {
+        "--speakers=2": "[invalid_option] speakers is 2, and diarize is not true",
         "--language=de": "[invalid_option] language is 'de': the served model has en",
         "--task=translate": "[invalid_option] task is 'translate': the served model can transcribe",
         "--prompt=before": "[invalid_option] prompt is 'before': this server does not serve it",

@@ -95,11 +95,11 @@ def head_and_rest(blocks: Iterator[Samples]) -> tuple[Samples, Iterator[Samples]
 
 
 def opened(
-    content: bytes, max_seconds: float, formats: Collection[Format] = FORMATS
+    content: bytes, max_seconds: float, formats: Collection[Format] = FORMATS, channel: int | None = None
 ) -> tuple[Samples | LongAudio, Length]:
-    """Decode a file up to HEAD_SECONDS at once, a longer one block by block; see :func:`blocks`."""
+    """Decode a file, or one ``channel`` of it, up to HEAD_SECONDS at once, a longer one block by block; see :func:`blocks`."""
     length = Length()
-    head, rest = head_and_rest(blocks(content, max_seconds, length=length, formats=formats))
+    head, rest = head_and_rest(blocks(content, max_seconds, length=length, formats=formats, channel=channel))
     if rest is None:
         return head, length
     return LongAudio(chain([head], rest), length.seconds, missing=lambda: length.missing), length

@@ -22,6 +22,7 @@ SPEAKERS, CHANNELS = "speakers", "channels"
 """Ways to tell speakers apart: by their voices, or by the channels of a file."""
 
 MOST_SPEAKERS = 50
+_OF_RECORDINGS = ("diarize", "speakers")
 
 MOST_TERMS, LONGEST_TERM = 100, 64
 BOOST, MOST_BOOST = 3.0, 10.0
@@ -136,6 +137,11 @@ def parameters_of(options: Options) -> dict[str, str | bool | int]:
 
 def _checked(name: str, value: object, door: Door) -> Any:
     known = {each for each, parameter in PARAMETERS.items() if door in parameter.doors}
+    if name not in known and name in _OF_RECORDINGS:
+        raise InvalidOption(
+            f"{name} is no parameter here: live audio does not tell speakers apart; leave it out, and send the recording to "
+            f"asr_file or asr_ensemble with {name} when it is over"
+        )
     if name not in known:
         near = get_close_matches(name, known, 1)
         meant = f"do you mean {near[0]}? " if near else ""

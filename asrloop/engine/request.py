@@ -1,6 +1,6 @@
 """One request: rows of audio that are decoded side by side and get one answer together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -95,9 +95,17 @@ class Request:
         return [utterance for recording in self.recordings for utterance in recording.utterances]
 
     def progress(self, family: Family[Any]) -> Progress:
-        """Return the progress of all rows together."""
-        done, known, texts = zip(*(recording.progress(family) for recording in self.recordings), strict=True)
-        return Progress(sum(done), sum(known), joined(texts))
+        """Return the progress of all rows together.
+
+        Channels of a row are heard side by side. Of their text nothing is told: a later word may stand before an earlier one's.
+        """
+        done, known, texts = 0.0, 0.0, []
+        for recordings in self._rows_of_recordings():
+            far = [recording.progress(family) for recording in recordings]
+            done += sum(one.done for one in far) / len(far)
+            known += max(one.known for one in far)
+            texts += [far[0].text] if len(far) == 1 else []
+        return Progress(done, known, joined(texts))
 
     def numbers(self, now: float) -> list[Answered]:
         """Return what the metrics need to know of each row; ``now`` is on the engine's clock."""
@@ -121,8 +129,11 @@ class Request:
 
     def transcripts(self, family: Family[Any], words: Words = Words.ALL) -> list[Transcript]:
         """Return the transcript of each row."""
-        found, first = [], 0
+        return [transcript(recordings, family, words) for recordings in self._rows_of_recordings()]
+
+    def _rows_of_recordings(self) -> Iterator[Sequence[Recording]]:
+        """Yield the recordings of each row: one, or one a channel."""
+        first = 0
         for channels in self._channels:
-            found.append(transcript(self.recordings[first : first + channels], family, words))
+            yield self.recordings[first : first + channels]
             first += channels
-        return found

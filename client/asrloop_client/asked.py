@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from asrloop_client.errors import require
 from asrloop_client.settings import Parameter
 
+CHANNELS = "channels"
 _MOST = 2**63
 """Whole numbers travel as signed 64 bits."""
 
@@ -21,6 +22,8 @@ def asked(
     task: str | None = None,
     prompt: str | None = None,
     word_times: bool | None = False,
+    diarize: bool | str = False,
+    speakers: int | None = None,
     key_terms: Sequence[str] = (),
     key_terms_boost: float | None = None,
     turn_detection: str | None = None,
@@ -44,6 +47,12 @@ def asked(
     )
     if word_times is not False:
         found["word_times"] = True
+    if diarize is not False:
+        is_way = diarize is True or (isinstance(diarize, str) and diarize == CHANNELS)
+        require(is_way, f"diarize is {diarize!r:.80}: give True, {CHANNELS!r} or False")
+        found["diarize"] = diarize
+    if speakers is not None:
+        found["speakers"] = _most(speakers, found.get("diarize"))
     if key_terms:
         found["key_terms"] = _lines(key_terms)
     real = {
@@ -63,6 +72,15 @@ def asked(
             require(is_number, f"{name} is {number!r:.80}: give a whole number of at most 64 bits")
             found[name] = int(number)
     return found
+
+
+def _most(speakers: int, diarize: Parameter | None) -> int:
+    is_number = _is(speakers, numbers.Integral) and 1 <= speakers < _MOST
+    require(is_number, f"speakers is {speakers!r:.80}: give a whole number of 1 or more")
+    require(
+        diarize not in (None, CHANNELS), f"speakers is {speakers}, and diarize is not True: give both, or leave it out"
+    )
+    return int(speakers)
 
 
 def _is(value: object, kind: type) -> bool:

@@ -64,6 +64,8 @@ async def transcribe(
     fail_fast: bool | None = None,
     request_id: str | None = None,
     on_progress: OnProgress | None = None,
+    diarize: bool | str = False,
+    speakers: int | None = None,
     task: str | None = None,
     model: str | None = None,
     **speech: Unpack[SpeechOptions],
@@ -72,7 +74,7 @@ async def transcribe(
     settings, call = servers.settings, None
     started, seconds = time.monotonic(), settings.seconds(timeout)
     try:
-        wanted = asked(parameters, task=task, **speech)
+        wanted = asked(parameters, task=task, diarize=diarize, speakers=speakers, **speech)
         async with asyncio.timeout(seconds):
             loaded = await in_thread(load, audio, sample_rate) if is_slow(audio) else load(audio, sample_rate)
             models = settings.models(model)

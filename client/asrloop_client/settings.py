@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from asrloop_client.errors import InvalidConfig, require
 
@@ -54,6 +54,11 @@ class CallOptions(SpeechOptions, total=False):
 
     model: str | None
     """Name of a recognizer that stands beside the server's default, such as "whisper"; None or "" for the default."""
+    diarize: bool | Literal["channels"]
+    """True asks who spoke, and tells speakers apart by their voices; "channels" makes each channel of a file a speaker. Both ask
+    for times of words, too."""
+    speakers: int | None
+    """With `diarize=True`: most speakers that there are, 1..50; None leaves it to the voices."""
     task: str | None
     """"transcribe", or "translate" into English, which multilingual Whisper can."""
     sample_rate: float

@@ -31,6 +31,8 @@ class Word:
     end: float
     confidence: float | None = None
     """Confidence in the word, 0..1; None when the server sends none."""
+    speaker: int | None = None
+    """Who says it, as in its segment."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Segment:
     text: str
     start: float
     end: float
+    speaker: int | None = None
+    """0, 1, ... in order of appearance, or the number of the channel; None where nobody asked (`diarize`) or it is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +83,23 @@ class Transcript:
         """Return all fields as one line of JSON; times in seconds."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
+    def to_txt(self) -> str:
+        """Return the text in a line; where speakers are known, a line for each turn, such as `Speaker 1: So it goes.`"""
+        from asrloop_client.speakers import turns
+
+        return "".join(f"{turn}\n" for turn in turns(self))
+
     def to_srt(self, max_line_width: int = LINE_WIDTH) -> str:
-        """Return SubRip subtitles: cues of at most two lines of words, or, without words, a cue a segment. Raises InvalidConfig."""
+        """Return SubRip subtitles: cues of at most two lines of words, or, without words, a cue a segment. Raises InvalidConfig.
+
+        A cue has the words of one speaker, and begins with `Speaker 1: ` where that is known.
+        """
         from asrloop_client.subtitles import srt
 
         return srt(self, max_line_width)
 
     def to_vtt(self, max_line_width: int = LINE_WIDTH) -> str:
-        """Return WebVTT subtitles (W3C), with the cues of `to_srt`."""
+        """Return WebVTT subtitles (W3C), with the cues of `to_srt`; who speaks is in voice tags, `<v Speaker 1>`."""
         from asrloop_client.subtitles import vtt
 
         return vtt(self, max_line_width)

@@ -106,7 +106,7 @@ def read_reply(response: Any, address: str, length: Callable[[], float | None] =
         decoded = numbers("f", outputs.get("DURATION", b""))
         duration = round(decoded[0], 6) if decoded else length()
         words = words_of(outputs)
-        segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES")
+        segments = _timed(Segment, outputs, "SEGMENTS", "SEGMENT_TIMES", _speakers(outputs, "SEGMENT_SPEAKERS"))
         if text and not segments:
             end = duration if duration is not None else words[-1].end if words else 0.0
             segments = (Segment(text, 0.0, end),)
@@ -148,19 +148,24 @@ def strings(raw: bytes) -> tuple[str, ...]:
 
 def words_of(outputs: Mapping[str, bytes]) -> tuple[Word, ...]:
     """Return the words of raw tensors; none when their texts or times are absent or empty. Raises ValueError, struct.error."""
-    return _timed(Word, outputs, "WORDS", "WORD_TIMES", numbers("f", outputs.get("WORD_CONFIDENCES", b"")))
+    confidences = numbers("f", outputs.get("WORD_CONFIDENCES", b""))
+    return _timed(Word, outputs, "WORDS", "WORD_TIMES", confidences, _speakers(outputs, "WORD_SPEAKERS"))
+
+
+def _speakers(outputs: Mapping[str, bytes], name: str) -> tuple[int | None, ...]:
+    return tuple(None if number < 0 else number for number in numbers("i", outputs.get(name, b"")))
 
 
 def _timed(
-    kind: Callable[..., Any], outputs: Mapping[str, bytes], names: str, times: str, *more: Sequence[float]
+    kind: Callable[..., Any], outputs: Mapping[str, bytes], names: str, times: str, *more: Sequence[object]
 ) -> tuple[Any, ...]:
     """Return words or segments from STRING [N] and FP32 [N, 2], start and end in seconds; none when one is absent or empty.
 
-    `more` has further values, one each; values that are too few are left out.
+    `more` has further values, one each; None takes the place of values that are too few.
     """
     texts, bounds = strings(outputs.get(names, b"")), numbers("f", outputs.get(times, b""))
     texts = texts[: texts.index("")] if "" in texts else texts
-    whole = [values for values in more if len(values) >= len(texts)]
+    whole = [values if len(values) >= len(texts) else (None,) * len(texts) for values in more]
     return tuple(map(kind, texts, bounds[::2], bounds[1::2], *whole)) if len(bounds) >= 2 * len(texts) else ()
 
 

@@ -31,6 +31,9 @@ class Asked:
     key_terms: tuple[str, ...] = ()
     key_terms_boost: str = ""
     """A number as text, "" for the servers' own."""
+    diarize: str = ""
+    """`true` or `channels` to know who spoke."""
+    speakers: int | None = None
     turns: tuple[tuple[str, Parameter], ...] = ()
     """What ends the segments of live audio, as request parameters."""
 
@@ -44,8 +47,10 @@ class Asked:
             "word_times": self.word_times,
             "key_terms": "\n".join(self.key_terms),
             "key_terms_boost": self.key_terms_boost,
+            "diarize": self.diarize,
         }
-        return {name: value for name, value in given.items() if value} | dict(self.turns)
+        most: dict[str, Parameter] = {} if self.speakers is None else {"speakers": self.speakers}
+        return {name: value for name, value in given.items() if value} | most | dict(self.turns)
 
 
 _TURNS = {
@@ -74,6 +79,14 @@ def _typed(name: str, value: object, kind: type) -> Parameter:
     if not isinstance(value, int | float) or not is_number or not abs(value) < _LARGEST:
         raise bad_request("invalid_option", f"{name} is {value!a:.50}. Give {_KINDS[kind]}.", name)
     return float(value) if kind is float else int(value)
+
+
+def refuse_speakers(start: Mapping[str, object]) -> None:
+    """Raise ApiError 400 for a start message that asks who speaks."""
+    for name in ("diarize", "speakers"):
+        if start.get(name) not in (None, False):
+            message = f"{name}: live audio does not tell speakers apart. Leave it out, or send the recording as a file."
+            raise bad_request("not_supported", message, name)
 
 
 def text_of(name: str, value: object, kind: str = "text") -> str:

@@ -71,14 +71,14 @@ def _refused(value: object, name: str = FIELD) -> ApiError:
 
 
 def cut_at_pauses(transcript: Transcript, seconds: float) -> Transcript:
-    """Return it with a segment for the words between two pauses of at least `seconds`, in place of the servers' own segments.
+    """Return it with a segment for the words of one speaker between two pauses of at least `seconds`, in place of the servers' own.
 
     Where the words do not make up the text it stays as it is: nothing that was said is left out.
     """
     if _letters(word.text for word in transcript.words) != _letters([transcript.text]):
         return transcript
     segments = [
-        Segment(joined(word.text for word in words), words[0].start, words[-1].end)
+        Segment(joined(word.text for word in words), words[0].start, words[-1].end, words[0].speaker)
         for words in _between_pauses(transcript.words, seconds)
     ]
     return replace(transcript, segments=tuple(segments))
@@ -87,7 +87,8 @@ def cut_at_pauses(transcript: Transcript, seconds: float) -> Transcript:
 def _between_pauses(words: Sequence[Word], seconds: float) -> Iterator[Sequence[Word]]:
     begin = 0
     for at, word in enumerate(words):
-        if at > begin and word.start - words[at - 1].end >= seconds:
+        before = words[at - 1]
+        if at > begin and (word.start - before.end >= seconds or word.speaker != before.speaker):
             yield words[begin:at]
             begin = at
     if words:

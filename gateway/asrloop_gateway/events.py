@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from asrloop_gateway.errors import ApiError
-from asrloop_gateway.formats import asked_logprobs, languages, rounded, seconds_of, told, usage
+from asrloop_gateway.formats import asked_logprobs, languages, rounded, seconds_of, told, told_segment, usage
 from asrloop_gateway.gateway import GONE, Outcome
 
 OnProgress = Callable[[Progress], object]
@@ -93,8 +93,7 @@ def _last(transcript: Transcript, said: str, tells: Tells) -> Iterator[str]:
         yield _event("transcript.text.delta", delta=transcript.text[len(said) :])
     if tells.segments:
         for number, each in enumerate(transcript.segments):
-            times = {"start": rounded(each.start), "end": rounded(each.end)}
-            yield _event("transcript.text.segment", id=str(number), **times, text=each.text, speaker="")
+            yield _data(told_segment(number, each))
     more = {
         "duration": rounded(seconds_of(transcript)),
         **languages(transcript),
@@ -105,4 +104,8 @@ def _last(transcript: Transcript, said: str, tells: Tells) -> Iterator[str]:
 
 
 def _event(kind: str, **fields: Any) -> str:
-    return f"data: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n"
+    return _data({"type": kind, **fields})
+
+
+def _data(event: dict[str, Any]) -> str:
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"

@@ -11,7 +11,8 @@ from asrloop_gateway.errors import ApiError, bad_request
 from asrloop_gateway.events import Tells
 from asrloop_gateway.formats import FORMATS, ResponseOptions
 from asrloop_gateway.settings import Settings
-from asrloop_gateway.uploads import NO_SPEAKERS, Form
+from asrloop_gateway.speakers import DIARIZED, wish_of
+from asrloop_gateway.uploads import Form
 
 TRANSLATE = "translate"
 _MODEL_CHARACTERS = 200
@@ -48,14 +49,17 @@ def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:
         message = f"The file has {form.size} bytes. The limit is {settings.upload_bytes}."
         raise ApiError(413, "too_large", message, param="file")
     format_, streams = form.text("response_format", "json"), _flag(form, "stream")
-    _check_speakers(form, format_)
     _require_one_of("response_format", format_, tuple(FORMATS))
+    wish = wish_of(form, format_, streams)
     _check_temperature(form.text("temperature", "0"))
     granularities = _some_of(form, "timestamp_granularities", _GRANULARITIES) or ["segment"]
     include = _some_of(form, "include", _INCLUDED)
     # Only where the response shows them: they cost the servers time.
-    shows_segments = format_ == "verbose_json" or (format_ in ("srt", "vtt") and not streams)
+    shows_segments = format_ in ("verbose_json", DIARIZED) or (format_ in ("srt", "vtt") and not streams)
     words = "word" in granularities and shows_segments
+    if words and format_ == DIARIZED:
+        message = f"response_format {format_} cannot hold words. Give verbose_json and diarize=true, or leave them out."
+        raise bad_request("invalid_form", message, "timestamp_granularities[]")
     logprobs = "logprobs" in include
     if logprobs and not streams and format_ not in ("json", "verbose_json"):
         message = f"response_format {format_} cannot hold logprobs. Give json or verbose_json, or leave them out."
@@ -67,13 +71,15 @@ def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:
     return FormFields(
         format=format_,
         stream=streams,
-        tells=Tells("progress" in include, format_ == "verbose_json", words, logprobs),
+        tells=Tells("progress" in include, format_ in ("verbose_json", DIARIZED), words, logprobs),
         asked=Asked(
             language=form.text("language"),
             task=task,
             word_times=words or logprobs or pause is not None,
             key_terms=terms_of(of_terms, terms + keywords),
             key_terms_boost=form.text("key_terms_boost"),
+            diarize=wish.diarize,
+            speakers=wish.speakers,
         ),
         prompt=form.text("prompt"),
         languages=_languages_of(form),
@@ -88,6 +94,7 @@ def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:
             "english" if task == TRANSLATE else settings.language,
             logprobs,
             task or "transcribe",
+            bool(wish.diarize),
         ),
     )
 
@@ -108,20 +115,6 @@ def _flag(form: Form, name: str) -> bool:
     """Return a field that is true or false, which it is by default. Raises ApiError 400."""
     _require_one_of(name, given := form.text(name, "false").lower(), (*_YES, *_NO))
     return given in _YES
-
-
-def _check_speakers(form: Form, format_: str) -> None:
-    """Raise ApiError 400 for a wish to know who speaks, which nothing here can tell."""
-    if format_ == "diarized_json":
-        raise bad_request(
-            "not_supported", f"response_format is {format_}. {NO_SPEAKERS} Give verbose_json.", "response_format"
-        )
-    if form.texts("known_speaker_names"):
-        raise bad_request(
-            "not_supported", f"known_speaker_names[] has names. {NO_SPEAKERS} Leave it out.", "known_speaker_names[]"
-        )
-    if _flag(form, "diarize"):
-        raise bad_request("not_supported", f"diarize is true. {NO_SPEAKERS} Leave it out.", "diarize")
 
 
 def _languages_of(form: Form) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from asrloop_client import Segment, Transcript, Word
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from asrloop_gateway.languages import name_of
+from asrloop_gateway.speakers import DIARIZED, letter
 
 Form = Callable[[Transcript, "ResponseOptions"], Response]
 
@@ -29,6 +30,8 @@ class ResponseOptions:
     logprobs: bool = False
     """True to tell the log probabilities of the tokens, in `json` and `verbose_json`."""
     task: str = "transcribe"
+    speakers: bool = False
+    """True to tell who spoke."""
 
     def language_of(self, transcript: Transcript) -> str:
         """Return the name of the language of its text."""
@@ -53,9 +56,22 @@ def usage(transcript: Transcript) -> dict[str, Any]:
 
 
 def told(word: Word) -> dict[str, Any]:
-    """Return a word as OpenAI tells it, and its confidence."""
+    """Return a word as OpenAI tells it, its confidence, and its speaker, where these are known."""
     confidence = {} if word.confidence is None else {"confidence": rounded(word.confidence)}
-    return {"word": word.text, "start": rounded(word.start), "end": rounded(word.end), **confidence}
+    speaker = {} if word.speaker is None else {"speaker": letter(word.speaker)}
+    return {"word": word.text, "start": rounded(word.start), "end": rounded(word.end), **confidence, **speaker}
+
+
+def told_segment(number: int, segment: Segment) -> dict[str, Any]:
+    """Return a segment as OpenAI tells it in events and in `diarized_json`."""
+    return {
+        "type": "transcript.text.segment",
+        "id": str(number),
+        "start": rounded(segment.start),
+        "end": rounded(segment.end),
+        "text": segment.text,
+        "speaker": letter(segment.speaker),
+    }
 
 
 def logprobs(transcript: Transcript) -> list[dict[str, Any]]:
@@ -85,7 +101,7 @@ def _json(transcript: Transcript, options: ResponseOptions) -> Response:
 
 
 def _text(transcript: Transcript, _: ResponseOptions) -> Response:
-    return PlainTextResponse(transcript.text + "\n")
+    return PlainTextResponse(transcript.to_txt())
 
 
 def _srt(transcript: Transcript, _: ResponseOptions) -> Response:
@@ -109,11 +125,25 @@ def _verbose_json(transcript: Transcript, options: ResponseOptions) -> Response:
     if "segment" in options.granularities:
         of_segments = zip(transcript.segments, _tokens_of(transcript), strict=True)
         body["segments"] = [
-            _segment(transcript, number, each, tokens) for number, (each, tokens) in enumerate(of_segments)
+            _segment(transcript, number, each, tokens) | ({"speaker": letter(each.speaker)} if options.speakers else {})
+            for number, (each, tokens) in enumerate(of_segments)
         ]
     if "word" in options.granularities:
         body["words"] = [told(word) for word in transcript.words]
     return JSONResponse({**body, **asked_logprobs(transcript, options.logprobs)})
+
+
+def _diarized_json(transcript: Transcript, options: ResponseOptions) -> Response:
+    return JSONResponse(
+        {
+            "task": options.task,
+            "duration": rounded(seconds_of(transcript)),
+            "text": transcript.text,
+            "segments": [told_segment(number, each) for number, each in enumerate(transcript.segments)],
+            "usage": usage(transcript),
+            "complete": transcript.complete,
+        }
+    )
 
 
 def _tokens_of(transcript: Transcript) -> list[list[int]]:
@@ -149,4 +179,5 @@ FORMATS: dict[str, Form] = {
     "srt": _srt,
     "verbose_json": _verbose_json,
     "vtt": _vtt,
+    DIARIZED: _diarized_json,
 }

@@ -11,7 +11,7 @@ from asrloop_client import END_SEGMENT, AsyncStream, StreamEvent
 from asrloop_client.audio import HIGHEST_RATE, LOWEST_RATE
 from starlette.websockets import WebSocket
 
-from asrloop_gateway.asked import Asked, language_of, terms_of, text_of, turns_of
+from asrloop_gateway.asked import Asked, language_of, refuse_speakers, terms_of, text_of, turns_of
 from asrloop_gateway.errors import bad_request
 from asrloop_gateway.formats import rounded, told
 from asrloop_gateway.gateway import Gateway
@@ -146,6 +146,7 @@ def _is(message: Message | None, kind: str) -> bool:
 
 def _asked(start: dict[str, Any]) -> Asked:
     """Return what a start message asks for. The server says which values it takes. Raises ApiError 400."""
+    refuse_speakers(start)
     word_times, boost = start.get("word_times", False), start.get("key_terms_boost", "")
     if not isinstance(word_times, bool):
         raise bad_request("invalid_option", f"word_times is {word_times!a:.50}. Give true or false.", "word_times")

@@ -33,6 +33,14 @@ PROMPT_CHARACTERS = 16_384
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_nobody(cls, given: object) -> object:
+        """Refuse to tell who speaks; other unknown fields have no effect."""
+        if isinstance(given, dict) and any(given.get(name) not in (None, False) for name in ("diarize", "speakers")):
+            raise ValueError("live audio does not tell speakers apart, leave diarize and speakers out")
+        return given
+
 
 def _a_number(value: object) -> object:
     if isinstance(value, bool | str):

@@ -113,9 +113,8 @@ class Transcriptions:
                 )
             raise told from error
         self._gateway.metrics.audio.labels(self._route).inc(seconds_of(transcript))
-        if fields.pause is None:
-            return transcript
-        cut = cut_at_pauses(transcript, fields.pause)
+        cut = transcript if fields.pause is None else cut_at_pauses(transcript, fields.pause)
+        # Words that only pauses or speakers needed are not shown.
         return cut if fields.tells.words else replace(cut, words=())
 
     async def _others(self, asked: Asked) -> list[str]:

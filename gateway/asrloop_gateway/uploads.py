@@ -32,7 +32,10 @@ _FORM_BYTES = _MOST_FIELDS * _FIELD_BYTES
 logging.getLogger("python_multipart").setLevel(
     logging.ERROR
 )  # it warns of each malformed form, which the caller is told
-NO_SPEAKERS = "Who speaks is not known: there is no diarization yet."
+NO_REFERENCES = (
+    "Voices are not compared with recordings of known speakers, that is not offered yet: speakers are A, B, ... in the order in "
+    "which they speak."
+)
 _CHARSET = re.compile(r""";\s*charset\s*=\s*("[^"]*"|[^;]*)""", re.IGNORECASE)
 
 
@@ -94,7 +97,7 @@ class _Parser(MultiPartParser):
         name = options.get(b"name", b"")
         if name.removesuffix(b"[]") == b"known_speaker_references":
             field = "known_speaker_references[]"
-            raise bad_request("not_supported", f"{field} has audio. {NO_SPEAKERS} Leave it out.", field)
+            raise bad_request("not_supported", f"{field} has audio. {NO_REFERENCES} Leave it out.", field)
         if name == b"file" and b"filename" not in options:
             part.content_disposition = b'form-data; name="file"; filename="file"'
         super().on_headers_finished()

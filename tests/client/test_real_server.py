@@ -255,7 +255,7 @@ def test_the_command_writes_words_and_subtitles(server: TritonServer, beckett_pa
     done = subprocess.run([*command, "--json", "--word-times"], capture_output=True, text=True, check=True)
     heard = json.loads(done.stdout)
     assert [word["text"] for word in heard["words"]] == heard["text"].split()
-    assert set(heard["words"][0]) == {"text", "start", "end", "confidence"}
+    assert set(heard["words"][0]) == {"text", "start", "end", "confidence", "speaker"}
     options = ["--format", "vtt", "--max-line-width", "20", "--key-terms", "Samuel Beckett"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     lines = [line for line in done.stdout.splitlines()[1:] if line and " --> " not in line]

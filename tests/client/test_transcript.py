@@ -17,4 +17,4 @@ def test_subtitles_and_json() -> None:
     srt = "1\n00:00:00,000 --> 00:00:01,250\na < b\n\n2\n01:00:00,000 --> 01:01:01,500\nso it goes\n\n"
     assert two.to_srt() == srt
     assert two.to_vtt().startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.250\na &lt; b\n\n")
-    assert json.loads(two.to_json())["segments"][0] == {"text": "a < b", "start": 0.0, "end": 1.25}
+    assert json.loads(two.to_json())["segments"][0] == {"text": "a < b", "start": 0.0, "end": 1.25, "speaker": None}

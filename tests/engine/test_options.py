@@ -125,6 +125,13 @@ def test_what_cannot_be_honoured_is_refused(given: dict[str, Any], message: str)
         parsed(given, info=ENGLISH)
 
 
+@pytest.mark.parametrize("name", ["diarize", "speakers"])
+@pytest.mark.parametrize("door", [Door.START, Door.CHUNK])
+def test_live_audio_says_that_it_does_not_tell_speakers_apart(door: Door, name: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{name} is no parameter here: live audio does not tell speakers apart"):
+        parsed({name: 1}, door, ENGLISH)
+
+
 def test_of_a_long_prompt_the_end_stays() -> None:
     kept = parsed({"prompt": "".join(f"word{number} " for number in range(10_000))}, info=MANY).prompt
     assert len(kept) == LONGEST_PROMPT

@@ -179,6 +179,17 @@ def test_channels_are_speakers_and_are_merged_by_time(engine: Engine) -> None:
     assert heard.complete
 
 
+def test_progress_of_channels_is_that_of_the_recording(family: EvenFamily) -> None:
+    """A caller shows it as time, and takes the text for what will not change."""
+    options = Options(word_times=True, diarize=CHANNELS)
+    silence = np.zeros(2 * SECOND, np.float32)
+    two = Request([silence, silence], on_done=lambda _: None, options=options, channels=[2])
+    one = Request([silence, silence], on_done=lambda _: None)
+    for request in (two, one):
+        request.divide(4.0)
+    assert (two.progress(family).known, one.progress(family).known) == (2.0, 4.0)
+
+
 def test_a_channel_that_is_silent_says_nothing(engine: Engine) -> None:
     options = Options(word_times=True, diarize=CHANNELS)
     left, right = (LongAudio(blocks((SECOND, count))) for count in (0, 2))

@@ -10,7 +10,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, resampled
-from asrloop.speakers.diarizer import Diarizer, SpeakerTurn
+from asrloop.engine.attribution import SpeakerTurn
+from asrloop.speakers.diarizer import Diarizer
 from asrloop.speakers.networks import FIRST, FRAME, FRAMES, SAMPLES, SIZE, OnnxNetworks
 
 Samples = NDArray[np.float32]

@@ -14,10 +14,11 @@ import typer
 
 from asrloop import paths
 from asrloop.audio import SAMPLE_RATE, Samples
+from asrloop.engine.attribution import SpeakerTurn
 from asrloop.offline import Model
 from asrloop.recognizer import DEFAULT
 from asrloop.speakers import diarizer
-from asrloop.speakers.diarizer import Diarizer, SpeakerTurn
+from asrloop.speakers.diarizer import Diarizer
 from asrloop.speakers.networks import SAMPLES, OnnxNetworks
 from asrloop_bench.figures import aims
 from asrloop_bench.figures.aims import Row, at_least, at_most

@@ -17,7 +17,18 @@ from rich.progress import Progress
 
 from asrloop_client.audio import SUFFIXES
 from asrloop_client.cli.connection import CONSOLE, FAILED, UNREACHABLE, Connect
-from asrloop_client.cli.words import Boost, KeyTerms, Language, Model, Prompt, terms_of
+from asrloop_client.cli.words import (
+    Boost,
+    Diarize,
+    DiarizeChannels,
+    KeyTerms,
+    Language,
+    Model,
+    Prompt,
+    Speakers,
+    terms_of,
+    way_to_diarize,
+)
 from asrloop_client.errors import AsrError, ServerGone
 from asrloop_client.settings import PoolConfig
 from asrloop_client.transcript import LINE_WIDTH, Transcript
@@ -69,6 +80,9 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
+    diarize: Diarize = False,
+    diarize_channels: DiarizeChannels = False,
+    speakers: Speakers = None,
     model: Model = None,
     language: Language = None,
     task: Annotated[
@@ -87,7 +101,7 @@ def transcribe(
     files, passed_over = _expand(paths)
     if subtitles and len(files) > 1 and output_dir is None:
         raise typer.BadParameter(f"{len(files)} files as {form.value} in one output: give --output-dir")
-    terms = terms_of(key_terms)
+    terms, way = terms_of(key_terms), way_to_diarize(diarize, diarize_channels, speakers)
     targets = _targets(files, output_dir, form) if output_dir is not None else {}
     wanted = [file for file in files if file not in targets or not targets[file].exists()]
     channels = min(concurrency, len(wanted)) or 1
@@ -113,6 +127,8 @@ def transcribe(
                 "task": task and task.value,
                 "prompt": prompt,
                 "word_times": None if word_times is None and subtitles else bool(word_times),
+                "diarize": way,
+                "speakers": speakers,
                 "key_terms": terms,
                 "key_terms_boost": key_terms_boost,
             }
@@ -205,7 +221,7 @@ def _text(file: str, result: Transcript, form: Form, max_line_width: int) -> str
     if form is Form.JSON:
         return json.dumps({"file": file, **dataclasses.asdict(result)}, ensure_ascii=False) + "\n"
     if form is Form.TXT:
-        return f"{result.text}\n"
+        return result.to_txt()
     return result.to_srt(max_line_width) if form is Form.SRT else result.to_vtt(max_line_width)
 
 
@@ -217,4 +233,5 @@ def _write(file: str, text: str, form: Form, target: Path | None, alone: bool) -
         partial.write_text(text, encoding="utf-8")
         partial.replace(target)
     else:
-        typer.echo(text if form is not Form.TXT or alone else f"{file}: {text}", nl=False)
+        named = form is Form.TXT and not alone
+        typer.echo("".join(f"{file}: {line}" for line in text.splitlines(keepends=True)) if named else text, nl=False)

@@ -1,9 +1,9 @@
-"""Options about language and words, which `transcribe` and `stream` share."""
+"""Options about language, words and speakers, and what they mean; some are shared by `transcribe` and `stream`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,6 +28,26 @@ Boost = Annotated[
     float | None,
     typer.Option("--key-terms-boost", help="How strongly they are expected, 0..10; else the server decides."),
 ]
+
+Diarize = Annotated[
+    bool, typer.Option("--diarize", help="Tell who spoke, by the voices; txt, srt and vtt name the speakers.")
+]
+DiarizeChannels = Annotated[
+    bool, typer.Option("--diarize-channels", help="Tell who spoke: each channel of a file is a speaker.")
+]
+Speakers = Annotated[
+    int | None,
+    typer.Option(help="With --diarize: most speakers that there are, 1..50.", min=1, show_default=False),
+]
+
+
+def way_to_diarize(voices: bool, channels: bool, speakers: int | None) -> Literal["channels"] | bool:
+    """Return `diarize` of a call. Raises BadParameter."""
+    if voices and channels:
+        raise typer.BadParameter("give one of --diarize and --diarize-channels")
+    if speakers is not None and not voices:
+        raise typer.BadParameter("--speakers is given without --diarize: give both")
+    return "channels" if channels else voices
 
 
 def terms_of(given: str | None) -> list[str]:

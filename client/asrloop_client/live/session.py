@@ -111,6 +111,9 @@ class Session:
         self._servers, self._rate, self._timeout = servers, as_rate(sample_rate), servers.settings.seconds(timeout)
         self._answer_seconds = max(self._timeout, _ANSWER_SECONDS)
         self._resume = resume
+        for name in ("diarize", "speakers"):
+            if name in {**wishes, **(parameters or {})}:
+                raise InvalidConfig(f"{name}: live audio does not tell speakers apart; give it to `transcribe`")
         self._parameters = asked(parameters, **wishes)
         self._headers = servers.settings.all_headers(headers)
         fast = servers.settings.fail_fast if fail_fast is None else fail_fast

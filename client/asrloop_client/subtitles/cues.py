@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from asrloop_client.errors import require
+from asrloop_client.speakers import name_of
 from asrloop_client.subtitles.lines import break_cost, broken, filled
 from asrloop_client.transcript import Segment, Transcript, Word
 
@@ -26,6 +27,7 @@ class Cue(NamedTuple):
     end: float
     text: str
     """One line or two, none of them empty: an empty line would end the cue."""
+    speaker: int | None = None
 
 
 def cues(transcript: Transcript, max_line_width: int) -> Iterator[Cue]:
@@ -35,8 +37,13 @@ def cues(transcript: Transcript, max_line_width: int) -> Iterator[Cue]:
     return (
         cue
         for segment, words in _segments(transcript)
-        for cue in (_cut(words, _spelled(segment, words), max_line_width) if words else [_whole(segment)])
+        for cue in (_cut(segment, words, max_line_width) if words else [_whole(segment)])
     )
+
+
+def label(speaker: int | None) -> str:
+    """Return what stands before the text of a cue where it is plain text."""
+    return f"{name_of(speaker)}: " if speaker is not None else ""
 
 
 def _segments(transcript: Transcript) -> Iterator[tuple[Segment, Sequence[Word]]]:
@@ -58,7 +65,7 @@ def _letters(texts: Iterable[str]) -> str:
 
 
 def _whole(segment: Segment) -> Cue:
-    return Cue(segment.start, segment.end, " ".join(segment.text.split()))
+    return Cue(segment.start, segment.end, " ".join(segment.text.split()), segment.speaker)
 
 
 def _spelled(segment: Segment, words: Sequence[Word]) -> list[str]:
@@ -73,18 +80,20 @@ def _spelled(segment: Segment, words: Sequence[Word]) -> list[str]:
     return found
 
 
-def _cut(words: Sequence[Word], texts: Sequence[str], width: int) -> Iterator[Cue]:
-    """Yield the cues that cost least together, found from the last word to the first."""
+def _cut(segment: Segment, words: Sequence[Word], width: int) -> Iterator[Cue]:
+    """Yield the cues of a segment that cost least together, found from the last word to the first."""
+    texts, named = _spelled(segment, words), label(segment.speaker)
     costs, ends = [0.0] * (len(words) + 1), [0] * len(words)
     for begin in reversed(range(len(words))):
         costs[begin], ends[begin] = min(
             (_CUE_COST + _EMPTY_COST * empty**2 + _cost_of_end(words, end) + costs[end], end)
-            for end, empty in takewhile(partial(_may_be_shown, words, begin), filled(texts, begin, width))
+            for end, empty in takewhile(partial(_may_be_shown, words, begin), filled(texts, begin, width, named))
         )
     begin = 0
     while begin < len(words):
         end = ends[begin]
-        yield Cue(words[begin].start, words[end - 1].end, "\n".join(broken(texts[begin:end], width)))
+        lines = "\n".join(broken([named + texts[begin].lstrip(), *texts[begin + 1 : end]], width))
+        yield Cue(words[begin].start, words[end - 1].end, lines.removeprefix(named), segment.speaker)
         begin = end
 
 

@@ -27,14 +27,15 @@ def _column(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
-def filled(texts: Sequence[str], begin: int, width: int) -> Iterator[tuple[int, float]]:
+def filled(texts: Sequence[str], begin: int, width: int, label: str = "") -> Iterator[tuple[int, float]]:
     """Yield each end of words from `begin` on that fit into two lines of `width` columns, and the share that stays empty.
 
-    `texts` have the spaces before words. A word that is wider stands alone.
+    `texts` have the spaces before words; `label` stands before the first. A word that is wider stands alone.
     """
     lines, used, total = 1, 0, 1
     for at in range(begin, len(texts)):
-        length, more = columns(texts[at].lstrip()), columns(texts[at])
+        text = label + texts[at].lstrip() if at == begin else texts[at]
+        length, more = columns(text.lstrip()), columns(text)
         if at > begin and used + more > width:
             lines, used = lines + 1, 0
         if at > begin and (lines > 2 or length > width):

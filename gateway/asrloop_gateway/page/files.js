@@ -1,5 +1,6 @@
 // Queue of files, sent one after another. Each has a transcript on the page that shows its progress.
 
+import { speakerFields } from "./diarize.js";
 import { askForKey, currentKey } from "./key.js";
 import { shortClock } from "./subtitles.js";
 import { keyTerms } from "./terms.js";
@@ -25,7 +26,7 @@ export function addFiles(files) {
     transcript.cancel.hidden = false;
     transcript.cancel.addEventListener("click", () => stop.abort());
     stop.signal.addEventListener("abort", () => transcript.end("Cancelled"));
-    return { file, transcript, terms: keyTerms(), signal: stop.signal };
+    return { file, transcript, terms: keyTerms(), fields: speakerFields(), signal: stop.signal };
   });
   queue.push(...jobs.reverse());
   if (!working) work();
@@ -39,10 +40,10 @@ async function work() {
   working = false;
 }
 
-async function transcribe({ file, transcript, terms, signal }) {
+async function transcribe({ file, transcript, terms, fields, signal }) {
   for (let attempt = 1; ; attempt++) {
     try {
-      const done = await once(file, transcript, { terms, signal });
+      const done = await once(file, transcript, { terms, fields, signal });
       finish(transcript, done, file);
       return;
     } catch (error) {
@@ -85,7 +86,8 @@ async function once(file, transcript, options) {
       transcript.setRunning((text += event.delta));
     } else if (event.type === "transcript.text.segment") {
       transcript.setRunning("");
-      transcript.setSegment({ id: event.id, start: event.start, end: event.end, text: event.text });
+      const { id, start, end, text: said, speaker } = event;
+      transcript.setSegment({ id, start, end, text: said, speaker });
     }
   };
   return upload(file, { key: currentKey(), ...options, onSent, onEvent });

@@ -1,4 +1,6 @@
-// Segments as TXT, SRT and VTT. A segment is { start, end, text }, with times in seconds.
+// Segments as TXT, SRT, VTT and JSON. A segment is { start, end, text, speaker }, with times in seconds; speaker is a name or "".
+
+import { gap } from "./spacing.js";
 
 function clock(seconds, mark) {
   const milliseconds = Math.round(1000 * Math.max(0, seconds));
@@ -12,13 +14,34 @@ const oneLine = (text) => text.split(/\s+/).filter(Boolean).join(" ");
 
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
+const named = (speaker, text) => (speaker ? `${oneLine(speaker)}: ${text}` : text);
+const voiced = (speaker, text) => (speaker ? `<v ${escaped(oneLine(speaker))}>${text}` : text);
+
+/** Return what each speaker says until the next one does; without speakers each segment. */
+function turns(segments) {
+  const found = [];
+  for (const { text, speaker } of segments) {
+    const last = found.at(-1);
+    const said = oneLine(text);
+    if (speaker && last?.speaker === speaker) last.text += gap(last.text, said) + said;
+    else found.push({ text: said, speaker });
+  }
+  return found;
+}
+
 export const FORMATS = {
-  txt: { type: "text/plain", write: (segments) => segments.map(({ text }) => `${oneLine(text)}\n`).join("") },
+  txt: {
+    type: "text/plain",
+    write: (segments) => turns(segments).map(({ text, speaker }) => `${named(speaker, text)}\n`).join(""),
+  },
   srt: {
     type: "application/x-subrip",
     write: (segments) =>
       segments
-        .map(({ start, end, text }, index) => `${index + 1}\n${clock(start, ",")} --> ${clock(end, ",")}\n${oneLine(text)}\n\n`)
+        .map(({ start, end, text, speaker }, index) => {
+          const times = `${clock(start, ",")} --> ${clock(end, ",")}`;
+          return `${index + 1}\n${times}\n${named(speaker, oneLine(text))}\n\n`;
+        })
         .join(""),
   },
   vtt: {
@@ -26,8 +49,18 @@ export const FORMATS = {
     write: (segments) =>
       "WEBVTT\n\n" +
       segments
-        .map(({ start, end, text }) => `${clock(start, ".")} --> ${clock(end, ".")}\n${escaped(oneLine(text))}\n\n`)
+        .map(({ start, end, text, speaker }) => {
+          const times = `${clock(start, ".")} --> ${clock(end, ".")}`;
+          return `${times}\n${voiced(speaker, escaped(oneLine(text)))}\n\n`;
+        })
         .join(""),
+  },
+  json: {
+    type: "application/json",
+    write: (segments) => {
+      const told = segments.map(({ start, end, text, speaker }) => ({ start, end, text: oneLine(text), ...(speaker && { speaker }) }));
+      return `${JSON.stringify({ segments: told }, null, 2)}\n`;
+    },
   },
 };
 

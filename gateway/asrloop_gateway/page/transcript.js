@@ -3,6 +3,7 @@
 
 import { copyText, saveFile } from "./save.js";
 import { gap } from "./spacing.js";
+import { Speakers } from "./speakers.js";
 import { FORMATS, shortClock } from "./subtitles.js";
 import { isUnsure, saidAt, split } from "./words.js";
 
@@ -42,6 +43,7 @@ export class Transcript {
     this.footer = part("footer");
     this.cancel = part(".cancel");
     this.remove = part(".remove");
+    this.speakers = new Speakers(part(".speakers"), (speaker, name) => this.#rename(speaker, name));
     this.segments = new Map();
     this.words = []; // those with times, in order, and their elements
     this.title = title;
@@ -50,6 +52,7 @@ export class Transcript {
     article.setAttribute("aria-label", title);
     this.progress.setAttribute("aria-label", title);
     this.audio.setAttribute("aria-label", title);
+    this.speakers.panel.setAttribute("aria-label", `Speakers of ${title}`);
     this.cancel.setAttribute("aria-label", `Cancel ${title}`);
     this.remove.setAttribute("aria-label", `Remove ${title}`);
     part(".copy").addEventListener("click", ({ currentTarget }) => this.#copy(currentTarget));
@@ -93,9 +96,9 @@ export class Transcript {
 
   /**
    * Show a new or changed segment, times in seconds: `tail` may still change; `words` are those of `text`, as far as they are
-   * known, when it will not; `follow` keeps the last line in view.
+   * known, when it will not; `speaker` says who speaks, "" is not known; `follow` keeps the last line in view.
    */
-  setSegment({ id, start, end, text, tail = "", words = [], follow = false }) {
+  setSegment({ id, start, end, text, tail = "", words = [], speaker = "", follow = false }) {
     const between = gap(text.trim(), tail.trim());
     const shown = `${text.trim()}${between}${tail.trim()}`;
     const known = this.segments.get(id);
@@ -103,7 +106,8 @@ export class Transcript {
     const before = this.lines.lastElementChild ?? this.article;
     const atEnd = before.getBoundingClientRect().bottom <= window.innerHeight; // the reader has not scrolled away
     const line = known?.line ?? this.#newLine(start);
-    this.segments.set(id, { start, end, text: shown, line });
+    this.segments.set(id, { start, end, text: shown, speaker, line });
+    if (speaker) this.#showSpeaker(line, speaker);
     const parts = split(text.trim(), words).parts.map((part) => this.#part(part));
     line.lastElementChild.replaceChildren(...parts, between, span("tail", tail.trim()));
     line.hidden = !shown;
@@ -121,6 +125,7 @@ export class Transcript {
       line.lastElementChild.replaceChildren(...parts.map((part) => this.#part(part)));
       first = next;
     }
+    this.words.sort((one, other) => one.start - other.start); // channels may speak at once
   }
 
   /** Set the audio that a click on a line plays from there. */
@@ -150,6 +155,27 @@ export class Transcript {
     return segments.sort((one, other) => one.start - other.start);
   }
 
+  /** Return them with the names of their speakers. */
+  #named() {
+    return this.#inOrder().map((segment) => ({ ...segment, speaker: this.speakers.name(segment.speaker) }));
+  }
+
+  /** Show who speaks over a line, unless the one before has the same speaker. */
+  #showSpeaker(line, speaker) {
+    const who = line.querySelector(".who");
+    const { name, colour } = this.speakers.of(speaker);
+    who.textContent = name;
+    who.dataset.colour = colour;
+    who.hidden = line.previousElementSibling?.dataset.speaker === speaker;
+    line.dataset.speaker = speaker;
+  }
+
+  #rename(speaker, name) {
+    for (const line of this.lines.children) {
+      if (line.dataset.speaker === speaker) line.querySelector(".who").textContent = name;
+    }
+  }
+
   #setPlayable(playable) {
     this.audio.hidden = !playable;
     this.article.classList.toggle("plays", playable);
@@ -176,9 +202,12 @@ export class Transcript {
     time.textContent = shortClock(start);
     time.disabled = this.audio.hidden;
     time.setAttribute("aria-label", `Play from ${shortClock(start)}`);
+    const who = span("who", "");
+    who.dir = "auto";
+    who.hidden = true;
     const words = span("words", "");
     words.dir = "auto";
-    line.append(time, words);
+    line.append(time, who, words);
     line.addEventListener("click", () => {
       if (getSelection().isCollapsed) this.#play(start); // selecting words must not start playback
     });
@@ -209,13 +238,13 @@ export class Transcript {
   }
 
   async #copy(button) {
-    const copied = await copyText(FORMATS.txt.write(this.#inOrder()));
+    const copied = await copyText(FORMATS.txt.write(this.#named()));
     button.textContent = copied ? "Copied" : "Not copied";
     announce(copied ? "Copied" : "The browser did not allow copying");
     setTimeout(() => (button.textContent = "Copy"), 2000);
   }
 
   #save(ending) {
-    saveFile(`${this.fileName}.${ending}`, FORMATS[ending].write(this.#inOrder()), FORMATS[ending].type);
+    saveFile(`${this.fileName}.${ending}`, FORMATS[ending].write(this.#named()), FORMATS[ending].type);
   }
 }

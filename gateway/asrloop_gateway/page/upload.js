@@ -41,10 +41,10 @@ function refusal(request) {
 }
 
 /**
- * Send `file`. `terms` are names and words to expect. `onSent(fraction)` reports the upload, `onEvent(event)`
+ * Send `file`. `terms` are names and words to expect, `fields` more fields of the form. `onSent(fraction)` reports the upload, `onEvent(event)`
  * gets each event of the response. Resolves with the last one, `transcript.text.done`. Throws UploadEnded.
  */
-export function upload(file, { key, terms, signal, onSent, onEvent }) {
+export function upload(file, { key, terms, fields, signal, onSent, onEvent }) {
   const form = new FormData();
   form.append("model", "default");
   form.append("response_format", "verbose_json");
@@ -52,6 +52,7 @@ export function upload(file, { key, terms, signal, onSent, onEvent }) {
   form.append("include[]", "progress");
   form.append("timestamp_granularities[]", "word");
   if (terms.length) form.append("key_terms[]", JSON.stringify(terms));
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
   form.append("file", file);
 
   return new Promise((resolve, reject) => {

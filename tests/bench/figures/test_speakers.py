@@ -7,7 +7,7 @@ import pytest
 from asrloop_bench.figures.speakers import PAUSE, TURN, Conversation, Found, conversation, error_rate, sounding
 
 from asrloop.audio import SAMPLE_RATE
-from asrloop.speakers.diarizer import SpeakerTurn
+from asrloop.engine.attribution import SpeakerTurn
 
 BEAT = np.concatenate([np.full(8000, 0.1), np.full(1600, 1e-4)]).astype(np.float32)
 """Sound and a pause: what has none is no speech."""

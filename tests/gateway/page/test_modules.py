@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from asrloop_client.spacing import joined
+from asrloop_gateway.speakers import letter
 
 PAGE = Path(asrloop_gateway.__file__).parent / "page"
 NODE = shutil.which("node")
@@ -115,6 +116,36 @@ def test_the_latency_counts_from_where_speech_fell_silent() -> None:
     assert rounded[:2] == [[300, 300, 1], [1000, 1000, 2]], "speech that follows before the text changes nothing"
     assert rounded[2:4] == [[1000, 1000, 2]] * 2, "cut in the middle of speech, and without any"
     assert rounded[4] == [500, 500, 3]
+
+
+def test_what_is_saved_names_the_speakers() -> None:
+    code = """
+        import { FORMATS } from "./subtitles.js";
+        const saved = Object.entries(FORMATS).map(([name, { write }]) => [name, write(segments)]);
+        console.log(JSON.stringify(Object.fromEntries(saved)));
+    """
+    segments = [
+        {"start": 0, "end": 1, "text": "No,", "speaker": "Ann & Bo"},
+        {"start": 1, "end": 2, "text": " no\n\nmatter.", "speaker": "Ann & Bo"},
+        {"start": 2, "end": 3.5, "text": "Try <again>.", "speaker": ""},
+    ]
+    saved = json.loads(node(code, segments=segments))
+    assert saved["txt"] == "Ann & Bo: No, no matter.\nTry <again>.\n"
+    assert saved["srt"].splitlines()[2::4] == ["Ann & Bo: No,", "Ann & Bo: no matter.", "Try <again>."]
+    assert saved["vtt"].splitlines()[3::3] == [
+        "<v Ann &amp; Bo>No,",
+        "<v Ann &amp; Bo>no matter.",
+        "Try &lt;again&gt;.",
+    ]
+    told = json.loads(saved["json"])["segments"]
+    assert told[1] == {"start": 1, "end": 2, "text": "no matter.", "speaker": "Ann & Bo"}
+    assert told[2] == {"start": 2, "end": 3.5, "text": "Try <again>."}
+
+
+def test_speakers_are_numbered_as_the_api_numbers_them() -> None:
+    code = 'import { numberOf } from "./speakers.js"; console.log(JSON.stringify(letters.map(numberOf)));'
+    found = json.loads(node(code, letters=[letter(number) for number in range(50)]))
+    assert found == [number + 1 for number in range(50)]
 
 
 def test_texts_are_joined_as_the_servers_join_them() -> None:
