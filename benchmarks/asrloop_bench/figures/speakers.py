@@ -3,9 +3,8 @@
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -15,6 +14,7 @@ import typer
 from asrloop import paths
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.engine.attribution import SpeakerTurn
+from asrloop.engine.outputs import Transcript
 from asrloop.offline import Model
 from asrloop.recognizer import DEFAULT
 from asrloop.speakers import diarizer
@@ -70,8 +70,11 @@ def speakers(
     rows = _errors(found)
     run.step("edges")
     rows += _edges(networks, held)
-    run.step("cost")
-    rows.append(_cost(Model(directory, run.settings), networks, conversation(held, 3, 7, LONG).samples))
+    with Model(directory, run.settings) as model:
+        run.step("words")
+        rows += _words(model, held)
+        run.step("cost")
+        rows.append(_cost(model, conversation(held, 3, 7, LONG).samples))
     run.step("memory")
     rows.append(_memory(directory))
     text = f"Of {len(held)} speakers that no constant was found with, {len(found[False])} conversations of {SECONDS:.0f} s:\n\n"
@@ -216,27 +219,53 @@ def _edges(networks: OnnxNetworks, people: Mapping[str, Sequence[Samples]]) -> l
     return rows
 
 
-def _cost(model: Model, networks: OnnxNetworks, samples: Samples) -> Row:
-    """Compare recognition with and without telling the speakers apart in a thread beside it."""
+def _words(model: Model, people: Mapping[str, Sequence[Samples]]) -> list[Row]:
+    """Count the words whose speaker is right, each by the turn in whose time its middle lies; who is who is chosen for the best."""
+    from scipy.optimize import linear_sum_assignment
+
+    right = words = changed = 0
+    for one in conversations(people):
+        plain, asked = (_transcribed(model, one.samples, diarize=diarize) for diarize in (False, True))
+        changed += plain.text != asked.text
+        names = sorted({name for _, _, name in one.truth})
+        counts = np.zeros((len(names), 1 + max((word.speaker for word in asked.words), default=0)), int)
+        for word in asked.words:
+            if word.times is None:
+                raise AssertionError("a word without times")
+            middle = sum(word.times) / 2
+            _, _, who = min(one.truth, key=lambda turn: max(turn[0] - middle, middle - turn[1]))
+            words += 1
+            if word.speaker >= 0:
+                counts[names.index(who), word.speaker] += 1
+        right += int(counts[linear_sum_assignment(counts, maximize=True)].sum())
+    detail = f"{right:,} of {words:,} words, number of speakers not given"
+    return [
+        at_least("words with the right speaker", 93, 100 * right / max(1, words), "{:.1f} %", detail),
+        at_most("conversations whose text asking changes", 0, changed, "{:d}"),
+    ]
+
+
+def _transcribed(model: Model, samples: Samples, *, diarize: bool) -> Transcript:
     path = paths.cache() / "speakers.wav"
     path.write_bytes(clips.as_file(samples, "WAV"))
+    try:
+        return model.transcribe(path, diarize=diarize)
+    finally:
+        path.unlink()
 
-    def alone() -> Measured:
-        started = time.perf_counter()
-        model.transcribe(path)
-        return Measured([time.perf_counter() - started])
 
-    def with_speakers() -> Measured:
-        started = time.perf_counter()
-        beside = threading.Thread(target=_turns, args=(samples, networks))
-        beside.start()
-        model.transcribe(path)
-        beside.join()
-        return Measured([time.perf_counter() - started])
+def _cost(model: Model, samples: Samples) -> Row:
+    """Compare transcription with and without ``diarize``."""
 
-    with model:
-        found = aims.compared({"without": alone, "with": with_speakers}, COST_SECONDS)
-    path.unlink()
+    def timed(diarize: bool) -> Callable[[], Measured]:
+        def measure() -> Measured:
+            started = time.perf_counter()
+            _transcribed(model, samples, diarize=diarize)
+            return Measured([time.perf_counter() - started])
+
+        return measure
+
+    found = aims.compared({"without": timed(False), "with": timed(True)}, COST_SECONDS)
     gain = spread.ratio(found["with"].rounds, found["without"].rounds)
     medians = [spread.median(found[name].rounds) for name in ("without", "with")]
     detail = f"{medians[0]:.2f} -> {medians[1]:.2f} s, {gain}x, {aims.rounds(found['with'])}"
