@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
 from asrloop.audio import SAMPLE_RATE
 from asrloop.engine.attribution import SpeakerTurn
+from asrloop.engine.hearing import Hearing
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.errors import DecodeFailed, RequestError
@@ -73,6 +75,8 @@ class LongRecordings:
         self._guarded = guarded
         self._listening = threading.Lock()
         """Held by the one recording in which speech is being detected: more at once would take cores from encoding and steps."""
+        self._hearing = threading.Lock()
+        """The same for the one whose speakers are told apart."""
         self._line: list[_InLine] = []
         self._count = 0
         self.threads: dict[Recording, threading.Thread] = {}
@@ -117,22 +121,22 @@ class LongRecordings:
             raise AssertionError("nothing to cut")
         cutter, diarizer = self._cutting.cutter(), recording.diarizer
         try:
-            for block in recording.long.blocks:
-                with self._listening:
-                    windows = cutter.push(block)
-                if not all(self._offer(recording, request, window) for window in windows):
-                    return
-                if diarizer is not None:
+            with nullcontext() if diarizer is None else Hearing(diarizer, self._hearing) as hearing:
+                for block in recording.long.blocks:
+                    if hearing:
+                        hearing.hear(block)
                     with self._listening:
-                        diarizer.hear(block)
-                with self._lock:
-                    recording.audio_seconds += block.size / SAMPLE_RATE
-                    if request.error is not None:
+                        windows = cutter.push(block)
+                    if not all(self._offer(recording, request, window) for window in windows):
                         return
-            if all(self._offer(recording, request, window) for window in cutter.finish()):
-                turns = None if diarizer is None else diarizer.finish()
-                with self._lock:
-                    self._queue.heard(request, recording, turns)
+                    with self._lock:
+                        recording.audio_seconds += block.size / SAMPLE_RATE
+                        if request.error is not None:
+                            return
+                if all(self._offer(recording, request, window) for window in cutter.finish()):
+                    turns = hearing.finish() if hearing else None
+                    with self._lock:
+                        self._queue.heard(request, recording, turns)
         except RequestError as error:
             with self._lock:
                 self._queue.fail(request, error)
