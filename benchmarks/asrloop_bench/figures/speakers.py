@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
+from asrloop_client import AsrClient
 
 from asrloop import paths
 from asrloop.audio import SAMPLE_RATE, Samples
@@ -73,8 +74,9 @@ def speakers(
     with Model(directory, run.settings) as model:
         run.step("words")
         rows += _words(model, held)
-        run.step("cost")
-        rows.append(_cost(model, conversation(held, 3, 7, LONG).samples))
+    run.step("cost")
+    with run.server() as server, AsrClient(server.grpc) as client:
+        rows.append(_cost(client, conversation(held, 3, 7, LONG).samples))
     run.step("memory")
     rows.append(_memory(directory))
     text = f"Of {len(held)} speakers that no constant was found with, {len(found[False])} conversations of {SECONDS:.0f} s:\n\n"
@@ -254,18 +256,21 @@ def _transcribed(model: Model, samples: Samples, *, diarize: bool) -> Transcript
         path.unlink()
 
 
-def _cost(model: Model, samples: Samples) -> Row:
-    """Compare transcription with and without ``diarize``."""
+def _cost(client: AsrClient, samples: Samples) -> Row:
+    """Compare a file's time through a server with and without ``diarize``."""
+    path = paths.cache() / "speakers.wav"
+    path.write_bytes(clips.as_file(samples, "WAV"))
 
     def timed(diarize: bool) -> Callable[[], Measured]:
         def measure() -> Measured:
             started = time.perf_counter()
-            _transcribed(model, samples, diarize=diarize)
+            client.transcribe(path, diarize=diarize)
             return Measured([time.perf_counter() - started])
 
         return measure
 
     found = aims.compared({"without": timed(False), "with": timed(True)}, COST_SECONDS)
+    path.unlink()
     gain = spread.ratio(found["with"].rounds, found["without"].rounds)
     medians = [spread.median(found[name].rounds) for name in ("without", "with")]
     detail = f"{medians[0]:.2f} -> {medians[1]:.2f} s, {gain}x, {aims.rounds(found['with'])}"
