@@ -2,6 +2,7 @@
 
 from asrloop.audio.files import blocks, from_file, opened
 from asrloop.audio.pcm import (
+    MAX_CHANNELS,
     SAMPLE_RATE,
     LongAudio,
     Resampler,
@@ -14,6 +15,7 @@ from asrloop.audio.pcm import (
 )
 
 __all__ = [
+    "MAX_CHANNELS",
     "SAMPLE_RATE",
     "LongAudio",
     "Resampler",

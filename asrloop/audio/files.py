@@ -17,12 +17,11 @@ from asrloop.audio.containers import accepted, check_format, container_of, not_d
 from asrloop.audio.ffmpeg import FfmpegFile
 from asrloop.audio.length import Length
 from asrloop.audio.mixing import Mixer, picked
-from asrloop.audio.pcm import SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
+from asrloop.audio.pcm import MAX_CHANNELS, SAMPLE_RATE, LongAudio, Resampler, Samples, check_duration, check_finite
 from asrloop.audio.sndfile import NoSound, Sndfile
 from asrloop.errors import InvalidAudio
 from asrloop.formats import FORMATS, Format
 
-MAX_CHANNELS = 8
 MIN_RATE, MAX_RATE = 100, 192_000
 """At a lower rate there is no speech, and one block of the resampler is minutes: 806 s at 1 Hz."""
 DECODE_FRAMES, DECODE_SECONDS = 65_536, 4

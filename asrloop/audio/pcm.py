@@ -11,6 +11,7 @@ from asrloop.errors import InvalidAudio, TooLong
 
 SAMPLE_RATE = 16_000
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
+MAX_CHANNELS = 8
 
 Samples = NDArray[np.float32]
 

@@ -53,6 +53,7 @@ class Encoding:
         except Exception as error:  # whatever the model raises concerns this request alone
             with self._work.lock:
                 self._work.fail_row(utterance, DecodeFailed(f"{utterance.place}encoding failed: {error}"))
+                self._work.scheduler.encode_done(utterance)
             return
         with self._work.lock:
             if not utterance.is_speech and not utterance.is_finished:

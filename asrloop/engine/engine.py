@@ -119,8 +119,9 @@ class Engine:
             for batch, slots in zip(batches, scheduler.batches, strict=True)
         ]
         working = partial(Working(self._work, encode, steps, self._answer).run, self._closed.is_set)
-        # So many can be busy with graphs; one more listens and answers meanwhile.
-        threads = scheduler.encoders + len(steps) + 1
+        # So many can be busy with graphs, one of them because it is found out who speaks in what the last encoder encodes; one
+        # more answers meanwhile.
+        threads = scheduler.encoders + len(steps) + 2
         self._threads = [
             threading.Thread(target=self._guarded, args=(target,), name=f"asrloop-{name}", daemon=True)
             for name, target in [

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrloop import audio
-from asrloop.audio import SAMPLE_RATE, LongAudio, Samples
+from asrloop.audio import MAX_CHANNELS, SAMPLE_RATE, LongAudio, Samples
 from asrloop.audio.relay import incoming
 from asrloop.config import AudioSettings
 from asrloop.engine.family import Family
@@ -128,8 +128,14 @@ def _heads(tensors: Mapping[str, NDArray[Any]], settings: AudioSettings) -> list
         )
     heads = []
     for row, counts, count in zip(samples, lengths.tolist(), channels, strict=True):
-        if min(counts) < 0 or sum(counts) > row.size:
-            raise InvalidAudio(f"SAMPLE_LENS is {counts}: its channels must lie in the {row.size} samples in SAMPLES")
+        if count > MAX_CHANNELS:
+            raise InvalidAudio(f"SAMPLE_LENS has {count} channels in a row: the limit is {MAX_CHANNELS}; send fewer")
+        # Zeros come behind the lengths of a row that has fewer channels than others.
+        if min(counts[:count], default=0) < 1 or sum(counts) > row.size:
+            raise InvalidAudio(
+                f"SAMPLE_LENS is {counts!r:.80}: send 1 or more for each channel, together at most the {row.size} samples in "
+                "SAMPLES"
+            )
         start = 0
         for size in counts[:count]:
             heads += audio.from_pcm(row[None, start : start + size], None, SAMPLE_RATE, settings.max_seconds, names)

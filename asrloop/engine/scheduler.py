@@ -50,10 +50,12 @@ class Scheduler:
         """Heaps of the waiting utterances by turn. Utterances that are no longer waiting are skipped."""
         self._arrivals = count()
         self.encoding: set[Utterance] = set()
+        """With those that ended meanwhile: their encoding goes on until the graph returns."""
         self.encoded: deque[Utterance] = deque()
         """Live audio first, each in the order in which it was encoded."""
         self.listening = 0
-        """How many things are or will be found out about audio beside its encoding. Each takes the place of one."""
+        """How many things are or will be found out about audio beside its encoding. Each takes the place of one; live audio, for
+        which that would be long, may pass one of them."""
         self.gated: set[Utterance] = set()
         self._live_in_a_row = 0
         """Encodings of live audio since the last one of other audio."""
@@ -139,7 +141,8 @@ class Scheduler:
         One encoder is idle for each batch that is stepped, unless a queue has formed. Windows do not count: they hold an encoder
         for long, hence some, as many as there are batches, are always left to others, which are short.
         """
-        if len(self.encoding) + self.listening >= self.encoders or not self.is_waiting:
+        busy = len(self.encoding) + self.listening
+        if len(self.encoding) >= self.encoders or busy > self.encoders or not self.is_waiting:
             return None
         batches = len(self.batches)
         under_way = len(self.encoding) + len(self.encoded) + self._taken
@@ -153,7 +156,7 @@ class Scheduler:
         for rank, turns in self._turns.items():
             while turns and turns[0][2] not in self.waiting[rank]:
                 heapq.heappop(turns)
-            has_room = room > (0 if rank is Rank.LIVE else self._kept_for_live)
+            has_room = room > 0 if rank is Rank.LIVE else room > self._kept_for_live and busy < self.encoders
             has_encoder = windows < most if rank is Rank.WINDOW else len(self.encoding) - windows < at_once
             if turns and has_room and has_encoder:
                 heads[rank] = turns
@@ -168,8 +171,10 @@ class Scheduler:
         return self.slots // 4 if self._since_live < LATELY else 0
 
     def encode_done(self, utterance: Utterance) -> None:
-        """Let an utterance be admitted: its encoding ended well."""
+        """Note that an encoding ended, and let the utterance be admitted unless it is finished."""
         self.encoding.discard(utterance)
+        if utterance.is_finished:
+            return
         utterance.state = State.ENCODED
         before = len(self.encoded)
         if utterance.rank is Rank.LIVE:
@@ -219,21 +224,21 @@ class Scheduler:
         self.gated.add(utterance)
 
     def finish(self, utterance: Utterance) -> None:
-        """Take an utterance out of wherever it is; its slot, if it has one, is ending. A second time does nothing."""
+        """Take an utterance out of wherever it is; its slot, if it has one, is ending. A second time does nothing.
+
+        Its encoding, if that is under way, takes up an encoder until :meth:`encode_done`."""
         match utterance.state:
             case State.WAITING:
                 del self.waiting[utterance.rank][utterance]
                 if not self.waiting[utterance.rank]:
                     self._turns[utterance.rank].clear()
-            case State.ENCODING:
-                self.encoding.discard(utterance)
             case State.ENCODED:
                 self.encoded.remove(utterance)
             case State.RUNNING:
                 self._leave_batch(utterance)
             case State.GATED:
                 self.gated.discard(utterance)
-            case State.HELD | State.ENDING | State.FINISHED:
+            case State.HELD | State.ENCODING | State.ENDING | State.FINISHED:
                 pass
         utterance.state = State.FINISHED
 
@@ -253,7 +258,8 @@ class Scheduler:
         """Return all utterances that are not finished."""
         ending = [one for batch in self.batches for one in batch.ending.values() if not one.is_finished]
         waiting = [utterance for queue in self.waiting.values() for utterance in queue]
-        return [*self.gated, *ending, *self.running, *self.encoded, *self.encoding, *waiting]
+        encoding = [one for one in self.encoding if not one.is_finished]
+        return [*self.gated, *ending, *self.running, *self.encoded, *encoding, *waiting]
 
     def _leave_batch(self, utterance: Utterance) -> None:
         if utterance.batch is None:

@@ -94,11 +94,10 @@ class Work:
         self.scheduler.listening += 1
 
     def encoded(self, utterance: Utterance, encoded: object) -> None:
-        """Let an utterance be admitted."""
-        if utterance.is_finished:
-            return
-        utterance.encoded = encoded
-        utterance.encoded_at = self.clock()
+        """Let an utterance be admitted, unless it ended meanwhile."""
+        if not utterance.is_finished:
+            utterance.encoded = encoded
+            utterance.encoded_at = self.clock()
         self.scheduler.encode_done(utterance)
 
     def wake(self, *, to_listen: bool = True) -> None:

@@ -18,6 +18,7 @@ from typing import Self
 from asrloop.config import ServerSettings
 from asrloop.cores import SERVERS_VARIABLE, shares, text_of, usable_cores
 from asrloop.tritonserver.install import TritonError
+from asrloop.tritonserver.process import undisturbed
 
 PORT_STEP = 10
 """From the ports of one server to those of the next."""
@@ -130,6 +131,10 @@ class Servers:
 
     def stop(self) -> None:
         """Ask all at once to finish their requests and end; kill those that take longer than their own limits allow."""
+        with undisturbed():
+            self._stop()
+
+    def _stop(self) -> None:
         for process in self._processes:
             with suppress(ProcessLookupError):
                 process.terminate()

@@ -129,6 +129,14 @@ SECOND = np.zeros((1, 16_000), np.float32)
         ({"SAMPLES": SECOND, "REST_SECONDS": np.array([[np.nan]], np.float32)}, "REST_SECONDS is nan: send a number"),
         ({"SAMPLES": SECOND, "MISSING_SECONDS": np.array([[np.inf]], np.float32)}, "MISSING_SECONDS is inf: send a"),
         ({"SAMPLES": SECOND, "MISSING_SECONDS": np.array([[-1]], np.float32)}, r"MISSING_SECONDS is -1: .* in 0\.\."),
+        *(
+            (
+                {"SAMPLES": SECOND, "SAMPLE_LENS": np.array([lengths], np.int32)},
+                rf"SAMPLE_LENS is {re.escape(str(lengths))}: send 1 or more for each channel, together at most the 16000",
+            )
+            for lengths in ([], [0, 0], [3, 0, 5], [-5, 16_005], [2**31 - 1, -(2**31)], [2**31 - 1] * 2)
+        ),
+        ({"SAMPLES": SECOND, "SAMPLE_LENS": np.ones((1, 1000), np.int32)}, "SAMPLE_LENS has 1000 .*: the limit is 8"),
     ],
 )
 def test_what_only_audio_frontend_sends_is_checked_too(sent: dict[str, Any], message: str) -> None:

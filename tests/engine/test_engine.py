@@ -268,6 +268,34 @@ def test_encoding_that_fails_after_its_request_was_cancelled(engine: Engine, fam
     assert tokens(caller.wait(2)[1]) == [20, 21]
 
 
+def test_encodings_of_callers_who_left_take_up_encoders_and_no_more_threads(batches: int) -> None:
+    """Nobody can end a graph that runs. Were others begun, no thread would be left for steps and answers."""
+    under_way, go_on = [0], threading.Event()
+
+    class Slow(CountingFamily):
+        def encode(self, samples: NDArray[np.float32], options: Options, *, alone: bool = False) -> tuple[int, int]:
+            under_way[0] += 1
+            assert go_on.wait(WAIT)
+            return super().encode(samples, options)
+
+    engine = Engine(Slow(), Scheduler(slots=2, inbox=99, queue_timeout=WAIT, encoders=2, batches=batches))
+    caller = Caller(engine)
+    for number in range(10):
+        key = f"key of caller {number:04}"
+        caller.submit((10, 2), key=key)
+        eventually(lambda number=number: under_way[0] > number, 0.05)
+        assert engine.cancel(key) == 1
+        caller.wait(number + 1)
+    caller.submit((10, 2), deadline=engine.clock())
+    caller.wait(11)
+    assert under_way[0] == 2
+    go_on.set()
+    caller.submit((10, 2))
+    assert tokens(caller.wait(12)[11]) == [10, 11]
+    engine.close()
+    assert not engine.scheduler.encoding
+
+
 def test_the_rows_of_a_request_are_answered_together(engine: Engine) -> None:
     caller = Caller(engine)
     request = caller.request((10, 1), (20, 3), (30, 2))

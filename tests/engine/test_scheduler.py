@@ -119,7 +119,7 @@ class AnyOrder(RuleBasedStateMachine):
         scheduler = self.scheduler
         where = {
             State.WAITING: scheduler.waiting[Rank.WHOLE],
-            State.ENCODING: scheduler.encoding,
+            State.ENCODING: {one for one in scheduler.encoding if not one.is_finished},
             State.ENCODED: scheduler.encoded,
             State.RUNNING: scheduler.running,
             State.GATED: scheduler.gated,

@@ -151,6 +151,45 @@ def test_the_answer_waits_for_who_spoke_and_a_caller_who_leaves_does_not(engine:
     assert requests[1].error is None
 
 
+def test_answers_do_not_wait_until_it_is_known_who_spoke(engine: Engine, family: EvenFamily, diarizer: Told) -> None:
+    held = threading.Event()
+    diarizer.hear = lambda _: held.wait(WAIT)  # type: ignore[method-assign,assignment,return-value]  # stands in for long work
+    caller, encode = Caller(engine), family.encode
+
+    def slow(samples: Samples, options: Options, *, alone: bool = False) -> tuple[int, int]:
+        if samples.size == 77:
+            assert held.wait(WAIT)
+        return encode(samples, options, alone=alone)
+
+    family.encode = slow  # type: ignore[method-assign]  # stands in for a large model
+    family.gate.clear()
+    engine.submit(caller.request((10, 3), options=ASKED))
+    assert eventually(lambda: engine.scheduler.running and engine.scheduler.listening == 1)
+    engine.submit(caller.request((77, 3), options=ASKED))
+    assert eventually(lambda: engine.scheduler.listening == 2)
+    refused = caller.request((10, 3), options=ASKED, key="k" * 16)
+    engine.submit(refused)
+    engine.cancel("k" * 16)
+    assert caller.wait(1) == [refused]
+    held.set()
+    family.gate.set()
+    caller.wait(3)
+
+
+def test_live_audio_does_not_wait_until_it_is_known_who_spoke(engine: Engine, diarizer: Told) -> None:
+    held = threading.Event()
+    diarizer.hear = lambda _: held.wait(WAIT)  # type: ignore[method-assign,assignment,return-value]  # stands in for long work
+    caller = Caller(engine)
+    for _ in range(4):
+        engine.submit(caller.request((10, 3), options=ASKED))
+    assert eventually(lambda: engine.scheduler.listening >= 2)
+    live = caller.request((10, 3), is_live=True)
+    engine.submit(live)
+    assert caller.wait(1) == [live]
+    held.set()
+    caller.wait(5)
+
+
 def test_what_cannot_be_asked_is_refused_at_once(family: EvenFamily) -> None:
     def missing(_: int | None) -> Told:
         raise FileNotFoundError("speaker_embedding.onnx is missing; make it with `asrloop models`")

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from asrloop.tritonserver import checks, several
 from asrloop.tritonserver.checks import SHARED_MEMORY
 from asrloop.tritonserver.hangs import SERVER
 from asrloop.tritonserver.install import TritonError
+from asrloop.tritonserver.process import stopped_by_signals
 from asrloop.tritonserver.processes import local_server
 from tests.conftest import BECKETT, ROOT, eventually, words
 from tests.ports import free_ports
@@ -134,6 +137,21 @@ def test_one_that_gives_up_ends_all() -> None:
     ):
         servers.run(lambda: None)
     assert [process.returncode for process in servers._processes] == [-signal.SIGTERM, 1]
+
+
+@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_who_is_told_twice_to_stop_leaves_none_behind(again: signal.Signals) -> None:
+    said: list[str] = []
+    then = (
+        "import signal; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(0))); "
+        "print('slow', file=sys.stderr); time.sleep(60)"
+    )
+    servers = stand_ins(then, said)
+    with stopped_by_signals(), suppress(KeyboardInterrupt), servers:
+        assert eventually(lambda: {"1 | slow", "2 | slow"} <= set(said))
+        threading.Timer(0.2, os.kill, [os.getpid(), again]).start()
+        raise KeyboardInterrupt
+    assert [process.poll() for process in servers._processes] == [0, 0]
 
 
 def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
