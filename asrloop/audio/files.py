@@ -164,6 +164,11 @@ def _decoded(
         _check_format(rate, channels)
         check_duration(before + file.frames / rate, max_seconds)
         length.seconds = before + file.frames / rate
+        if channel is not None and before and channels != length.channels:
+            raise InvalidAudio(
+                f"AUDIO has {length.channels} channels up to {before:.1f} s and {channels} behind it: with diarize=channels all "
+                "parts of a file have as many; send them apart, or diarize=true"
+            )
         length.channels = max(length.channels, channels)
         resample, mixed = Resampler(rate), Mixer(rate) if channel is None else partial(picked, channel)
         got, size, is_last = 0, min(DECODE_FRAMES, DECODE_SECONDS * rate), False

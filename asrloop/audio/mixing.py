@@ -62,8 +62,8 @@ class Mixer:
 
 
 def picked(channel: int, block: Samples) -> Samples:
-    """Return one channel of a block, f32 [N, channels], as f32 [N]: the last, where a part of the file has fewer."""
-    return np.ascontiguousarray(block[:, min(channel, block.shape[1] - 1)])
+    """Return one channel of a block, f32 [N, channels], as f32 [N]."""
+    return np.ascontiguousarray(block[:, channel])
 
 
 def _cancels(energies: NDArray[np.float64], channels: int, share: float = CANCELS) -> NDArray[np.bool_]:

@@ -128,3 +128,19 @@ def test_pcm_has_one_channel(grpc: triton_grpc.InferenceServerClient, beckett: S
         grpc.infer("asr_ensemble", [tensor], parameters={"diarize": "channels"}, client_timeout=60)
     found = grpc.infer("asr_ensemble", [tensor], parameters={"diarize": True}, client_timeout=60)
     assert set(found.as_numpy("WORD_SPEAKERS").reshape(-1)) == {0}
+
+
+@pytest.mark.parametrize("seconds", [2, 35])
+@pytest.mark.parametrize("channels", [(1, 2), (2, 1), (2, 3)])
+def test_a_file_whose_parts_have_different_channels_is_refused(
+    grpc: triton_grpc.InferenceServerClient, beckett: Samples, seconds: int, channels: tuple[int, int]
+) -> None:
+    parts = []
+    for count in channels:
+        part = io.BytesIO()
+        soundfile.write(part, np.tile(np.resize(beckett, seconds * RATE)[:, None], count), RATE, format="OGG")
+        parts.append(part.getvalue())
+    with pytest.raises(InferenceServerException) as refused:
+        answer(grpc, b"".join(parts), diarize="channels")
+    assert f"channels up to {seconds}" in str(refused.value) or "the audio has 1 channel" in str(refused.value)
+    assert answer(grpc, b"".join(parts)).as_numpy("TRANSCRIPTS")[0, 0]
