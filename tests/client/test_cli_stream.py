@@ -192,6 +192,7 @@ def test_errors_are_one_line_and_an_exit_code(stand_in: StandIn, recording: Path
     assert run(recording, "-s", "127.0.0.1:1").returncode == 3
 
 
+@pytest.mark.slow
 def test_a_lost_server_is_replaced(make_stand_in: Callable[..., StandIn], tmp_path: Path) -> None:
     servers = [make_stand_in(), make_stand_in()]
     path = tmp_path / "long.wav"

@@ -129,6 +129,7 @@ def test_connections_that_are_refused_and_answers_are_no_deaths(connect: Connect
     assert eventually(lambda: client.stats()[0].live)
 
 
+@pytest.mark.slow
 def test_live_audio_that_ends_servers_is_not_sent_on(make_stand_in: Callable[..., StandIn]) -> None:
     server = make_stand_in()
     with AsrClient(server.address, timeout=30) as client, client.stream(resume=True) as stream:

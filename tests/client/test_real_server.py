@@ -178,6 +178,7 @@ def test_a_long_file_has_segments_and_tells_how_far_it_is(
         assert longer.startswith(text)
 
 
+@pytest.mark.slow
 def test_the_bar_moves_while_one_file_is_transcribed(
     server: TritonServer, beckett: NDArray[np.float32], tmp_path: Path
 ) -> None:

@@ -360,6 +360,7 @@ def test_closing_ends_bulk_work_that_has_not_begun(connect: Connect, make_stub: 
     assert stub.seen()["infer"] == 2
 
 
+@pytest.mark.slow
 def test_two_servers_hurt_in_turn_cost_no_call(make_stub: MakeStub) -> None:
     """Short and with servers that do no work; `make test-chaos` hurts real ones."""
     stubs = [make_stub(), make_stub()]

@@ -127,6 +127,7 @@ def test_nemo_without_a_directory_is_refused_although_models_are_there(model_rep
     assert "--family nemo needs --from DIR" in result.output
 
 
+@pytest.mark.slow
 def test_another_family_takes_the_place_of_the_first(tmp_path: Path) -> None:
     repository = tmp_path / "model_repository"
     prepared = repository / "decoder_loop" / "1"

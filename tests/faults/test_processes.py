@@ -41,6 +41,7 @@ def test_signal_under_load(
     assert f"the process of {model}" in serving.said() or "the server hangs" in serving.said()
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_at_once_is_no_reason_to_give_up(
     tmp_path: Path, speech: Speech, model_repository: Path
 ) -> None:

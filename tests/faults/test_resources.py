@@ -85,6 +85,7 @@ def test_no_room_for_the_log(count: int, tmp_path: Path, speech: Speech, report:
         serving.stop()
 
 
+@pytest.mark.slow
 def test_the_clock_steps(
     start_server: StartServer, model_repository: Path, tmp_path: Path, speech: Speech, report: Report
 ) -> None:

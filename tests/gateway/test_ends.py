@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 from asrloop_client import Progress, Transcript
 from asrloop_gateway.events import EventResponse, OnProgress, Tells, events_of
@@ -190,6 +191,7 @@ def test_a_request_under_way_ends_soon_after_the_last_server_died(
     assert "retry-after" in answer.headers
 
 
+@pytest.mark.slow
 def test_a_killed_server_costs_retries_and_no_words(
     start_gateway: StartGateway, tmp_path: Path, beckett: NDArray[np.float32], beckett_file: bytes
 ) -> None:
@@ -232,6 +234,7 @@ def test_a_killed_server_costs_retries_and_no_words(
     assert set(outcomes) <= {"200", "unavailable"}, outcomes
 
 
+@pytest.mark.slow
 def test_memory_holds_what_is_transcribed_not_what_waits(
     start_gateway: StartGateway, server: TritonServer, beckett: NDArray[np.float32]
 ) -> None:

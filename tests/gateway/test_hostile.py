@@ -110,6 +110,7 @@ def test_what_surrounds_a_body_is_limited_as_its_head_is(hasty: RunningGateway, 
     assert hasty.memory - before < 32 << 20
 
 
+@pytest.mark.slow
 def test_a_connection_without_a_request_is_closed(hasty: RunningGateway) -> None:
     with raw(hasty) as blank, raw(hasty) as refused:
         blank.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -122,6 +123,7 @@ def test_a_connection_without_a_request_is_closed(hasty: RunningGateway) -> None
         wait_for(closed(refused))
 
 
+@pytest.mark.slow
 def test_pings_whose_answers_nobody_reads_take_no_memory(hasty: RunningGateway) -> None:
     before = hasty.memory
     with upgraded(hasty) as connection:

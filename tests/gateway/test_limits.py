@@ -121,6 +121,7 @@ def test_slow_senders_are_cut(small: RunningGateway) -> None:
         assert b" 408 " in answer_of(stalled).splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_head_that_is_slow_or_endless_is_cut(small: RunningGateway) -> None:
     with raw(small) as slow, raw(small) as endless:
         slow.sendall(b"GET /health HTTP/1.1\r\nHost: loc")

@@ -330,6 +330,7 @@ def test_cancelling_a_direct_request_reaches_the_engine(
     assert words(transcribe(grpc, beckett[None])[0]) == BECKETT
 
 
+@pytest.mark.slow
 def test_several_batches_give_the_same_texts(
     start_server: StartServer, grpc: triton_grpc.InferenceServerClient, model_repository: Path, beckett: Samples
 ) -> None:

@@ -56,6 +56,7 @@ def test_the_callers_time_ends_the_decoding_of_a_file(
     assert refused.value.status() == "StatusCode.UNAVAILABLE"
 
 
+@pytest.mark.slow
 def test_the_loop_goes_on_with_the_time_that_the_file_left(
     start_server: StartServer, model_repository: Path, beckett: Samples
 ) -> None:

@@ -262,6 +262,7 @@ def test_the_callers_time_ends_a_long_file(grpc: triton_grpc.InferenceServerClie
     assert "[deadline]" in refused(grpc, flac(repeated(beckett, 34)), timeout=0.7)
 
 
+@pytest.mark.slow
 def test_short_audio_is_answered_while_recordings_run_and_one_more_waits_for_its_turn(
     grpc: triton_grpc.InferenceServerClient, beckett: Samples
 ) -> None:

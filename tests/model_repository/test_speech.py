@@ -75,6 +75,7 @@ def test_a_silent_file_is_empty(grpc: triton_grpc.InferenceServerClient) -> None
     assert result.as_numpy("CONFIDENCE")[0, 0] == 0
 
 
+@pytest.mark.slow
 def test_who_wants_everything_decoded_gets_what_the_model_makes_of_silence(
     start_server: StartServer, model_repository: Path, beckett: Samples
 ) -> None:

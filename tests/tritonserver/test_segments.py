@@ -104,6 +104,7 @@ def ours(port: int) -> set[str]:
     return {path.name for path in segments.SHARED_MEMORY.glob(f"{REGION}*_{port}_*")}
 
 
+@pytest.mark.slow
 def test_the_next_start_removes_what_a_kill_of_everything_left(serving: Serving, speech: Speech) -> None:
     serving.wait(speech)
     before = ours(serving.grpc)

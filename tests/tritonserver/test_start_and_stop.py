@@ -252,6 +252,7 @@ def test_the_mode_decides_about_the_second_repository(repository_copy: Path) -> 
         checks.checked_repositories(repository_copy)
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_to_load_shows_its_reason(start_server: StartServer, repository_copy: Path) -> None:
     (repository_copy / "decoder_loop" / "1" / "decoder.onnx").write_bytes(b"no graph")
     with (

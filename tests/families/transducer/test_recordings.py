@@ -32,6 +32,7 @@ def recording(synthetic: list[tuple[str, Samples]]) -> Samples:
     return np.concatenate(parts)
 
 
+@pytest.mark.slow
 def test_ten_minutes_equal_their_windows(open_directory: Open, synthetic: list[tuple[str, Samples]]) -> None:
     family = open_directory(TINY)
     detector = SpeechDetector(wheels.speech_detector(ROOT / ".cache"))
