@@ -54,7 +54,7 @@ class OnnxNetworks:
             path = self._directory / name
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"{path} is missing: speakers cannot be told apart; make it with `asrloop models`"
+                    f"{name} is missing: speakers cannot be told apart; make it with `asrloop models`"
                 )
 
     def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
