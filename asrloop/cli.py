@@ -19,6 +19,7 @@ from asrloop.errors import RequestError
 from asrloop.families import registry
 from asrloop.offline import Model
 from asrloop.recognizer import DEFAULT, STREAM, command, recognizer
+from asrloop.speakers import missing_networks
 from asrloop.tritonserver import beside, canary, checks, several, template
 from asrloop.tritonserver.hangs import SERVER, HangWatch
 from asrloop.tritonserver.install import TritonError, find_or_assemble
@@ -27,8 +28,6 @@ from asrloop.tritonserver.processes import local_server, metrics_port
 from asrloop.tritonserver.supervisor import Supervisor
 from asrloop.wheels import (
     MOONSHINE_SPEECH,
-    SPEAKER_EMBEDDING,
-    SPEAKER_SEGMENTATION,
     TURN_DETECTOR,
     WheelError,
     moonshine_assets,
@@ -307,7 +306,7 @@ def models(
             if not is_there:
                 registry.build(name, source, directory, recipe, lambda stage: console.print(f"  {stage}"), languages)
             registry.provide_live(directory, target / STREAM / "1", recognizer(name_beside or "").description)
-            if force or not all((directory / one).is_file() for one in (SPEAKER_SEGMENTATION, SPEAKER_EMBEDDING)):
+            if force or missing_networks(directory):
                 # Imported late, as below: they need onnx, which is slow to import.
                 from asrloop.speakers import build
 

@@ -19,7 +19,7 @@ from asrloop.engine.request import Request
 from asrloop.errors import InvalidOption, RequestError, one_channel
 from asrloop.families import registry
 from asrloop.families.registry import info_in
-from asrloop.wheels import SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
+from asrloop.speakers import missing_networks
 
 FILES_AT_ONCE = 16
 """For each batch of the engine."""
@@ -185,7 +185,7 @@ def load_model(directory: Path | str | None = None) -> Model:
     prepared = paths.cache() / "models" / registry.DEFAULT
     if not registry.holds(prepared):
         registry.build(registry.DEFAULT, None, prepared, progress=lambda _: None, unless_there=True)
-    if not all((prepared / one).is_file() for one in (SPEAKER_SEGMENTATION, SPEAKER_EMBEDDING)):
+    if missing_networks(prepared):
         from asrloop.speakers import build  # it needs onnx, which is slow to import
 
         build.provide(prepared)

@@ -98,6 +98,21 @@ def beckett(beckett_path: Path) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="session")
+def call(beckett: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Two people who take turns, one a channel, f32 [N, 2], 16 kHz: each says beckett.wav, the second a second behind the first."""
+    silence = np.zeros(beckett.size + 16_000, np.float32)
+    return np.stack([np.concatenate([beckett, silence]), np.concatenate([silence, beckett])], axis=1)
+
+
+@pytest.fixture(scope="session")
+def call_path(call: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The call as a WAV file."""
+    path = tmp_path_factory.mktemp("call") / "call.wav"
+    soundfile.write(path, call, 16_000)
+    return path
+
+
+@pytest.fixture(scope="session")
 def speech(beckett: NDArray[np.float32], beckett_path: Path) -> "Speech":
     """Requests that say beckett.wav."""
     from tests.faults.harness import Speech  # which needs this file

@@ -75,12 +75,8 @@ def test_terms_that_the_model_cannot_write_are_named(tmp_path: Path, beckett_pat
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
-def test_speakers_are_told_apart(
-    beckett_path: Path, beckett: NDArray[np.float32], tmp_path: Path, repeats: int
-) -> None:
+def test_speakers_are_told_apart(beckett_path: Path, call: NDArray[np.float32], tmp_path: Path, repeats: int) -> None:
     """By channels, of a short file and of one that is decoded block by block; and by voices."""
-    silence = np.zeros(beckett.size + 16_000, np.float32)
-    call = np.stack([np.concatenate([beckett, silence]), np.concatenate([silence, beckett])], axis=1)
     path = tmp_path / "call.wav"
     soundfile.write(path, np.tile(call, (repeats, 1)), 16_000)
     with asrloop.load_model() as model:

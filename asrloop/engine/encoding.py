@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from asrloop.audio import Samples, resampled
 from asrloop.engine.attribution import Diarizer
 from asrloop.engine.family import Family
+from asrloop.engine.options import SPEAKERS
 from asrloop.engine.recording import Recording
 from asrloop.engine.request import Request
 from asrloop.engine.utterance import Utterance
@@ -80,6 +81,8 @@ class Encoding:
 
     def _let_speakers_be_found(self, utterance: Utterance, samples: Samples) -> None:
         """Let it be found out who speaks in audio that is not cut, where somebody asks. What is cut is heard where it is cut."""
+        if utterance.options.diarize != SPEAKERS:
+            return
         with self._work.lock:
             if utterance.is_finished:
                 return

@@ -20,7 +20,14 @@ def transcript(recordings: Sequence[Recording], family: Family[Any], words: Word
 
     Its tokens have texts and probabilities only where they have times.
     """
-    (parts, text) = _of_channels(recordings, family) if len(recordings) > 1 else _of_one(recordings[0], family)
+    turns = recordings[0].turns
+    parts = _of_channels(recordings, family) if len(recordings) > 1 else recordings[0].parts(family)
+    segments = _segments(parts, family)
+    text = joined(segment.text for segment in segments)  # it does not depend on who speaks
+    if turns is not None:
+        attribution = Attribution(turns)
+        parts = [piece for part in parts for piece in _by_speaker(part, attribution, family)]
+        segments = _segments(parts, family)
     log_probs = [value for part in parts for value in part.log_probs]
     tokens = [token for part in parts for token in part.tokens]
     times = [span.start for part in parts for span in part.spans]
@@ -31,7 +38,7 @@ def transcript(recordings: Sequence[Recording], family: Family[Any], words: Word
         [family.piece(token) for token in tokens] if times else [],
         family.confidence(log_probs),
         all(one.is_whole and all(each.ending.is_complete for each in one.utterances) for one in recordings),
-        _segments(parts, family),
+        segments,
         [word for part in parts for word in part.words(family)]
         if words > (Words.NONE if times else Words.TIMED)
         else [],
@@ -41,26 +48,15 @@ def transcript(recordings: Sequence[Recording], family: Family[Any], words: Word
     )
 
 
-def _of_one(recording: Recording, family: Family[Any]) -> tuple[Sequence[Part], str]:
-    """Return its parts, which end where the speaker changes, and its text, which does not depend on that."""
-    parts = recording.parts(family)
-    text = joined(segment.text for segment in _segments(parts, family))
-    if recording.turns is None:
-        return parts, text
-    attribution = Attribution(recording.turns)
-    return [piece for part in parts for piece in _by_speaker(part, attribution, family)], text
-
-
-def _of_channels(recordings: Sequence[Recording], family: Family[Any]) -> tuple[Sequence[Part], str]:
-    """Return the parts of all channels by time, and their text."""
+def _of_channels(recordings: Sequence[Recording], family: Family[Any]) -> list[Part]:
+    """Return the parts of all channels by time."""
     parts = [
         piece._replace(speaker=channel)
         for channel, recording in enumerate(recordings)
         for part in recording.parts(family)
         for piece in _at_pauses(part, family)
     ]
-    parts.sort(key=lambda part: part.start)
-    return parts, joined(segment.text for segment in _segments(parts, family))
+    return sorted(parts, key=lambda part: part.start)
 
 
 def _segments(parts: Sequence[Part], family: Family[Any]) -> list[Segment]:

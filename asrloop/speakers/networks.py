@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.onnx_files.sessions import Graph, open_graph
+from asrloop.speakers import missing_networks
 from asrloop.wheels import SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
 
 SAMPLES = 10 * SAMPLE_RATE
@@ -50,12 +51,10 @@ class OnnxNetworks:
 
     def check(self) -> None:
         """Raise FileNotFoundError, which says how to make them, where the networks are missing."""
-        for name in (SPEAKER_SEGMENTATION, SPEAKER_EMBEDDING):
-            path = self._directory / name
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{name} is missing: speakers cannot be told apart; make it with `asrloop models`"
-                )
+        if absent := missing_networks(self._directory):
+            raise FileNotFoundError(
+                f"{absent[0]} is missing: speakers cannot be told apart; make it with `asrloop models`"
+            )
 
     def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
         found = self._graph(SPEAKER_SEGMENTATION)({"waveforms": windows[:, None]})["segmentation"]

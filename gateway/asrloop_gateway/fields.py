@@ -11,7 +11,7 @@ from asrloop_gateway.errors import ApiError, bad_request
 from asrloop_gateway.events import Tells
 from asrloop_gateway.formats import FORMATS, ResponseOptions
 from asrloop_gateway.settings import Settings
-from asrloop_gateway.speakers import DIARIZED, wish_of
+from asrloop_gateway.speakers import DIARIZED, WITH_SEGMENTS, wish_of
 from asrloop_gateway.uploads import Form
 
 TRANSLATE = "translate"
@@ -55,7 +55,7 @@ def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:
     granularities = _some_of(form, "timestamp_granularities", _GRANULARITIES) or ["segment"]
     include = _some_of(form, "include", _INCLUDED)
     # Only where the response shows them: they cost the servers time.
-    shows_segments = format_ in ("verbose_json", DIARIZED) or (format_ in ("srt", "vtt") and not streams)
+    shows_segments = format_ in WITH_SEGMENTS or (format_ in ("srt", "vtt") and not streams)
     words = "word" in granularities and shows_segments
     if words and format_ == DIARIZED:
         message = f"response_format {format_} cannot hold words. Give verbose_json and diarize=true, or leave them out."
@@ -71,7 +71,7 @@ def parse_fields(form: Form, settings: Settings, task: str = "") -> FormFields:
     return FormFields(
         format=format_,
         stream=streams,
-        tells=Tells("progress" in include, format_ in ("verbose_json", DIARIZED), words, logprobs),
+        tells=Tells("progress" in include, format_ in WITH_SEGMENTS, words, logprobs),
         asked=Asked(
             language=form.text("language"),
             task=task,

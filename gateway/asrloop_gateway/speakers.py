@@ -11,8 +11,8 @@ from asrloop_gateway.uploads import NO_REFERENCES, Form
 DIARIZED = "diarized_json"
 """OpenAI's format with speakers; it asks for them by itself."""
 _TELLS_NOBODY = "json"
-_EVENTS = (DIARIZED, "verbose_json")
-"""Formats whose events have segments."""
+WITH_SEGMENTS = (DIARIZED, "verbose_json")
+"""Formats of JSON with segments, in their events, too."""
 _WAYS = {"": "", "false": "", "0": "", "true": "true", "1": "true", "channels": "channels"}
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
 
@@ -41,8 +41,8 @@ def wish_of(form: Form, format_: str, streams: bool) -> Wish:
             message = f"response_format is {DIARIZED}, and diarize is {given}. Give verbose_json, or leave diarize out."
             raise bad_request("invalid_form", message, "diarize")
         way = "true"
-    if way and (format_ == _TELLS_NOBODY or (streams and format_ not in _EVENTS)):
-        able = " or ".join(_EVENTS) if streams else f"{', '.join(_EVENTS)}, text, srt or vtt"
+    if way and (format_ == _TELLS_NOBODY or (streams and format_ not in WITH_SEGMENTS)):
+        able = " or ".join(WITH_SEGMENTS) if streams else f"{', '.join(WITH_SEGMENTS)}, text, srt or vtt"
         what = "the events of response_format" if streams else "response_format"
         message = f"diarize is {given}, and {what} {format_} cannot tell who spoke. Give {able}, or leave diarize out."
         raise bad_request("invalid_form", message, "diarize")

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 from asrloop_client import AsrClient, InvalidConfig, InvalidOption, Segment, Transcript, Word, wire
 from asrloop_client.asked import asked
-from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
 from tests.client.stub import Stub
@@ -136,21 +134,11 @@ def test_the_speaker_takes_room_in_the_line(width: int) -> None:
     assert " ".join(shown).replace("Speaker 10: ", "") == " ".join([said, said])
 
 
-@pytest.fixture(scope="module")
-def call(beckett: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two people who take turns, one a channel."""
-    silence = np.zeros(beckett.size + RATE, np.float32)
-    both = np.stack([np.concatenate([beckett, silence]), np.concatenate([silence, beckett])], axis=1)
-    path = tmp_path_factory.mktemp("call") / "call.wav"
-    soundfile.write(path, both, RATE)
-    return path
-
-
-def test_speakers_of_a_real_server(connect: Connect, server: TritonServer, call: Path, beckett_path: Path) -> None:
+def test_speakers_of_a_real_server(connect: Connect, server: TritonServer, call_path: Path, beckett_path: Path) -> None:
     client = connect(server.grpc_endpoint)
-    samples, rate = soundfile.read(call, dtype="float32")
+    samples, rate = soundfile.read(call_path, dtype="float32")
     alone = [words(client.transcribe(samples[:, channel], sample_rate=rate).text) for channel in (0, 1)]
-    two = client.transcribe(call, diarize="channels")
+    two = client.transcribe(call_path, diarize="channels")
     assert [each.speaker for each in two.segments] == sorted(each.speaker for each in two.segments)
     for speaker in (0, 1):
         assert words(" ".join(each.text for each in two.segments if each.speaker == speaker)) == alone[speaker]
@@ -167,21 +155,21 @@ def test_speakers_of_a_real_server(connect: Connect, server: TritonServer, call:
         client.transcribe(beckett_path, diarize="channels")
 
 
-def test_the_command_tells_who_spoke(server: TritonServer, call: Path, beckett_path: Path) -> None:
+def test_the_command_tells_who_spoke(server: TritonServer, call_path: Path, beckett_path: Path) -> None:
     to = ("--server", server.grpc_endpoint)
-    lines = run("transcribe", call, "--diarize-channels", *to).stdout.splitlines()
+    lines = run("transcribe", call_path, "--diarize-channels", *to).stdout.splitlines()
     assert [line[:11] for line in lines] == ["Speaker 1: ", "Speaker 2: "]
-    several = run("transcribe", call, beckett_path, "--diarize", "--speakers=3", *to).stdout.splitlines()
-    assert all(line.startswith((f"{call}: Speaker ", f"{beckett_path}: Speaker 1: ")) for line in several)
-    (told,) = map(json.loads, run("transcribe", call, "--diarize-channels", "--json", *to).stdout.splitlines())
+    several = run("transcribe", call_path, beckett_path, "--diarize", "--speakers=3", *to).stdout.splitlines()
+    assert all(line.startswith((f"{call_path}: Speaker ", f"{beckett_path}: Speaker 1: ")) for line in several)
+    (told,) = map(json.loads, run("transcribe", call_path, "--diarize-channels", "--json", *to).stdout.splitlines())
     assert {each["speaker"] for each in told["segments"]} == {each["speaker"] for each in told["words"]} == {0, 1}
-    vtt = run("transcribe", call, "--diarize-channels", "--format=vtt", *to).stdout
+    vtt = run("transcribe", call_path, "--diarize-channels", "--format=vtt", *to).stdout
     assert "<v Speaker 1>" in vtt
     assert "<v Speaker 2>" in vtt
-    both = run("transcribe", call, "--diarize", "--diarize-channels", *to)
+    both = run("transcribe", call_path, "--diarize", "--diarize-channels", *to)
     assert both.returncode == 2
     assert "give one of --diarize and --diarize-channels" in both.stderr
-    alone = run("transcribe", call, "--speakers=2", *to)
+    alone = run("transcribe", call_path, "--speakers=2", *to)
     assert alone.returncode == 2
     assert "--speakers" in alone.stderr
 

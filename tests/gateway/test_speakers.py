@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openai
 import pytest
-import soundfile
 from asrloop_client import Segment
 from asrloop_gateway.chunking import cut_at_pauses
 from asrloop_gateway.speakers import letter
-from numpy.typing import NDArray
 from openai import OpenAI
 from openai.types.audio import TranscriptionDiarized, TranscriptionTextSegmentEvent
 from websockets.asyncio.client import connect
@@ -30,21 +27,11 @@ MODEL = "gpt-4o-transcribe-diarize"
 
 
 @pytest.fixture(scope="module")
-def call_file(beckett: NDArray[np.float32]) -> bytes:
-    """Two people who take turns, one a channel."""
-    silence = np.zeros(beckett.size + RATE, np.float32)
-    file = io.BytesIO()
-    both = np.stack([np.concatenate([beckett, silence]), np.concatenate([silence, beckett])], axis=1)
-    soundfile.write(file, both, RATE, format="WAV")
-    return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def ask(gateway: RunningGateway, call_file: bytes) -> Iterator[Any]:
+def ask(gateway: RunningGateway, call_path: Path) -> Iterator[Any]:
     """A transcription; `extra` are fields that the package does not know."""
     with OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
 
-        def create(content: bytes = call_file, extra: dict[str, Any] | None = None, **options: Any) -> Any:
+        def create(content: bytes = call_path.read_bytes(), extra: dict[str, Any] | None = None, **options: Any) -> Any:
             return client.audio.transcriptions.create(
                 file=("call.wav", content), extra_body=extra or {}, **{"model": MODEL, **options}
             )

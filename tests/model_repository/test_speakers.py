@@ -46,13 +46,6 @@ def said(result: triton_grpc.InferResult, speaker: int, row: int = 0) -> str:
     return words(" ".join(text for one, text in segments(result, row) if one == speaker))
 
 
-@pytest.fixture(scope="module")
-def call(beckett: Samples) -> Samples:
-    """Two people who take turns, one a channel: each says the same, the second 1 s behind the end of the first."""
-    silence = np.zeros(beckett.size + RATE, np.float32)
-    return np.stack([np.concatenate([beckett, silence]), np.concatenate([silence, beckett])], axis=1)
-
-
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_each_channel_of_a_call_is_a_speaker(
     grpc: triton_grpc.InferenceServerClient, call: Samples, repeats: int

@@ -7,11 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 from asrloop_client import AsrClient
-from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import words
@@ -21,16 +18,6 @@ from tests.gateway.page.person import drop, expect, overflow, problems_for_reade
 
 pytestmark = NEEDS_CHROMIUM
 RATE = 16_000
-
-
-@pytest.fixture(scope="module")
-def call(beckett: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two people who take turns, one a channel."""
-    silence = np.zeros(beckett.size + RATE, np.float32)
-    both = np.stack([np.concatenate([beckett, silence]), np.concatenate([silence, beckett])], axis=1)
-    path = tmp_path_factory.mktemp("call") / "call.wav"
-    soundfile.write(path, both, RATE)
-    return path
 
 
 def shown(page: Any) -> list[tuple[str, str]]:
@@ -43,18 +30,18 @@ def shown(page: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_speakers_have_names_and_colours_and_what_is_renamed_is_saved_so(
-    address: str, open_page: OpenPage, server: TritonServer, call: Path, tmp_path: Path, scheme: str
+    address: str, open_page: OpenPage, server: TritonServer, call_path: Path, tmp_path: Path, scheme: str
 ) -> None:
     page = open_page(address, viewport={"width": 320, "height": 640}, color_scheme=scheme)
     page.get_by_label("Who spoke, in files").select_option("by channels")
-    drop(page, ("call.wav", call.read_bytes()))
+    drop(page, ("call.wav", call_path.read_bytes()))
     expect(state(page)).to_contain_text("Done", timeout=LONG)
     lines = shown(page)
     assert [name for name, _ in lines if name] == ["Speaker 1", "Speaker 2"]
     colours = {who.evaluate("who => getComputedStyle(who).color") for who in page.locator(".who:visible").all()}
     assert len(colours) == 2
     with AsrClient(server.grpc_endpoint) as client:
-        said = client.transcribe(call, diarize="channels")
+        said = client.transcribe(call_path, diarize="channels")
     assert [text for _, text in lines] == [segment.text for segment in said.segments]
     assert saved(page, "TXT", tmp_path) == said.to_txt()
     assert not problems_for_readers(page)
@@ -77,12 +64,12 @@ def test_speakers_have_names_and_colours_and_what_is_renamed_is_saved_so(
 
 
 def test_without_the_question_there_are_no_speakers(
-    address: str, open_page: OpenPage, call: Path, tmp_path: Path
+    address: str, open_page: OpenPage, call_path: Path, tmp_path: Path
 ) -> None:
     page = open_page(address)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.post_data or ""))
-    drop(page, ("call.wav", call.read_bytes()))
+    drop(page, ("call.wav", call_path.read_bytes()))
     expect(state(page)).to_contain_text("Done", timeout=LONG)
     assert not any("diarize" in each for each in sent)
     expect(page.get_by_role("group", name="Speakers of call.wav")).to_be_hidden()
