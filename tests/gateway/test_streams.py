@@ -59,7 +59,8 @@ def test_words_come_while_audio_is_sent(gateway: RunningGateway, beckett: NDArra
     events, code = asyncio.run(talk())
     assert code == 1000
     assert text(events) == BECKETT
-    assert set(events[0]) == {"segment", "stable", "tail", "final", "times"}
+    for event in events:  # a busy machine may make its first partial in the pause behind some words
+        assert set(event) - {"pause"} == {"segment", "stable", "tail", "final", "times"}
     stable = dict.fromkeys((event["segment"] for event in events), "")
     for event in events:
         assert event["stable"].startswith(stable[event["segment"]])
