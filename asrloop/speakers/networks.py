@@ -1,6 +1,7 @@
 """pyannote's community-1 networks (CC BY 4.0): who is active in a window of 10 s, and a vector that is alike for one voice."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.onnx_files.sessions import Graph, open_graph
 from asrloop.speakers import missing_networks
+from asrloop.speakers.clusters import unit
 from asrloop.wheels import SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
 
 SAMPLES = 10 * SAMPLE_RATE
@@ -29,14 +31,18 @@ SIZE = 256
 """Components of an embedding."""
 
 
+TOGETHER = 16
+"""Pieces of one length that are embedded at once: a tenth faster than one by one. Each takes 0.3 MB for a second."""
+
+
 class Networks(Protocol):
     """The two networks, so that a test can stand in for them."""
 
     def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which voices are active, bool [B, 589, 3], in ``windows`` f32 [B, 160000]. Voices have no order."""
 
-    def embedding(self, samples: Samples) -> NDArray[np.float32]:
-        """Return a unit vector f32 [256] for one voice in ``samples`` f32 [N], 16 kHz, N >= 400."""
+    def embeddings(self, pieces: Sequence[Samples]) -> NDArray[np.float32]:
+        """Return a unit vector, f32 [len(pieces), 256], for the one voice in each of ``pieces`` f32 [N], 16 kHz, N >= 400."""
 
 
 class OnnxNetworks:
@@ -60,9 +66,15 @@ class OnnxNetworks:
         found = self._graph(SPEAKER_SEGMENTATION)({"waveforms": windows[:, None]})["segmentation"]
         return np.asarray(found > 0.5)
 
-    def embedding(self, samples: Samples) -> NDArray[np.float32]:
-        vector = self._graph(SPEAKER_EMBEDDING)({"samples": samples[None]})["embedding"][0]
-        return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), np.float32)
+    def embeddings(self, pieces: Sequence[Samples]) -> NDArray[np.float32]:
+        vectors = np.zeros((len(pieces), SIZE), np.float32)
+        for size in {piece.size for piece in pieces}:
+            alike = [number for number, piece in enumerate(pieces) if piece.size == size]
+            for first in range(0, len(alike), TOGETHER):
+                numbers = alike[first : first + TOGETHER]
+                samples = np.stack([pieces[number] for number in numbers])
+                vectors[numbers] = self._graph(SPEAKER_EMBEDDING)({"samples": samples})["embedding"]
+        return unit(vectors)
 
     def _graph(self, name: str) -> Graph:
         with self._lock:

@@ -1,6 +1,7 @@
 """Who spoke when, with networks that a test knows and with the real ones."""
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,11 +34,12 @@ class KnownNetworks:
                 active[:, voice] = np.abs(window[at] - level) < 0.01
         return found
 
-    def embedding(self, samples: Samples) -> NDArray[np.float32]:
-        self.embedded += samples.size / SAMPLE_RATE
-        vector = np.zeros(SIZE, np.float32)
-        vector[TONES[float(np.round(np.median(samples), 2))]] = 1
-        return vector
+    def embeddings(self, pieces: Sequence[Samples]) -> NDArray[np.float32]:
+        vectors = np.zeros((len(pieces), SIZE), np.float32)
+        for vector, samples in zip(vectors, pieces, strict=True):
+            self.embedded += samples.size / SAMPLE_RATE
+            vector[TONES[float(np.round(np.median(samples), 2))]] = 1
+        return vectors
 
 
 def said(*parts: tuple[float, float]) -> Samples:
