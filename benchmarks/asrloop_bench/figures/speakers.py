@@ -33,6 +33,7 @@ TURN, PAUSE = (1.0, 8.0), (0.1, 1.0)
 LEAST = 6.0
 """Seconds of speech that a speaker must have in the manifest."""
 
+UNDOCUMENTED = "speaker undocumented"
 LEVEL, NOISE = 0.05, 2e-4
 COLLAR = 0.25
 DISTANCES = (0.64, 0.70, 0.76, 0.82, 0.88)
@@ -94,11 +95,12 @@ def _directory() -> Path:
 
 
 def voices(manifest: Path) -> dict[str, list[Samples]]:
-    """Return the clips of each speaker with enough speech, without the noisy ones, cut to where they sound."""
+    """Return the clips of each speaker with enough speech, cut to where they sound, without noisy ones and those of an
+    undocumented speaker, who may be two."""
     found: dict[str, list[Samples]] = {}
     for line in manifest.read_text(encoding="utf-8").splitlines():
         entry: Mapping[str, Any] = json.loads(line)
-        if "speaker" in entry and entry.get("condition") != "noisy":
+        if "speaker" in entry and entry.get("condition") != "noisy" and entry.get("flag") != UNDOCUMENTED:
             found.setdefault(entry["speaker"], []).append(sounding(clips.read(manifest.parent / entry["audio"])))
     return {name: each for name, each in found.items() if sum(map(len, each)) >= LEAST * SAMPLE_RATE}
 
