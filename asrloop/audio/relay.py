@@ -1,8 +1,8 @@
 """Sends the rest of a long file from the process that parses files to the one that recognises speech, block by block.
 
 It goes through a local socket with a name that nobody can guess. The reader sets the pace, so neither process holds more than a
-few blocks. Each message is samples, an error with its code, or the end with the seconds that are missing in the file. A connection
-that ends without one of the last two means that the sending process ended.
+few blocks. Each message is samples, an error with its code, or the end with the seconds that are missing in the file and the number
+of samples that were sent. A connection that ends without one of the last two means that the sending process ended.
 """
 
 import os
@@ -25,6 +25,7 @@ STALL_SECONDS = 60.0
 
 _BLOCK = 16_000
 _SAMPLES, _ERROR, _END = b"s", b"!", b"."
+_OF_THE_END = struct.Struct("<dQ")
 _HANDLE, _HANDLE_BYTES = frozenset("0123456789abcdef"), 16
 
 
@@ -50,11 +51,13 @@ class Outlet:
                 connection.settimeout(self._stall_seconds)
                 if not _is_ours(connection):
                     return
+                sent = 0
                 try:
                     for block in blocks:
                         for start in range(0, block.size or 1, _BLOCK):
                             connection.sendall(_SAMPLES + block[start : start + _BLOCK].tobytes())
-                    connection.sendall(_END + struct.pack("<d", missing()))
+                        sent += block.size
+                    connection.sendall(_END + _OF_THE_END.pack(missing(), sent))
                 except RequestError as error:
                     connection.sendall(_ERROR + str(error).encode())
         except OSError:  # the reader is gone; the remaining blocks are not decoded
@@ -93,6 +96,7 @@ def incoming(handle: str, head: Samples, seconds: float) -> LongAudio:
 def _received(connection: socket.socket, head: Samples, miss: Callable[[float], None]) -> Iterator[Samples]:
     for start in range(0, head.size, _BLOCK):
         yield head[start : start + _BLOCK]
+    received = 0
     with connection:
         while True:
             try:
@@ -102,11 +106,15 @@ def _received(connection: socket.socket, head: Samples, miss: Callable[[float], 
             kind, content = message[:1], message[1:]
             if kind == _SAMPLES:
                 if content:
+                    received += len(content) // 4
                     yield np.frombuffer(content, np.float32)
             elif kind == _ERROR:
                 raise error_of(content.decode())
             elif kind == _END:
-                miss(*struct.unpack("<d", content))
+                missing, sent = _OF_THE_END.unpack(content)
+                if received != sent:
+                    raise DecodeFailed(f"{received} of {sent} samples of the rest of the file came; send it again")
+                miss(missing)
                 return
             else:
                 raise DecodeFailed("the process that parses files ended; send it again")

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,17 @@ def test_all_samples_arrive_behind_the_head() -> None:
     assert long.seconds == 12.5
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_samples_that_are_lost_on_the_way_are_told() -> None:
+    class Thinned(np.ndarray[Any, np.dtype[np.float32]]):
+        """Says that it has more samples than it gives."""
+
+        size = property(lambda self: 5 + len(self))
+
+    handle, _ = sending(iter([np.ones(100, np.float32).view(Thinned)]))
+    with pytest.raises(DecodeFailed, match="100 of 105 samples of the rest of the file came; send it again"):
+        list(incoming(handle, HEAD, 0).blocks)
 
 
 @pytest.mark.parametrize("error", [TooLong("audio is 9 s long"), InvalidAudio("cut: at 5"), EngineClosed("closing")])
