@@ -122,6 +122,8 @@ def serve(
         if number > 1:
             _serve_several(several.settings_of(server_settings, number), models)
             return
+        # Those of one of several are claimed by the process that starts all of them.
+        claim = nullcontext() if is_one_of_several else checks.claimed_ports([server_settings])
 
         def make_server(variables: Mapping[str, str]) -> TritonServer:
             _say(f"Starting tritonserver ({installation.origin}) ...")
@@ -135,7 +137,8 @@ def serve(
                 _say("Ctrl-C stops it.")
 
         try:
-            Supervisor(make_server, settings.supervisor, lambda line: _log("error", line)).run(ready)
+            with claim:
+                Supervisor(make_server, settings.supervisor, lambda line: _log("error", line)).run(ready)
         except KeyboardInterrupt:  # the normal end
             _say("Stopped.")
 
@@ -143,11 +146,6 @@ def serve(
 def _serve_several(settings: Sequence[config.ServerSettings], models: Path) -> None:
     """Serve with several servers until Ctrl-C."""
     first = settings[0]
-    for each in settings:
-        checks.check_ports(each)
-    checks.checked_repositories(models)
-    for line in several.described(settings):
-        _say(line)
     addresses = ",".join(f"{_own_host(first)}:{each.grpc_port}" for each in settings)
 
     def ready() -> None:
@@ -157,8 +155,12 @@ def _serve_several(settings: Sequence[config.ServerSettings], models: Path) -> N
 
     arguments = [f"--model-repository={models}", f"--host={first.host}", f"--log-level={first.log_level}"]
     try:
-        with several.Servers(settings, arguments, _say) as servers:
-            servers.run(ready)
+        with checks.claimed_ports(settings):
+            checks.checked_repositories(models)
+            for line in several.described(settings):
+                _say(line)
+            with several.Servers(settings, arguments, _say) as servers:
+                servers.run(ready)
     except KeyboardInterrupt:  # the normal end
         _say("Stopped.")
 

@@ -32,7 +32,8 @@ def text_of(transcript: Transcript) -> Iterator[str]:
         return
     for speaker, segments in groupby(transcript.segments, lambda segment: segment.speaker):
         name = f"Speaker {speaker + 1}" if speaker >= 0 else "Speaker ?"
-        yield f"{name}: {joined(segment.text for segment in segments)}"
+        said = joined(" ".join(segment.text.split()) for segment in segments)  # a turn is a line
+        yield f"{name}: {said}"
 
 
 def json_of(heard: Heard) -> str:

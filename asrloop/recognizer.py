@@ -53,3 +53,9 @@ def name_of(loop: str) -> str:
 def command(name: str) -> str:
     """Return the command that makes the weights of a recognizer."""
     return f"asrloop models --as {name} --family FAMILY" if name else "asrloop models"
+
+
+def command_for(loop: str) -> str:
+    """Return the command that makes the weights of the Triton model ``loop``; of any other folder that of the default."""
+    name = name_of(loop)
+    return command(name if is_name(name) and name != loop else "")

@@ -278,13 +278,19 @@ class _Work:
         self._is_closing = is_closing
         self._spent = self._resumed_at = 0.0
         """Processor time, in seconds: of all blocks so far, and of this thread when it began the one under way."""
-        self._blocks = blocks(content, settings.max_seconds, self._check, self.length, settings.formats, channel)
+        self._content = content
+        self._settings = settings
+        self._channel = channel
 
     def __iter__(self) -> Iterator[Samples]:
+        # The blocks hold the file, and ask this for its limits: were they kept here, only the collector of cycles would let go of a
+        # file whose reader left.
+        read = self._settings.formats, self._channel
+        decoded = blocks(self._content, self._settings.max_seconds, self._check, self.length, *read)
         while True:
             self._resumed_at = time.thread_time()
             self._check()
-            block = next(self._blocks, None)
+            block = next(decoded, None)
             self._spent += time.thread_time() - self._resumed_at
             if block is None:
                 return

@@ -164,25 +164,22 @@ class Publisher:
         ``open_family`` gives what Triton calls a MetricFamily: its ``Metric(labels, buckets)`` takes the changes.
         """
         self._source = source
-        self._families: list[Any] = []  # held, because a metric vanishes with its family
         self._metrics: dict[tuple[str, str], Any] = {}
         for spec in specs:
-            self._families.append(open_family(spec))
+            family = open_family(spec)
             options = {"buckets": list(spec.buckets)} if spec.buckets else {}
             for outcome in spec.outcomes or ("",):
                 labels = {"outcome": outcome} if outcome else {}
-                self._metrics[spec.name, outcome] = self._families[-1].Metric(labels=labels, **options)
+                self._metrics[spec.name, outcome] = family.Metric(labels=labels, **options)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="asrloop-metrics", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Publish the rest, end the thread, and let go of the metrics: Triton's must go while the server is still there."""
+        """Publish the rest and end the thread."""
         self._stopped.set()
         self._thread.join(5)
         self._publish()
-        self._metrics.clear()
-        self._families.clear()
 
     def _run(self) -> None:
         while not self._stopped.wait(PUBLISH_SECONDS):
@@ -194,9 +191,9 @@ class Publisher:
     def _publish(self) -> None:
         for change in self._source.take():
             metric = self._metrics[change.spec.name, change.outcome]
-            {"counter": metric.increment, "gauge": metric.set, "histogram": metric.observe}[change.spec.kind](
-                change.value
-            )
+            # A model that is loaded again finds its counters as they were, and tells of the same restarts.
+            value = change.value - metric.value() if change.spec is RESTARTS else change.value
+            {"counter": metric.increment, "gauge": metric.set, "histogram": metric.observe}[change.spec.kind](value)
 
 
 def _changes(one: Finished | Answered) -> Iterator[Change]:

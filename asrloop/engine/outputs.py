@@ -74,7 +74,7 @@ class Transcript(NamedTuple):
     """In order. Their texts, joined (``asrloop.spacing``), are ``text``."""
 
     words: Sequence[TranscriptWord] = ()
-    """In order; empty where nobody asked for what needs them."""
+    """In order of their segments; channels that speak at once overlap; empty where nobody asked for what needs them."""
 
     language: str = ""
     """ISO 639 code of what is spoken: as the caller named it, the model's only one, or the one that it found; else ""."""

@@ -21,7 +21,7 @@ from asrloop.cores import usable_cores
 from asrloop.engine.family import Family, FamilyInfo
 from asrloop.families.entry import FamilyEntry
 from asrloop.onnx_files.sessions import Graphs
-from asrloop.recognizer import command, is_name, name_of
+from asrloop.recognizer import command, command_for, is_name
 from asrloop.wheels import DETECTOR
 
 DESCRIPTION = "family.json"
@@ -196,8 +196,8 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _command(directory: Path, description: str = DESCRIPTION) -> str:
     """Return the command that makes the model in ``directory``, or that which ``description`` is of."""
-    name = Path(description).stem if description != DESCRIPTION else name_of(directory.parent.name)
-    return command(name if is_name(name) and name != directory.parent.name else "")
+    name = Path(description).stem
+    return command(name if is_name(name) else "") if description != DESCRIPTION else command_for(directory.parent.name)
 
 
 def _entry_in(directory: Path, description: str = DESCRIPTION) -> FamilyEntry:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asrloop.audio import SAMPLE_RATE, Samples
 from asrloop.onnx_files.sessions import Graph, open_graph
+from asrloop.recognizer import command_for
 from asrloop.speakers import missing_networks
 from asrloop.speakers.clusters import unit
 from asrloop.wheels import SPEAKER_EMBEDDING, SPEAKER_SEGMENTATION
@@ -56,11 +57,10 @@ class OnnxNetworks:
         self._graphs: dict[str, Graph] = {}
 
     def check(self) -> None:
-        """Raise FileNotFoundError, which says how to make them, where the networks are missing."""
+        """Raise FileNotFoundError, which says how to make them, where the networks are missing. Callers read it: no folders."""
         if absent := missing_networks(self._directory):
-            raise FileNotFoundError(
-                f"{absent[0]} is missing: speakers cannot be told apart; make it with `asrloop models`"
-            )
+            fix = f"make it with `{command_for(self._directory.parent.name)}`"
+            raise FileNotFoundError(f"{absent[0]} is missing: speakers cannot be told apart; {fix}")
 
     def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
         found = self._graph(SPEAKER_SEGMENTATION)({"waveforms": windows[:, None]})["segmentation"]

@@ -4,7 +4,7 @@ import contextlib
 import re
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asrloop.config import ServerSettings
@@ -40,7 +40,7 @@ def overcommits() -> bool:
 
 def check_ports(settings: ServerSettings) -> None:
     """Raise TritonError unless the three ports differ and are free."""
-    ports = {"http": settings.http_port, "grpc": settings.grpc_port, "metrics": settings.metrics_port}
+    ports = _ports(settings)
     if len(set(ports.values())) < len(ports):
         raise TritonError(f"ports {ports} are not all different: give each its own number")
     for name, port in ports.items():
@@ -49,9 +49,34 @@ def check_ports(settings: ServerSettings) -> None:
             try:
                 probe.bind((settings.host, port))
             except OSError as error:
-                raise TritonError(
-                    f"{name} port {port} on {settings.host}: {error.strerror}: stop its user, or choose another with --{name}-port"
-                ) from None
+                raise _taken(name, port, settings.host, f"{error.strerror}: stop its user") from None
+
+
+@contextlib.contextmanager
+def claimed_ports(servers: Sequence[ServerSettings]) -> Iterator[None]:
+    """Keep every other `asrloop serve` from the ports of ``servers``, also while they start and nobody listens. Raises TritonError.
+
+    Each claim is an abstract socket (unix(7)): like a port, it has one owner in a network namespace, and ends with it.
+    """
+    with contextlib.ExitStack() as claims:
+        for settings in servers:
+            check_ports(settings)
+            for name, port in _ports(settings).items():
+                claim = claims.enter_context(socket.socket(socket.AF_UNIX))
+                try:
+                    claim.bind(f"\0asrloop-{settings.host}-{port}")
+                except OSError:
+                    why = "another asrloop serve has it: stop that one"
+                    raise _taken(name, port, settings.host, why) from None
+        yield
+
+
+def _ports(settings: ServerSettings) -> dict[str, int]:
+    return {"http": settings.http_port, "grpc": settings.grpc_port, "metrics": settings.metrics_port}
+
+
+def _taken(name: str, port: int, host: str, why: str) -> TritonError:
+    return TritonError(f"{name} port {port} on {host}: {why}, or choose another with --{name}-port")
 
 
 def free_ports(count: int = 3) -> list[int]:

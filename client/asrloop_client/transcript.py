@@ -54,7 +54,8 @@ class Transcript:
     segments: tuple[Segment, ...]
     """Segments in order; a single one with all the text when the server sends none, empty when there is no text."""
     words: tuple[Word, ...]
-    """In order; empty when nobody asked for the times of words (`word_times`), or the server has none."""
+    """In order of their segments; channels that speak at once overlap; empty when nobody asked for the times of words
+    (`word_times`), or the server has none."""
     duration: float | None
     """Seconds of audio that the server decoded. Of servers that do not say it, what the file's header says; None for neither."""
     language: str | None = None

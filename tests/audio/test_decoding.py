@@ -1,5 +1,7 @@
 """Files are decoded side by side within bounds: one answer each, a full inbox refuses, time limits hold."""
 
+import gc
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -171,6 +173,28 @@ def test_a_file_waits_for_its_reader_as_long_as_it_was_told_to(
     time.sleep(0.6)
     assert sum(block.size for block in long.blocks) == FORTY_SECONDS
     decoder.close()
+
+
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_a_file_whose_reader_leaves_is_let_go_of_at_once(by_channel: bool) -> None:
+    """Hundreds of MB, and the collector of cycles comes when it likes."""
+    content = zoo.encoded(np.zeros((300 * SAMPLE_RATE, 2), np.float32), SAMPLE_RATE, "WAV", "PCM_16")
+    decoder, results = FileDecoder(AudioSettings()), Results()
+    gc.disable()
+    try:
+        before = sys.getrefcount(content)
+        decoder.submit([content], None, results.append, by_channel=by_channel)
+        assert eventually(lambda: results)
+        (heads,) = results.pop()  # type: ignore[misc]  # no error
+        for one in heads:
+            long = incoming(one.rest, one.samples, one.seconds)
+            long.close()
+            with pytest.raises(DecodeFailed):
+                list(long.blocks)
+        assert eventually(lambda: sys.getrefcount(content) <= before, 5)
+    finally:
+        gc.enable()
+        decoder.close()
 
 
 def test_rests_are_decoded_in_turn_and_their_readers_wait_longer_than_for_a_lost_sender(

@@ -124,6 +124,21 @@ def test_a_cue_is_of_one_speaker_and_says_whose() -> None:
     assert unsure.to_vtt().endswith("\nNo matter.\n\n")
 
 
+def test_cues_of_channels_that_speak_at_once_are_in_order() -> None:
+    """WebVTT takes no cue that starts before the one before it (W3C, 4.1)."""
+    said = "so it goes on and on until all of this has been said"
+    talk = heard(Segment(f"{said} {said}", 0, 12, 0), Segment("Yes.", 1, 1.5, 1), Segment("I see.", 6.2, 7.2, 1))
+    srt, vtt = cues(talk.to_srt()), talk.to_vtt()
+    starts = [start for start, _, _ in srt]
+    assert starts == sorted(starts)
+    assert [block.split(" --> ")[0][-12:] for block in vtt.split("\n\n")[1:-1]] == [
+        f"00:00:{start:06.3f}" for start in starts
+    ]
+    shown = [(lines[0][:11], " ".join(lines)[11:]) for _, _, lines in srt]
+    assert " ".join(text for who, text in shown if who == "Speaker 1: ") == f"{said} {said}"
+    assert [text for who, text in shown if who == "Speaker 2: "] == ["Yes.", "I see."]
+
+
 @pytest.mark.parametrize("width", [14, 24, 42])
 def test_the_speaker_takes_room_in_the_line(width: int) -> None:
     said = "so it goes on and on until all of this has been said"

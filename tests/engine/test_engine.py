@@ -564,6 +564,17 @@ def test_counting_goes_on_after_an_error() -> None:
     publisher.close()
 
 
+def test_restarts_are_told_once_also_by_a_model_that_is_loaded_again() -> None:
+    told = [0.0]
+    metric = SimpleNamespace(
+        set=lambda _: None, observe=lambda _: None, increment=told.append, value=lambda: float(sum(told))
+    )
+    family = SimpleNamespace(Metric=lambda **options: metric)
+    for _ in range(2):
+        Publisher(EngineMetrics(lambda: 0, restarts=3), lambda spec: family).close()
+    assert sum(told) == 3
+
+
 def test_metrics_are_numbers_taken_when_an_utterance_ends() -> None:
     family, published = CountingFamily(), EngineMetrics(lambda: 3)
     engine = Engine(family, Scheduler(slots=2, inbox=8, queue_timeout=WAIT), published)

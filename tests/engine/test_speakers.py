@@ -218,6 +218,16 @@ def test_channels_are_speakers_and_are_merged_by_time(engine: Engine) -> None:
     assert heard.complete
 
 
+def test_words_of_channels_that_speak_at_once_follow_their_segments(engine: Engine) -> None:
+    """So whoever reads both knows the words of each segment."""
+    left, right = LongAudio(blocks((2 * SECOND, 3))), LongAudio(blocks((SECOND // 4, 0), (SECOND, 2)))
+    heard = transcribe(engine, left, right, options=Options(word_times=True, diarize=CHANNELS), channels=[2])
+    assert [(one.speaker, len(one.text.split())) for one in heard.segments] == [(0, 3), (1, 2)]
+    assert [word.speaker for word in heard.words] == [0, 0, 0, 1, 1]
+    times = [word.times for word in heard.words if word.times]
+    assert times[2] > times[3], "the last word of the one is behind the first of the other"
+
+
 def test_progress_of_channels_is_that_of_the_recording(family: EvenFamily) -> None:
     """A caller shows it as time, and takes the text for what will not change."""
     options = Options(word_times=True, diarize=CHANNELS)

@@ -12,12 +12,16 @@ from typing import Any
 import openai
 import pytest
 from asrloop_client import Segment
+from asrloop_client.errors import from_status
 from asrloop_gateway.chunking import cut_at_pauses
+from asrloop_gateway.errors import from_asr
 from asrloop_gateway.speakers import letter
+from grpc import StatusCode
 from openai import OpenAI
 from openai.types.audio import TranscriptionDiarized, TranscriptionTextSegmentEvent
 from websockets.asyncio.client import connect
 
+from asrloop.speakers.networks import OnnxNetworks
 from tests.conftest import words
 from tests.gateway.conftest import RunningGateway
 from tests.gateway.test_contract import parsed, refused, said
@@ -41,6 +45,19 @@ def ask(gateway: RunningGateway, call_path: Path) -> Iterator[Any]:
 
 def test_speakers_have_letters() -> None:
     assert [letter(number) for number in (None, 0, 1, 25, 26, 49)] == ["", "A", "B", "Z", "AA", "AX"]
+
+
+def test_missing_networks_are_told_without_the_servers_folders(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        OnnxNetworks(tmp_path / "decoder_loop" / "1").check()
+    details = f"in ensemble 'asr_file', [invalid_option] diarize is true: {missing.value}"
+    told = from_status(StatusCode.INVALID_ARGUMENT, details, "10.0.0.7:8001")
+    assert "make it with `asrloop models`" in str(told), "whoever calls the server is told what to do"
+    error = from_asr(told, "id")
+    assert (error.status, error.code, error.param) == (400, "invalid_option", "diarize")
+    assert error.message == f"diarize is true: {missing.value}"
+    assert "/" not in error.message
+    assert "10.0.0.7" not in error.message
 
 
 def test_the_package_calls_it_as_it_calls_openai(ask: Any, beckett_file: bytes) -> None:

@@ -116,6 +116,8 @@ def test_missing_networks_are_named_when_they_are_needed(tmp_path: Path) -> None
         networks.check()
     with pytest.raises(FileNotFoundError, match=r"speaker_segmentation\.onnx"):
         heard(DIALOGUE, networks)
+    with pytest.raises(FileNotFoundError, match=r"make it with `asrloop models --as large --family FAMILY`"):
+        OnnxNetworks(tmp_path / "large_loop" / "1").check()
 
 
 def test_silence_noise_and_music_are_nobody(networks: OnnxNetworks) -> None:

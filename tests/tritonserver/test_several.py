@@ -98,6 +98,26 @@ def test_health_asks_every_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == {"127.0.0.1:8000": 8002, "127.0.0.1:8010": 8012}
 
 
+@pytest.mark.parametrize("servers", [1, 2])
+def test_ports_of_another_that_only_starts_are_named_once(
+    servers: int, monkeypatch: pytest.MonkeyPatch, model_repository: Path
+) -> None:
+    monkeypatch.setattr(several, "usable_cores", lambda: 2)
+    first = free_block()
+    port = first + several.PORT_STEP * (servers - 1)
+    other = ServerSettings(http_port=port, grpc_port=port + 1, metrics_port=port + 2)
+    command = ["serve", f"--servers={servers}", f"--model-repository={model_repository}"]
+    command += [f"--{name}-port={first + place}" for place, name in enumerate(("http", "grpc", "metrics"))]
+    with checks.claimed_ports([other]):
+        ended = CliRunner().invoke(cli.app, command)
+    assert ended.exit_code == 1
+    settings, error = ended.output.splitlines()
+    assert settings.startswith("Settings: ")
+    assert error.startswith(f"error: http port {port} on 127.0.0.1: another asrloop serve has it: stop that one, or ")
+    with checks.claimed_ports([other]):
+        pass  # it has given back what it had
+
+
 STAND_IN = """
 import os, sys, time
 print("Ready." if sys.argv[1] == "--servers=1" else sys.argv, file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -64,7 +65,7 @@ def command(about: Mapping[str, Any]) -> str:
     """Return the command line that measured, without the folders of absolute paths."""
     name, *arguments = about["command"]
     shown = [Path(one).name if Path(one).is_absolute() else one for one in arguments]
-    return " ".join([f"scripts/{name}" if name.endswith(".py") else name, *shown])
+    return shlex.join([f"scripts/{name}" if name.endswith(".py") else name, *shown])
 
 
 def _cpu(name: str) -> str:

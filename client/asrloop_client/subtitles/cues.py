@@ -30,15 +30,19 @@ class Cue(NamedTuple):
     speaker: int | None = None
 
 
-def cues(transcript: Transcript, max_line_width: int) -> Iterator[Cue]:
-    """Return the cues in order: those of the words, and one for each segment whose words are not there. Raises InvalidConfig."""
+def cues(transcript: Transcript, max_line_width: int) -> list[Cue]:
+    """Return the cues in order: those of the words, and one for each segment whose words are not there. Raises InvalidConfig.
+
+    Cues of channels that speak at once overlap; their starts are in order, as WebVTT wants it (W3C, 4.1).
+    """
     whole = isinstance(max_line_width, int) and max_line_width >= 1
     require(whole, f"max_line_width is {max_line_width!r:.80}: give a number of characters, such as 42")
-    return (
+    found = (
         cue
         for segment, words in _segments(transcript)
         for cue in (_cut(segment, words, max_line_width) if words else [_whole(segment)])
     )
+    return sorted(found, key=lambda cue: cue.start)
 
 
 def label(speaker: int | None) -> str:
