@@ -178,8 +178,10 @@ def words(text: str) -> str:
 def eventually(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     """Whether ``condition()`` becomes true before the time is over."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while True:
+        is_over = time.monotonic() >= deadline  # it is looked at once more: the machine may have stood still meanwhile
         if condition():
             return True
+        if is_over:
+            return False
         time.sleep(0.02)
-    return False

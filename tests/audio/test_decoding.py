@@ -48,7 +48,7 @@ def test_a_full_inbox_refuses_and_everyone_else_is_answered_once(gate: threading
     with pytest.raises(Overloaded, match=r"3 files are being decoded or wait \(audio.decode_inbox\)"):
         decoder.submit([b"file"], None, results.append)
     gate.set()
-    assert eventually(lambda: len(results) == 3)
+    assert eventually(lambda: len(results) == 3 and not decoder._lanes[0].taken)
     decoder.submit([b"file", b"other"], None, results.append)
     assert eventually(lambda: len(results) == 4)
     assert isinstance(results[3], list)
@@ -136,15 +136,14 @@ def test_long_files_take_places_of_their_own_until_their_rests_are_sent(long_fil
     def answered(result: list[Sequence[FileHead]] | RequestError) -> None:
         assert isinstance(result, list)
         opened.extend(incoming(one.rest, one.samples, one.seconds) for (one,) in result)
-        assert all_are_in.wait(10)
+        assert all_are_in.wait(60)
 
     decoder.submit([long_file] * 2, None, answered)
     assert eventually(lambda: len(opened) == 2)
     for _ in range(63):
         decoder.submit([long_file], None, answered)
     all_are_in.set()
-    assert eventually(lambda: len(opened) == 65)
-    time.sleep(0.1)  # all are answered, and no rest is read
+    assert eventually(lambda: len(opened) == 65 and not any(lane.taken for lane in decoder._lanes))
     refused, short = Results(), Results()
     decoder.submit([long_file], None, refused.append)
     assert eventually(lambda: refused)
@@ -163,14 +162,14 @@ def test_long_files_take_places_of_their_own_until_their_rests_are_sent(long_fil
 def test_a_file_waits_for_its_reader_as_long_as_it_was_told_to(
     long_file: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "STALL_SECONDS", 0.2)
-    decoder, results = FileDecoder(AudioSettings(), stall_seconds=10), Results()
+    monkeypatch.setattr(relay, "STALL_SECONDS", 1)
+    decoder, results = FileDecoder(AudioSettings(), stall_seconds=60), Results()
     decoder.submit([long_file], None, results.append)
     assert eventually(lambda: len(results) == 1)
     assert isinstance(results[0], list)
     ((file,),) = results[0]
     long = incoming(file.rest, file.samples, file.seconds)
-    time.sleep(0.6)
+    time.sleep(2)
     assert sum(block.size for block in long.blocks) == FORTY_SECONDS
     decoder.close()
 
@@ -202,17 +201,17 @@ def test_rests_are_decoded_in_turn_and_their_readers_wait_longer_than_for_a_lost
 ) -> None:
     monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
     monkeypatch.setattr(decoding, "ALIVE_SECONDS", 0.05)
-    monkeypatch.setattr(relay, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(relay, "STALL_SECONDS", 1)  # less than six blocks take
     under_way, most = [], [0]
 
     def blocks(
         content: bytes, max_seconds: float, check: decoding.Callable[[], None], length: Length, *_: object
     ) -> Iterator[Samples]:
         yield np.zeros(31 * SAMPLE_RATE, np.float32)
-        for number in range(4):
+        for number in range(2):
             under_way.append(number)
             most[0] = max(most[0], len(under_way))
-            time.sleep(0.1)
+            time.sleep(0.3)
             under_way.pop()
             yield np.full(100, number, np.float32)
 
@@ -232,7 +231,7 @@ def test_rests_are_decoded_in_turn_and_their_readers_wait_longer_than_for_a_lost
     for reader in readers:
         reader.start()
     for reader in readers:
-        reader.join(20)
+        reader.join(60)
     assert most[0] == 1
-    assert [list(each[-400::100]) for each in heard] == [[0, 1, 2, 3]] * 6
+    assert [list(each[-200::100]) for each in heard] == [[0, 1]] * 6
     decoder.close()

@@ -50,7 +50,7 @@ class StandIn:
                 start_new_session=True,
                 preexec_fn=_prepare_child,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()

@@ -67,6 +67,8 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.closing, self.asked = closing, False
         self.log = log.open("a", buffering=1)
         self.places = threading.Semaphore(places)
+        self.reported = threading.Condition()
+        self.reports: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
 
     def say(self, word: str) -> None:
@@ -87,6 +89,9 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
             self.say(f"cancel={given['cancel']}")
             return service_pb2.ModelInferResponse()
         if "progress" in given:
+            with self.reported:
+                self.reports[given["progress"]] += 1
+                self.reported.notify_all()
             return reply(request, TRANSCRIPTS=string("hello"), PROGRESS=struct.pack("<2f", 1.0, 2.0))
         self.say("infer")
         if self.closing:
@@ -112,6 +117,9 @@ class _Server(service_pb2_grpc.GRPCInferenceServiceServicer):
             context.abort(getattr(grpc.StatusCode, given["status"]), given.get("message", "no words"))
         if not self.places.acquire(blocking=False):
             context.abort(grpc.StatusCode.UNAVAILABLE, "in ensemble 'asr_ensemble', [overloaded] the inbox is full (4)")
+        if "reports" in given:
+            with self.reported:
+                self.reported.wait_for(lambda: self.reports[given["cancel_key"]] >= given["reports"], 60)
         time.sleep(given.get("sleep_ms", 0) / 1000)
         self.places.release()
         return reply(request, TRANSCRIPTS=string(given.get("text", "hello there")), TOKENS=b"\7\0\0\0")

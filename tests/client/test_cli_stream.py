@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -77,11 +78,12 @@ def test_without_soundfile_a_wav_file_is_played(stand_in: StandIn, recording: Pa
 
 
 def test_json_gives_a_line_for_each_event(stand_in: StandIn, recording: Path) -> None:
-    result = run(recording, "-s", stand_in.address, "--speed", 10, "--format", "json")
+    result = run(recording, "-s", stand_in.address, "--format", "json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [each["stable"] for each in events if each["final"]] == TEN_WORDS
-    assert set(events[0]) == {"segment", "stable", "tail", "final", "start", "heard", "words", "pause", "turn"}
-    assert not events[0]["final"]
+    for each in events:
+        assert set(each) == {"segment", "stable", "tail", "final", "start", "heard", "words", "pause", "turn"}
+    assert not all(each["final"] for each in events), "of partials a busy machine may show the latest only"
     assert not any(each["words"] for each in events)
 
 
@@ -130,7 +132,8 @@ def test_on_a_terminal_the_open_segment_stands_below(stand_in: StandIn, recordin
         os.close(theirs)
         shown = read_all(ours)
     assert running.returncode == 0
-    assert "0.00 \x1b[2m0.01\x1b[0m" in shown
+    # Of partials a busy machine may show the latest only.
+    assert re.search(r"0\.\d\d \x1b\[2m0\.\d\d\x1b\[0m", shown)
     assert all(f"{line}\r\n" in shown for line in TEN_WORDS)
 
 

@@ -62,8 +62,7 @@ def test_with_one_server_of_two_killed_no_call_fails_and_it_is_used_again(
     client = connect([first.address, second.address], probe_interval=0.2)
     load = Load(client, threads=6)
     try:
-        load.wait_for(40)
-        assert all(each.calls > 10 for each in client.stats()), "one server got almost no calls"
+        assert eventually(lambda: all(each.calls > 10 for each in client.stats())), "one server got almost no calls"
         first.kill()
         load.wait_for(100)
         assert [each.live for each in client.stats()] == [False, True]
@@ -134,7 +133,7 @@ def test_connecting_to_a_server_that_still_loads_its_models_waits_for_one(
 ) -> None:
     server = make_stand_in("--model-control-mode=explicit")
     with pytest.raises(ModelNotReady, match="asr_ensemble"):
-        connect(server.address, timeout=0.5)
+        connect(server.address, timeout=2)
     with pytest.raises(ModelNotReady, match="asr_ensemble"):
         connect(server.address, fail_fast=True)
     threading.Timer(0.5, server.control, ("load", "asr_ensemble")).start()

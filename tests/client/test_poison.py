@@ -94,6 +94,7 @@ def test_neighbours_of_such_a_request_get_their_texts(
     with pytest.raises(ServersDied):
         client.submit(ONES, timeout=60, parameters=POISON).result(60)
     assert {each.result(60).text for each in innocent} == {"hello there"}
+    assert eventually(lambda: not any(stub.has_died() for stub in stubs)), "all are counted, and serve again"
     assert keeper.deaths == 2
 
 

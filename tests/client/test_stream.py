@@ -169,7 +169,9 @@ def test_a_stream_outside_of_a_block_says_so(client: AsrClient) -> None:
 def test_a_slow_reader_gets_all_finals_and_the_latest_partial_only(client: AsrClient) -> None:
     with client.stream() as stream:
         stream.send(audio(7))
-        time.sleep(1)
+        queued = stream._session._events
+        assert eventually(lambda: queued and queued[-1].heard == 7 / 4), "the server has heard all"
+        assert [(each.final, each.text) for each in queued] == [(True, said(range(4))), (False, said(range(4, 7)))]
         stream.finish()
         events = list(stream)
     assert finals(events) == [said(range(4)), said(range(4, 7))]
@@ -269,7 +271,7 @@ def test_a_model_that_is_not_there_is_named(stand_in: StandIn) -> None:
 def test_the_wait_for_the_last_event_has_a_limit(client: AsrClient, stand_in: StandIn) -> None:
     with (
         pytest.raises(DeadlineExceeded, match="after the audio's end"),
-        client.stream(chunks(2), parameters={"silent_end": 1}, timeout=0.5) as stream,
+        client.stream(chunks(2), parameters={"silent_end": 1}, timeout=2) as stream,
     ):
         list(stream)
     assert no_stream_is_open(stand_in)
@@ -481,7 +483,7 @@ def test_silence_before_a_server_is_lost_is_no_lost_audio(make_stand_in: Callabl
 
 def test_sending_to_a_server_that_does_not_read_has_a_limit(client: AsrClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_write", lambda *_: asyncio.sleep(60))
-    with client.stream(timeout=0.5) as stream:
+    with client.stream(timeout=2) as stream:
         stream.send(audio(4 * 31))
         with pytest.raises(DeadlineExceeded, match="31 s of audio wait"):
             stream.send(audio(1))
@@ -490,11 +492,13 @@ def test_sending_to_a_server_that_does_not_read_has_a_limit(client: AsrClient, m
 def test_a_response_that_fails_after_the_stream_was_left_is_no_traceback(
     client: AsrClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failed = threading.Event()
+    begun, left, failed = threading.Event(), threading.Event(), threading.Event()
 
     async def read(_: StreamCall) -> Any:
+        begun.set()
         try:
-            await asyncio.sleep(0.3)
+            while not left.is_set():
+                await asyncio.sleep(0.01)
             raise ServerGone("it was lost")
         finally:
             failed.set()
@@ -502,7 +506,8 @@ def test_a_response_that_fails_after_the_stream_was_left_is_no_traceback(
     monkeypatch.setattr(StreamCall, "read", read)
     with client.stream() as stream:
         stream.send(audio(1))
-        time.sleep(0.1)
+        assert begun.wait(10)
+    left.set()
     assert failed.wait(10)
     time.sleep(0.2)
     gc.collect()
@@ -511,7 +516,7 @@ def test_a_response_that_fails_after_the_stream_was_left_is_no_traceback(
 
 def test_a_long_chunk_is_taken_piece_by_piece(client: AsrClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_write", lambda *_: asyncio.sleep(60))
-    with client.stream(timeout=0.5, sample_rate=48_000) as stream:
+    with client.stream(timeout=2, sample_rate=48_000) as stream:
         with pytest.raises(DeadlineExceeded):
             stream.send(bytes(4 << 20))
         waiting = stream._session._waiting
@@ -534,13 +539,14 @@ def test_an_error_of_an_async_source_reaches_the_reader(stand_in: StandIn) -> No
 
 
 def test_streams_hold_a_channel_each_and_give_it_back(stand_in: StandIn) -> None:
-    with AsrClient(stand_in.address, pool=PoolConfig(min_channels=1, max_channels=2, acquire_timeout=0.1)) as client:
+    with AsrClient(stand_in.address, pool=PoolConfig(min_channels=1, max_channels=2, acquire_timeout=1)) as client:
         with client.stream() as one, client.stream() as other:
             for each in (one, other):
                 each.send(audio(1))
                 next(each)
             with pytest.raises(PoolExhausted), client.stream() as third:
                 next(third)
+        assert eventually(lambda: client.stats()[0].pool.in_use == 0)
         with client.stream(chunks(10)) as stream:
             assert finals(list(stream)) == TEN_WORDS
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
 
-START_SECONDS = 30
+START_SECONDS = 120
 STOP_SECONDS = 60
 
 

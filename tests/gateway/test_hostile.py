@@ -6,7 +6,6 @@ import json
 import resource
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -158,14 +157,13 @@ def test_a_request_that_is_no_http_is_told_so_as_every_other(hasty: RunningGatew
 
 def test_one_connection_too_many_is_told_when_to_come_again(start_gateway: StartGateway) -> None:
     upload = b"POST /v1/audio/transcriptions HTTP/1.1\r\n" + HOST + b"Content-Type: multipart/form-data; boundary=x\r\n"
-    with start_gateway("127.0.0.1:1", connections="2") as small, raw(small) as first, ExitStack() as later:
-        first.sendall(upload + b"Content-Length: 1000\r\n\r\n--x")
-        time.sleep(0.5)
-        later.enter_context(raw(small)).sendall(upload + b"Content-Length: 1000\r\n\r\n--x")
-        time.sleep(0.5)
-        third = later.enter_context(raw(small))
-        third.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
-        head, _, body = answer_of(third).partition(b"\r\n\r\n")
+    with start_gateway("127.0.0.1:1", connections="2") as small, ExitStack() as open_ones:
+        busy = open_ones.enter_context(raw(small))
+        busy.sendall(upload + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
+        assert busy.recv(65536).startswith(b"HTTP/1.1 100 "), "it waits for the upload"
+        refused = open_ones.enter_context(raw(small))
+        refused.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
+        head, _, body = answer_of(refused).partition(b"\r\n\r\n")
     assert b"retry-after: " in head.lower()
     assert json.loads(body)["error"]["code"] == "overloaded"
 

@@ -206,6 +206,7 @@ def forked(gateway: RunningGateway) -> list[int]:
 
 def test_a_crash_ends_its_socket_alone(gateway: RunningGateway, beckett: NDArray[np.float32]) -> None:
     content = recording("webm", beckett)
+    assert eventually(lambda: not forked(gateway)), "those of earlier sockets end"
 
     async def talk() -> tuple[list[dict[str, Any]], int | None, tuple[list[dict[str, Any]], int | None]]:
         async with opened(gateway) as socket:

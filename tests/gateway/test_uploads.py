@@ -39,7 +39,7 @@ def test_no_header_of_a_stranger_holds_up_the_others(lone: RunningGateway) -> No
     ogg = zoo.encoded(TONE, 16_000, "OGG", "VORBIS")
     third_page = [at for at in range(len(ogg)) if ogg.startswith(b"OggS", at)][2]
     hostile = form(ogg[:third_page] + b"OggS" * 500_000)  # libsndfile reads its header for 7 s
-    worst, statuses = 0.0, list[int]()
+    worst, statuses, sent_at = 0.0, list[int](), time.monotonic()
     sending = threading.Thread(target=lambda: statuses.append(post(lone, hostile).status))
     sending.start()
     while sending.is_alive():
@@ -48,7 +48,7 @@ def test_no_header_of_a_stranger_holds_up_the_others(lone: RunningGateway) -> No
         worst = max(worst, time.monotonic() - began)
         time.sleep(0.02)
     assert statuses == [503]
-    assert worst < 2
+    assert worst < (time.monotonic() - sent_at) / 3, "nobody waits for most of the time that it takes"
 
 
 def test_a_full_disk_is_told_in_one_line(start_gateway: StartGateway) -> None:

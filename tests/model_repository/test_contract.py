@@ -6,9 +6,10 @@ import subprocess
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ import tritonclient.http as triton_http
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from asrloop.engine.metrics import PUBLISH_SECONDS
 from asrloop.families.text.vocabulary import Vocabulary
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import BECKETT, ROOT, StartServer, eventually, words
 
 Samples = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -191,19 +194,26 @@ def metric(server: TritonServer, name: str) -> float:
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
+def settled(read: Callable[[], T]) -> T:
+    """What ``read`` returns when all that earlier requests did is published, which takes a moment."""
+
+    def stands_still() -> bool:
+        before.append(read())
+        time.sleep(4 * PUBLISH_SECONDS)
+        return before[-1] == read()
+
+    before: list[T] = []
+    assert eventually(stands_still)
+    return before[-1]
+
+
 def test_metrics_count_what_was_done(
     server: TritonServer, grpc: triton_grpc.InferenceServerClient, beckett: Samples
 ) -> None:
     def value(name: str) -> float:
         return metric(server, name)
 
-    def stands_still() -> bool:
-        """Whether what earlier requests did is published: that takes a moment."""
-        before = value("asrloop_steps_total")
-        time.sleep(0.3)
-        return value("asrloop_steps_total") == before
-
-    assert eventually(stands_still)
+    settled(lambda: value("asrloop_steps_total"))
     ok = 'asrloop_requests_total{outcome="ok"}'
     counted, tokens, seconds, rows = (
         value(n) for n in (ok, "asrloop_tokens_total", "asrloop_audio_seconds_total", "asrloop_steps_total")
@@ -213,6 +223,7 @@ def test_metrics_count_what_was_done(
     heard = grpc.infer("asr_ensemble", inputs).as_numpy("TOKENS").size
     assert eventually(lambda: value(ok) == counted + 1)
     assert eventually(lambda: value("asrloop_tokens_total") == tokens + heard)
+    settled(lambda: value("asrloop_steps_total"))
     assert value("asrloop_audio_seconds_total") == pytest.approx(seconds + beckett.size / 16_000)
     assert value("asrloop_steps_total") == rows + heard + 1  # and the end
     assert value("asrloop_encode_seconds_count") >= 1

@@ -51,14 +51,17 @@ class Caller:
             request_id="start" if start else "chunk", enable_empty_final_response=True, parameters=more or None,
         )  # fmt: skip
 
-    def until_over(self, seconds: float = 30.0) -> list[Event]:
-        """Events until START's request has its final response. Raises the first error."""
+    def until_over(self, seconds: float = 120.0, errors: list[Exception] | None = None) -> list[Event]:
+        """Events until START's request has its final response. Raises the first error, or notes all in ``errors``."""
         events = []
         deadline = time.monotonic() + seconds
         while True:
             reply = self.replies.get(timeout=max(0.01, deadline - time.monotonic()))
             if isinstance(reply, Exception):
-                raise reply
+                if errors is None:
+                    raise reply
+                errors.append(reply)
+                continue
             response = reply.get_response()
             if response.id != "start":
                 continue
@@ -205,16 +208,16 @@ def test_requests_out_of_order_are_refused(
     for options in sends:
         caller.send(np.zeros(160, np.float32), 9, **options)
     with pytest.raises(Exception, match=code):
-        caller.until_over(10)
+        caller.until_over()
 
 
 def test_a_chunk_with_nan_is_refused_and_the_stream_goes_on(caller: Caller, beckett: Samples) -> None:
     caller.send(beckett[:80_000], 3, start=True)
     caller.send(np.full(160, np.nan, np.float32), 3)
     caller.send(beckett[80_000:], 3, end=True)
-    with pytest.raises(Exception, match=r"\[invalid_audio\] WAV holds nan"):
-        caller.until_over()
-    assert is_beckett(text(caller.until_over()))
+    errors: list[Exception] = []
+    assert is_beckett(text(caller.until_over(errors=errors)))
+    assert [str(each)[:28] for each in errors] == ["[invalid_audio] WAV holds nan"[:28]]
 
 
 def test_two_streams_of_one_connection_stay_apart(server: TritonServer, beckett: Samples) -> None:
@@ -243,12 +246,12 @@ def test_a_second_start_puts_no_word_into_the_first_text(
     for part in np.split(beckett[80_000 : 80_000 + 48_000], 3):
         second.send(part, number)
     second.send(beckett[-16_000:], number, end=True)
-    refused = [second.replies.get(timeout=10) for _ in range(5)]
+    refused = [second.replies.get(timeout=60) for _ in range(5)]
     codes = ["[invalid_audio] sample_rate is 7" if more else "[bad_sequence]", *["[bad_sequence]"] * 4]
     assert all(code in str(one) for code, one in zip(codes, refused, strict=True))
     told = []
     while not isinstance(told[-1] if told else None, Exception):
-        told.append(first.replies.get(timeout=10))
+        told.append(first.replies.get(timeout=60))
     assert f"[bad_sequence] sequence {number} is open already" in str(told.pop())
     texts = [
         one.as_numpy("STABLE")[0].decode() for one in told if one.get_response().outputs and one.as_numpy("FINAL")[0]
@@ -287,7 +290,7 @@ def test_clients_that_are_killed_leave_nothing_open(server: TritonServer) -> Non
         client.wait()
         assert client.stdout is not None
         client.stdout.close()
-    assert eventually(lambda: metric(server, "asrloop_streams_open") == 0, 5)
+    assert eventually(lambda: metric(server, "asrloop_streams_open") == 0, 20), "sooner than idle streams end"
 
 
 def test_the_loop_refuses_tokens_that_do_not_exist(server: TritonServer, beckett: Samples) -> None:

@@ -4,7 +4,6 @@ apart."""
 import json
 import shutil
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,13 +22,13 @@ from websockets.sync.client import connect
 
 from asrloop import config
 from asrloop.cli import app
-from asrloop.engine.metrics import PUBLISH_SECONDS
 from asrloop.offline import Model
 from asrloop.tritonserver import beside
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import BECKETT, ROOT, StartServer, eventually, words
 from tests.gateway.conftest import RunningGateway, pcm
 from tests.gateway.test_realtime import COMPLETED, QUIET, Talk, talk
+from tests.model_repository.test_contract import settled
 from tests.model_repository.test_live import Caller, Samples
 
 TINY = ROOT / "training" / "tiny-tdt"
@@ -194,17 +193,16 @@ def test_the_gateway_lists_them_with_their_languages(openai_client: OpenAI) -> N
 
 def test_the_list_costs_the_servers_no_request_each_time(openai_client: OpenAI, server: TritonServer) -> None:
     def refused() -> float:
-        time.sleep(2 * PUBLISH_SECONDS)
         lines = urllib.request.urlopen(server.metrics_url).read().decode().splitlines()
         return sum(
             float(line.split()[-1]) for line in lines if 'asrloop_requests_total{outcome="invalid_option"' in line
         )
 
     openai_client.models.list()
-    before = refused()
+    before = settled(refused)
     for _ in range(3):
         openai_client.models.list()
-    assert refused() == before
+    assert settled(refused) == before
 
 
 def post(client: OpenAI, file: Path, **fields: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asrloop.tritonserver.process import TritonServer
 from tests.conftest import BECKETT, StartServer, words
-from tests.model_repository.test_contract import encoded, eventually, metric
+from tests.model_repository.test_contract import encoded, eventually, metric, settled
 
 Samples = NDArray[np.float32]
 
@@ -46,7 +46,7 @@ def test_silence_and_noise_are_empty(
     server: TritonServer, grpc: triton_grpc.InferenceServerClient, seconds: float
 ) -> None:
     count = int(seconds * 16_000)
-    before = metric(server, "asrloop_no_speech_total")
+    before = settled(lambda: metric(server, "asrloop_no_speech_total"))
     nothing = np.zeros((3, count), np.float32)
     nothing[1] = np.random.default_rng(0).standard_normal(count) * 1e-3
     nothing[2] = 0.1 * np.sin(2 * np.pi * 50 * np.arange(count) / 16_000)

@@ -49,9 +49,15 @@ def long_pause(beckett: Samples) -> Samples:
 
 
 def test_the_turn_detector_ends_turns(server: TritonServer, long_pause: Samples) -> None:
-    by_turn = played(server, chunked(long_pause), turn_detection="semantic", turn_threshold=0.5)
-    turns = [event.turn for event in finals(by_turn) if event.turn is not None]
-    assert turns, "it was asked"
+    def asked() -> list[float]:
+        """What finals say of their turns. On a busy machine its answers may come too late, the first ones above all."""
+        nonlocal by_turn
+        by_turn = played(server, chunked(long_pause), turn_detection="semantic", turn_threshold=0.5)
+        return [event.turn for event in finals(by_turn) if event.turn is not None]
+
+    by_turn: list[StreamEvent] = []
+    turns: list[float] = []
+    assert eventually(lambda: turns.extend(asked()) or turns, 60), "it was asked"
     assert all(0 <= turn <= 1 for turn in turns)
     by_silence = played(server, chunked(long_pause))
     assert all(event.turn is None for event in by_silence)
@@ -64,20 +70,32 @@ def test_the_turn_detector_ends_turns(server: TritonServer, long_pause: Samples)
 def test_of_a_threshold_that_nothing_reaches_only_the_longest_pause_ends_a_turn(
     server: TritonServer, long_pause: Samples
 ) -> None:
-    def paced() -> Iterator[Samples]:
+    def paced(seconds: float) -> Iterator[Samples]:
         for number, chunk in enumerate(chunked(long_pause[: 6 * RATE])):
-            time.sleep(0.05 if number > 35 else 0)  # of partials that follow one another closely only the latest comes
+            time.sleep(
+                seconds if number > 35 else 0
+            )  # of partials that follow one another closely only the latest comes
             yield chunk
 
-    events = played(
-        server, paced(), turn_detection="semantic", turn_threshold=1.0, parameters={"longest_pause_ms": 1000}
-    )
-    first = finals(events)[0]
-    assert first.heard > 4.5, "no shorter pause ended it"
-    pauses = [event for event in events if event.pause]
-    assert pauses
-    assert all(not event.final for event in pauses)
-    assert any(event.turn is not None and event.turn < 1 for event in pauses)
+    for seconds in (
+        0.05,
+        0.2,
+        0.8,
+    ):  # slower where the machine is busy, which answers of the detector may come too late for
+        events = played(
+            server,
+            paced(seconds),
+            turn_detection="semantic",
+            turn_threshold=1.0,
+            parameters={"longest_pause_ms": 1000},
+        )
+        pauses = [event for event in events if event.pause]
+        assert all(not event.final for event in pauses)
+        if any(event.turn is not None and event.turn < 1 for event in pauses):
+            break
+    else:
+        pytest.fail("no pause was told with its turn")
+    assert finals(events)[0].heard > 4.5, "no shorter pause ended it"
 
 
 def test_nothing_but_the_caller_ends_a_segment(server: TritonServer, long_pause: Samples) -> None:
@@ -127,11 +145,11 @@ def test_a_decoding_that_a_pause_makes_useless_is_ended(server: TritonServer, be
     before = cancelled()
     silence = np.zeros(RATE // 2, np.float32)
 
-    def chunks() -> Iterator[Samples]:
+    def chunks(seconds: float) -> Iterator[Samples]:
         yield np.concatenate([silence, beckett[: 3 * RATE // 4]])
-        time.sleep(0.02)  # until it is being decoded
+        time.sleep(seconds)
         yield silence
 
-    for _ in range(10):
-        assert finals(played(server, chunks()))
+    for number in range(10):  # in one of them it is being decoded meanwhile, on slow machines as well
+        assert finals(played(server, chunks(0.01 * 1.5**number)))
     assert eventually(lambda: cancelled() > before)

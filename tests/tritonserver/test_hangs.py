@@ -17,6 +17,7 @@ from asrloop.tritonserver.hangs import MOST_DOUBTS, HangWatch
 from asrloop.tritonserver.process import TritonServer
 from asrloop.tritonserver.processes import local_server, metrics_port, processor_seconds
 from tests.conftest import eventually
+from tests.model_repository.test_contract import settled
 
 NO_ANSWER = [canary.CanaryFailed("audio_frontend", "gave no answer within 0.01 s (timed out)")]
 PROCESSES = {"tritonserver": 1, "audio_frontend": 2, "decoder_loop": 3}
@@ -99,8 +100,7 @@ def test_a_refusal_counts_as_an_answer_only_when_others_get_theirs(signs: Signs)
 
 def test_processor_time_is_that_of_threads_that_work(beside_a_loop: int) -> None:
     before = processor_seconds(beside_a_loop)
-    time.sleep(0.5)
-    assert processor_seconds(beside_a_loop) - before > 0.1 * 0.5
+    assert eventually(lambda: processor_seconds(beside_a_loop) - before > 0.05)
     os.kill(beside_a_loop, signal.SIGSTOP)
     time.sleep(0.1)
     before = processor_seconds(beside_a_loop)
@@ -150,7 +150,7 @@ def test_a_silent_connection_is_not_the_servers(server: TritonServer) -> None:
 
 def test_every_question_is_answered_and_answers_to_others_are_counted(server: TritonServer) -> None:
     canary.transcribe(server.http_endpoint, timeout=20)
-    before = canary.answers(server.metrics_url)
+    before = settled(lambda: canary.answers(server.metrics_url))
     assert set(before) == {question.model for question in canary.questions()}
     canary.transcribe(server.http_endpoint, timeout=20)
     assert eventually(lambda: canary.answers(server.metrics_url)["asr_ensemble"] > before["asr_ensemble"])

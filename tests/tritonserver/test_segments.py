@@ -59,7 +59,7 @@ def test_a_process_of_a_killed_server_keeps_its_segments(folder: Path) -> None:
         assert len(list(folder.iterdir())) == 2
     finally:
         os.kill(process, signal.SIGKILL)
-    assert eventually(lambda: remove_left_over() == 1000, 5)
+    assert eventually(lambda: remove_left_over() == 1000)
 
 
 def test_what_is_in_use_and_what_is_not_ours_stays(folder: Path) -> None:

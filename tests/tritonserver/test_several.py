@@ -118,6 +118,8 @@ def test_ports_of_another_that_only_starts_are_named_once(
         pass  # it has given back what it had
 
 
+TWO_CORES = pytest.mark.skipif(usable_cores() < 2, reason="each server needs a core")
+
 STAND_IN = """
 import os, sys, time
 print("Ready." if sys.argv[1] == "--servers=1" else sys.argv, file=sys.stderr, flush=True)
@@ -136,6 +138,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+@TWO_CORES
 def test_each_gets_its_ports_and_says_its_number() -> None:
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt), stand_ins("time.sleep(60)", said) as servers:
@@ -148,6 +151,7 @@ def test_each_gets_its_ports_and_says_its_number() -> None:
     assert all(process.returncode == -signal.SIGTERM for process in servers._processes)
 
 
+@TWO_CORES
 def test_one_that_gives_up_ends_all() -> None:
     said: list[str] = []
     then = "sys.exit(1) if '8010' in sys.argv[2] else time.sleep(60)"
@@ -159,6 +163,7 @@ def test_one_that_gives_up_ends_all() -> None:
     assert [process.returncode for process in servers._processes] == [-signal.SIGTERM, 1]
 
 
+@TWO_CORES
 @pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
 def test_who_is_told_twice_to_stop_leaves_none_behind(again: signal.Signals) -> None:
     said: list[str] = []
@@ -186,6 +191,7 @@ def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> No
     assert "1 | did not stop in time: killing it" in said
 
 
+@TWO_CORES
 def test_a_kill_of_their_parent_ends_them() -> None:
     code = """
 import sys
@@ -204,6 +210,7 @@ with several.Servers(several.settings_of(ServerSettings(), 2), [], print, comman
     assert eventually(lambda: all(map(gone, children)))
 
 
+@TWO_CORES
 def test_ready_is_said_once_and_after_all() -> None:
     said, told = list[str](), list[int]()
     then = "print('Ready.  again', file=sys.stderr, flush=True); time.sleep(0.5)"
@@ -213,7 +220,7 @@ def test_ready_is_said_once_and_after_all() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(usable_cores() < 2, reason="each server needs a core")
+@TWO_CORES
 def test_one_of_two_is_killed_and_the_other_serves(tmp_path: Path, model_repository: Path, beckett_path: Path) -> None:
     http = free_block()
     ports = [http + several.PORT_STEP * number for number in range(2)]

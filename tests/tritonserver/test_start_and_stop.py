@@ -169,7 +169,7 @@ def http2(server: TritonServer, method: bytes, headers: list[tuple[bytes, bytes]
     block = b"".join(b"\0" + literal(name) + literal(value) for name, value in (*usual, *headers))
     host, port = server.grpc_endpoint.split(":")
     answer = b""
-    with socket.create_connection((host, int(port)), timeout=2) as connection:
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, block))
         connection.sendall(frame(0, 1, 1, b"\0" * 5))
         with contextlib.suppress(TimeoutError, ConnectionError):
