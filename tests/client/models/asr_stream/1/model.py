@@ -128,7 +128,10 @@ class TritonPythonModel:
         elif flags & END:
             self.ended.increment(1)
             stream.answered(1e9)
-            if "silent_end" not in stream.parameters:
+            if not flags & START and sender is not None:
+                sender.send(flags=FINAL)
+                sender = None
+            if "silent_end" not in stream.parameters:  # as asr_stream does, the stream's own answer ends behind END's
                 stream.sender.send(flags=FINAL)
                 del self.streams[identity]
         if not flags & START and sender is not None:
