@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from asrloop import config
+from asrloop.audio import SAMPLE_RATE
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
@@ -18,6 +19,9 @@ from asrloop_bench.method import clips, machine_load, markdown, provenance
 from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
+LONGEST = 15.0
+"""Seconds of a clip that every arm takes: a model that Triton calls by BLS takes a window."""
+
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
 DOCUMENTS = ((ROOT / "README.md", markdown.RESULTS), (ROOT / "docs" / "performance.md", markdown.ALL_RESULTS))
 
@@ -33,7 +37,9 @@ def run(
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help='JSON lines, {"audio": PATH, "text": WORDS}: also give the word errors of every arm.'),
+        typer.Option(
+            help='JSON lines, {"audio": PATH, "text": WORDS}: also give the word errors of every arm, for clips up to 15 s.'
+        ),
     ] = None,
     minutes: Annotated[float, typer.Option(help="No round starts after so many minutes of measuring.")] = 15.0,
     output: Annotated[
@@ -53,7 +59,10 @@ def run(
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
         files = clips.speech_files()
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
-        references = {str(number): one for number, one in enumerate(clips.references(manifest) if manifest else ())}
+        given = [
+            one for one in (clips.references(manifest) if manifest else ()) if one.samples.size <= LONGEST * SAMPLE_RATE
+        ]
+        references = {str(number): one for number, one in enumerate(given)}
         spoken = [clips.Clip(name, one.samples) for name, one in references.items()]
         times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
         path = output or provenance.folder("ladder") / "ladder.json"
