@@ -1,6 +1,5 @@
 """The detector as we write it hears what the published one hears."""
 
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
