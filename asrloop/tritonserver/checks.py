@@ -56,15 +56,17 @@ def check_ports(settings: ServerSettings) -> None:
 def claimed_ports(servers: Sequence[ServerSettings]) -> Iterator[None]:
     """Keep every other `asrloop serve` from the ports of ``servers``, also while they start and nobody listens. Raises TritonError.
 
-    Each claim is an abstract socket (unix(7)): like a port, it has one owner in a network namespace, and ends with it.
+    Each claim is an abstract socket (unix(7)): one process of a network namespace has it, and gives it back when it ends, however
+    it does. Only the same address and port collide: who listens everywhere does not claim the ports of each address.
     """
     with contextlib.ExitStack() as claims:
         for settings in servers:
             check_ports(settings)
+            address = socket.gethostbyname(settings.host)  # its names are several, and may be too long for a claim
             for name, port in _ports(settings).items():
                 claim = claims.enter_context(socket.socket(socket.AF_UNIX))
                 try:
-                    claim.bind(f"\0asrloop-{settings.host}-{port}")
+                    claim.bind(f"\0asrloop-{address}-{port}")
                 except OSError:
                     why = "another asrloop serve has it: stop that one"
                     raise _taken(name, port, settings.host, why) from None

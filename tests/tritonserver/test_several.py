@@ -118,6 +118,18 @@ def test_ports_of_another_that_only_starts_are_named_once(
         pass  # it has given back what it had
 
 
+@pytest.mark.parametrize("name", ["localhost", ".".join(f"{0:040}{part}" for part in ("177", "0", "0", "1"))])
+def test_a_port_is_claimed_by_whatever_name_its_address_is_called(name: str) -> None:
+    http, grpc, metrics = free_ports()
+    other, mine = (
+        ServerSettings(host=host, http_port=http, grpc_port=grpc, metrics_port=metrics) for host in (name, "127.0.0.1")
+    )
+    with checks.claimed_ports([other]):
+        taken = f"^http port {http} on 127.0.0.1: another asrloop serve has it"
+        with pytest.raises(TritonError, match=taken), checks.claimed_ports([mine]):
+            pass
+
+
 TWO_CORES = pytest.mark.skipif(usable_cores() < 2, reason="each server needs a core")
 
 STAND_IN = """
