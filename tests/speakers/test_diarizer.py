@@ -120,6 +120,19 @@ def test_missing_networks_are_named_when_they_are_needed(tmp_path: Path) -> None
         OnnxNetworks(tmp_path / "large_loop" / "1").check()
 
 
+def test_pieces_that_are_embedded_together_get_the_vectors_that_each_gets_alone(
+    networks: OnnxNetworks, beckett: Samples
+) -> None:
+    sizes = [6_400, 16_000, 400, 11_200, 6_400, *[16_000] * 17]
+    pieces = [beckett[2_000 * number :][:size] for number, size in enumerate(sizes)]
+    vectors = networks.embeddings(pieces)
+    assert vectors.shape == (len(sizes), SIZE)
+    assert np.isfinite(vectors).all()
+    alone = np.concatenate([networks.embeddings([piece]) for piece in pieces])
+    assert (vectors * alone).sum(axis=1).min() > 0.98, "sums are rounded to integers, in another order perhaps"
+    assert networks.embeddings([]).shape == (0, SIZE)
+
+
 def test_silence_noise_and_music_are_nobody(networks: OnnxNetworks) -> None:
     seconds = np.arange(12 * SAMPLE_RATE) / SAMPLE_RATE
     chords = sum(np.sin(2 * np.pi * 220 * 2 ** (step / 12) * seconds) for step in (0, 4, 7)) * (1 - seconds % 0.5)
