@@ -31,7 +31,7 @@ IDENTIFIER = b"ORTM"
 """Stands 4 bytes behind the begin of a model in ONNX Runtime's format."""
 
 CALIBRATION_SECONDS, MOST_PIECES = 2, 20
-"""Of what an embedding's graph is calibrated on; the segmentation's hears windows, so few of them."""
+"""Length of the pieces that the embedding's graph is calibrated on, and most of them. The segmentation's takes whole windows."""
 
 
 class Blob(NamedTuple):

@@ -25,7 +25,7 @@ HEARD, AGAIN = 1.0, 0.4
 to find a speaker takes more of them than to find it again."""
 
 MANY = 40
-"""So many embeddings that count make up for shorter ones: from then on TELLING seconds of a longest stretch are enough."""
+"""With so many embeddings that count, TELLING seconds of a voice's longest stretch are enough."""
 
 SHORTEST = 0.4
 """Seconds below which a stretch is not embedded: it gets its neighbours' speaker."""

@@ -1,5 +1,7 @@
-"""Makes an image of one line of what goes through a graph's convolutions: for images ONNX Runtime has faster ones, which take
-the absolute value on their way."""
+"""Rewrites a graph's convolutions over time as convolutions over images of one line.
+
+ONNX Runtime computes those faster, and takes the absolute value of their outputs in the same pass.
+"""
 
 import numpy as np
 from onnx import GraphProto, NodeProto, helper, numpy_helper
@@ -51,7 +53,7 @@ def _of_one_line(chain: list[NodeProto]) -> list[NodeProto]:
 
 
 def _over_images(node: NodeProto) -> NodeProto:
-    if node.op_type == "Abs":  # a convolution takes this one along
+    if node.op_type == "Abs":  # a convolution computes this one as part of itself
         return helper.make_node("LeakyRelu", list(node.input), list(node.output), name=node.name, alpha=-1.0)
     for one in node.attribute:
         if one.name in ("kernel_shape", "strides", "dilations"):

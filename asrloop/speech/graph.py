@@ -18,13 +18,13 @@ from onnx import numpy_helper
 from asrloop.onnx_files.graph_writer import GraphWriter
 
 _SAMPLES, _MIRRORED = 64 + 512, 64
-"""Of a frame: those before it, its own, and the last ones once more, backwards."""
+"""What the network hears of a frame: 64 samples before it and its own 512, then its last 64 once more, backwards."""
 
 _HOP = 128
-"""Samples from one column to the next, each of two hops."""
+"""Samples from one column of the spectrum to the next. Each column is of two hops."""
 
 _STRIDES = 1, 2, 2, 1
-"""Of the layers behind the spectrum. Each hears a column and its neighbours."""
+"""Columns from one output of a layer to the next, for each layer behind the spectrum. Each hears a column and its neighbours."""
 
 _HIDDEN = 128
 
@@ -59,7 +59,7 @@ def _detector(weights: Mapping[str, NDArray[Any]], recurrent: Mapping[str, NDArr
     constants = [out.constant(name, value) for name, value in recurrent.items()]
     inputs = [out.node("Reshape", [heard, by_frame], "in_order"), *constants, "", *state]
     said, *_ = out.nodes("LSTM", inputs, ["said", "hn", "cn"], hidden_size=_HIDDEN)
-    logit = _product(out, out.node("Relu", [said], "said_so"), weights["output.weight"][0], weights["output.bias"])
+    logit = _product(out, out.node("Relu", [said], "active"), weights["output.weight"][0], weights["output.bias"])
     probability = out.node("Sigmoid", [logit], "probability")
     out.node("Reshape", [probability, out.constant("flat", np.array([-1]))], "speech_probs")
     out.output("speech_probs", np.float32, ["frames"])
@@ -69,7 +69,7 @@ def _detector(weights: Mapping[str, NDArray[Any]], recurrent: Mapping[str, NDArr
 
 
 def _beside(out: GraphWriter, rows: str, width: int, count: int, stride: int) -> str:
-    """Return f32 [frames, count, width * size]: of ``rows`` f32 [frames, N, size] each ``width`` in a row, joined."""
+    """Return f32 [frames, count, width * size]: ``width`` neighbours of ``rows`` f32 [frames, N, size] joined, ``stride`` apart."""
     places = stride * np.arange(count)[:, None] + np.arange(width)
     taken = out.node("Gather", [rows, out.constant(f"{rows}_places", places)], f"{rows}_taken", axis=1)
     return out.node("Reshape", [taken, out.constant(f"rows_{count}", np.array([0, count, -1]))], f"{rows}_beside")
