@@ -1,6 +1,7 @@
 """Checks before tritonserver starts. Each problem is a TritonError that says how to fix it."""
 
 import contextlib
+import itertools
 import re
 import shutil
 import socket
@@ -57,16 +58,17 @@ def claimed_ports(servers: Sequence[ServerSettings]) -> Iterator[None]:
     """Keep every other `asrloop serve` from the ports of ``servers``, also while they start and nobody listens. Raises TritonError.
 
     Each claim is an abstract socket (unix(7)): one process of a network namespace has it, and gives it back when it ends, however
-    it does. Only the same address and port collide: who listens everywhere does not claim the ports of each address.
+    it does. It is of one address; who listens everywhere claims the loopback as well, and no other.
     """
     with contextlib.ExitStack() as claims:
         for settings in servers:
             check_ports(settings)
             address = socket.gethostbyname(settings.host)  # its names are several, and may be too long for a claim
-            for name, port in _ports(settings).items():
+            addresses = [address, "127.0.0.1"] if listens_everywhere(address) else [address]
+            for (name, port), one in itertools.product(_ports(settings).items(), addresses):
                 claim = claims.enter_context(socket.socket(socket.AF_UNIX))
                 try:
-                    claim.bind(f"\0asrloop-{address}-{port}")
+                    claim.bind(f"\0asrloop-{one}-{port}")
                 except OSError:
                     why = "another asrloop serve has it: stop that one"
                     raise _taken(name, port, settings.host, why) from None

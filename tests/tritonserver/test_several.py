@@ -1,6 +1,7 @@
 """`asrloop serve --servers N`: ports, shares, starting and stopping together, one that gives up, one that is killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,15 +119,19 @@ def test_ports_of_another_that_only_starts_are_named_once(
         pass  # it has given back what it had
 
 
-@pytest.mark.parametrize("name", ["localhost", ".".join(f"{0:040}{part}" for part in ("177", "0", "0", "1"))])
+LONG_NAME = ".".join(f"{0:040}{part}" for part in ("177", "0", "0", "1"))
+"""A name of the loopback, too long for that of a socket."""
+
+
+@pytest.mark.parametrize("name", ["localhost", LONG_NAME, "0.0.0.0"], ids=["another", "long", "everywhere"])
 def test_a_port_is_claimed_by_whatever_name_its_address_is_called(name: str) -> None:
     http, grpc, metrics = free_ports()
-    other, mine = (
+    named, numbered = (
         ServerSettings(host=host, http_port=http, grpc_port=grpc, metrics_port=metrics) for host in (name, "127.0.0.1")
     )
-    with checks.claimed_ports([other]):
-        taken = f"^http port {http} on 127.0.0.1: another asrloop serve has it"
-        with pytest.raises(TritonError, match=taken), checks.claimed_ports([mine]):
+    for first, second in ((named, numbered), (numbered, named)):
+        taken = f"^http port {http} on {re.escape(second.host)}: another asrloop serve has it"
+        with checks.claimed_ports([first]), pytest.raises(TritonError, match=taken), checks.claimed_ports([second]):
             pass
 
 
