@@ -190,7 +190,7 @@ def test_a_file_whose_reader_leaves_is_let_go_of_at_once(by_channel: bool) -> No
             long.close()
             with pytest.raises(DecodeFailed):
                 list(long.blocks)
-        assert eventually(lambda: sys.getrefcount(content) <= before, 5)
+        assert eventually(lambda: sys.getrefcount(content) <= before)
     finally:
         gc.enable()
         decoder.close()
