@@ -158,7 +158,7 @@ def build(
     written last. Two builds at once come one after the other; ``unless_there`` keeps what the first made. ``languages`` as for
     :func:`resolved`. Raises OSError and ValueError that say how to fix it.
     """
-    from asrloop.speech import graph as detector  # it needs onnx, which is slow to import
+    from asrloop.speech.graph import write as write_detector  # it needs onnx, which is slow to import
 
     name, recipe = resolved(family, source, precision, languages)
     entry = FAMILIES[name]
@@ -172,7 +172,7 @@ def build(
         if unless_there and holds(directory, name):
             return
         importlib.import_module(entry.build_module).build(source, Path(scratch), recipe, progress)
-        detector.write(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
+        write_detector(wheels.speech_detector(paths.cache()), Path(scratch, DETECTOR))
         made = _description(Path(scratch)) or {}
         codes = made.get("languages", entry.info.languages) if languages is None else languages.split()
         description = json.dumps({**made, "languages": codes, "format": FORMAT}, indent=2)

@@ -24,6 +24,7 @@ FOUNDATIONS = (
     "paths",
     "recognizer",
     "spacing",
+    "speech.graph",
     "wheels",
 )
 """What ``asrloop.families`` stands on. None of it imports families."""
