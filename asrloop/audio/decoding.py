@@ -272,7 +272,6 @@ class _Work:
         self.seconds = 0.0
         """Length of the audio so far."""
         self.length = Length()
-        self._limit = settings.decode_seconds
         self._clock = clock
         self._deadline = deadline
         self._is_closing = is_closing
@@ -285,8 +284,8 @@ class _Work:
     def __iter__(self) -> Iterator[Samples]:
         # The blocks hold the file, and ask this for its limits: were they kept here, only the collector of cycles would let go of a
         # file whose reader left.
-        read = self._settings.formats, self._channel
-        decoded = blocks(self._content, self._settings.max_seconds, self._check, self.length, *read)
+        settings = self._settings
+        decoded = blocks(self._content, settings.max_seconds, self._check, self.length, settings.formats, self._channel)
         while True:
             self._resumed_at = time.thread_time()
             self._check()
@@ -303,9 +302,10 @@ class _Work:
             raise EngineClosed("the server is closing: send the request again")
         if self._deadline is not None and self._clock() > self._deadline:
             raise DeadlineExceeded("the request's timeout passed before its file was decoded; give it more time")
-        limit = self._limit * (1 + self.seconds // BUDGET_SECONDS)
+        budget = self._settings.decode_seconds
+        limit = budget * (1 + self.seconds // BUDGET_SECONDS)
         if self._spent + time.thread_time() - self._resumed_at + self.length.elsewhere > limit:
             raise InvalidAudio(
-                f"AUDIO takes over {self._limit:g} s to decode for {BUDGET_SECONDS} s of sound (audio.decode_seconds); "
+                f"AUDIO takes over {budget:g} s to decode for {BUDGET_SECONDS} s of sound (audio.decode_seconds); "
                 "send it as 16 kHz mono"
             )

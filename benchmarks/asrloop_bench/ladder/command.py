@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from asrloop import config
-from asrloop.audio import SAMPLE_RATE
 from asrloop.cli import one_line_errors
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
@@ -59,11 +58,10 @@ def run(
         lengths, callers = (QUICK_SECONDS, QUICK_CALLERS) if quick else (SECONDS, CALLERS)
         files = clips.speech_files()
         speech = [clips.cut(files, seconds, 1)[0] for seconds in lengths]
-        given = [
-            one for one in (clips.references(manifest) if manifest else ()) if one.samples.size <= LONGEST * SAMPLE_RATE
-        ]
-        references = {str(number): one for number, one in enumerate(given)}
-        spoken = [clips.Clip(name, one.samples) for name, one in references.items()]
+        given = {str(number): one for number, one in enumerate(clips.references(manifest) if manifest else ())}
+        read = (clips.Clip(name, one.samples) for name, one in given.items())
+        spoken = [clip for clip in read if clip.seconds <= LONGEST]
+        references = {clip.name: given[clip.name] for clip in spoken}
         times = rounds or (QUICK_ROUNDS if quick else ROUNDS)
         path = output or provenance.folder("ladder") / "ladder.json"
         about = provenance.describe(settings, quick=quick, load_before=machine_load.sample())
