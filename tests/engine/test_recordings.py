@@ -137,10 +137,13 @@ def test_a_recording_takes_its_share_and_the_next_window_comes_when_one_is_done(
     caller = Caller(engine)
     family.gate.clear()
     read: list[int] = []
+    answered = threading.Event()
 
     def counting() -> Iterator[Samples]:
         for number in range(20):
             read.append(number)
+            if number == 19:
+                assert answered.wait(WAIT), "the short request waits for the end of the recording"
             yield np.full(1_000 + number, 1, np.float32)
 
     start(caller, LongAudio(counting()))
@@ -149,6 +152,7 @@ def test_a_recording_takes_its_share_and_the_next_window_comes_when_one_is_done(
     short = caller.submit((8_000, 1))[0]
     family.gate.set()
     assert caller.wait(1)[0] is short
+    answered.set()
     caller.wait(2)
     assert len(read) == 20
 
