@@ -149,6 +149,7 @@ def start_server(installation: TritonInstallation) -> StartServer:
                 mine, repository, settings, lambda level, text: log.append(text), extra_arguments or ()
             ) as server:
                 yield server
+                server.kill()  # in order it takes three seconds; tests of stopping call stop()
         finally:
             print("\n".join(log))
 

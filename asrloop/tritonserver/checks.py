@@ -18,6 +18,9 @@ LEAST_SHARED_MEMORY = 48 << 20
 BLS_REPOSITORY = "bls_repository"
 """Folder beside the model repository with the models that execution_mode bls calls."""
 
+_DESCRIBED = [re.compile(rf"^\s*{field}\b", re.MULTILINE) for field in ("input", "output", "max_batch_size")]
+"""What Triton asks a model for whose configuration lacks it."""
+
 _EXECUTION_MODE = re.compile(r'key:\s*"execution_mode"\s*value:?\s*{\s*string_value:\s*"(\w*)"')
 
 
@@ -119,6 +122,14 @@ def checked_repositories(repository: Path) -> list[Path]:
         fix = f"make them with `{command(name)}`, or do without it: `asrloop models --remove {name}`"
         _require(_weights(repository, recognizer(name).loop), fix)
     return repositories
+
+
+def are_described(repositories: Sequence[Path]) -> bool:
+    """True when the configurations say all: else Triton asks each model by a process of its own, which is half of a start."""
+    models = [path for repository in repositories for path in repository.iterdir() if path.is_dir()]
+    configs = [path / "config.pbtxt" for path in models]
+    texts = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in configs]
+    return all(field.search(text) for text in texts for field in _DESCRIBED)
 
 
 def _weights(repository: Path, loop: str) -> list[Path]:

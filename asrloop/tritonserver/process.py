@@ -164,6 +164,7 @@ class TritonServer:
             f"--exit-timeout-secs={round(settings.stop_timeout_seconds) or 1}",
             f"--log-info={str(settings.log_level in ('info', 'verbose')).lower()}",
             f"--log-verbose={int(settings.log_level == 'verbose')}",
+            *(["--disable-auto-complete-config"] if checks.are_described(repositories) else []),
             *connection_options(self._installation),
             *self._restrictions(),
             *self._tracing(),

@@ -252,6 +252,18 @@ def test_the_mode_decides_about_the_second_repository(repository_copy: Path) -> 
         checks.checked_repositories(repository_copy)
 
 
+def test_triton_asks_models_only_where_a_configuration_lacks_something(repository_copy: Path) -> None:
+    repositories = [repository_copy, repository_copy.parent / "bls_repository"]
+    assert checks.are_described(repositories)
+    config = repository_copy / "asr_file" / "config.pbtxt"
+    whole = config.read_text()
+    for field in ("input", "output", "max_batch_size"):
+        config.write_text(re.sub(rf"^{field}", f"# {field}", whole, flags=re.MULTILINE))
+        assert not checks.are_described(repositories)
+    config.unlink()
+    assert not checks.are_described(repositories)
+
+
 @pytest.mark.slow
 def test_a_model_that_fails_to_load_shows_its_reason(start_server: StartServer, repository_copy: Path) -> None:
     (repository_copy / "decoder_loop" / "1" / "decoder.onnx").write_bytes(b"no graph")
