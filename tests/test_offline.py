@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click.testing import Result
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 import asrloop
 from asrloop import config
+from asrloop.cli import app
 from asrloop.errors import InvalidOption
 from asrloop.families import registry
 from asrloop.offline import FILES_AT_ONCE, Model
@@ -112,14 +115,16 @@ def test_a_model_is_made_where_there_is_none(
 def test_the_command_tells_each_file_and_fails_if_one_failed(
     model_repository: Path, beckett_path: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "asrloop.cli", "transcribe", f"--model-repository={model_repository}"]
+    arguments = ["transcribe", f"--model-repository={model_repository}"]
 
-    def run(*paths: Path | str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, timeout=120, check=False)
+    def run(*paths: Path | str) -> Result:
+        return CliRunner().invoke(app, [*arguments, *map(str, paths)], env={"COLUMNS": "200"})
 
-    good, mixed = run(beckett_path), run(tmp_path / "missing.wav", beckett_path)
-    assert (good.returncode, mixed.returncode) == (0, 1)
+    command = [sys.executable, "-m", "asrloop.cli", *arguments, str(beckett_path)]
+    good = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "real-time factor" in good.stderr
+    mixed = run(tmp_path / "missing.wav", beckett_path)
+    assert mixed.exit_code == 1
     first, second = mixed.stdout.splitlines()
     assert "No such file" in first
     assert BECKETT in words(second)
@@ -143,9 +148,9 @@ def test_the_command_tells_each_file_and_fails_if_one_failed(
     told = json.loads(run("--diarize", "--speakers=3", "--json", beckett_path).stdout)
     assert {each["speaker"] for each in (*told["segments"], *told["words"])} == {0}
     assert {each["speaker"] for each in heard["segments"]} == {None}
-    assert run("--diarize", "--diarize-channels", beckett_path).returncode == 2
+    assert run("--diarize", "--diarize-channels", beckett_path).exit_code == 2
     mono = run("--diarize-channels", beckett_path)
-    assert mono.returncode == 1
+    assert mono.exit_code == 1
     assert "[invalid_option] diarize is channels, and the audio has 1 channel" in mono.stdout
 
     for wrong, message in {
@@ -157,7 +162,7 @@ def test_the_command_tells_each_file_and_fails_if_one_failed(
         "--key-terms-boost=11": "[invalid_option] key_terms_boost is 11.0",
     }.items():
         refused = run(wrong, beckett_path)
-        assert (refused.returncode, refused.stdout) == (1, "")
+        assert (refused.exit_code, refused.stdout) == (1, "")
         assert message in refused.stderr.replace("\n", " ")
 
 
