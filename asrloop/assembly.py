@@ -106,7 +106,7 @@ def cutting_for(info: FamilyInfo, settings: Settings, detector: Detector) -> Cut
 def live_streams_for(directory: Path, settings: Settings, loops: Loops, metrics: LiveMetrics) -> Streams:
     """Return the streams of live audio. ``directory`` is ``asr_stream/1``. Raises OSError where it lacks a file."""
     detector, live = open_detector(directory), settings.live
-    asking = Asking(TurnDetector(directory), max(1, usable_cores() // 2), metrics)
+    asking = Asking(TurnDetector(directory), max(1, usable_cores() // 2), live.turn_seconds, metrics)
 
     def segmenter(turns: Turns) -> Segmenter:
         return Segmenter(Voice(detector), *live.segment, live.interval_seconds, turns)

@@ -96,6 +96,7 @@ class LiveSettings(_Section):
     streams: Annotated[int, Field(ge=1, le=10_000)] = 64
     interval_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.4
     segment: Lengths = Lengths(10.0, 15.0)
+    turn_seconds: Seconds = 0.3
     idle_seconds: Seconds = 30.0
     backlog_seconds: Seconds = 1200.0
 

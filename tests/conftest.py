@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BECKETT = "ever tried ever failed no matter try again fail again fail better"
 """What is said in beckett.wav, as :func:`words` gives it. Commas are decided by int8 arithmetic, which differs between CPUs."""
 
+PATIENT = {"ASRLOOP_LIVE__TURN_SECONDS": "20"}
+"""The turn detector decides, however busy the machine is."""
+
 SLOW_SECONDS = 1800
 """The time limit of a slow test that names none."""
 
@@ -159,7 +162,7 @@ def start_server(installation: TritonInstallation) -> StartServer:
 @pytest.fixture(scope="session")
 def server(start_server: StartServer, model_repository: Path) -> Iterator[TritonServer]:
     """One real server of the project's repository for the whole run."""
-    with start_server(model_repository) as running:
+    with start_server(model_repository, **PATIENT) as running:
         yield running
 
 

@@ -12,9 +12,6 @@ from asrloop.audio import Samples
 from asrloop.live.endings import UNANSWERED
 from asrloop.live.metrics import LiveMetrics
 
-WAIT_SECONDS = 0.3
-"""Longest wait for an answer. With it a final still comes before the pause is half a second long."""
-
 WAITING = 3
 """Questions that wait for each that is being answered. More are not asked: their answers would come too late."""
 
@@ -25,8 +22,10 @@ Judge = Callable[[Samples], float]
 class Asking:
     """Keeps the questions that are under way."""
 
-    def __init__(self, judge: Judge, at_once: int, metrics: LiveMetrics) -> None:
+    def __init__(self, judge: Judge, at_once: int, wait_seconds: float, metrics: LiveMetrics) -> None:
+        """Wait for an answer of ``judge`` for ``wait_seconds`` at most, while it answers ``at_once``."""
         self._judge = judge
+        self._wait_seconds = wait_seconds
         self._metrics = metrics
         self._room = threading.BoundedSemaphore(at_once * (1 + WAITING))
         self._workers = ThreadPoolExecutor(at_once, thread_name_prefix="asrloop-live-turns")
@@ -57,7 +56,7 @@ class Asking:
 
     def _answer(self, future: Future[float]) -> float:
         try:
-            answer = future.result(WAIT_SECONDS)
+            answer = future.result(self._wait_seconds)
         except (TimeoutError, CancelledError):
             future.cancel()
             return self._unanswered("busy")

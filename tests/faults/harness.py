@@ -108,7 +108,11 @@ class Serving:
     def wait(self, speech: "Speech", seconds: float = 60.0) -> float:
         """Seconds until it transcribes rightly."""
         started = time.monotonic()
-        assert eventually(lambda: speech.ask(self.address, 3.0) == "ok", seconds), self.said()
+
+        def patience() -> float:  # short, for one that hangs; then longer, for a busy machine
+            return 3.0 + (time.monotonic() - started) / 4
+
+        assert eventually(lambda: speech.ask(self.address, patience()) == "ok", seconds), self.said()
         return time.monotonic() - started
 
     def said(self) -> str:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from asrloop.audio import Samples
+from asrloop.config import LiveSettings
 from asrloop.engine.parameters import PARAMETERS
 from asrloop.engine.turns import _LIMITS, NONE, SEMANTIC, SILENCE, TURNS, Turns
-from asrloop.live.asking import WAIT_SECONDS, WAITING
+from asrloop.live.asking import WAITING
 from asrloop.live.decodings import Question
 from asrloop.live.endings import ASKS, ENDS, UNANSWERED, UNSURE_ENDS
 from asrloop.live.events import Event
@@ -197,7 +198,7 @@ def test_the_docs_tell_when_the_detector_is_asked() -> None:
     assert asked is not None
     first, again = asked.groups()
     assert (frames_in(float(first)), frames_in(float(again))) == ASKS
-    assert f"when its answer takes over {WAIT_SECONDS:g} s" in docs
+    assert f"when its answer takes over `live.turn_seconds` ({LiveSettings().turn_seconds:g})" in docs
     assert {3: "three more for each of these may wait"}[WAITING] in docs
     early = re.search(r"After ([\d.]+) s of silence a segment is decoded as if it were over", docs)
     assert early is not None

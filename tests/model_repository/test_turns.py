@@ -36,12 +36,6 @@ def finals(events: list[StreamEvent]) -> list[StreamEvent]:
 
 
 @pytest.fixture(scope="module")
-def server(start_server: StartServer, model_repository: Path) -> Iterator[TritonServer]:
-    with start_server(model_repository) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def long_pause(beckett: Samples) -> Samples:
     """Speech, two seconds of silence, and speech again."""
     silence = np.zeros(2 * RATE, np.float32)
