@@ -64,10 +64,10 @@ def _segments(parts: Sequence[Part], family: Family[Any]) -> list[Segment]:
 
 
 def _by_speaker(part: Part, attribution: Attribution, family: Family[Any]) -> Iterator[Part]:
-    """Yield the pieces of a part, each of one speaker."""
+    """Yield the pieces of a part, each of one speaker. Its tokens have times: who asks for speakers asks for those."""
     words = family.words(part.tokens)
-    if not words or not part.spans:
-        yield part._replace(speaker=attribution.speaker(part.start, part.end))
+    if not words:  # nobody gets a number for it
+        yield part
         return
     speakers = [attribution.speaker(part.spans[one.first].start, part.spans[one.end - 1].end) for one in words]
     cuts = [

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from asrloop.audio import LongAudio, Samples
 from asrloop.engine.attribution import Attribution, SpeakerTurn
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
-from asrloop.engine.family import Ended, Evidence
+from asrloop.engine.family import Emission, Ended, Evidence
 from asrloop.engine.options import CHANNELS, SPEAKERS, Options
 from asrloop.engine.outputs import Transcript, tensors_of
 from asrloop.engine.request import Request
@@ -114,6 +115,24 @@ def test_a_recording_that_is_cut_is_heard_as_it_comes(engine: Engine, diarizer: 
     assert diarizer.heard == 4 * SECOND, "silence as well: its turns have the recording's times"
     assert [word.speaker for word in heard.words] == [0, 0, 1, 1, 1, 1]
     assert heard.text == transcribe(engine, LongAudio(blocks(*rows)), options=Options()).text
+
+
+def test_whoever_says_no_word_takes_no_number(
+    engine: Engine, diarizer: Told, family: EvenFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speech may be found where the model hears no word."""
+    step = family.step
+
+    def silent(slots: Sequence[int]) -> list[Emission]:
+        is_silent = [family.rows[slot][1] == 9 for slot in slots]
+        return [Emission([], [], True) if none else one for none, one in zip(is_silent, step(slots), strict=True)]
+
+    monkeypatch.setattr(family, "step", silent)
+    monkeypatch.setattr(family, "finish", partial(CountingFamily.finish, family))
+    diarizer.turns = [SpeakerTurn(0, 1, 0), SpeakerTurn(1, 9, 1)]
+    heard = transcribe(engine, LongAudio(blocks((SECOND, 9), (SECOND, 2))))
+    assert [one.speaker for one in heard.segments] == [0]
+    assert [word.speaker for word in heard.words] == [0, 0]
 
 
 def test_without_turns_speakers_are_unknown(engine: Engine, diarizer: Told) -> None:
