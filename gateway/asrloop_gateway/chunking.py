@@ -75,7 +75,7 @@ def cut_at_pauses(transcript: Transcript, seconds: float) -> Transcript:
 
     Where the words do not make up the text it stays as it is: nothing that was said is left out.
     """
-    if _letters(word.text for word in transcript.words) != _letters([transcript.text]):
+    if letters(word.text for word in transcript.words) != letters([transcript.text]):
         return transcript
     segments = [
         Segment(joined(word.text for word in words), words[0].start, words[-1].end, words[0].speaker)
@@ -95,5 +95,6 @@ def _between_pauses(words: Sequence[Word], seconds: float) -> Iterator[Sequence[
         yield words[begin:]
 
 
-def _letters(texts: Iterable[str]) -> str:
+def letters(texts: Iterable[str]) -> str:
+    """Return texts as one, without spaces."""
     return "".join("".join(texts).split())

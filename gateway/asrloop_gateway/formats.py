@@ -7,11 +7,13 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from asrloop_client import Segment, Transcript, Word
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from asrloop_gateway.chunking import letters
 from asrloop_gateway.languages import name_of
 from asrloop_gateway.speakers import DIARIZED, letter
 
@@ -147,12 +149,20 @@ def _diarized_json(transcript: Transcript, options: ResponseOptions) -> Response
 
 
 def _tokens_of(transcript: Transcript) -> list[list[int]]:
-    """Return the tokens of each segment as far as their times are known. A mark may stand where its segment ends."""
-    starts = [segment.start for segment in transcript.segments]
-    found: list[list[int]] = [[] for _ in starts]
-    for token, time in zip(transcript.tokens, transcript.token_times, strict=False):
-        if found:
-            found[max(0, bisect_right(starts, time) - 1)].append(token)
+    """Return the tokens of each segment as far as their times are known, in order: what they spell says whose they are, because
+    segments of channels overlap; where they spell parts of characters, their times do."""
+    found: list[list[int]] = [[] for _ in transcript.segments]
+    of_segments = [letters([segment.text]) for segment in transcript.segments]
+    if letters(transcript.token_pieces) == "".join(of_segments):
+        ends = list(accumulate(map(len, of_segments)))
+        before = accumulate((len(letters([piece])) for piece in transcript.token_pieces), initial=0)
+        numbers = [bisect_right(ends, count) for count in before]
+    else:
+        starts = [segment.start for segment in transcript.segments]
+        numbers = [bisect_right(starts, time) - 1 for time in transcript.token_times]
+    if found:
+        for token, number in zip(transcript.tokens, numbers, strict=False):
+            found[min(max(0, number), len(found) - 1)].append(token)
     return found
 
 

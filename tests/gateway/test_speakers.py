@@ -15,6 +15,7 @@ from asrloop_client import Segment
 from asrloop_client.errors import from_status
 from asrloop_gateway.chunking import cut_at_pauses
 from asrloop_gateway.errors import from_asr
+from asrloop_gateway.formats import FORMATS, ResponseOptions
 from asrloop_gateway.speakers import letter
 from grpc import StatusCode
 from openai import OpenAI
@@ -101,6 +102,25 @@ def test_other_formats_tell_it_where_they_are_asked_to(ask: Any) -> None:
     assert "\n<v Speaker 2>" in ask(response_format="vtt", extra=channels)
     assert "speaker" not in ask(response_format="verbose_json").to_dict()["segments"][0]
     assert "speaker" not in ask(response_format="verbose_json", timestamp_granularities=["word"]).to_dict()["words"][0]
+
+
+def test_segments_have_their_own_tokens_where_channels_speak_at_once() -> None:
+    spoken = said(("Ever", 0.4, 0.7), ("tried.", 2.0, 3.0), ("Ever", 0.5, 1.0))
+    segments = Segment("Ever tried.", 0.4, 3.0, 0), Segment("Ever", 0.5, 1.0, 1)
+    tokens = {
+        "tokens": (5, 6, 7, 5),
+        "token_times": (0.4, 2.0, 3.0, 0.5),
+        "token_pieces": (" Ever", " tried", ".", " Ever"),
+    }
+    spoken = replace(spoken, text="Ever tried. Ever", segments=segments, **tokens)
+    told = json.loads(FORMATS["verbose_json"](spoken, ResponseOptions("any")).body)
+    assert [segment["tokens"] for segment in told["segments"]] == [[5, 6, 7], [5]]
+    halves = replace(spoken, segments=(Segment("Ever é", 0.4, 2.5), Segment("Ever", 2.6, 3.0)))
+    halves = replace(halves, token_pieces=(" Ever", " \ufffd", "\ufffd", " Ever"), token_times=(0.4, 2.0, 2.1, 2.6))
+    told = json.loads(FORMATS["verbose_json"](halves, ResponseOptions("any")).body)
+    assert [segment["tokens"] for segment in told["segments"]] == [[5, 6, 7], [5]], (
+        "by time: halves of letters spell nothing"
+    )
 
 
 def test_a_pause_that_is_asked_for_ends_segments_of_one_speaker(ask: Any) -> None:
