@@ -4,9 +4,13 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
+from typing import TypeVar
 
 from asrloop.audio import Samples
 from asrloop.engine.attribution import Diarizer, SpeakerTurn
+from asrloop.errors import DecodeFailed
+
+T = TypeVar("T")
 
 AHEAD = 60
 """Blocks that may wait to be heard. They are of a second each, or few."""
@@ -32,16 +36,16 @@ class Hearing:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def hear(self, block: Samples) -> None:
-        """Let ``block``, f32 [N], 16 kHz, be heard. Raises what hearing an earlier one raised."""
+        """Let ``block``, f32 [N], 16 kHz, be heard. Raises DecodeFailed where hearing an earlier one failed."""
         while len(self._heard) >= AHEAD:
-            self._heard.popleft().result(PATIENCE_SECONDS)
+            _result(self._heard.popleft())
         self._heard.append(self._thread.submit(self._hear, block))
 
     def finish(self) -> Sequence[SpeakerTurn]:
-        """Return who spoke when."""
+        """Return who spoke when. Raises DecodeFailed."""
         while self._heard:
-            self._heard.popleft().result(PATIENCE_SECONDS)
-        return self._thread.submit(self._finish).result(PATIENCE_SECONDS)
+            _result(self._heard.popleft())
+        return _result(self._thread.submit(self._finish))
 
     def _hear(self, block: Samples) -> None:
         with self._one_at_a_time:
@@ -50,3 +54,13 @@ class Hearing:
     def _finish(self) -> Sequence[SpeakerTurn]:
         with self._one_at_a_time:
             return self._diarizer.finish()
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result(PATIENCE_SECONDS)
+    except TimeoutError:
+        reason = f"a block was not heard for {PATIENCE_SECONDS:g} s; send it again when the server has less to do"
+        raise DecodeFailed(f"telling speakers apart failed: {reason}") from None
+    except Exception as error:  # whatever the diarizer raises concerns this request alone
+        raise DecodeFailed(f"telling speakers apart failed: {error}") from error

@@ -51,7 +51,8 @@ class OnnxNetworks:
 
     def __init__(self, directory: Path) -> None:
         """``directory`` is that of a prepared model. The graphs are opened by the first call, which raises FileNotFoundError where
-        the model lacks them: a server that nobody asks for speakers needs neither the files nor memory for them."""
+        the model lacks them, and ValueError where they are damaged: a server that nobody asks for speakers needs neither the files
+        nor memory for them."""
         self._directory = directory
         self._lock = threading.Lock()
         self._graphs: dict[str, Graph] = {}
@@ -59,8 +60,11 @@ class OnnxNetworks:
     def check(self) -> None:
         """Raise FileNotFoundError, which says how to make them, where the networks are missing. Callers read it: no folders."""
         if absent := missing_networks(self._directory):
-            fix = f"make it with `{command_for(self._directory.parent.name)}`"
-            raise FileNotFoundError(f"{absent[0]} is missing: speakers cannot be told apart; {fix}")
+            raise FileNotFoundError(f"{absent[0]} is missing: speakers cannot be told apart; {self._fix}")
+
+    @property
+    def _fix(self) -> str:
+        return f"make it with `{command_for(self._directory.parent.name)}`"
 
     def activity(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
         found = self._graph(SPEAKER_SEGMENTATION)({"waveforms": windows[:, None]})["segmentation"]
@@ -80,7 +84,10 @@ class OnnxNetworks:
         with self._lock:
             if name not in self._graphs:
                 self.check()
-                self._graphs[name] = open_graph(self._directory / name, threads=1, fuse=True)
+                try:
+                    self._graphs[name] = open_graph(self._directory / name, threads=1, fuse=True)
+                except Exception as error:  # ONNX Runtime has a class for each way to be damaged, and names folders
+                    raise ValueError(f"{name} cannot be read as a network: delete it, and {self._fix}") from error
             return self._graphs[name]
 
 

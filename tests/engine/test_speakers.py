@@ -146,7 +146,7 @@ def test_without_turns_speakers_are_unknown(engine: Engine, diarizer: Told) -> N
 def test_a_diarizer_that_fails_fails_its_request_alone(engine: Engine, diarizer: Told, seconds: int) -> None:
     diarizer.error = RuntimeError("voices")
     audio = np.full(seconds * SECOND, 3, np.float32)
-    with pytest.raises(DecodeFailed, match="voices"):
+    with pytest.raises(DecodeFailed, match="telling speakers apart failed: voices"):
         transcribe(engine, audio)
     assert eventually(lambda: engine.scheduler.is_idle)
     assert transcribe(engine, audio, options=Options()).text

@@ -120,6 +120,17 @@ def test_missing_networks_are_named_when_they_are_needed(tmp_path: Path) -> None
         OnnxNetworks(tmp_path / "large_loop" / "1").check()
 
 
+@pytest.mark.parametrize("damage", [b"", b"\x08\x07 no graph"])
+def test_a_damaged_network_is_named_and_how_to_make_it_and_no_folder(tmp_path: Path, damage: bytes) -> None:
+    for name in ("speaker_segmentation.onnx", "speaker_embedding.onnx"):
+        (tmp_path / name).write_bytes(damage)
+    with pytest.raises(
+        ValueError, match=r"^speaker_segmentation\.onnx .*delete it.*make it with `asrloop models`"
+    ) as told:
+        heard(DIALOGUE, OnnxNetworks(tmp_path))
+    assert str(tmp_path) not in str(told.value)
+
+
 def test_pieces_that_are_embedded_together_get_the_vectors_that_each_gets_alone(
     networks: OnnxNetworks, beckett: Samples
 ) -> None:
