@@ -274,3 +274,34 @@ def test_a_word_is_whose_it_is_for_most_of_its_time_or_the_nearest() -> None:
     assert who.speaker(4.0, 4.5) == 0, "nobody speaks: the turn before is nearer"
     assert who.speaker(9.0, 9.5) == 1
     assert Attribution([]).speaker(0, 1) == -1
+
+
+class Walked(list[SpeakerTurn]):
+    """Turns that know how often somebody went through all of them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[SpeakerTurn]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_a_word_is_not_compared_with_all_turns_and_gets_the_same_speaker() -> None:
+    """Where turns are missed in a recording of hours, it would take many seconds in which nobody is answered."""
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        starts = np.sort(random.integers(0, 30, 6)).tolist()
+        turns = Walked(SpeakerTurn(start, start + int(random.integers(1, 9)), at) for at, start in enumerate(starts))
+        spans = [(start, start + length) for start in range(40) for length in (0, 1, 5)]
+        numbers: dict[int, int] = {}
+        expected = [numbers.setdefault(_speaker_among_all(turns, *span), len(numbers)) for span in spans]
+        who = Attribution(turns)
+        walks = turns.walks
+        assert [who.speaker(*span) for span in spans] == expected
+        assert turns.walks == walks
+
+
+def _speaker_among_all(turns: list[SpeakerTurn], start: float, end: float) -> int:
+    shared = [max(0, min(end, turn.end) - max(start, turn.start)) for turn in turns]
+    away = [max(turn.start - end, start - turn.end) for turn in turns]
+    return turns[shared.index(max(shared)) if any(shared) else away.index(min(away))].speaker
