@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from asrloop import audio, config, paths
 from asrloop.assembly import batches_for, engine_for
-from asrloop.audio import LongAudio, Samples
+from asrloop.audio import MAX_CHANNELS, LongAudio, Samples
 from asrloop.config import Settings
 from asrloop.engine.inputs import options_of
 from asrloop.engine.options import CHANNELS, DEFAULTS, TRANSCRIBE, Options
@@ -49,7 +49,8 @@ class Model:
         """``directory`` has the prepared files, like ``decoder_loop/1`` of a repository. Raises OSError and ValueError."""
         self._settings = settings
         self._at_once = FILES_AT_ONCE * batches_for(info_in(directory, settings), settings)
-        ours = {"inbox": self._at_once, "queue_timeout_seconds": LIMIT_SECONDS}
+        # Each channel of a file may be a recording.
+        ours = {"inbox": self._at_once * MAX_CHANNELS, "queue_timeout_seconds": LIMIT_SECONDS}
         self._engine = engine_for(
             directory, settings.model_copy(update={"engine": settings.engine.model_copy(update=ours)})
         )

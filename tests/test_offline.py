@@ -98,6 +98,15 @@ def test_speakers_are_told_apart(beckett_path: Path, call: NDArray[np.float32], 
     assert {each.speaker for each in (*one.segments, *one.words)} == {0}
 
 
+def test_many_short_calls_are_told_apart(call: NDArray[np.float32], tmp_path: Path) -> None:
+    """Each of their channels has its place."""
+    path = tmp_path / "call.wav"
+    soundfile.write(path, call[:16_000], 16_000)
+    with asrloop.load_model() as model:
+        heard = list(model.transcribe_many([path] * FILES_AT_ONCE, options=model.options(diarize="channels")))
+    assert [each.error for each in heard] == [None] * FILES_AT_ONCE
+
+
 @pytest.mark.slow
 def test_a_model_is_made_where_there_is_none(
     tmp_path: Path, beckett_path: Path, monkeypatch: pytest.MonkeyPatch

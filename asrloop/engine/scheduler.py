@@ -100,7 +100,7 @@ class Scheduler:
         """
         if rows > self.inbox:
             raise InvalidAudio(
-                f"a batch of {rows} rows never fits: the inbox holds {self.inbox} (engine.inbox); send fewer rows"
+                f"a batch of {rows} rows, or channels of rows, never fits: the inbox holds {self.inbox} (engine.inbox); send fewer"
             )
         whole = sum(not utterance.is_under_way for utterance in self.waiting[Rank.LIVE if is_live else Rank.WHOLE])
         for wait, more in ((whole, rows - long_rows), (in_line, long_rows)):
