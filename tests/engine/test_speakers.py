@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asrloop.audio import LongAudio, Samples
+from asrloop.engine import hearing
 from asrloop.engine.attribution import Attribution, SpeakerTurn
 from asrloop.engine.cutting import Cutting
 from asrloop.engine.engine import Engine
@@ -207,6 +208,19 @@ def test_live_audio_does_not_wait_until_it_is_known_who_spoke(engine: Engine, di
     assert caller.wait(1) == [live]
     held.set()
     caller.wait(5)
+
+
+def test_nobody_waits_without_end_for_who_spoke(
+    engine: Engine, diarizer: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+    diarizer.hear = lambda _: held.wait(WAIT)  # type: ignore[method-assign,assignment,return-value]  # stands in for long work
+    monkeypatch.setattr(hearing, "PATIENCE_SECONDS", 0.05)
+    with pytest.raises(
+        DecodeFailed, match=r"telling speakers apart failed: a block was not heard for 0\.05 s; send it again"
+    ):
+        transcribe(engine, np.full(5 * SECOND, 3, np.float32))
+    held.set()
 
 
 def test_what_cannot_be_asked_is_refused_at_once(family: EvenFamily) -> None:
