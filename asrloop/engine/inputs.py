@@ -46,8 +46,11 @@ def request_of(
     options = options_of(parameters, family)
     rows, rate = rows_of(tensors, parameters, settings)
     channels = channels_of(tensors)
-    if options.diarize == CHANNELS and max(channels, default=1) == 1:
+    most = max(channels, default=1)
+    if options.diarize == CHANNELS and most == 1:
         raise one_channel()
+    if options.diarize != CHANNELS and most > 1:
+        raise InvalidAudio(f"SAMPLE_LENS has {most} channels in a row: send one, or diarize=channels with them")
     sent = _samples_in(rows[0])
     draft = draft_of(tensors, rows, family)
     return Request(

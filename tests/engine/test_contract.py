@@ -137,6 +137,10 @@ SECOND = np.zeros((1, 16_000), np.float32)
             for lengths in ([], [0, 0], [3, 0, 5], [-5, 16_005], [2**31 - 1, -(2**31)], [2**31 - 1] * 2)
         ),
         ({"SAMPLES": SECOND, "SAMPLE_LENS": np.ones((1, 1000), np.int32)}, "SAMPLE_LENS has 1000 .*: the limit is 8"),
+        (
+            {"SAMPLES": SECOND, "SAMPLE_LENS": np.array([[8_000, 8_000]], np.int32)},
+            "SAMPLE_LENS has 2 channels in a row: send one, or diarize=channels with them",
+        ),
     ],
 )
 def test_what_only_audio_frontend_sends_is_checked_too(sent: dict[str, Any], message: str) -> None:
