@@ -149,20 +149,17 @@ def _diarized_json(transcript: Transcript, options: ResponseOptions) -> Response
 
 
 def _tokens_of(transcript: Transcript) -> list[list[int]]:
-    """Return the tokens of each segment as far as their times are known, in order: what they spell says whose they are, because
-    segments of channels overlap; where they spell parts of characters, their times do."""
+    """Return the tokens of each segment as far as their times are known: by what they spell, for segments of channels overlap."""
     found: list[list[int]] = [[] for _ in transcript.segments]
     of_segments = [letters([segment.text]) for segment in transcript.segments]
-    if letters(transcript.token_pieces) == "".join(of_segments):
-        ends = list(accumulate(map(len, of_segments)))
-        before = accumulate((len(letters([piece])) for piece in transcript.token_pieces), initial=0)
-        numbers = [bisect_right(ends, count) for count in before]
-    else:
-        starts = [segment.start for segment in transcript.segments]
-        numbers = [bisect_right(starts, time) - 1 for time in transcript.token_times]
-    if found:
-        for token, number in zip(transcript.tokens, numbers, strict=False):
-            found[min(max(0, number), len(found) - 1)].append(token)
+    text, ends, at = "".join(of_segments), list(accumulate(map(len, of_segments))), 0
+    for token, piece in zip(transcript.tokens, transcript.token_pieces, strict=False):
+        # Of parts of a character it is not known what they spell: the letters behind them say how far they went.
+        spelled = letters([piece]).replace("\ufffd", "")
+        at = max(at, text.find(spelled, at))
+        if found:
+            found[min(bisect_right(ends, at), len(found) - 1)].append(token)
+        at = min(at + len(spelled), len(text))
     return found
 
 

@@ -115,12 +115,13 @@ def test_segments_have_their_own_tokens_where_channels_speak_at_once() -> None:
     spoken = replace(spoken, text="Ever tried. Ever", segments=segments, **tokens)
     told = json.loads(FORMATS["verbose_json"](spoken, ResponseOptions("any")).body)
     assert [segment["tokens"] for segment in told["segments"]] == [[5, 6, 7], [5]]
-    halves = replace(spoken, segments=(Segment("Ever é", 0.4, 2.5), Segment("Ever", 2.6, 3.0)))
-    halves = replace(halves, token_pieces=(" Ever", " \ufffd", "\ufffd", " Ever"), token_times=(0.4, 2.0, 2.1, 2.6))
+    halves = replace(spoken, segments=(Segment("Ever \u00e9", 0.4, 3.0, 0), Segment("\u00e9 Ever \ufffd", 0.5, 1.0, 1)))
+    pieces = (" Ever", " ", "\ufffd", "\ufffd", " ", "\ufffd", "\ufffd", " Ever", " \ufffd")
+    halves = replace(halves, tokens=tuple(range(9)), token_pieces=pieces, token_times=(0.5,) * 9)
     told = json.loads(FORMATS["verbose_json"](halves, ResponseOptions("any")).body)
-    assert [segment["tokens"] for segment in told["segments"]] == [[5, 6, 7], [5]], (
-        "by time: halves of letters spell nothing"
-    )
+    first, second = (segment["tokens"] for segment in told["segments"])
+    assert first + second == list(range(9))
+    assert second[-2:] == [7, 8], "parts of a character spell nothing, and what follows stays where it belongs"
 
 
 def test_a_pause_that_is_asked_for_ends_segments_of_one_speaker(ask: Any) -> None:
