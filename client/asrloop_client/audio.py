@@ -106,7 +106,9 @@ def mono_float(given: Any) -> Samples:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidAudio(f"the samples make no array: {error}; {_WORKS}") from None
     if samples.ndim != 1:
-        raise InvalidAudio(f"samples have shape {samples.shape}: give one dimension, mono, such as .mean(axis=1)")
+        raise InvalidAudio(
+            f"samples have shape {samples.shape}: give one dimension, mono, such as .mean(axis=1); a file for diarize='channels'"
+        )
     if samples.dtype == np.int16:
         return from_int16(samples)
     if not np.issubdtype(samples.dtype, np.floating):
