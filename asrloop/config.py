@@ -1,12 +1,13 @@
 """Typed settings from config.yaml; the environment overrides the file. Problems are ConfigErrors that say how to fix them."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from asrloop.cores import SERVERS_VARIABLE
@@ -53,6 +54,22 @@ class Lengths(NamedTuple):
     longest: Annotated[float, Field(ge=4, le=600)]
 
 
+def _pair(value: object) -> object:
+    """Return a list of two. Raises ValueError."""
+    if not (isinstance(value, list | tuple) and len(value) == 2):
+        raise ValueError("give two numbers of seconds, such as [10.0, 15.0]")
+    return value
+
+
+def _in_order(lengths: Lengths) -> Lengths:
+    if lengths.target > lengths.longest:
+        raise ValueError("the first number of seconds is above the second: give the smaller one first")
+    return lengths
+
+
+CheckedLengths = Annotated[Lengths, BeforeValidator(_pair), AfterValidator(_in_order)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,7 +100,7 @@ class EngineSettings(_Section):
 class WindowSettings(_Section):
     """Cutting of recordings that are too long for one window."""
 
-    lengths: dict[str, Lengths] = {}
+    lengths: Annotated[dict[str, CheckedLengths], Field(examples=[{"moonshine": [10.0, 15.0]}])] = {}
     """By family, in place of the family's own."""
 
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -95,7 +112,7 @@ class LiveSettings(_Section):
 
     streams: Annotated[int, Field(ge=1, le=10_000)] = 64
     interval_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.4
-    segment: Lengths = Lengths(10.0, 15.0)
+    segment: CheckedLengths = Lengths(10.0, 15.0)
     turn_seconds: Seconds = 0.3
     idle_seconds: Seconds = 30.0
     backlog_seconds: Seconds = 1200.0
@@ -204,7 +221,7 @@ def load(path: Path | None = None) -> Settings:
         problems = "; ".join(_describe(problem) for problem in error.errors())
         raise ConfigError(f"{found}: {problems}") from None
     except SettingsError as error:
-        raise ConfigError(f"{found}: {error}: write a list as JSON, for example '[1, 4]'") from None
+        raise ConfigError(f"{found}: {_not_json(found.variables) or error}") from None
 
 
 def server_settings(settings: Settings, given: Mapping[str, Any]) -> ServerSettings:
@@ -252,6 +269,22 @@ def _variables() -> tuple[str, ...]:
                 )
             )
     return tuple(names)
+
+
+def _not_json(variables: tuple[str, ...]) -> str:
+    """Name the first of the variables that should be JSON and is not, which pydantic-settings does not say; "" for none."""
+    for name in variables:
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        kind = type(Settings.model_fields[section].default)
+        field = kind.model_fields[key]
+        if not isinstance(field.default, list | tuple | dict):
+            continue
+        try:
+            json.loads(os.environ[name])
+        except ValueError:
+            example = json.dumps((field.examples or [field.default])[0])
+            return f"{name} = {os.environ[name]!r}: not JSON: write it as in '{example}'"
+    return ""
 
 
 def _describe(problem: Any) -> str:

@@ -37,6 +37,9 @@ def test_the_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> 
         ("engine: {slots: 0}", "engine.slots = 0: Input should be greater than or equal to 1"),
         ("audio: {formats: [wav, doc]}", "audio.formats.1 = 'doc': Input should be 'wav', 'flac'"),
         ("audio: {formats: []}", "audio.formats = []: List should have at least 1 item"),
+        ("live: {segment: [15, 10]}", "live.segment = [15, 10]: the first number of seconds is above the second: "),
+        ("windows: {lengths: {moonshine: [9, 8]}}", "windows.lengths.moonshine = [9, 8]: the first number of seconds"),
+        ("live: {segment: 10}", "live.segment = 10: give two numbers of seconds, such as [10.0, 15.0]"),
         ("engine: {slot: 3}", "unknown key engine.slot"),
         ("motor: {}", "unknown key motor"),
         ("- a list", "top level must be sections"),
@@ -81,6 +84,18 @@ def test_a_wrong_value_in_the_environment_is_one_line(monkeypatch: pytest.Monkey
         config.load()
     assert name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ASRLOOP_LIVE__SEGMENT", "ASRLOOP_WINDOWS__LENGTHS"])
+def test_what_is_no_json_in_the_environment_is_named_with_an_example(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("ASRLOOP_ENGINE__SLOTS", "3")
+    monkeypatch.setenv(name, "foo")
+    with pytest.raises(ConfigError) as error:
+        config.load()
+    example = """'[10.0, 15.0]'""" if name.endswith("SEGMENT") else """'{"moonshine": [10.0, 15.0]}'"""
+    assert f"{name} = 'foo': not JSON: write it as in {example}" in str(error.value)
 
 
 def test_the_file_in_the_working_directory_is_used_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Checks before tritonserver starts. Each problem is a TritonError that says how to fix it."""
 
 import contextlib
+import errno
 import itertools
 import re
 import shutil
@@ -42,8 +43,26 @@ def overcommits() -> bool:
         return True
 
 
+def _address(host: str) -> str:
+    """Return the IPv4 address of a host to listen on, which has several names. Raises TritonError."""
+    try:
+        if not host:
+            raise OSError("it is empty")
+        address = socket.gethostbyname(host)
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TritonError(
+            f"host {host!r}: {reason}: give an IPv4 address of this machine or its name, or 0.0.0.0 for all addresses, "
+            "with --host or server.host"
+        ) from None
+    return address
+
+
 def check_ports(settings: ServerSettings) -> None:
-    """Raise TritonError unless the three ports differ and are free."""
+    """Raise TritonError unless the host is one of this machine and the three ports differ and are free."""
+    address = _address(settings.host)
     ports = _ports(settings)
     if len(set(ports.values())) < len(ports):
         raise TritonError(f"ports {ports} are not all different: give each its own number")
@@ -51,9 +70,10 @@ def check_ports(settings: ServerSettings) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((settings.host, port))
+                probe.bind((address, port))
             except OSError as error:
-                raise _taken(name, port, settings.host, f"{error.strerror}: stop its user") from None
+                fix = ": stop its user, or" if error.errno == errno.EADDRINUSE else ":"
+                raise _taken(name, port, settings.host, f"{error.strerror}{fix}") from None
 
 
 @contextlib.contextmanager
@@ -66,14 +86,14 @@ def claimed_ports(servers: Sequence[ServerSettings]) -> Iterator[None]:
     with contextlib.ExitStack() as claims:
         for settings in servers:
             check_ports(settings)
-            address = socket.gethostbyname(settings.host)  # its names are several, and may be too long for a claim
+            address = _address(settings.host)  # a name may be too long for a claim
             addresses = [address, "127.0.0.1"] if listens_everywhere(address) else [address]
             for (name, port), one in itertools.product(_ports(settings).items(), addresses):
                 claim = claims.enter_context(socket.socket(socket.AF_UNIX))
                 try:
                     claim.bind(f"\0asrloop-{one}-{port}")
                 except OSError:
-                    why = "another asrloop serve has it: stop that one"
+                    why = "another asrloop serve has it: stop that one, or"
                     raise _taken(name, port, settings.host, why) from None
         yield
 
@@ -83,7 +103,7 @@ def _ports(settings: ServerSettings) -> dict[str, int]:
 
 
 def _taken(name: str, port: int, host: str, why: str) -> TritonError:
-    return TritonError(f"{name} port {port} on {host}: {why}, or choose another with --{name}-port")
+    return TritonError(f"{name} port {port} on {host}: {why} choose another with --{name}-port")
 
 
 def free_ports(count: int = 3) -> list[int]:

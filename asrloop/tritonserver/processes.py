@@ -109,5 +109,10 @@ def _why(process: int) -> str:
         return "ended"
     if not os.WIFSIGNALED(status):
         return f"ended with code {os.waitstatus_to_exitcode(status)}"
-    name = signal.Signals(os.WTERMSIG(status)).name
-    return f"was ended by {name}" + (" (out of memory? see the kernel's log)" if name == "SIGKILL" else "")
+    return f"was ended by {signal_named(os.WTERMSIG(status))}"
+
+
+def signal_named(number: int) -> str:
+    """Return the name of a signal that ended a process, with its usual reason where nobody sent it."""
+    name = signal.Signals(number).name
+    return f"{name} (out of memory? see the kernel's log)" if name == "SIGKILL" else name

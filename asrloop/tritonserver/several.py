@@ -19,6 +19,7 @@ from asrloop.config import ServerSettings
 from asrloop.cores import SERVERS_VARIABLE, shares, text_of, usable_cores
 from asrloop.tritonserver.install import TritonError
 from asrloop.tritonserver.process import undisturbed
+from asrloop.tritonserver.processes import signal_named
 
 PORT_STEP = 10
 """From the ports of one server to those of the next."""
@@ -43,8 +44,8 @@ def number_of(servers: int | str) -> int:
         return max(1, cores // CORES_OF_SERVER)
     if servers > 1 and servers > cores:
         raise TritonError(
-            f"servers is {servers}: this process may use {cores} cores, and each server needs one of its own: "
-            f"give --servers {cores} or fewer (server.servers), or more cores"
+            f"servers is {servers}: this process may use {cores} core{'s' * (cores > 1)}, and each server needs one of its own: "
+            f"give --servers {cores}{' or fewer' * (cores > 1)} (server.servers), or more cores"
         )
     return servers
 
@@ -121,9 +122,7 @@ class Servers:
             for number, process in enumerate(self._processes, start=1):
                 if process.poll() is not None:
                     self._readers[number - 1].join(1)
-                    raise TritonError(
-                        f"server {number} {_end(process.returncode)}: stopping all (its log has the reason)"
-                    )
+                    raise TritonError(f"server {number} {_end(process.returncode)}: stopping all")
             if not told and all(event.is_set() for event in self._ready):
                 told = True
                 ready()
@@ -189,4 +188,4 @@ def described(settings: Sequence[ServerSettings]) -> list[str]:
 
 
 def _end(code: int) -> str:
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"was ended by {signal_named(-code)}" if code < 0 else f"ended with code {code} (its log has the reason)"

@@ -1,8 +1,10 @@
 """`asrloop serve --servers N`: ports, shares, starting and stopping together, one that gives up, one that is killed."""
 
+import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -64,6 +66,9 @@ def test_each_server_needs_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [several.number_of(1), several.number_of(4), several.number_of("auto")] == [1, 4, 1]
     with pytest.raises(TritonError, match=r"servers is 5: this process may use 4 cores, .* give --servers 4 or fewer"):
         several.number_of(5)
+    monkeypatch.setattr(several, "usable_cores", lambda: 1)
+    with pytest.raises(TritonError, match=r"this process may use 1 core, .* give --servers 1 \(server"):
+        several.number_of(2)
     monkeypatch.setattr(several, "usable_cores", lambda: 64)
     assert several.number_of("auto") == 4
 
@@ -173,11 +178,24 @@ def test_one_that_gives_up_ends_all() -> None:
     said: list[str] = []
     then = "sys.exit(1) if '8010' in sys.argv[2] else time.sleep(60)"
     with (
-        pytest.raises(TritonError, match="^server 2 ended with code 1: stopping all"),
+        pytest.raises(TritonError, match=r"^server 2 ended with code 1 \(its log has the reason\): stopping all"),
         stand_ins(then, said) as servers,
     ):
         servers.run(lambda: None)
     assert [process.returncode for process in servers._processes] == [-signal.SIGTERM, 1]
+
+
+@TWO_CORES
+def test_one_that_is_killed_ends_all_and_the_kernels_log_is_named() -> None:
+    said: list[str] = []
+    then = "os.kill(os.getpid(), 9) if '8010' in sys.argv[2] else time.sleep(60)"
+    with (
+        pytest.raises(
+            TritonError, match=r"^server 2 was ended by SIGKILL \(out of memory\? see the kernel's log\): stopping all$"
+        ),
+        stand_ins(then, said) as servers,
+    ):
+        servers.run(lambda: None)
 
 
 @TWO_CORES
@@ -316,3 +334,32 @@ def free_block() -> int:
         except TritonError:
             continue
         return first
+
+
+@pytest.mark.parametrize("host", ["", " ", "*", "::", "::1", "a" * 64, "192.0.2.1"])
+def test_a_host_that_cannot_be_listened_on_is_named_and_no_port(host: str) -> None:
+    with pytest.raises(
+        TritonError, match=rf"^host {re.escape(repr(host))}: .*: give an IPv4 address .*--host"
+    ) as error:
+        checks.check_ports(ServerSettings(host=host))
+    assert "-port" not in str(error.value)
+
+
+def test_what_keeps_a_port_from_us_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    settings = ServerSettings(http_port=port, grpc_port=port + 1, metrics_port=port + 2)
+    with socket.socket() as user:
+        user.bind(("127.0.0.1", port))
+        user.listen()
+        with pytest.raises(
+            TritonError, match=rf"^http port {port} on 127.0.0.1: Address already in use: stop its user, or "
+        ):
+            checks.check_ports(settings)
+
+    def bind(_: socket.socket, address: tuple[str, int]) -> None:
+        if address[1]:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(TritonError, match=r"Permission denied: choose another with --http-port$"):
+        checks.check_ports(settings)
