@@ -205,12 +205,18 @@ def health(
         host = _own_host(settings)
         all_of_them = several.settings_of(settings, several.number_of(settings.servers))
         with ThreadPoolExecutor(len(all_of_them)) as threads:
-
-            def ask(one: config.ServerSettings) -> str:
-                return _health(f"{host}:{one.http_port}", one.metrics_port, timeout, settings)
-
-            for line in threads.map(ask, all_of_them):
-                _say(line)
+            asked = [
+                threads.submit(_health, f"{host}:{one.http_port}", one.metrics_port, timeout, settings)
+                for one in all_of_them
+            ]
+        failed = []
+        for each in asked:
+            try:
+                _say(each.result())
+            except TritonError as error:
+                failed.append(str(error))
+        if failed:
+            raise TritonError("; ".join(failed))
 
 
 def _health(address: str, metrics: int | None, timeout: float, settings: config.ServerSettings) -> str:

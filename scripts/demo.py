@@ -47,7 +47,7 @@ def main(port: Annotated[int, typer.Option(help="Port of the gateway.")] = 9000)
     with ExitStack() as stack:
         try:
             stack.enter_context(stopped_by_signals())
-            server = stack.enter_context(running(str(here / "asrloop"), "serve", *ports))
+            server = stack.enter_context(running(str(here / "asrloop"), "serve", "--servers=1", *ports))
             shown(server, until="Ctrl-C")
             threading.Thread(target=shown, args=(server,), daemon=True).start()
             to = ("--server", f"127.0.0.1:{grpc}", "--port", str(port))

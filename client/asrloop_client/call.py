@@ -96,7 +96,7 @@ async def transcribe(
     except AsrError:
         raise
     except TimeoutError:
-        said = f"; the last error: {call.last}" if call and call.last else ""
+        said = f"; the last error: {call.last}" if call and call.last else "."
         raise DeadlineExceeded(f"no reply within {seconds:.3g} s{said} Raise `timeout`.") from None
 
 

@@ -104,6 +104,24 @@ def test_health_asks_every_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == {"127.0.0.1:8000": 8002, "127.0.0.1:8010": 8012}
 
 
+def test_health_tells_of_every_server_also_where_some_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(address: str, *_: object) -> str:
+        if address in ("127.0.0.1:8000", "127.0.0.1:8020"):
+            raise TritonError(f"{address}: asr_ensemble gave no answer")
+        return f"{address} transcribes"
+
+    monkeypatch.setattr(cli, "_health", ask)
+    monkeypatch.setattr(several, "usable_cores", lambda: 4)
+    monkeypatch.setenv("ASRLOOP_SERVER__SERVERS", "4")
+    ended = CliRunner().invoke(cli.app, ["health"])
+    assert ended.exit_code == 1
+    assert ended.output.splitlines() == [
+        "127.0.0.1:8010 transcribes",
+        "127.0.0.1:8030 transcribes",
+        "error: 127.0.0.1:8000: asr_ensemble gave no answer; 127.0.0.1:8020: asr_ensemble gave no answer",
+    ]
+
+
 @pytest.mark.parametrize("servers", [1, 2])
 def test_ports_of_another_that_only_starts_are_named_once(
     servers: int, monkeypatch: pytest.MonkeyPatch, model_repository: Path
