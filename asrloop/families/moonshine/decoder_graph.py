@@ -5,13 +5,11 @@ from onnx import ModelProto
 
 from asrloop.families.attention.memory import DecoderSizes
 from asrloop.families.graphs.step import StepWriter
+from asrloop.families.moonshine.decoding import MAX_TOKENS
 from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
 from asrloop.families.quantize.layer import DecoderLayer
 from asrloop.families.quantize.linear import LinearWriter
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
-
-MAX_TOKENS = 1024
-"""Positions of the rotary tables: about 100 seconds of audio at 10 tokens a second."""
 
 
 def cache_head_size(config: MoonshineConfig) -> int:

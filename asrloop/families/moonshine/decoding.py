@@ -34,6 +34,10 @@ TOKENS_IN_FIRST_SECOND, TOKENS_PER_SECOND = 6.5, 10.0
 """Limits of tokens for the first second of audio and for each that follows. The model's authors use 6.5 throughout against
 endless repetition; it cuts fast speech, but very short clips do repeat themselves without it (docs/speech.md)."""
 
+MAX_FRAMES, MAX_TOKENS = 4096, 1024
+"""Positions in the rotary tables of encoder and decoder: 98 s of audio, and about as much at 10 tokens a second. ONNX Runtime fails
+every step of a decoder whose memory is for more."""
+
 ALONE_SAMPLES = 3 * SAMPLE_RATE // 2
 """Shortest audio that several threads encode faster than one: they must be woken."""
 
@@ -117,6 +121,12 @@ class Moonshine:
         self._vocabulary = Vocabulary.read_binary(directory / VOCABULARY)
         self._terms = TermsOf(self._vocabulary.spaced())
         self._max_samples = round(max_audio_seconds * SAMPLE_RATE)
+        tokens, frames = self._token_limit(self._max_samples), self._frame_bound(self._max_samples)
+        if tokens > MAX_TOKENS or frames > MAX_FRAMES:
+            most = int(max_audio_seconds * min(MAX_TOKENS / tokens, MAX_FRAMES / frames))
+            raise ValueError(
+                f"windows.lengths of moonshine end at {max_audio_seconds:g} s, the model at {most} s: lower them"
+            )
         self._encode = self._encode_alone = graphs.get("encoder") or open_graph(
             directory / ENCODER, threads=1, memory_arena=False
         )
@@ -126,8 +136,8 @@ class Moonshine:
             graphs.get("decoder") or open_session(directory / DECODER, threads=decoder_threads),
             self.numbers.decoder_sizes,
             slots,
-            token_capacity=self._token_limit(self._max_samples),
-            frame_capacity=self._frame_bound(self._max_samples),
+            token_capacity=tokens,
+            frame_capacity=frames,
         )
         self.info = replace(info, takes_drafts=self._search.is_here, takes_key_terms=self._search.is_here)
 

@@ -13,14 +13,13 @@ from onnx import ModelProto
 
 from asrloop.families.graphs.encoder_layers import EncoderWriter
 from asrloop.families.moonshine.decoder_graph import cross_head_size
+from asrloop.families.moonshine.decoding import MAX_FRAMES
 from asrloop.families.moonshine.weights import MoonshineConfig, MoonshineWeights
 from asrloop.families.quantize.linear import LinearWriter
 from asrloop.onnx_files.graph_writer import CONTRIB, GraphWriter
 
 STRIDES = (64, 3, 2)
 WIDTHS = (127, 7, 3)
-MAX_FRAMES = 4096
-"""Positions of the rotary tables: 98 seconds of audio."""
 
 
 def frame_count(samples: int) -> int:

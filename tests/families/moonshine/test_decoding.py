@@ -255,3 +255,13 @@ def test_byte_pieces_of_hugging_face_make_characters(tmp_path: Path) -> None:
         ' "added_tokens": [{"id": 0, "content": "<s>", "special": true}]}'
     )
     assert Vocabulary.read_hugging_face(path).text([0, 1, 2, 3]) == "café"
+
+
+def test_windows_beyond_the_models_positions_are_refused(model_repository: Path) -> None:
+    """Every request failed where one window was longer, also the short ones."""
+    directory = model_repository / "decoder_loop" / "1"
+    with pytest.raises(ValueError, match=r"windows.lengths of moonshine end at 99 s, the model at 98 s: lower them"):
+        Moonshine(directory, slots=1, max_audio_seconds=99)
+    longest = Moonshine(directory, slots=1, max_audio_seconds=98)
+    encoded = longest.encode(np.zeros(98 * 16000, np.float32))
+    assert longest.admit(0, encoded).tokens is not None
