@@ -24,6 +24,7 @@ OnProgress = Callable[["Progress"], object]
 """Called in a thread of its own, and not again before it returns. What it raises is logged, and it is not called again; the call
 goes on. Nothing waits for it: it may still run when the call has ended."""
 
+_WEB, _PORT = re.compile(r"https?://"), re.compile(r":([0-9]+)$")
 DEFAULT_SERVER = "localhost:8001"
 SERVERS_VARIABLE, TOKEN_VARIABLE = "ASR_CLIENT_SERVERS", "ASR_CLIENT_TOKEN"
 TOKEN_HEADER = "triton-grpc-protocol-token"  # noqa: S105 - a header's name
@@ -153,6 +154,8 @@ class Settings:
         if self.token is None:
             self.token = os.environ.get(TOKEN_VARIABLE)
         require(bool(self.addresses), "no server was given: give one address `host:port` or a list of them")
+        for address in self.addresses:
+            _check(address)
         for name in ("timeout", "server_timeout", "probe_interval", "probe_timeout"):
             value = getattr(self, name)
             require(
@@ -163,7 +166,7 @@ class Settings:
     @property
     def addresses(self) -> list[str]:
         given = [self.servers] if isinstance(self.servers, str) else self.servers or ()
-        return [address for each in given for address in each.replace(",", " ").split()]
+        return list(dict.fromkeys(address for each in given for address in each.replace(",", " ").split()))
 
     def all_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the headers of a call, the token among them. Raises InvalidConfig."""
@@ -202,3 +205,17 @@ class Settings:
         if not isinstance(seconds, int | float) or not seconds <= LONGEST:
             raise InvalidConfig(f"timeout is {seconds!r}: give seconds, at most {LONGEST:.0f}")
         return seconds
+
+
+def _check(address: str) -> None:
+    """Raise InvalidConfig for what gRPC would take for another address: it wraps ports, and resolves URLs as names."""
+    scheme = _WEB.match(address)
+    if scheme:
+        raise InvalidConfig(
+            f"server {address!r:.80}: give the address of gRPC as host:port, without {scheme[0]}, and tls for TLS"
+        )
+    port = _PORT.search(address)
+    require(
+        port is None or 1 <= int(port[1]) <= 65535,
+        f"server {address!r:.80}: its port is {port and port[1]}: give one from 1 to 65535",
+    )

@@ -45,7 +45,7 @@ def gateway(
 
     from asrloop_gateway.logs import FewFromOne
     from asrloop_gateway.server import serve
-    from asrloop_gateway.settings import Settings
+    from asrloop_gateway.settings import Settings, wrong_variables
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
@@ -58,11 +58,16 @@ def gateway(
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
     }
+    if wrong := wrong_variables():
+        for line in wrong:
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1)
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:
         for one in error.errors():
-            setting = "".join(f"{part}: " for part in one["loc"])
+            name = ".".join(map(str, one["loc"]))
+            setting = f"{name} = {one['input']!r}: " if name else ""
             typer.echo(f"error: {setting}{one['msg'].removeprefix('Value error, ')}", err=True)
         raise typer.Exit(1) from None
 

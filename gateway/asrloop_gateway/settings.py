@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from asrloop_client.settings import Settings as ClientSettings
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+PREFIX = "ASRLOOP_GATEWAY_"
 SHORTEST_KEY = 16
 _REQUESTS_PER_MINUTE = 600
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -15,9 +19,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Settings(BaseSettings):
     """All settings. Raises pydantic's ValidationError, a ValueError."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ASRLOOP_GATEWAY_", extra="forbid", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     server: str = "localhost:8001"
     """Triton's gRPC address host:port, or several, separated by commas."""
@@ -33,7 +35,7 @@ class Settings(BaseSettings):
     """File with API keys, one a line; lines that begin with # are comments."""
     keys: str = ""
     """More API keys, separated by commas."""
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = Field((), examples=[["https://example.org"]])
     """Origins of other hosts' pages that may call, such as https://example.org."""
     trusted_proxies: str = ""
     """Addresses or networks of proxies whose X-Forwarded-For is trusted, separated by commas."""
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
 
     models: str = ""
     """Names of the recognizers beside the default, separated by commas. Only for servers that keep their list of models closed."""
-    model_aliases: dict[str, str] = {}
+    model_aliases: dict[str, str] = Field({}, examples=[{"whisper-1": "whisper"}])
     """Other names that callers may use for these, such as {"whisper-1": "whisper"}. All other names mean the default."""
 
     upload_megabytes: float = Field(256, gt=0, le=2000)
@@ -81,6 +83,12 @@ class Settings(BaseSettings):
     loopback without API keys."""
     drain_seconds: float = Field(30, ge=0)
     """Longest wait for running requests and sockets when the gateway stops; then they are told `closing`."""
+
+    @field_validator("server")
+    @classmethod
+    def _reachable(cls, server: str) -> str:
+        ClientSettings(server)
+        return server
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:
@@ -131,3 +139,21 @@ class Settings(BaseSettings):
                 "for instance by `openssl rand -hex 16`"
             )
         return keys
+
+
+def wrong_variables() -> list[str]:
+    """Return a line for each environment variable that pydantic-settings would ignore, or fail on without naming its value."""
+    found = []
+    for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
+        name, value = variable.removeprefix(PREFIX).lower(), os.environ[variable]
+        field = Settings.model_fields.get(name)
+        if field is None:
+            found.append(
+                f"environment variable {variable} matches no setting: remove it, or see docs/gateway.md for their names"
+            )
+        elif field.examples:
+            try:
+                json.loads(value)
+            except ValueError:
+                found.append(f"{name} = {value!r}: not JSON: write it as in '{json.dumps(field.examples[0])}'")
+    return found

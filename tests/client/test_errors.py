@@ -85,3 +85,27 @@ def test_headers_that_grpc_does_not_send_are_named(headers: dict[str, str], name
     with pytest.raises(errors.InvalidConfig, match=f"header '{named}': give a name of a-z"):
         Settings().all_headers(headers)
     assert Settings().all_headers({"key-bin": b"\xff"}) == {"key-bin": b"\xff"}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("servers", "why"),
+    [
+        ("", "no server was given: give one address `host:port` or a list"),
+        (" , ", "no server was given: give one address `host:port` or a list"),
+        ("a:8001,b:99999", r"server 'b:99999': its port is 99999: give one from 1 to 65535"),
+        ("a:0", r"server 'a:0': its port is 0: give one from 1 to 65535"),
+        (
+            "http://a:8000",
+            r"server 'http://a:8000': give the address of gRPC as host:port, without http://, and tls for TLS",
+        ),
+        (["https://a"], r"server 'https://a': give the address of gRPC as host:port, without https://"),
+    ],
+)
+def test_a_wrong_address_of_a_server_is_named(servers: str | list[str], why: str) -> None:
+    with pytest.raises(errors.InvalidConfig, match=why):
+        Settings(servers=servers)
+
+
+def test_a_server_that_is_given_twice_is_one() -> None:
+    assert Settings(servers="a:1, b:1 a:1").addresses == ["a:1", "b:1"]
+    assert Settings(servers=["[::1]:8001", "dns:///a:8001"]).addresses == ["[::1]:8001", "dns:///a:8001"]

@@ -17,6 +17,7 @@ from asrloop_client import (
     ServersDied,
 )
 from asrloop_client.errors import from_status
+from asrloop_gateway import cli, server
 from asrloop_gateway.admission import Admission
 from asrloop_gateway.errors import ApiError, from_asr
 from asrloop_gateway.gateway import Gateway
@@ -27,6 +28,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from typer.testing import CliRunner
 
 KEY = "0123456789abcdef"
 
@@ -53,6 +55,46 @@ def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ASRLOOP_GATEWAY_SOCKETS", "none")
     with pytest.raises(ValueError, match="sockets"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "70000", "error: port = '70000': Input should be less than or equal to 65535"),
+        ("SERVER", " ", "error: server = ' ': no server was given: give one address `host:port` or a list"),
+        (
+            "SERVER",
+            "a:99999",
+            "error: server = 'a:99999': server 'a:99999': its port is 99999: give one from 1 to 65535",
+        ),
+        (
+            "MODEL_ALIASES",
+            "foo",
+            "error: model_aliases = 'foo': not JSON: write it as in '{\"whisper-1\": \"whisper\"}'",
+        ),
+        (
+            "ALLOWED_ORIGINS",
+            "foo",
+            "error: allowed_origins = 'foo': not JSON: write it as in '[\"https://example.org\"]'",
+        ),
+        (
+            "KEY",
+            "secret",
+            "error: environment variable ASRLOOP_GATEWAY_KEY matches no setting: remove it, or see docs/gateway.md",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    def started(settings: Settings, ready: object) -> None:
+        Gateway(settings)
+        raise AssertionError("it starts")
+
+    monkeypatch.setattr(server, "serve", started)
+    monkeypatch.setenv(f"ASRLOOP_GATEWAY_{name}", value)
+    ended = CliRunner().invoke(cli.app, [])
+    assert ended.exit_code == 1
+    assert ended.output.startswith(said)
+    assert ended.output.count("\n") == 1
 
 
 def answered(details: str) -> AsrError:
