@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from pathlib import Path
 
 from asrloop_client.settings import Settings as ClientSettings
@@ -100,6 +101,8 @@ class Settings(BaseSettings):
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS needs a certificate and a key: give both or neither")
+        if self.tls_certificate is not None and self.tls_key is not None:
+            _check_tls(self.tls_certificate, self.tls_key)
         return self
 
     @property
@@ -139,6 +142,22 @@ class Settings(BaseSettings):
                 "for instance by `openssl rand -hex 16`"
             )
         return keys
+
+
+def _check_tls(certificate: Path, key: Path) -> None:
+    """Raise ValueError for files that the gateway could not serve https with."""
+    for name, file in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{name} {file} cannot be read: {error.strerror}") from error
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"tls_certificate {certificate} with tls_key {key} cannot be used: {error}: give a certificate and its key, "
+            "without a password, as PEM files"
+        ) from error
 
 
 def wrong_variables() -> list[str]:

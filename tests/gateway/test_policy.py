@@ -47,6 +47,19 @@ def test_whoever_serves_other_machines_needs_keys(tmp_path: Path) -> None:
         Settings(tls_key=file)
 
 
+def test_files_of_tls_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    missing, text = tmp_path / "missing.pem", tmp_path / "text.pem"
+    text.write_text("no PEM")
+    with pytest.raises(ValueError, match=r"tls_certificate .*missing\.pem cannot be read: No such file"):
+        Settings(tls_certificate=missing, tls_key=text)
+    with pytest.raises(ValueError, match=r"tls_key .*missing\.pem cannot be read: No such file"):
+        Settings(tls_certificate=text, tls_key=missing)
+    with pytest.raises(
+        ValueError, match=r"text\.pem cannot be used: .*: give a certificate and its key, without a password, as"
+    ):
+        Settings(tls_certificate=text, tls_key=text)
+
+
 def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASRLOOP_GATEWAY_SOCKETS", "3")
     monkeypatch.setenv("ASRLOOP_GATEWAY_ALLOWED_ORIGINS", '["https://example.org"]')
