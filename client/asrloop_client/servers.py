@@ -98,7 +98,9 @@ class Servers:
                 await asyncio.sleep(backoff(search.pauses, *_PAUSES))
                 search.tried.clear()
             elif search.fail_fast:
-                raise self.none_serves(search.model)
+                await self._ask_again()
+                if not any(each.serves(search.model) for each in self.endpoints):
+                    raise self.none_serves(search.model)
             else:
                 search.waits += 1
                 search.last = str(self.none_serves(search.model))
@@ -110,9 +112,11 @@ class Servers:
             async with asyncio.timeout(backoff(number, *_ASK_PAUSES)):
                 await self._news.wait()
         except TimeoutError:
-            await asyncio.gather(
-                *(each.probe() for each in self.endpoints if each.is_in and False in each.loaded.values())
-            )
+            await self._ask_again()
+
+    async def _ask_again(self) -> None:
+        """Ask the servers that are in and lacked a model at their last probe, which may be long ago."""
+        await asyncio.gather(*(each.probe() for each in self.endpoints if each.is_in and False in each.loaded.values()))
 
     async def may_go_on(self, error: AsrError, endpoint: Endpoint, search: Search) -> bool:
         """True when another attempt may succeed after `error` of `endpoint`. Raises ServersDied."""

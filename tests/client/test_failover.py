@@ -123,6 +123,17 @@ def test_calls_wait_for_a_model_that_is_not_loaded(
     assert eventually(lambda: client.stats()[0].ready)
 
 
+def test_who_fails_fast_asks_again_for_a_model_that_was_not_loaded(connect: Connect, controlled: StandIn) -> None:
+    """It was told so until the next probe, a minute later, however long the model was back."""
+    client = connect(controlled.address, fail_fast=True, probe_interval=3600)
+    controlled.control("unload", "asr_ensemble")
+    for _ in range(2):
+        with pytest.raises(ModelNotReady, match="asr_ensemble"):
+            client.transcribe(ONES)
+    controlled.control("load", "asr_ensemble")
+    assert client.transcribe(ONES).text == "160 160 16000"
+
+
 def test_a_model_without_a_name_at_the_server_is_an_error_at_once(connect: Connect, stand_in: StandIn) -> None:
     with pytest.raises(ModelNotReady, match="'nothing'"):
         connect(stand_in.address, model="nothing").transcribe(ONES, timeout=30)
