@@ -244,6 +244,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: the top level must be sections ({', '.join(Settings.model_fields)}), not {content!r}"
         )
+    for section, keys in content.items():
+        for key, value in keys.items() if isinstance(keys, dict) else ():
+            if isinstance(value, bool):  # pydantic takes it for 0 or 1
+                raise ConfigError(
+                    f"{path}: {section}.{key} = {str(value).lower()}: no setting is true or false: see config.yaml for its values"
+                )
     return content
 
 

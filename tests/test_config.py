@@ -40,6 +40,8 @@ def test_the_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> 
         ("live: {segment: [15, 10]}", "live.segment = [15, 10]: the first number of seconds is above the second: "),
         ("windows: {lengths: {moonshine: [9, 8]}}", "windows.lengths.moonshine = [9, 8]: the first number of seconds"),
         ("live: {segment: 10}", "live.segment = 10: give two numbers of seconds, such as [10.0, 15.0]"),
+        ("engine: {slots: yes}", "engine.slots = true: no setting is true or false: see config.yaml for its values"),
+        ("server: {servers: true}", "server.servers = true: no setting is true or false"),
         ("engine: {slot: 3}", "unknown key engine.slot"),
         ("motor: {}", "unknown key motor"),
         ("- a list", "top level must be sections"),
