@@ -63,6 +63,8 @@ class Recording:
         """Parts made of the first finished utterances, already joined."""
         self._texts: list[str] = []
         """Texts of all parts but the last, which the next utterance may still shorten."""
+        self._done = 0.0
+        """Seconds that were told to be done. The next window may begin before all that was received by then."""
         self._joined = 0
         """Number of utterances that were joined."""
         self.diarizer: Diarizer | None = None
@@ -134,8 +136,9 @@ class Recording:
     def progress(self, family: Family[Any]) -> Progress:
         """Return its progress."""
         open_from = next((one.start for one in self.utterances if not one.is_finished), self.audio_seconds)
+        self._done = max(self._done, open_from)
         self._join(family)
-        return Progress(open_from, self.expected_seconds, joined(self._texts))
+        return Progress(self._done, self.expected_seconds, joined(self._texts))
 
     def parts(self, family: Family[Any]) -> list[Part]:
         """Return what was said, once all is finished, in order."""

@@ -157,6 +157,14 @@ def test_a_recording_takes_its_share_and_the_next_window_comes_when_one_is_done(
     assert len(read) == 20
 
 
+def test_progress_never_goes_back(family: CountingFamily) -> None:
+    heard = Recording(LongAudio(blocks()), SECOND, Options(), whole_seconds=2.0)
+    heard.audio_seconds = 36.0  # the cutter holds its last speech back
+    assert heard.progress(family).done == 36.0
+    heard.add(Window(34 * SECOND, np.ones(SECOND, np.float32)))
+    assert heard.progress(family).done == 36.0
+
+
 def test_a_second_recording_gets_half_of_the_share(engine: Engine, family: CountingFamily) -> None:
     caller = Caller(engine)
     family.gate.clear()
