@@ -241,14 +241,19 @@ class Engine:
             with self._work.lock:
                 self._work.end_overdue()
                 self._work.wake()
-                requests = list(self._work.ledger)
             if self.clock() - asked_at >= ASK_SECONDS:
                 asked_at = self.clock()
-                for request in requests:
-                    if self._has_left(request):
-                        with self._work.lock:
-                            self._work.fail(request, Cancelled(_CANCELLED))
-                            self._work.wake()
+                self._end_those_who_left()
+
+    def _end_those_who_left(self) -> None:
+        # Apart from the loop, which would keep the last request while nothing happens.
+        with self._work.lock:
+            requests = list(self._work.ledger)
+        for request in requests:
+            if self._has_left(request):
+                with self._work.lock:
+                    self._work.fail(request, Cancelled(_CANCELLED))
+                    self._work.wake()
 
     def _has_left(self, request: Request) -> bool:
         try:

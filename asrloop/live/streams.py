@@ -222,19 +222,23 @@ class Streams:
         one.listener.end(error)
 
     def _watch_loop(self) -> None:
-        limit = self._settings.idle_seconds
         while not self._closed.wait(WATCH_SECONDS):
-            with self._lock:
-                for key in [
-                    key for key, at in self._shared.items() if self._clock() - at > limit and key not in self._open
-                ]:
-                    del self._shared[key]
-            for key, one in list(self._open.items()):
-                if one.listener.has_left():
-                    self._over(key, one, Cancelled("the caller of the stream left"))
-                elif not (one.is_ended or one.unanswered) and self._clock() - one.idle_since > limit:
-                    why = f"sequence {key!r} sent nothing for {limit:g} s (live.idle_seconds): send silence, or end it"
-                    self._over(key, one, BadSequence(why))
+            self._end_those_who_left()
+
+    def _end_those_who_left(self) -> None:
+        # Apart from the loop, which would keep the last stream while nothing happens.
+        limit = self._settings.idle_seconds
+        with self._lock:
+            for key in [
+                key for key, at in self._shared.items() if self._clock() - at > limit and key not in self._open
+            ]:
+                del self._shared[key]
+        for key, one in list(self._open.items()):
+            if one.listener.has_left():
+                self._over(key, one, Cancelled("the caller of the stream left"))
+            elif not (one.is_ended or one.unanswered) and self._clock() - one.idle_since > limit:
+                why = f"sequence {key!r} sent nothing for {limit:g} s (live.idle_seconds): send silence, or end it"
+                self._over(key, one, BadSequence(why))
 
 
 def _started_twice(key: object) -> BadSequence:

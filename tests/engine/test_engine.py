@@ -207,6 +207,27 @@ def test_what_was_answered_is_given_back_at_once(engine: Engine) -> None:
         gc.enable()
 
 
+def test_what_was_watched_is_given_back_at_once(engine: Engine, family: CountingFamily) -> None:
+    asked, answered = threading.Event(), queue.SimpleQueue[weakref.ref[Request]]()
+
+    def has_left() -> bool:
+        asked.set()
+        return False
+
+    family.gate.clear()
+    engine.submit(
+        Request(
+            [np.ones(100, np.float32)],
+            on_done=lambda done: answered.put(weakref.ref(done)),
+            is_cancelled=has_left,
+        )
+    )
+    assert asked.wait(WAIT)
+    family.gate.set()
+    request = answered.get(timeout=WAIT)
+    assert eventually(lambda: request() is None)
+
+
 def test_what_was_refused_is_given_back_at_once(engine: Engine) -> None:
     gc.disable()
     try:

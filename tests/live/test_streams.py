@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -658,3 +659,21 @@ def test_a_stream_that_waits_for_a_decoding_rests_although_more_audio_is_there()
     finally:
         streams.close()
     assert len([event for event in ear.events if event.final]) == 4
+
+
+def test_a_stream_that_is_over_is_given_back_at_once(opened: Open) -> None:
+    asked = threading.Event()
+
+    class Watched(Ear):
+        def has_left(self) -> bool:
+            asked.set()
+            return False
+
+    streams, ears = opened(), [Watched()]
+    kept = weakref.ref(ears[0])
+    streams.start("watched", ears[0], 16_000, Options())
+    assert asked.wait(30)
+    streams.end("watched")
+    assert eventually(lambda: ears[0].ends)
+    ears.clear()
+    assert eventually(lambda: kept() is None)
