@@ -168,14 +168,13 @@ def test_progress_never_goes_back(family: CountingFamily) -> None:
 def test_a_second_recording_gets_half_of_the_share(engine: Engine, family: CountingFamily) -> None:
     caller = Caller(engine)
     family.gate.clear()
-    for first in (1_000, 2_000):
-        start(caller, LongAudio(blocks(*((first + number, 1) for number in range(9)))))
-        assert eventually(lambda: engine.scheduler.running and not engine.scheduler.encoding)
 
     def under_way() -> list[int]:
         return [sum(not one.is_finished for one in recording.utterances) for recording in cut(engine)]
 
-    assert eventually(lambda: under_way() == [SLOTS // 2, SLOTS // 4])
+    for first, share in ((1_000, [SLOTS // 2]), (2_000, [SLOTS // 2, SLOTS // 4])):
+        start(caller, LongAudio(blocks(*((first + number, 1) for number in range(9)))))
+        assert eventually(lambda share=share: under_way() == share)
     assert not eventually(lambda: under_way() != [SLOTS // 2, SLOTS // 4], 0.2)
     family.gate.set()
     caller.wait(2)
