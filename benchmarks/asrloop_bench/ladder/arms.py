@@ -11,6 +11,7 @@ from asrloop import paths
 from asrloop.assembly import INBOX_OF_BATCH
 from asrloop.config import Settings
 from asrloop.families import registry
+from asrloop.families.moonshine.decoding import INFO
 from asrloop.tritonserver import beside
 from asrloop.wheels import MOONSHINE_MODEL, moonshine_assets, whisper_model
 from asrloop_bench import vendor as vendors
@@ -62,7 +63,7 @@ def opened(settings: Settings, names: Sequence[str], clips: Sequence[Clip], most
                     made[name][OWN if OURS[name].alone == OWN else layout] = ask_by(*way)
         if "fastapi" in names:
             for layout, workers in {SHARED: 1, APART: cores()}.items():
-                port = stack.enter_context(peers.started("fastapi", PREPARED, workers, 1, settings.audio.max_seconds))
+                port = stack.enter_context(peers.started("fastapi", PREPARED, workers, 1, INFO.windows.longest))
                 made["fastapi"][layout] = ask_by("http", str(port))
         if "faster_whisper" in names:
             tiny_en = whisper_model(paths.cache())
