@@ -524,7 +524,6 @@ def test_silence_decides_where_the_turn_detector_is_slow(opened: Open) -> None:
 
     streams = opened(settings=SETTINGS.model_copy(update={"turn_seconds": 0.3}), judge=judge)
     ear = semantic(streams)
-    assert not free.is_set()
     free.set()
     assert ear.text == TEXT
     assert outcomes(streams) == {"busy": 2}

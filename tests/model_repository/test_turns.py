@@ -66,16 +66,11 @@ def test_of_a_threshold_that_nothing_reaches_only_the_longest_pause_ends_a_turn(
 ) -> None:
     def paced(seconds: float) -> Iterator[Samples]:
         for number, chunk in enumerate(chunked(long_pause[: 6 * RATE])):
-            time.sleep(
-                seconds if number > 35 else 0
-            )  # of partials that follow one another closely only the latest comes
+            time.sleep(seconds if number > 35 else 0)
             yield chunk
 
-    for seconds in (
-        0.05,
-        0.2,
-        0.8,
-    ):  # slower where the machine is busy, which answers of the detector may come too late for
+    # Of partials that follow one another closely only the latest comes: slower, where the machine is busy.
+    for seconds in (0.05, 0.2, 0.8):
         events = played(
             server,
             paced(seconds),

@@ -8,6 +8,7 @@ import typer
 
 from asrloop import config
 from asrloop.cli import one_line_errors
+from asrloop.families.moonshine.decoding import INFO
 from asrloop_bench.checkout import ROOT, SAVED_LADDER
 from asrloop_bench.ladder import arms as ladder_arms
 from asrloop_bench.ladder import tables
@@ -18,7 +19,7 @@ from asrloop_bench.method import clips, machine_load, markdown, provenance
 from asrloop_bench.terminal import console, print_notes, progress_of
 
 SECONDS, CALLERS, ROUNDS = (1.0, 3.0, 10.0), (1, 16), 6
-LONGEST = 15.0
+LONGEST = INFO.windows.longest
 """Seconds of a clip that every arm takes: a model that Triton calls by BLS takes a window."""
 
 QUICK_SECONDS, QUICK_CALLERS, QUICK_ROUNDS = (1.0, 10.0), (1, 4), 2
